@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.10 or newer and a package registry, nothing else.
+# Another Python: make demo PYTHON=python3.12. Another place for the environment: make demo VENV=/somewhere/env.
+PYTHON ?= python3
+VENV ?= .venv
+SAVE ?=
+BIN := $(abspath $(VENV))/bin
+IN_ENV = PATH="$(BIN):$$PATH"
+NEEDS := pyproject.toml settings.ini setup.py constraints.txt
+
+.PHONY: demo test bench docs env dev-env clean
+
+demo: env  ## prepare the sample corpus that comes with the package
+	$(IN_ENV) audio-ft-prep demo
+
+# With SAVE=--save the notebooks keep today's outputs, as a commit needs them.
+test: dev-env  ## every lesson of every notebook, then the tests
+	$(IN_ENV) nbdev-test $(SAVE)
+	$(if $(SAVE),$(IN_ENV) nbdev-clean)
+	$(IN_ENV) python -m pytest -q tests
+
+bench: dev-env  ## ours beside the reference recipe, and beside the floor
+	$(IN_ENV) python bench/vs_reference.py
+	$(IN_ENV) python bench/floor.py
+
+docs: dev-env  ## the docs site in _site/ and README.md; fails on a broken link
+	$(IN_ENV) python tools/docs_site.py _site
+	$(IN_ENV) python tools/anchors.py _site
+
+env: $(VENV)/installed
+dev-env: $(VENV)/installed-dev
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit("audio_ft_prep needs Python 3.10 or newer, $(PYTHON) is %s: name another with make PYTHON=..." % v if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(NEEDS) | $(BIN)/pip
+	$(BIN)/pip install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(NEEDS) | $(BIN)/pip
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/installed $@
+
+clean:  ## what these commands made, the environment too; prepared data sets stay
+	rm -rf $(VENV) _site _docs _proc _proc_site build dist *.egg-info .pytest_cache .hypothesis nbs/sidebar.yml

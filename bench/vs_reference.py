@@ -1,0 +1,92 @@
+"""The usual recipe and this package, in turn, on the same corpus with the same number of workers."""
+from __future__ import annotations
+import shutil, tempfile
+from json import dumps
+from pathlib import Path
+from statistics import median
+
+from fastcore.script import call_parse
+
+from common import build_corpus, machine, measure, table
+from sides import torchcodec_works
+
+SIDES = {"as run": "reference", "1 thread": "reference", "ours": "ours"}
+ROWS = {"wall, s": "wall_s", "CPU, s": "cpu_s", "clips/s": "clips_s", "output, MB": "output_mb",
+        "cache beside it, MB": "cache_mb", "peak memory, MB": "peak_mb", "of it not file pages, MB": "anon_mb"}
+
+def folder_mb(folder):
+    "Size of the files under a folder."
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+
+def save_processor(model_id, folder):
+    "Write the processor where the reference reads it, as a Hub cache would hold it."
+    from audio_ft_prep.models import load_model
+    model = load_model(model_id)
+    for part in (model.extractor, model.tokenizer): part.save_pretrained(folder)
+
+def one_run(name, settings, out, clips):
+    "Run one side into a fresh folder and add what it left on disk."
+    shutil.rmtree(out, ignore_errors=True)
+    got = measure(SIDES[name], settings | dict(out=str(out)), pinned=name == "1 thread")
+    return got | dict(side=name, clips_s=clips / got["wall_s"], output_mb=folder_mb(out / "prepared"), cache_mb=folder_mb(out / "cache"))
+
+def compare(ours: Path, theirs: Path, dtype: str) -> dict:
+    "Count the clips whose features and labels are the same, bit by bit, on both sides."
+    import numpy as np
+    from datasets import load_from_disk
+    from audio_ft_prep import load_prepared
+    mine, other = load_prepared(ours)["train"], load_from_disk(theirs)["train"]
+    where = {name: i for i, name in enumerate(mine.data["id"].to_pylist())}
+    got = dict(ours=len(mine), reference=len(other), both=0, features=0, labels=0, furthest=0.0)
+    for row in other.with_format("numpy"):
+        if row["id"] not in where: continue
+        item = mine[where[row["id"]]]
+        a, b = (np.asarray(x["input_features"], "float32").astype(dtype) for x in (item, row))
+        got["both"] += 1
+        got["features"] += int(np.array_equal(a, b))
+        got["labels"] += int(list(item["labels"]) == row["labels"].tolist())
+        got["furthest"] = max(got["furthest"], float(np.abs(a.astype("float32") - b).max()))
+    return got
+
+def summary(runs):
+    "A row a figure: each side's median, and how many times better ours is."
+    rows = []
+    for label, key in ROWS.items():
+        *theirs, mine = ours = [median(r[key] for r in runs if r["side"] == s) for s in SIDES]
+        rows.append([label, *ours, *[f"{(mine / x if key == 'clips_s' else x / mine):.1f}x" if mine else "" for x in theirs]])
+    return rows
+
+@call_parse
+def main(
+    corpus: str = "",  # Folder in the Common Voice layout; left out: the sample corpus of the package
+    language: str = "",  # Its language folders, with commas; left out: all
+    clips: int = 2000,  # Clips to prepare: the source's train clips are repeated
+    workers: int = 2,  # Processes of each side
+    repeats: int = 1,  # Turns; the table has medians
+    model_id: str = "openai/whisper-small",  # Model to prepare for: a folder or a Hub id
+    feature_dtype: str = "float16",  # Number type in which ours is stored: float16, float32
+    decoder: str = "auto",  # Of the reference: torchcodec, soundfile (the same samples as ours), auto: torchcodec where it works
+    markdown: bool = False,  # Print the table as Markdown
+    json: str = "",  # File to write every figure to
+    smoke: bool = False,  # A dozen clips, one turn: shows that it works, measures nothing
+):
+    "Measure the reference recipe, as people run it and with one thread a process, and this package."
+    if smoke: clips, repeats = 12, 1
+    if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"
+    with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
+        work = Path(tmp)
+        made, about = build_corpus(work / "corpus", corpus, language, clips), machine() | dict(workers=workers, model=model_id, dtype=feature_dtype, decoder=decoder)
+        save_processor(model_id, work / "processor")
+        fixed = dict(corpus=made["folder"], language=made["language"], workers=workers)
+        settings = {"reference": fixed | dict(model=str(work / "processor"), decoder=decoder), "ours": fixed | dict(model=model_id, dtype=feature_dtype)}
+        # Ours goes first: what the first run of a turn pays for a cold disk is ours to pay.
+        runs = [one_run(s, settings[SIDES[s]], work / s.replace(" ", "-"), clips) for _ in range(repeats) for s in reversed(SIDES)]
+        same = compare(work / "ours/prepared", work / "1-thread/prepared", feature_dtype)
+    head, rows = ["", "reference as run", "reference 1 thread", "ours", "as run / ours", "1 thread / ours"], summary(runs)
+    print(f"{clips} clips, {made['hours']:.2f} h, {workers} workers, {repeats} turn(s), {about['cores']} cores, load {about['load']:.1f} at the start; "
+          f"the reference decodes with {'torchcodec' if decoder == 'torchcodec' else 'soundfile and soxr HQ'}\n")
+    print(table(head, rows, markdown))
+    print(f"\nrows: reference {same['reference']}, ours {same['ours']}, both {same['both']}; identical in {feature_dtype}: "
+          f"features {same['features']} of {same['both']} (furthest apart {same['furthest']:.2g}), labels {same['labels']} of {same['both']}")
+    if decoder == "torchcodec": print("torchcodec resamples with FFmpeg, so its samples differ from soxr's: --decoder soundfile compares like with like")
+    if json: Path(json).write_text(dumps(dict(about=about, corpus=made, runs=runs, same=same, table=[head, *rows]), indent=1))

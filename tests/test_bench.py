@@ -1,0 +1,55 @@
+"""The benchmarks run, and find what we write identical to the reference's."""
+import json, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+
+
+def run(script, *args, tmp_path):
+    "Run a benchmark on a dozen clips; give what it printed and what it wrote."
+    out = tmp_path / "figures.json"
+    got = subprocess.run([sys.executable, str(BENCH / script), "--smoke", "--json", str(out), *args], capture_output=True, text=True, timeout=300)
+    assert got.returncode == 0, got.stderr[-3000:]
+    return got.stdout, json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_every_clip_of_the_reference_is_identical_in_ours(dtype, tmp_path):
+    said, got = run("vs_reference.py", "--decoder", "soundfile", "--feature-dtype", dtype, "--markdown", tmp_path=tmp_path)
+    head, *rows = got["table"]
+    assert [r[0] for r in rows] == ["wall, s", "CPU, s", "clips/s", "output, MB", "cache beside it, MB", "peak memory, MB", "of it not file pages, MB"]
+    assert all(len(r) == len(head) == 6 for r in rows)
+    assert [r["side"] for r in got["runs"]] == ["ours", "1 thread", "as run"]
+    assert all(f"| {r[0]} | " in said for r in rows)
+    same = got["same"]
+    assert same["both"] == same["features"] == same["labels"] == same["ours"] > 0
+    assert f"features {same['both']} of {same['both']}" in said
+
+
+def test_the_floor_is_the_sum_of_its_parts(tmp_path):
+    said, got = run("floor.py", tmp_path=tmp_path)
+    rows = {r[0]: r for r in got["table"][1:]}
+    parts = ["decode", "resample", "log-mel", "float16", "write"]
+    assert list(rows)[:8] == [*parts, "floor", "ours, 1 worker(s): CPU", "ours, 1 worker(s): wall x workers"]
+    assert rows["floor"][1] == pytest.approx(sum(rows[p][1] for p in parts))
+    assert all(rows[p][1] > 0 for p in parts)
+    assert got["same"] == "12 of 12"
+    assert all(name in said for name in rows)
+
+
+def test_a_corpus_is_repeated_under_new_names(tmp_path):
+    sys.path.insert(0, str(BENCH))
+    try: from common import build_corpus, read_clips
+    finally: sys.path.remove(str(BENCH))
+    made = build_corpus(tmp_path / "few", "", "en", 40)
+    clips = list(read_clips(tmp_path / "few", "en"))
+    assert made["clips"] == len({name for name, _, _ in clips}) == 40
+    assert len({audio for _, audio, _ in clips}) < 40
+    assert made["hours"] > 0
+
+
+def test_a_folder_without_transcripts_is_refused_by_name(tmp_path):
+    got = subprocess.run([sys.executable, str(BENCH / "vs_reference.py"), "--smoke", "--corpus", str(tmp_path)], capture_output=True, text=True)
+    assert got.returncode == 1 and f"no transcript folder in {tmp_path}" in got.stderr

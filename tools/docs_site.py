@@ -1,0 +1,95 @@
+"""Build the docs site without Quarto: nbdev stages the pages, smalldocs renders them, and every link is followed.
+
+Usage, from the project root: python tools/docs_site.py [_site]
+(`nbdev-docs` builds the same pages with Quarto.)
+"""
+import json, re, shutil, subprocess, sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+from nbdev.config import get_config, nbpath2html
+from nbdev.doclinks import _build_modidx
+from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.serve import proc_nbs
+
+
+def page(rel):
+    "The name Quarto would give the page: nbdev's links count on it."
+    return nbpath2html(rel).with_suffix(".ipynb") if rel.suffix == ".ipynb" else rel
+
+
+def tidy_nb(text, home, doc_url):
+    "Drop what only Quarto understands; point nbdev's absolute links at this site."
+    nb = json.loads(text)
+    for c in nb["cells"]:
+        c.pop("has_sd", None); c["metadata"].pop("execution", None)
+        lines = "".join(c["source"]).splitlines(True)
+        if c["cell_type"] == "raw": lines = [l for l in lines if not l.startswith("output-file:")]
+        if c["cell_type"] == "markdown": lines = [l for l in lines if not l.startswith("#|")]
+        c["source"] = "".join(lines)
+    return json.dumps(nb, ensure_ascii=False).replace(doc_url, home)
+
+
+def tidy_yml(text):
+    "Drop the settings that only Quarto knows, so that a warning of smalldocs is one of ours."
+    d = yaml.safe_load(text)
+    d.pop("format-links", None)
+    if fmt := d.get("format"):
+        fmt.pop("commonmark", None); fmt["html"].pop("keep-md", None)
+        d["website"]["llms-txt"] = True   # Markdown copies; Quarto makes its own from `commonmark`
+    return yaml.safe_dump(d, sort_keys=False)
+
+
+def stage(src, dest, doc_url):
+    "Copy nbdev's processed pages to `dest` under the names, and in the form, that the site has."
+    shutil.rmtree(dest, ignore_errors=True)
+    files = [p.relative_to(src) for p in src.rglob("*") if p.is_file()]
+    moved = {rel.name: page(rel).name for rel in files if page(rel) != rel}
+    for rel in files:
+        out = dest / page(rel)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if rel.suffix not in (".ipynb", ".yml", ".md", ".qmd"): shutil.copy(src / rel, out); continue
+        t = (src / rel).read_text(encoding="utf-8")
+        if rel.suffix == ".ipynb": t = tidy_nb(t, "../" * (len(rel.parts) - 1) or "./", doc_url)
+        for a, b in moved.items(): t = re.sub(rf"(?<!\w){re.escape(a)}(?![\w.])", b, t)
+        if rel.suffix == ".yml": t = tidy_yml(t)
+        out.write_text(t, encoding="utf-8")
+
+
+def markdown_copies(site):
+    "Name the Markdown copies as Quarto does, so the `Docs:` links in our modules work on either site."
+    for p in site.rglob("*.llms.md"):
+        t = re.sub(r"(\]\([^)\s]*)\.llms\.md", r"\1.html.md", p.read_text(encoding="utf-8"))
+        p.with_name(p.name.replace(".llms.md", ".html.md")).write_text(t, encoding="utf-8"); p.unlink()
+
+
+def readme(site, doc_url):
+    "README.md is the front page's Markdown copy: links and pictures made absolute, pandas' style blocks left out."
+    t = (site / "index.html.md").read_text(encoding="utf-8")
+    t = re.sub(r"<style scoped>.*?</style>\n", "", t, flags=re.S)
+    home = doc_url.rstrip("/") + "/"
+    return re.sub(r"\]\((?!https?:|data:|#)(?:\./)?([^)\s]*)\)", lambda m: f"]({home}{m[1].replace('.html.md', '.html')})", t)
+
+
+def main(out):
+    "Build the site in folder `out` and write README.md; return the exit code."
+    cfg = get_config()
+    refresh_quarto_yml()
+    _build_modidx()
+    nbdev_sidebar.__wrapped__()
+    work = cfg.config_path / "_proc_site"
+    stage(proc_nbs(force=True, n_workers=2), work, cfg.doc_url)
+    if rc := subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", str(work)]).returncode: return rc
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(work / cfg.doc_path.name, out)
+    shutil.rmtree(work)
+    if (cfg.nbs_path / "llms.txt").exists(): shutil.copy(cfg.nbs_path / "llms.txt", out)
+    markdown_copies(out)
+    (cfg.config_path / "README.md").write_text(readme(out, cfg.doc_url), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    if not find_spec("smalldocs"): sys.exit("The docs site needs smalldocs, on Python 3.11 or newer: pip install -c constraints.txt -e '.[dev]'")
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "_site").resolve()))
