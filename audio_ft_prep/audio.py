@@ -20,7 +20,7 @@ from .rows import BadClip
 from .container import Container, read_container
 
 # %% auto #0
-__all__ = ['BLOCK', 'MP3_SLACK_SECONDS', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes', 'read_samples',
+__all__ = ['BLOCK', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes', 'read_samples', 'slack_seconds',
            'decode', 'level', 'to_mono', 'Clip', 'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
@@ -50,8 +50,16 @@ def read_samples(
         if not len(parts[-1]): break
     return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
-# %% ../nbs/20_audio.ipynb #8a244c39
-MP3_SLACK_SECONDS = 0.05
+# %% ../nbs/20_audio.ipynb #b4b81cea
+def slack_seconds(
+    box: Container,  # From `read_container`
+    rate: int,  # Its rate in Hz
+) -> float:  # 0 for anything but MP3
+    "Say how much silence an encoder may have put around a recording."
+    if box.format != "mp3": return 0.0
+    return max(0.05, 1800 / rate) if box.header == "made up" else 0.05
+
+# %% ../nbs/20_audio.ipynb #d885dfc2
 _NO_LENGTH = 1 << 62  # libsndfile gives a length beyond this where the header has none
 
 def decode(
@@ -59,16 +67,16 @@ def decode(
     max_seconds: float = 30.0,  # Longest clip to decode
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a file, or raise `BadClip`."
-    limit = max_seconds + (MP3_SLACK_SECONDS if box.format == "mp3" else 0)
     buf = Bytes(box.payload)
     try:
         with ForwardFile(buf) as f:
             rate, said = f.samplerate, f.frames
-            most = int(min(said, limit * rate + 1))
-            if limit * rate < said < _NO_LENGTH: raise _too_long(said / rate, max_seconds)
+            limit = (max_seconds + slack_seconds(box, rate)) * rate
+            most = int(min(said, limit + 1))
+            if limit < said < _NO_LENGTH: raise _too_long(said / rate, max_seconds)
             x = read_samples(f, most)
     except sf.SoundFileError as e: raise _undecoded(e, box, buf) from None
-    if len(x) > limit * rate: raise _too_long(len(x) / rate, max_seconds)
+    if len(x) > limit: raise _too_long(len(x) / rate, max_seconds)
     if len(x) < most and said < _NO_LENGTH:
         raise BadClip("truncated", f"{len(x)/rate:.2f} of {said/rate:.2f} s that its header promises could be decoded")
     return x, rate
@@ -88,7 +96,7 @@ def _undecoded(
     why = getattr(e, "error_string", type(e).__name__).removeprefix("Error : ").rstrip(".")
     return BadClip("undecodable", f"{box.format}, {len(box.payload):,} bytes: {why}")
 
-# %% ../nbs/20_audio.ipynb #0aadc11e
+# %% ../nbs/20_audio.ipynb #e8ad2d46
 LOUDEST = 1e15
 FULL_SCALE = 0.999
 
@@ -96,21 +104,21 @@ def level(
     x: np.ndarray,  # Samples as decoded
 ) -> tuple[float, float]:  # Largest absolute sample, and the share of samples at or above `FULL_SCALE`
     "Measure the level, or raise `BadClip` where there is none."
-    x = x.reshape(-1)
-    peak = float(max(x[x.argmax()], -x[x.argmin()]))
+    peak = float(max(x.max(), -x.min()))
     if not peak < LOUDEST: raise BadClip("not_finite", f"a sample of {peak:g}")
     if peak == 0: raise BadClip("silent", f"{x.size:,} samples, all zero")
     return peak, float(np.count_nonzero(np.abs(x) >= FULL_SCALE) / x.size) if peak >= FULL_SCALE else 0.0
 
-# %% ../nbs/20_audio.ipynb #d3f16473
+# %% ../nbs/20_audio.ipynb #667566d2
 def to_mono(
     x: np.ndarray,  # Samples, or samples by channels
 ) -> np.ndarray:  # Samples
-    "Average the channels."
+    "Average the channels, or raise `BadClip` where nothing is left."
     if x.ndim == 1: return x
     mono = x[:, 0].copy()
     for channel in range(1, x.shape[1]): mono += x[:, channel]
     mono /= x.shape[1]
+    if not mono.any(): raise BadClip("silent", f"its {x.shape[1]} channels cancel each other out")
     return mono
 
 # %% ../nbs/20_audio.ipynb #7d23af76
@@ -156,7 +164,7 @@ def read_clip(
     if seconds < min_seconds: raise BadClip("too_short", f"{seconds:.3f} s, at least {min_seconds:g} s is kept")
     return Clip(_at_rate(to_mono(x), native, rate, max_seconds), rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped)
 
-# %% ../nbs/20_audio.ipynb #bd3f3bd8
+# %% ../nbs/20_audio.ipynb #bf1c14fb
 def _at_rate(
     mono: np.ndarray,  # One channel
     native: int,  # Its rate, in Hz
@@ -164,7 +172,6 @@ def _at_rate(
     max_seconds: float,  # Where to cut what an MP3 has over the limit
 ) -> np.ndarray:
     "Resample, and cut at the limit."
-    if not mono.any(): raise BadClip("silent", "its channels cancel each other out")
     y = mono if native == rate else soxr.resample(mono, native, rate, quality="HQ")
     if not len(y): raise BadClip("empty_audio", f"{len(mono)} of {native:,} samples a second leave none at {rate:,}")
     return y[:round(min(len(y), max_seconds * rate))]

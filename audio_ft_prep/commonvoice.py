@@ -185,14 +185,15 @@ def _by_split(folder, suffix):
         found[name] = files
     return found
 
-# %% ../nbs/10_commonvoice.ipynb #b7b2857a
+# %% ../nbs/10_commonvoice.ipynb #b1e7f788
 def transcripts(
     root: Path,  # The tree
     language: str,  # The language's folder
 ) -> dict[str, list[Path]]: # TSVs of each split
     "List the transcripts by split, whether a split is a file or a folder."
     found = _by_split(root/"transcript"/language, ".tsv")
-    return {k: v for k, v in found.items() if k != "clip_durations" and v}
+    usual = {k: i for i, k in enumerate(("train", "validation", "test"))}
+    return {k: found[k] for k in sorted(found, key=lambda k: (usual.get(k, 9), k)) if k != "clip_durations" and found[k]}
 
 # %% ../nbs/10_commonvoice.ipynb #7b15f7f5
 def tars(

@@ -135,7 +135,7 @@ def _check_splits(train, evaluation):
     if not a and not b: raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
     if both := set(a) & set(b): raise ValueError(f"{sorted(both)[0]} stands in train_splits and in eval_splits: a split serves one of the two")
 
-# %% ../nbs/00_config.ipynb #cde0ccf7
+# %% ../nbs/00_config.ipynb #5ef81446
 def config_from(
     settings: dict,  # Fields and their values
 ) -> PrepConfig: # The checked config
@@ -147,7 +147,7 @@ def config_from(
         near = get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.5)
         raise ValueError(f"{key!r} is no field of PrepConfig: " + (f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"))
     for f in fields(PrepConfig):
-        if f.default is MISSING and f.name not in settings: raise ValueError(f"{f.name} is missing: {RULES[f.name][1]}")
+        if f.default is MISSING and f.name not in settings: raise ValueError(f"{f.name} is missing: it {RULES[f.name][1]}")
     return PrepConfig(**settings)
 
 # %% ../nbs/00_config.ipynb #e01683e1

@@ -26,11 +26,11 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #78503929
+# %% ../nbs/22_features.ipynb #b06e932b
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
-        extractor: Any,  # The model's `WhisperFeatureExtractor`
+        extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):
         if extractor.dither: raise ValueError(f"dither must be 0 for features that can be checked, got {extractor.dither}: set it to 0 in the extractor's settings")
         if extractor.padding_value: raise ValueError(f"padding_value must be 0, as silence is, got {extractor.padding_value}")

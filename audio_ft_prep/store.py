@@ -22,7 +22,7 @@ from .rows import BadClip, reason_counts, rejects_table
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'sync_folder', 'write_whole', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices',
            'ShardResult', 'prepare_shard', 'work_folder', 'versions', 'purpose', 'read_prep', 'is_finished',
-           'open_folder', 'done', 'balance', 'all_rejects', 'save_processor', 'finish', 'file_sha256', 'verify']
+           'open_folder', 'done', 'balance', 'all_rejects', 'finish', 'file_sha256', 'verify']
 
 # %% ../nbs/40_store.ipynb #b33a6497
 def sync_folder(
@@ -292,17 +292,6 @@ def _dataset_files(folder, split, mine, features, counts):
     state = {"_data_files": [{"filename": Path(r.file).name} for r in mine], "_fingerprint": hashlib.sha256("".join(r.sha256 for r in mine).encode()).hexdigest()[:16],
              "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": split}
     write_whole(folder/split/"state.json", json_bytes(state))
-
-# %% ../nbs/40_store.ipynb #b09dfc73
-def save_processor(
-    folder: Path,  # Folder to hold the processor
-    extractor: Any,  # The model's feature extractor
-    tokenizer: Any,  # The tokenizer that made the labels
-) -> None:
-    "Save the processor that was used, with the file that older readers look for."
-    from transformers import WhisperProcessor
-    WhisperProcessor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder)
-    extractor.save_pretrained(folder)
 
 # %% ../nbs/40_store.ipynb #979da8f5
 def _strays(folder, results):

@@ -1,0 +1,345 @@
+"""Clips of every kind are read whole or refused with a reason; nothing is lost without a word."""
+import io, os, random, struct, tarfile, time
+from pathlib import Path
+import numpy as np
+import pytest
+import soundfile as sf
+import soxr
+from hypothesis import given, settings, strategies as st
+from audio_ft_prep.audio import Clip, ForwardFile, decode, read_clip
+from audio_ft_prep.container import audio_span, frame_at, made_up_header, read_container, walk_frames
+from audio_ft_prep.rows import BadClip
+from fixtures.make_audio import AUDIO, FILES, SECONDS, recording
+
+FIXTURES = {name: (AUDIO / name).read_bytes() for name in FILES}
+NO_HEADER = [n for n in FILES if "no_header" in n or n == "ffmpeg_vbr_pipe.mp3"]
+REASONS = {"empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"}
+ID3V2 = b"ID3\4\0\0\0\0\0\x0aTIT2\0\0\0\0\0\0"
+ID3V1 = b"TAG".ljust(128, b" ")
+APE = b"TAGS" + b"APETAGEX" + struct.pack("<IIII", 2000, 36, 0, 0) + bytes(8)
+
+
+def encode(x, rate, format, **kwargs):
+    sf.write(buf := io.BytesIO(), x, rate, format=format, **kwargs)
+    return buf.getvalue()
+
+def refusal(data, **kwargs):
+    "The `BadClip` that `data` ends in, or nothing."
+    try: read_clip(data, **kwargs)
+    except BadClip as e: return e
+
+def reason(data, **kwargs): return getattr(refusal(data, **kwargs), "reason", None)
+
+def bare(mp3):
+    "An MP3 without the frame that holds its header."
+    return mp3[frame_at(mp3[:4]).size:]
+
+def best_match(x, y):
+    "Highest correlation of all of `x` with `y`, over the delays an encoder may add."
+    delays = range(0, len(y) - len(x) + 1)
+    return max(float(np.corrcoef(x, y[d:d + len(x)])[0, 1]) for d in delays)
+
+
+# --- every format, rate and channel count
+
+KINDS = [("WAV", s) for s in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW")] + [
+    ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+    ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("RF64", "PCM_16"), ("WAVEX", "PCM_16")]
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000])
+@pytest.mark.parametrize("format, subtype", KINDS)
+def test_every_format_rate_and_channel_count_is_mixed_and_resampled(format, subtype, rate, channels):
+    if format == "MP3" and channels > 2: pytest.skip("MP3 has two channels at most")
+    if subtype == "OPUS" and rate in (11025, 22050, 32000, 44100): pytest.skip("Opus has no such rate")
+    data = encode(recording(rate, channels, 0.5), rate, format, subtype=subtype)
+    clip = read_clip(data)
+    native, _ = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    want = soxr.resample(native.mean(axis=1), rate, 16000, quality="HQ") if rate != 16000 else native.mean(axis=1)
+    np.testing.assert_allclose(clip.samples, want, atol=1e-6)
+    assert clip.samples.dtype == np.float32 and clip.samples.ndim == 1
+    assert (clip.rate, clip.native_rate, clip.channels) == (16000, rate, channels)
+    assert clip.format == {"RF64": "wav", "WAVEX": "wav"}.get(format, format.lower())
+    assert clip.peak == pytest.approx(np.abs(native).max())
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
+def test_a_clip_comes_at_the_rate_asked_for(rate):
+    clip = read_clip(encode(recording(24000), 24000, "WAV"), rate=rate)
+    assert clip.rate == rate
+    assert abs(len(clip.samples) - SECONDS*rate) <= 1
+    assert clip.seconds == pytest.approx(SECONDS, abs=1e-3)
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_all_of_the_recording_is_there_whatever_the_encoder(name):
+    rate, _ = FILES[name]
+    data = FIXTURES[name]
+    x, native = decode(read_container(data))
+    mono = x if x.ndim == 1 else x[:, 0]
+    want = recording(rate)
+    if native != rate: want = soxr.resample(want, rate, native, quality="HQ")
+    if len(mono) < len(want): want = want[:len(mono)]     # an encoder may round down by a few samples
+    assert len(want) > SECONDS*native - 50
+    assert best_match(want, mono) > 0.98
+    assert read_clip(data, given_seconds=SECONDS).seconds < SECONDS + 0.25
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_the_same_bytes_give_the_same_samples(name):
+    a, b = read_clip(FIXTURES[name]), read_clip(bytes(bytearray(FIXTURES[name])))
+    assert np.array_equal(a.samples, b.samples) and (a.peak, a.clipped) == (b.peak, b.clipped)
+
+def test_samples_are_libsndfiles_to_the_bit_where_it_reads_the_file():
+    for name in ("ffmpeg_cbr_header.mp3", "lame_header_tags.mp3", "ffmpeg_vorbis.ogg", "ffmpeg_pipe.wav", "layer2.mp3"):
+        x, rate = sf.read(io.BytesIO(FIXTURES[name]), dtype="float32")
+        assert np.array_equal(decode(read_container(FIXTURES[name]))[0], x), name
+
+
+# --- the two traps of libsndfile
+
+@pytest.mark.parametrize("name", NO_HEADER)
+def test_no_frame_of_an_mp3_without_header_is_lost(name):
+    data = FIXTURES[name]
+    start, stop = audio_span(data)
+    first = frame_at(data[start:start + 4])
+    frames = walk_frames(data, start, stop, first).frames
+    x, rate = decode(read_container(data))
+    assert len(x) == frames*first.samples - 529
+    assert len(x) >= SECONDS*rate
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_losing_the_header_loses_no_audio(mode, rate, channels):
+    mp3 = encode(recording(rate, channels), rate, "MP3", bitrate_mode=mode, compression_level=0.5)
+    with_header, without = decode(read_container(mp3))[0], decode(read_container(bare(mp3)))[0]
+    delay = 576                                       # of LAME, which only its header tells
+    assert np.array_equal(with_header, without[delay:delay + len(with_header)])
+
+def test_flac_from_a_pipe_is_read_to_its_end():
+    x, rate = decode(read_container(FIXTURES["ffmpeg_pipe.flac"]))
+    np.testing.assert_allclose(x, recording(rate), atol=1.01/2**15)
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flac_without_a_length_equals_flac_with_one(channels):
+    flac = encode(recording(16000, channels), 16000, "FLAC")
+    piped = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+    assert ForwardFile(io.BytesIO(piped)).frames > 1 << 62
+    assert np.array_equal(read_clip(piped).samples, read_clip(flac).samples)
+
+
+# --- cut files
+
+SMALL = recording(16000, seconds=0.4)
+CUTTABLE = {
+    "mp3": encode(SMALL, 16000, "MP3"),
+    "mp3 of constant bit rate": encode(SMALL, 16000, "MP3", bitrate_mode="CONSTANT", compression_level=0.8),
+    "mp3 in stereo": encode(np.stack([SMALL, SMALL], axis=1), 16000, "MP3"),
+    "mp3 with a tag": ID3V2 + encode(SMALL, 16000, "MP3"),
+    "mp3 with frame checksums": FIXTURES["lame_header_crc.mp3"],
+    "wav": encode(SMALL, 16000, "WAV"),
+    "wav of odd length": encode(SMALL[:4001], 16000, "WAV", subtype="PCM_U8")[:-1],
+    "aiff": encode(SMALL, 16000, "AIFF"),
+    "au": encode(SMALL, 16000, "AU"),
+    "flac": encode(SMALL, 16000, "FLAC"),
+    "vorbis": encode(SMALL, 16000, "OGG"),
+    "opus": FIXTURES["ffmpeg_opus_pipe.ogg"],
+}
+
+@pytest.mark.parametrize("kind", CUTTABLE)
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_any_cut_is_found(kind, share):
+    data = CUTTABLE[kind]
+    k = int(share * len(data))
+    assert reason(data[:k]) == ("empty_audio" if k == 0 else "undecodable" if k < 12 and not read_container(data[:k]).format else "truncated")
+
+@pytest.mark.parametrize("kind", CUTTABLE)
+def test_one_missing_byte_is_found_and_none_missing_is_no_alarm(kind):
+    assert reason(CUTTABLE[kind][:-1]) == "truncated"
+    assert reason(CUTTABLE[kind]) is None
+
+@pytest.mark.parametrize("name", [n for n in NO_HEADER if "8k" not in n])
+def test_cuts_of_an_mp3_without_header_are_found_unless_between_two_frames(name):
+    data = FIXTURES[name]
+    start, stop = audio_span(data)
+    like, borders = frame_at(data[start:start + 4]), {start}
+    while start < stop: borders.add(start := start + frame_at(data[start:start + 4]).size)
+    for k in random.Random(0).sample(range(min(borders) + 4, len(data)), 150):
+        assert bool(read_container(data[:k]).cut) == (k not in borders), k
+
+def test_the_corpus_duration_finds_the_cut_that_the_container_hides():
+    data = FIXTURES["lame_cbr_no_header.mp3"]
+    cut = data[:len(data) // 192 // 2 * 192]
+    assert not read_container(cut).cut
+    e = refusal(cut, given_seconds=SECONDS)
+    assert e.reason == "truncated" and "1.20 s that the corpus gives" in e.detail
+    assert reason(data, given_seconds=SECONDS) is None
+
+def test_a_wav_of_unknown_size_is_no_alarm():
+    data = FIXTURES["ffmpeg_pipe.wav"]
+    assert data.find(b"data\xff\xff\xff\xff") > 0
+    assert reason(data) is None
+    assert reason(data[:len(data) // 2], given_seconds=SECONDS) == "truncated"
+
+@pytest.mark.parametrize("behind", [bytes(4096), b"<html>"*300, ID3V1, APE, APE + ID3V1, b"second", bytes(range(256))*20], ids=lambda b: repr(b[:8]))
+@pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
+def test_what_stands_behind_an_mp3_is_no_alarm_and_no_audio(name, behind):
+    data = FIXTURES[name]
+    assert np.array_equal(read_clip(data + behind).samples, read_clip(data).samples)
+
+@pytest.mark.parametrize("second", ["ffmpeg_cbr_header.mp3", "lame_header_tags.mp3"])
+@pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
+def test_a_second_mp3_behind_the_first_is_left_out(name, second):
+    data = FIXTURES[name]
+    assert np.array_equal(read_clip(data + FIXTURES[second]).samples, read_clip(data).samples)
+
+@pytest.mark.parametrize("kind", ["wav", "vorbis"])
+def test_zeros_behind_other_formats_are_no_alarm(kind):
+    assert np.array_equal(read_clip(CUTTABLE[kind] + bytes(4096)).samples, read_clip(CUTTABLE[kind]).samples)
+
+def test_tags_change_no_sample():
+    mp3 = CUTTABLE["mp3"]
+    for data in (ID3V2 + mp3, ID3V2*2 + mp3 + ID3V1, mp3 + APE, ID3V2 + mp3 + APE + ID3V1):
+        assert np.array_equal(read_clip(data).samples, read_clip(mp3).samples)
+    assert np.array_equal(read_clip(ID3V2 + CUTTABLE["flac"]).samples, read_clip(CUTTABLE["flac"]).samples)
+
+def test_a_header_that_is_wrong_about_its_bytes_only_is_no_alarm():
+    mp3 = CUTTABLE["mp3"]
+    at = mp3.find(b"Xing") + 12
+    lying = mp3[:at] + struct.pack(">I", len(mp3) + 5000) + mp3[at + 4:]
+    assert np.array_equal(read_clip(lying).samples, read_clip(mp3).samples)
+
+def test_a_hole_inside_is_found():
+    mp3, rng = encode(recording(16000), 16000, "MP3"), random.Random(0)
+    for _ in range(40):
+        k = rng.randrange(500, len(mp3) - 3000)
+        assert reason(mp3[:k] + mp3[k + 700:]) == "truncated"
+        assert reason(mp3[:k] + bytes(2000) + mp3[k + 2000:]) in ("undecodable", "truncated")
+
+def test_good_and_cut_files_leave_the_terminal_alone(capfd):
+    for data in FIXTURES.values(): read_clip(data)
+    for data in CUTTABLE.values():
+        for share in (0.1, 0.5, 0.9): refusal(data[:int(len(data)*share)])
+    read_clip(FIXTURES["lame_cbr_no_header.mp3"] + bytes(4096))
+    read_clip(FIXTURES["ffmpeg_cbr_header.mp3"] + bytes(4096))
+    out = capfd.readouterr()
+    assert (out.out, out.err) == ("", "")
+
+
+# --- any bytes at all
+
+def check(data):
+    "A clip that holds its promises, or a `BadClip` that does."
+    try: clip = read_clip(data)
+    except BadClip as e:
+        assert e.reason in REASONS and e.detail and "object at 0x" not in e.detail
+        return e.reason
+    assert isinstance(clip, Clip) and clip.samples.dtype == np.float32 and clip.samples.ndim == 1
+    assert 0 < len(clip.samples) <= 480_000 and np.isfinite(clip.samples).all() and clip.peak > 0
+
+SEEDS = list(CUTTABLE.values()) + list(FIXTURES.values()) + [bare(CUTTABLE["mp3"])]
+STARTS = [b"", b"ID3\4\0\0", b"ID3\4\0\0\0\0\0\0", b"\xff\xfb\x94\xc4", b"\xff\xf3\x54\xc4", b"RIFF\xff\xff\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0", b"fLaC", b"fLaC\0\0\0\x22",
+          b"OggS\0\2", b"FORM\0\0\0\0AIFF", b".snd\0\0\0\x18"]
+
+@settings(max_examples=400, deadline=None)
+@given(start=st.sampled_from(STARTS), rest=st.binary(max_size=3000))
+def test_any_bytes_give_a_clip_or_a_reason(start, rest): check(start + rest)
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.sampled_from(SEEDS), edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.binary(max_size=60), st.booleans()), max_size=4))
+def test_damaged_files_give_a_clip_or_a_reason(data, edits):
+    for share, gone, new, in_head in edits:
+        k = int(share * (80 if in_head else len(data)))
+        data = data[:k] + new + data[k + gone:]
+    check(data)
+
+def test_what_is_not_audio_is_named_by_how_it_begins():
+    for data in (b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1", b"PK\3\4" + bytes(50), bytes(5000), b"\x1aE\xdf\xa3 webm"):
+        e = refusal(data)
+        assert e.reason == "undecodable" and repr(data[:8]) in e.detail
+
+def test_an_mp3_that_holds_only_its_header_is_refused():
+    mp3 = CUTTABLE["mp3"]
+    size = frame_at(mp3[:4]).size
+    nothing = mp3[:25 - 8] + bytes(8) + mp3[25:size] if mp3[13:17] != b"Xing" else mp3[:17] + bytes(16) + mp3[33:size]
+    assert reason(mp3[:size]) == "truncated"
+    assert check(nothing) in ("empty_audio", "undecodable", "truncated")
+
+
+# --- limits and levels
+
+def test_limits_belong_to_what_is_kept():
+    wav = encode(np.tile(SMALL, 100)[:480_000], 16000, "WAV")
+    assert len(read_clip(wav).samples) == 480_000
+    assert reason(encode(np.tile(SMALL, 100)[:480_001], 16000, "WAV")) == "too_long"
+    assert reason(wav, min_seconds=30) is None and reason(wav, min_seconds=30.001, max_seconds=40) == "too_short"
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100, 48000])
+def test_thirty_seconds_stay_thirty_seconds_without_a_header(rate):
+    mp3 = encode(recording(rate, seconds=30), rate, "MP3")
+    native = decode(read_container(bare(mp3)), max_seconds=40)[0]
+    assert len(native) > 30*rate
+    for data in (mp3, bare(mp3)): assert len(read_clip(data).samples) == 480_000
+    longer = encode(recording(rate, seconds=30.5), rate, "MP3")
+    assert reason(longer) == reason(bare(longer)) == "too_long"
+
+@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+def test_thirty_seconds_at_other_rates_are_never_a_sample_too_many(rate):
+    for format in ("WAV", "FLAC", "OGG"):
+        assert len(read_clip(encode(recording(rate, seconds=30), rate, format)).samples) == 480_000
+
+def test_a_clip_of_hours_is_refused_undecoded():
+    one = bare(CUTTABLE["mp3"])
+    frame = one[:frame_at(one[:4]).size]
+    body = frame * 200_000
+    t = time.process_time()
+    e = refusal(made_up_header(frame[:4], 200_000, len(body)) + body)
+    assert e.reason == "too_long" and "7,200.0" in e.detail.replace("7,199.9", "7,200.0")
+    assert time.process_time() - t < 0.5
+
+def test_a_flac_that_does_not_know_its_length_is_refused_at_the_limit():
+    flac = encode(np.tile(SMALL, 10), 16000, "FLAC")
+    piped = flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+    assert reason(piped, max_seconds=3.9) == "too_long" and reason(piped, max_seconds=4) is None
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_numbers_that_are_no_sound_are_refused(value, channels):
+    x = recording(16000, channels).astype(np.float32)
+    x[len(x) // 2] = value
+    assert reason(encode(x, 16000, "WAV", subtype="FLOAT")) == "not_finite"
+
+def test_digital_silence_is_refused_and_a_whisper_is_not():
+    for format in ("WAV", "FLAC", "MP3"): assert reason(encode(np.zeros(8000), 16000, format)) == "silent"
+    assert reason(encode(np.stack([SMALL, -SMALL], axis=1), 16000, "WAV", subtype="FLOAT")) == "silent"
+    assert read_clip(encode(SMALL / 2000, 16000, "FLAC")).peak < 0.001
+
+def test_empty_audio_is_refused():
+    assert refusal(b"").detail == "0 bytes"
+    for format in ("WAV", "AIFF"): assert reason(encode(SMALL[:0], 16000, format)) == "empty_audio"
+    assert reason(encode(SMALL[:1], 48000, "WAV")) == "empty_audio"
+    assert len(read_clip(encode(SMALL[:160], 16000, "WAV")).samples) == 160
+
+def test_clipping_is_measured_before_resampling():
+    loud = np.clip(recording(48000) * 10, -1, 1)
+    clip = read_clip(encode(loud, 48000, "WAV"))
+    assert clip.peak >= 0.999 and clip.clipped == pytest.approx(np.mean(np.abs(loud) >= 0.999), abs=1e-3)
+    assert read_clip(encode(loud, 48000, "MP3")).clipped > 0.003
+    assert read_clip(encode(recording(48000), 48000, "MP3")).clipped == 0
+
+
+# --- a corpus at hand
+
+CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA")
+
+@pytest.mark.skipif(not CORPORA, reason="AUDIO_FT_PREP_CORPORA names no folder in the Common Voice layout")
+def test_a_corpus_raises_no_false_alarm_and_hides_no_cut():
+    rng, clips, missed = random.Random(0), 0, []
+    for tar in sorted(Path(CORPORA).glob("audio/*/*/*.tar")):
+        with tarfile.open(tar) as f:
+            for member in filter(tarfile.TarInfo.isfile, f):
+                data, clips = f.extractfile(member).read(), clips + 1
+                x, rate = decode(read_container(data), max_seconds=3600)
+                if read_container(data).header != "made up": assert np.array_equal(x, sf.read(io.BytesIO(data), dtype="float32")[0]), member.name
+                cut = data[:rng.randrange(1, len(data))]
+                if read_container(data).header == "own" and not refusal(cut, max_seconds=3600): missed.append(member.name)
+    assert clips and not missed
