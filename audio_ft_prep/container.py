@@ -206,13 +206,13 @@ def _bare(
     cut = f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
     return Container("mp3", cut, header + data[start:walk.end], "made up", walk.frames)
 
-# %% ../nbs/18_container.ipynb #6953eae3
+# %% ../nbs/18_container.ipynb #77559506
 def read_mp3(
     data: bytes,  # A whole MP3 file
 ) -> Container:
     "Tell whether an MP3 is all there."
     start, stop = audio_span(data)
-    if start >= stop: return Container("mp3", f"nothing follows its ID3 tag of {start:,} bytes")
+    if stop - start < 4: return Container("mp3", f"{max(0, stop - start)} bytes behind {start:,} bytes of tags")
     first = frame_at(data[start:start + 4])
     if first is None and data[start] != 0xFF:
         start = max(start, next_frame(data, start, stop))
@@ -224,7 +224,7 @@ def read_mp3(
     first = frame_at(data[start:min(start + 4, stop)])
     return _bare(data, start, stop, first) if first else Container("mp3", payload=data[start:stop])
 
-# %% ../nbs/18_container.ipynb #dbb8752e
+# %% ../nbs/18_container.ipynb #2599a61c
 UNKNOWN = 0x7FFF0000  # Sizes from here on mean "not known when this was written"
 
 def chunk_cut(
@@ -238,7 +238,7 @@ def chunk_cut(
         pos, left = pos + 8, len(data) - pos - 8
         if chunk == name: return f"{left:,} of {size:,} bytes of samples that its header promises" if left < size < UNKNOWN else ""
         pos += size + (size & 1)
-    return "" if name in data else "it ends before its samples begin"
+    return "" if name in data[:-4] else "it ends before its samples begin"
 
 # %% ../nbs/18_container.ipynb #94254123
 def au_cut(

@@ -217,16 +217,20 @@ def _run(task, folder, mine, progress):
     about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz}
     return finish(folder, mine, results, rejects, counts, features, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
 
-# %% ../nbs/60_pipeline.ipynb #3796ca33
+# %% ../nbs/60_pipeline.ipynb #0b1a82c8
+def _place(cfg):
+    folder = Path(cfg.output_dir).expanduser()
+    if folder.exists() and not folder.is_dir(): raise ValueError(f"output_dir must be a folder, got the file {folder}: name another")
+    return folder
 def _ours(folder): return not folder.exists() or work_folder(folder).is_dir() or not any(folder.iterdir())
 
-# %% ../nbs/60_pipeline.ipynb #0dbf7965
+# %% ../nbs/60_pipeline.ipynb #7e7703f8
 def prepare(
     cfg: PrepConfig,  # What to prepare
     progress: bool = True,  # Show a bar
 ) -> Prepared: # The folder and its account
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
-    folder = Path(cfg.output_dir).expanduser()
+    folder = _place(cfg)
     model, tokenizer = _model_of(cfg)
     corpus = load_rows(cfg)
     mine = purpose(cfg, corpus.source)

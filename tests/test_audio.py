@@ -16,7 +16,8 @@ NO_HEADER = [n for n in FILES if "no_header" in n or n == "ffmpeg_vbr_pipe.mp3"]
 REASONS = {"empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"}
 ID3V2 = b"ID3\4\0\0\0\0\0\x0aTIT2\0\0\0\0\0\0"
 ID3V1 = b"TAG".ljust(128, b" ")
-APE = b"TAGS" + b"APETAGEX" + struct.pack("<IIII", 2000, 36, 0, 0) + bytes(8)
+APE = b"tags" + b"APETAGEX" + struct.pack("<IIII", 2000, 36, 0, 0) + bytes(8)
+APE_WITH_HEADER = bytes(32) + b"tags" + b"APETAGEX" + struct.pack("<IIII", 2000, 36, 0, 1 << 31) + bytes(8)
 
 
 def encode(x, rate, format, **kwargs):
@@ -46,12 +47,12 @@ KINDS = [("WAV", s) for s in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "
     ("FLAC", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
     ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("RF64", "PCM_16"), ("WAVEX", "PCM_16")]
 
-@pytest.mark.parametrize("channels", [1, 2, 6])
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000])
-@pytest.mark.parametrize("format, subtype", KINDS)
+RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000)
+CASES = [(f, s, r, c) for f, s in KINDS for r in RATES for c in (1, 2, 6)
+         if (f != "MP3" or c <= 2) and (s != "OPUS" or r in (8000, 16000, 24000, 48000))]
+
+@pytest.mark.parametrize("format, subtype, rate, channels", CASES)
 def test_every_format_rate_and_channel_count_is_mixed_and_resampled(format, subtype, rate, channels):
-    if format == "MP3" and channels > 2: pytest.skip("MP3 has two channels at most")
-    if subtype == "OPUS" and rate in (11025, 22050, 32000, 44100): pytest.skip("Opus has no such rate")
     data = encode(recording(rate, channels, 0.5), rate, format, subtype=subtype)
     clip = read_clip(data)
     native, _ = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
@@ -77,9 +78,8 @@ def test_all_of_the_recording_is_there_whatever_the_encoder(name):
     mono = x if x.ndim == 1 else x[:, 0]
     want = recording(rate)
     if native != rate: want = soxr.resample(want, rate, native, quality="HQ")
-    if len(mono) < len(want): want = want[:len(mono)]     # an encoder may round down by a few samples
-    assert len(want) > SECONDS*native - 50
-    assert best_match(want, mono) > 0.98
+    assert len(mono) > SECONDS*native - 50                          # an encoder may round down by a few samples
+    assert best_match(want[:-round(0.03*native)], mono) > 0.98      # and layer II pushes out what its delay adds
     assert read_clip(data, given_seconds=SECONDS).seconds < SECONDS + 0.25
 
 @pytest.mark.parametrize("name", sorted(FILES))
@@ -150,7 +150,7 @@ CUTTABLE = {
 def test_any_cut_is_found(kind, share):
     data = CUTTABLE[kind]
     k = int(share * len(data))
-    assert reason(data[:k]) == ("empty_audio" if k == 0 else "undecodable" if k < 12 and not read_container(data[:k]).format else "truncated")
+    assert reason(data[:k]) == "truncated" if k >= 12 else reason(data[:k]) in ("empty_audio", "undecodable", "truncated")
 
 @pytest.mark.parametrize("kind", CUTTABLE)
 def test_one_missing_byte_is_found_and_none_missing_is_no_alarm(kind):
@@ -180,11 +180,24 @@ def test_a_wav_of_unknown_size_is_no_alarm():
     assert reason(data) is None
     assert reason(data[:len(data) // 2], given_seconds=SECONDS) == "truncated"
 
-@pytest.mark.parametrize("behind", [bytes(4096), b"<html>"*300, ID3V1, APE, APE + ID3V1, b"second", bytes(range(256))*20], ids=lambda b: repr(b[:8]))
+@pytest.mark.parametrize("behind", [bytes(4096), b"<html>"*300, ID3V1, APE, APE_WITH_HEADER, APE + ID3V1, b"second", bytes(range(256))*20], ids=lambda b: repr(b[:8]))
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
 def test_what_stands_behind_an_mp3_is_no_alarm_and_no_audio(name, behind):
     data = FIXTURES[name]
     assert np.array_equal(read_clip(data + behind).samples, read_clip(data).samples)
+
+@pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
+def test_four_bytes_behind_an_mp3_that_look_like_a_frame_are_no_frame(name):
+    data = FIXTURES[name]
+    start, _ = audio_span(data)
+    behind = bytes(50) + data[start:start + 4] + bytes(30)
+    assert np.array_equal(read_clip(data + behind).samples, read_clip(data).samples)
+
+@pytest.mark.parametrize("tag", [ID3V1, APE, APE_WITH_HEADER, APE + ID3V1], ids=["id3v1", "ape", "ape with header", "both"])
+@pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
+def test_a_tag_behind_a_cut_does_not_hide_it(name, tag):
+    start, stop = audio_span(FIXTURES[name])
+    for k in (1, 20, 90): assert reason(FIXTURES[name][:stop - k] + tag) == "truncated"
 
 @pytest.mark.parametrize("second", ["ffmpeg_cbr_header.mp3", "lame_header_tags.mp3"])
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
@@ -208,6 +221,20 @@ def test_a_header_that_is_wrong_about_its_bytes_only_is_no_alarm():
     lying = mp3[:at] + struct.pack(">I", len(mp3) + 5000) + mp3[at + 4:]
     assert np.array_equal(read_clip(lying).samples, read_clip(mp3).samples)
 
+def test_a_header_without_a_byte_count_tells_by_its_frames():
+    mp3 = CUTTABLE["mp3"]
+    at = mp3.find(b"Xing") + 4
+    frames_only = mp3[:at] + struct.pack(">II", 1, struct.unpack_from(">I", mp3, at + 4)[0]) + mp3[at + 8:]
+    assert reason(frames_only) is None
+    e = refusal(frames_only[:-1])
+    assert e.reason == "truncated" and "frames that its header promises" in e.detail
+
+def test_an_id3_footer_is_skipped():
+    tag = bytearray(ID3V2)
+    tag[5] |= 0x10
+    data = bytes(tag) + b"3DI" + ID3V2[3:10] + CUTTABLE["mp3"]
+    assert read_container(data).payload == CUTTABLE["mp3"]
+
 def test_a_hole_inside_is_found():
     mp3, rng = encode(recording(16000), 16000, "MP3"), random.Random(0)
     for _ in range(40):
@@ -221,6 +248,7 @@ def test_good_and_cut_files_leave_the_terminal_alone(capfd):
         for share in (0.1, 0.5, 0.9): refusal(data[:int(len(data)*share)])
     read_clip(FIXTURES["lame_cbr_no_header.mp3"] + bytes(4096))
     read_clip(FIXTURES["ffmpeg_cbr_header.mp3"] + bytes(4096))
+    check(CUTTABLE["aiff"].replace(b"COMM\0", b"COMM\x7f"))          # libsndfile then seeks to before the first byte
     out = capfd.readouterr()
     assert (out.out, out.err) == ("", "")
 
@@ -259,10 +287,9 @@ def test_what_is_not_audio_is_named_by_how_it_begins():
 
 def test_an_mp3_that_holds_only_its_header_is_refused():
     mp3 = CUTTABLE["mp3"]
-    size = frame_at(mp3[:4]).size
-    nothing = mp3[:25 - 8] + bytes(8) + mp3[25:size] if mp3[13:17] != b"Xing" else mp3[:17] + bytes(16) + mp3[33:size]
+    size, at = frame_at(mp3[:4]).size, mp3.find(b"Xing") + 4
     assert reason(mp3[:size]) == "truncated"
-    assert check(nothing) in ("empty_audio", "undecodable", "truncated")
+    assert check(mp3[:at] + bytes(12) + mp3[at + 12:size]) in ("empty_audio", "undecodable")
 
 
 # --- limits and levels

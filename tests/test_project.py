@@ -56,23 +56,19 @@ def imports(module):
 
 
 def public(module):
-    "The public functions and classes that a module makes itself, and the classes' own public methods: (name, object)."
+    "The public functions and classes that a module makes itself: (name, object)."
     mod = importlib.import_module(f"audio_ft_prep.{module}")
-    for name in mod.__all__:
-        obj = getattr(mod, name)
-        if not (inspect.isfunction(obj) or inspect.isclass(obj)) or obj.__module__ != mod.__name__: continue
-        yield name, obj
-        if not inspect.isclass(obj): continue
-        for method, f in vars(obj).items():
-            f = getattr(f, "__func__", f)
-            if inspect.isfunction(f) and f.__module__ == mod.__name__ and not method.startswith("_"): yield f"{name}.{method}", f
+    found = [(name, getattr(mod, name)) for name in mod.__all__]
+    return [(name, obj) for name, obj in found if (inspect.isfunction(obj) or inspect.isclass(obj)) and obj.__module__ == mod.__name__]
 
 
 def undocumented(obj):
-    "The parameters of a function, or fields of a class, without a word about them."
+    "The parameters of a function, or of a class's own constructor, without a word about them."
+    if inspect.isclass(obj) and not {"__init__", "__new__"} & vars(obj).keys(): return []
     told = {k for k, v in docments(obj).items() if v}
     def helped(hint): return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
-    told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)} if inspect.isfunction(obj) else set()
+    if inspect.isfunction(obj): told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)}
+    if hasattr(obj, "_fields"): told |= set(re.findall(r"^ +(\w+): .*# \S", inspect.getsource(obj), re.M))   # docments leaves out named tuples
     return [p for p in inspect.signature(obj).parameters if p not in told | {"self", "cls"}]
 
 
@@ -157,10 +153,11 @@ def test_reading_a_corpus_needs_nothing_heavy_even_installed(module):
 
 def test_the_sample_corpus_is_read_without_anything_heavy():
     said = python(BLOCK + "from audio_ft_prep.config import PrepConfig\nfrom audio_ft_prep.load import load_rows\n"
-        "from audio_ft_prep.audio import read_audio\nfrom audio_ft_prep.rows import read_bytes, row_at\n"
-        "c = load_rows(PrepConfig('sample', 'it'))\nrow = row_at(c.rows, 0)\nprint(len(c.rows), len(read_bytes(row.file, row.offset, row.size)) == row.size)")
-    rows, whole = said.split()
-    assert int(rows) >= 10 and whole == "True"
+        "from audio_ft_prep.audio import read_clip\nfrom audio_ft_prep.rows import read_bytes, row_at\n"
+        "c = load_rows(PrepConfig('sample', 'it'))\nrow = row_at(c.rows, 0)\n"
+        "print(len(c.rows), read_clip(read_bytes(row.file, row.offset, row.size)).seconds)")
+    rows, seconds = said.split()
+    assert int(rows) >= 10 and 0.5 < float(seconds) < 30
 
 
 def test_the_five_names_of_the_front_page_are_there():
@@ -194,9 +191,8 @@ def test_a_docstring_is_one_line(module):
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
 def test_exported_cells_stay_short(notebook):
     exported = [s.splitlines() for kind, s in cells(notebook) if kind == "code" and re.search(r"^#\|\s*exports?\b", s, re.M)]
-    lengths = sorted(sum(not l.startswith("#|") and bool(l.strip()) for l in lines) for lines in exported)
-    assert lengths[-1] <= 50, f"a cell of {lengths[-1]} lines"
-    assert lengths[len(lengths) // 2] <= 11, f"a median of {lengths[len(lengths) // 2]} lines"
+    longest = max(exported, key=len, default=[])
+    assert len(longest) <= 50, "\n".join(longest[:3])
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
@@ -207,7 +203,7 @@ def test_a_notebook_opens_with_its_name_and_what_a_reader_gets(notebook):
 
 
 def test_no_file_names_a_machine_or_a_registry():
-    rooted = r"(?<![\w.*$}>-])/(?:{})/".format("|".join(["work", "root", "home/[a-z]+", "Users/[a-z]+"]))
+    rooted = r"(?<![\w.*$}>-])/(?:" + "|".join(["work", "root", "home/[a-z]+", "Users/[a-z]+"]) + ")/"
     hosts = "|".join([r"py[p]i\.org", r"python[h]osted", r"registry\.npm[j]s", r"/opt/[p]ypi"])
     trade = "|".join([r"sub-?[a]gent", r"[f]arm-", r"\.[l]ibrary/", r"standin-[h]ub", r"shared/[a-z-]+"])
     found = [f"{name}: {m[0]}" for name, text in project_files() for m in re.finditer(f"{rooted}|{hosts}|{trade}", text)]

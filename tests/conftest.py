@@ -1,0 +1,191 @@
+"""What several test files share: the sample corpus read by other means, folders prepared once, and the command in a process of its own."""
+import json, os, signal, subprocess, sys, tarfile, time
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import audio_ft_prep
+
+SAMPLE = Path(audio_ft_prep.__file__).parent / "data" / "sample"
+COMMAND = str(Path(sys.executable).parent / "audio-ft-prep")
+USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file, and its name here
+
+
+def pytest_configure(config): config.figures = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.figures: terminalreporter.section("measured")
+    for line in config.figures: terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def figure(pytestconfig):
+    "Have a line shown when all tests are done."
+    return pytestconfig.figures.append
+
+
+@pytest.fixture
+def one_thread():
+    "Have torch use one thread, as a worker does."
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tsv_rows(root, lang, split):
+    "Rows of a transcript, as dicts."
+    head, *body = (root / f"transcript/{lang}/{split}.tsv").read_bytes().decode().removesuffix("\n").split("\n")
+    return [dict(zip(head.split("\t"), line.split("\t"))) for line in body]
+
+
+def tar_clips(root, lang, split):
+    "Clip -> bytes, of all tars of a split."
+    out = {}
+    for path in sorted((root / f"audio/{lang}/{split}").glob("*.tar")):
+        with tarfile.open(path) as t: out |= {Path(m.name).stem: t.extractfile(m).read() for m in t if m.isfile()}
+    return out
+
+
+def readme_table(title):
+    "Rows of the sample's README under a heading, as dicts."
+    lines = (SAMPLE / "README.md").read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0].splitlines()
+    head, _, *body = [[c.strip() for c in l.strip("|").split("|")] for l in lines if l.startswith("|")]
+    return [dict(zip(head, r)) for r in body]
+
+
+def write_corpus(root, splits):
+    "Write an Italian corpus: split -> (clip, bytes, sentence) each."
+    for split, clips in splits.items():
+        tar, tsv = root / f"audio/it/{split}/it_{split}_0.tar", root / f"transcript/it/{split}.tsv"
+        for p in (tar, tsv): p.parent.mkdir(parents=True, exist_ok=True)
+        tsv.write_text("client_id\tpath\tsentence\n" + "".join(f"s{i % 7}\t{c}.mp3\t{s}\n" for i, (c, _, s) in enumerate(clips)), encoding="utf-8")
+        with tarfile.open(tar, "w") as t:
+            for clip, data, _ in clips:
+                member = tarfile.TarInfo(f"it_{split}_0/{clip}.mp3")
+                member.size = len(data)
+                t.addfile(member, BytesIO(data))
+    return root
+
+
+@pytest.fixture(scope="session")
+def long_corpus(tmp_path_factory):
+    "300 clips of train and 12 of test: the sample's Italian ones, good and bad, under new names."
+    source = [(data, " ".join(["la", "frase", name[-2:]])) for name, data in tar_clips(SAMPLE, "it", "train").items()]
+    repeat = lambda split, n: [(f"{split}_{i:03d}", *source[i % len(source)]) for i in range(n)]
+    return write_corpus(tmp_path_factory.mktemp("long"), {"train": repeat("train", 300), "test": repeat("test", 12)})
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    "Prepare the sample for some settings, once in a session; the folder is everyone's, so nobody changes it."
+    from audio_ft_prep import PrepConfig, prepare
+    made = {}
+    def get(language_code="it", **settings):
+        key = (language_code, *sorted(settings.items()))
+        if key not in made:
+            cfg = PrepConfig("sample", language_code, output_dir=str(tmp_path_factory.mktemp("prepared") / "out"), **{"num_workers": 1, **settings})
+            made[key] = prepare(cfg, progress=False)
+        return made[key]
+    return get
+
+
+# A process that has imported everything forks once a run, so that a run starts at once. Each has a process group of its own.
+_SERVER = """
+import json, os, resource, signal, sys
+from pathlib import Path
+from audio_ft_prep import cli, pipeline
+from audio_ft_prep.models import load_model
+load_model("openai/whisper-small")
+print("ready", flush=True)
+
+def tell(place, name, value):
+    (place / f".{name}").write_text(str(value))
+    os.replace(place / f".{name}", place / name)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    if os.fork(): continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    place, args, most = json.loads(line)
+    place = Path(place)
+    if pid := os.fork():
+        tell(place, "pid", pid)
+        tell(place, "exit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        os._exit(0)
+    os.setsid()
+    for fd, name, how in ((0, os.devnull, os.O_RDONLY), (1, place / "stdout", os.O_WRONLY | os.O_CREAT), (2, place / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
+        os.dup2(os.open(name, how), fd)
+    if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    sys.argv = ["audio-ft-prep", *args]
+    cli.main()
+"""
+
+
+def until(found, seconds=60):
+    "Wait until something is so, and give it."
+    end = time.monotonic() + seconds
+    while not (got := found()):
+        assert time.monotonic() < end, f"nothing happened in {seconds} s"
+        time.sleep(0.002)
+    return got
+
+
+class Run:
+    "The command, running in a process group of its own."
+    def __init__(self, place):
+        self.place = place
+        self.pid = int(until(lambda: (place / "pid").exists() and (place / "pid").read_text()))
+    def alive(self): return not (self.place / "exit").exists()
+    def signal(self, what):
+        try: os.killpg(self.pid, what)
+        except ProcessLookupError: pass
+    def workers(self):
+        import psutil
+        try: return [p for p in psutil.Process(self.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        except psutil.Error: return []
+    def wait(self, seconds=120):
+        "Give exit code, stdout and stderr once it has ended."
+        until(lambda: not self.alive(), seconds)
+        code, out, err = ((self.place / n).read_text(encoding="utf-8") for n in ("exit", "stdout", "stderr"))
+        return SimpleNamespace(code=int(code), out=out, err=err)
+    def gone(self):
+        "Whether no process of the group is left."
+        try: os.killpg(self.pid, 0)
+        except ProcessLookupError: return True
+        return False
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    "Start the command with arguments; it may write no file beyond some bytes, where asked."
+    env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    assert server.stdout.readline() == "ready\n"
+    runs = []
+    def go(*args, max_bytes=0):
+        place = tmp_path_factory.mktemp("run")
+        server.stdin.write(json.dumps([str(place), [str(a) for a in args], max_bytes]) + "\n")
+        server.stdin.flush()
+        runs.append(Run(place))
+        return runs[-1]
+    yield go
+    for r in runs: r.signal(signal.SIGKILL)
+    server.stdin.close()
+    server.wait(10)
+
+
+def flags(**settings):
+    "Settings as flags of the command."
+    return [x for k, v in settings.items() for x in (f"--{k.replace('_', '-')}", str(v))]
+
+
+def sentence(err):
+    "The one sentence that a command that failed ends with."
+    lines = err.splitlines()
+    assert "Traceback" not in err and sum(l.startswith("audio-ft-prep: ") for l in lines) == 1 and lines[-1].startswith("audio-ft-prep: "), err[-3000:]
+    return lines[-1].removeprefix("audio-ft-prep: ")

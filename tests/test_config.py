@@ -1,0 +1,240 @@
+"A config is checked when it is made, says in one sentence what is wrong, and comes back from a file as it was."
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import yaml
+from hypothesis import example, given, settings, strategies as st
+
+from audio_ft_prep.config import (NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, load_config,
+                                  read_settings, save_config, shaping, split_name, split_names, to_json, to_yaml)
+
+pytestmark = pytest.mark.light
+
+words = st.text(min_size=1, max_size=40).filter(str.strip)
+codes = st.from_regex(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}", fullmatch=True)
+counts = st.none() | st.integers(1, 10**9)
+sums = st.sampled_from([("train+validation", "test"), ("train", "dev"), ("", "test"), ("other + train", ""), ("TRAIN+val", "test+invalidated")])
+
+
+@st.composite
+def configs(draw):
+    "Any config that is valid."
+    low, high = sorted(draw(st.lists(st.floats(0, 30), min_size=2, max_size=2, unique=True)))
+    train, evaluation = draw(sums)
+    return PrepConfig(
+        draw(words), draw(codes), language=draw(st.text(max_size=20)), model_id=draw(words), output_dir=draw(words),
+        task=draw(st.sampled_from(["transcribe", "translate"])), train_splits=train, eval_splits=evaluation,
+        max_train_samples=draw(counts), max_eval_samples=draw(counts), sampling=draw(st.sampled_from(["first", "random"])),
+        seed=draw(st.integers(0, 2**64)), min_seconds=low, max_seconds=high, lower_case=draw(st.booleans()),
+        storage=draw(st.sampled_from(["features", "audio", "padded"])), feature_dtype=draw(st.sampled_from(["float16", "float32"])),
+        shard_rows=draw(st.integers(0, 10**6)), num_workers=draw(st.integers(0, 512)))
+
+
+CFG = PrepConfig("cv-corpus", "it")
+# Another valid value of every field
+OTHER = dict(dataset_name="elsewhere", language_code="es", language="Spanish", model_id="openai/whisper-large-v3", output_dir="there",
+             task="translate", train_splits="train", eval_splits="other", max_train_samples=5, max_eval_samples=5, sampling="random",
+             seed=7, min_seconds=1.0, max_seconds=20.0, lower_case=True, storage="padded", feature_dtype="float32", shard_rows=100, num_workers=3)
+
+
+# ---- files
+
+@settings(deadline=None, max_examples=60)
+@given(cfg=configs(), ending=st.sampled_from([".json", ".yaml", ".yml"]))
+@example(cfg=PrepConfig("no", "no", language="no", model_id="null", output_dir="1e3"), ending=".yaml")
+@example(cfg=PrepConfig("a\x85b\u2028c\r\n d", "it", language=" lead", model_id="x: y # z", output_dir="'\"\\\t"), ending=".yaml")
+def test_any_valid_config_comes_back_from_a_file_as_it_was(cfg, ending, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / f"run{ending}"
+    save_config(cfg, path)
+    assert load_config(path) == config_from(asdict(cfg)) == cfg
+    assert fingerprint(load_config(path)) == fingerprint(cfg)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cfg=configs())
+def test_json_and_yaml_hold_the_same(cfg):
+    assert json.loads(to_json(cfg)) == yaml.safe_load(to_yaml(cfg)) == asdict(cfg)
+
+
+def test_a_file_may_give_only_some_fields_and_a_byte_order_mark(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xef\xbb\xbfdataset_name: cv\r\nlanguage_code: it\r\nmax_seconds: 20\r\n")
+    assert load_config(path) == PrepConfig("cv", "it", max_seconds=20.0)
+    assert read_settings(path) == {"dataset_name": "cv", "language_code": "it", "max_seconds": 20}
+
+
+def test_yaml_no_is_refused_with_the_advice_to_quote_it(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("dataset_name: cv\nlanguage_code: no\n")
+    with pytest.raises(TypeError, match=r"^language_code must be text \(in YAML, in quotes\), got False$"): load_config(path)
+    path.write_text("dataset_name: cv\nlanguage_code: 'no'\n")
+    assert load_config(path).language_code == "no"
+
+
+@pytest.mark.parametrize("name,text", [
+    ("run.json", "{"), ("run.json", "dataset_name: cv"), ("run.json", "[1, 2]"), ("run.json", "null"), ("run.json", ""),
+    ("run.yaml", "a: [1"), ("run.yaml", "- cv\n- it"), ("run.yaml", ""), ("run.yaml", "cv"), ("run.yaml", "a: !!python/name:os.system"),
+    ("run.yaml", "a: 1\n---\nb: 2"), ("run.yaml", "a: \x00")])
+def test_a_file_that_holds_no_settings_is_refused_by_name(name, text, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError) as e: load_config(path)
+    assert str(path) in str(e.value) and "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.yaml"])
+def test_a_file_that_is_no_utf8_is_refused_by_name(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(to_json(CFG).encode("utf-16"))
+    with pytest.raises(ValueError) as e: load_config(path)
+    assert str(path) in str(e.value) and "\n" not in str(e.value)
+
+
+def test_a_missing_file_or_an_unknown_ending_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config file .*gone.yaml"): load_config(tmp_path / "gone.yaml")
+    (tmp_path / "run.toml").write_text("")
+    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"): load_config(tmp_path / "run.toml")
+    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"): save_config(CFG, tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("given_", [None, [], "cv", 3])
+def test_a_config_from_something_else_than_a_mapping_is_a_type_error(given_):
+    with pytest.raises(TypeError, match="a mapping of fields to values"): config_from(given_)
+
+
+# ---- keys
+
+def typos(name):
+    "A letter lost, a letter doubled, two letters swapped, hyphens for underscores."
+    for i in range(len(name)):
+        yield name[:i] + name[i + 1:]
+        yield name[:i] + name[i] + name[i:]
+        yield name[:i] + name[i + 1:i + 2] + name[i] + name[i + 2:]
+    yield name.replace("_", "-")
+    yield name.replace("_", "")
+
+
+@pytest.mark.parametrize("field", field_types())
+def test_a_misspelt_key_names_the_field_that_was_meant(field):
+    for key in {*typos(field)} - {*field_types()}:
+        with pytest.raises(ValueError) as e: config_from({"dataset_name": "cv", "language_code": "it", key: 1})
+        assert str(e.value) == f"{key!r} is no field of PrepConfig: did you mean {field}?"
+
+
+@pytest.mark.parametrize("key", ["zzz", "", 1, None, False, 3.5])
+def test_a_key_near_to_none_is_told_all_fields(key):
+    with pytest.raises(ValueError) as e: config_from({"dataset_name": "cv", "language_code": "it", key: 1})
+    assert repr(key) in str(e.value) and all(f in str(e.value) for f in field_types())
+
+
+@pytest.mark.parametrize("field", ["dataset_name", "language_code"])
+def test_a_missing_field_without_default_is_named(field):
+    left = {"dataset_name": "cv", "language_code": "it"}
+    del left[field]
+    with pytest.raises(ValueError, match=f"^{field} is missing"): config_from(left)
+
+
+# ---- rules
+
+BAD = [("dataset_name", ""), ("dataset_name", " \t"), ("dataset_name", None), ("dataset_name", 3),
+       ("language_code", ""), ("language_code", "i"), ("language_code", "../it"), ("language_code", "it\n"), ("language_code", "it-"),
+       ("language_code", "italian"), ("language_code", "it it"), ("language_code", None), ("language_code", False),
+       ("language", None), ("language", False), ("language", 3),
+       ("model_id", ""), ("model_id", "  "), ("model_id", None), ("output_dir", ""), ("output_dir", "\n"), ("output_dir", None),
+       ("task", "Transcribe"), ("task", None), ("task", ["transcribe"]), ("task", True),
+       ("train_splits", None), ("train_splits", ["train"]), ("train_splits", "train++other"), ("train_splits", "+"), ("train_splits", "train+"),
+       ("train_splits", "train+train"), ("train_splits", "dev+validation"), ("train_splits", "test"), ("train_splits", "train+TEST"),
+       ("eval_splits", None), ("eval_splits", 1), ("eval_splits", "test+"), ("eval_splits", "test+test"), ("eval_splits", "val"),
+       ("max_train_samples", 0), ("max_train_samples", -1), ("max_train_samples", 1.0), ("max_train_samples", "5"), ("max_train_samples", True),
+       ("max_eval_samples", 0), ("max_eval_samples", -5), ("max_eval_samples", 2.5), ("max_eval_samples", "all"), ("max_eval_samples", False),
+       ("sampling", "last"), ("sampling", ""), ("sampling", None), ("seed", -1), ("seed", 1.0), ("seed", "7"), ("seed", True), ("seed", None),
+       ("min_seconds", -0.1), ("min_seconds", 30), ("min_seconds", float("nan")), ("min_seconds", "0"), ("min_seconds", True), ("min_seconds", None),
+       ("max_seconds", 0), ("max_seconds", -3), ("max_seconds", 30.001), ("max_seconds", float("inf")), ("max_seconds", "30"), ("max_seconds", None),
+       ("lower_case", 0), ("lower_case", "yes"), ("lower_case", None), ("storage", "zip"), ("storage", None), ("storage", ["audio"]),
+       ("feature_dtype", "bfloat16"), ("feature_dtype", None), ("shard_rows", -1), ("shard_rows", 2.0), ("shard_rows", None), ("shard_rows", False),
+       ("num_workers", -1), ("num_workers", "2"), ("num_workers", None), ("num_workers", True), ("engine", "ray2"), ("engine", None)]
+
+
+@pytest.mark.parametrize("field,value", BAD, ids=[f"{f}={v!r}" for f, v in BAD])
+def test_every_rule_refuses_with_one_sentence_that_names_the_field(field, value):
+    with pytest.raises((ValueError, TypeError)) as e: replace(CFG, **{field: value})
+    said = str(e.value)
+    assert field in said, said
+    assert "\n" not in said and len(said) < 200, said
+
+
+def test_every_field_is_tried_in_this_file():
+    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "engine"}
+
+
+@pytest.mark.parametrize("field", field_types())
+def test_a_value_of_another_kind_is_a_type_error_or_no_choice(field):
+    for value in (b"bytes", {}, (), object(), 1j):
+        with pytest.raises((TypeError, ValueError), match=f"^{field} must be .*, got "): replace(CFG, **{field: value})
+
+
+def test_limits_that_leave_nothing_are_refused():
+    for low, high in ((5, 5), (5, 2), (29.9, 1)):
+        with pytest.raises(ValueError, match="min_seconds must be below max_seconds"): replace(CFG, min_seconds=low, max_seconds=high)
+
+
+def test_splits_that_leave_nothing_or_serve_twice_are_refused():
+    with pytest.raises(ValueError, match="train_splits and eval_splits are both empty"): replace(CFG, train_splits=" ", eval_splits="")
+    for a, b in (("train", "train"), ("train+dev", "validate"), ("test+other", "other")):
+        with pytest.raises(ValueError, match="stands in train_splits and in eval_splits"): replace(CFG, train_splits=a, eval_splits=b)
+
+
+def test_the_edges_that_are_allowed_are_allowed():
+    for given_ in (dict(max_seconds=30), dict(max_seconds=30.0), dict(min_seconds=0), dict(max_seconds=1e-3), dict(max_train_samples=1),
+                   dict(seed=0), dict(shard_rows=0), dict(train_splits=""), dict(eval_splits=""), dict(language="")):
+        cfg = replace(CFG, **given_)
+        assert all(getattr(cfg, k) == v for k, v in given_.items())
+    assert type(replace(CFG, max_seconds=30).max_seconds) is float
+
+
+@pytest.mark.parametrize("code", "it it-IT zh-CN zh_TW sv-SE pt ga-IE nan-tw rm-sursilv rm-vallader fy-NL hy-AM nn-NO pa-IN "
+                                 "ca ckb kmr mhr yue sah tok zgh ne-NP zh-Hant-TW es-419".split())
+def test_locales_of_common_voice_are_valid_language_codes(code):
+    assert PrepConfig("cv", code).language_code == code
+
+
+# ---- splits
+
+@pytest.mark.parametrize("name", ["validation", "validate", "valid", "dev", "val", " Dev ", "VALIDATION"])
+def test_every_name_of_the_middle_split_is_validation(name):
+    assert split_name(name) == "validation"
+    assert split_names(f"train+{name}") == ("train", "validation")
+
+
+# ---- fingerprint
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_fingerprint_changes_with_every_field_but_the_place_and_the_hands(field):
+    other = replace(CFG, **{field: OTHER[field]})
+    assert getattr(other, field) != getattr(CFG, field)
+    assert (fingerprint(other) == fingerprint(CFG)) == (field in ("output_dir", "num_workers"))
+    assert differing(shaping(CFG), shaping(other)) == ([] if field in ("output_dir", "num_workers") else [field])
+
+
+@settings(deadline=None, max_examples=60)
+@given(a=configs(), b=configs())
+def test_two_configs_share_a_fingerprint_just_when_what_shapes_the_output_agrees(a, b):
+    assert (fingerprint(a) == fingerprint(b)) == (shaping(a) == shaping(b)) == (not differing(shaping(a), shaping(b)))
+    moved = replace(a, output_dir=b.output_dir, num_workers=b.num_workers)
+    assert fingerprint(moved) == fingerprint(a) and len(fingerprint(a)) == 16 and int(fingerprint(a), 16) >= 0
+    assert asdict(a).keys() - shaping(a).keys() == {*NOT_SHAPING}
+
+
+def test_whole_seconds_and_their_float_are_one_setting():
+    assert fingerprint(replace(CFG, max_seconds=20)) == fingerprint(replace(CFG, max_seconds=20.0))
+
+
+def test_a_config_cannot_be_changed_after_it_was_checked():
+    with pytest.raises(AttributeError): CFG.max_seconds = 45.0
+
+
+def test_a_repr_shows_what_was_set_and_makes_the_config_again():
+    cfg = replace(CFG, seed=7, max_train_samples=5)
+    assert repr(cfg) == "PrepConfig(dataset_name='cv-corpus', language_code='it', max_train_samples=5, seed=7)"
+    assert eval(repr(cfg)) == cfg
