@@ -11,6 +11,7 @@ from time import process_time
 import numpy as np, pyarrow as pa, soundfile, soxr, torch
 from audio_ft_prep.models import load_model
 from fastcore.script import call_parse
+from transformers import WhisperFeatureExtractor
 
 from common import build_corpus, machine, measure, read_clips, table
 try: from asrfront.whisper import log_mel as fast_mel
@@ -106,7 +107,7 @@ def main(
         made, about = build_corpus(work / "corpus", corpus, language, clips), machine()
         fixed = dict(corpus=made["folder"], language=made["language"], model=model_id, dtype="float16")
         ours = {n: measure("ours", fixed | dict(out=str(work / f"ours{n}"), workers=n)) for n in map(int, workers.split(","))}
-        extractor = load_model(model_id).extractor
+        extractor = WhisperFeatureExtractor(**load_model(model_id).extractor.to_dict())
         audio = [audio for _, audio, _ in read_clips(Path(made["folder"]), made["language"])]
         got = [one_pass(audio, extractor, work / "floor.arrow") for _ in range(passes)]
     cpu, (_, seconds, same) = {part: min(g[0][part] for g in got) for part in got[0][0]}, got[0]

@@ -18,11 +18,11 @@ def folder_mb(folder):
     "Size of the files under a folder."
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
 
-def save_processor(model_id, folder):
+def lay_out_processor(model_id, folder):
     "Write the processor where the reference reads it, as a Hub cache would hold it."
-    from audio_ft_prep.models import load_model
+    from audio_ft_prep.models import load_model, save_processor
     model = load_model(model_id)
-    for part in (model.extractor, model.tokenizer): part.save_pretrained(folder)
+    save_processor(folder, model.extractor, model.tokenizer)
 
 def one_run(name, settings, out, clips):
     "Run one side into a fresh folder and add what it left on disk."
@@ -76,7 +76,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
         made, about = build_corpus(work / "corpus", corpus, language, clips), machine() | dict(workers=workers, model=model_id, dtype=feature_dtype, decoder=decoder)
-        save_processor(model_id, work / "processor")
+        lay_out_processor(model_id, work / "processor")
         fixed = dict(corpus=made["folder"], language=made["language"], workers=workers)
         settings = {"reference": fixed | dict(model=str(work / "processor"), decoder=decoder), "ours": fixed | dict(model=model_id, dtype=feature_dtype)}
         # Ours goes first: what the first run of a turn pays for a cold disk is ours to pay.

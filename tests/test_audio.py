@@ -153,6 +153,16 @@ def test_any_cut_is_found(kind, share):
     assert reason(data[:k]) == "truncated" if k >= 12 else reason(data[:k]) in ("empty_audio", "undecodable", "truncated")
 
 @pytest.mark.parametrize("kind", CUTTABLE)
+def test_a_cut_in_the_headers_is_found(kind):
+    assert {reason(CUTTABLE[kind][:k]) for k in range(12, 120)} == {"truncated"}
+
+@pytest.mark.parametrize("kind", ["vorbis", "opus"])
+def test_a_cut_between_two_pages_is_found(kind):
+    data = CUTTABLE[kind] if kind == "opus" else FIXTURES["ffmpeg_vorbis.ogg"]
+    borders = [k for k in range(1, len(data)) if data[k:k + 4] == b"OggS"]
+    assert borders and {reason(data[:k]) for k in borders} == {"truncated"}
+
+@pytest.mark.parametrize("kind", CUTTABLE)
 def test_one_missing_byte_is_found_and_none_missing_is_no_alarm(kind):
     assert reason(CUTTABLE[kind][:-1]) == "truncated"
     assert reason(CUTTABLE[kind]) is None
@@ -199,11 +209,14 @@ def test_a_tag_behind_a_cut_does_not_hide_it(name, tag):
     start, stop = audio_span(FIXTURES[name])
     for k in (1, 20, 90): assert reason(FIXTURES[name][:stop - k] + tag) == "truncated"
 
-@pytest.mark.parametrize("second", ["ffmpeg_cbr_header.mp3", "lame_header_tags.mp3"])
+GLUED = {"of the same kind": encode(recording(48000), 48000, "MP3"), "with a tag": FIXTURES["ffmpeg_cbr_header.mp3"], "with a tag alone": FIXTURES["ffmpeg_vbr_pipe.mp3"],
+         "of another rate": FIXTURES["lame_header_crc.mp3"]}
+
+@pytest.mark.parametrize("second", GLUED)
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
 def test_a_second_mp3_behind_the_first_is_left_out(name, second):
     data = FIXTURES[name]
-    assert np.array_equal(read_clip(data + FIXTURES[second]).samples, read_clip(data).samples)
+    assert np.array_equal(read_clip(data + GLUED[second]).samples, read_clip(data).samples)
 
 @pytest.mark.parametrize("kind", ["wav", "vorbis"])
 def test_zeros_behind_other_formats_are_no_alarm(kind):
@@ -248,7 +261,8 @@ def test_good_and_cut_files_leave_the_terminal_alone(capfd):
         for share in (0.1, 0.5, 0.9): refusal(data[:int(len(data)*share)])
     read_clip(FIXTURES["lame_cbr_no_header.mp3"] + bytes(4096))
     read_clip(FIXTURES["ffmpeg_cbr_header.mp3"] + bytes(4096))
-    check(CUTTABLE["aiff"].replace(b"COMM\0", b"COMM\x7f"))          # libsndfile then seeks to before the first byte
+    aiff = encode(SMALL, 16000, "AIFF", subtype="FLOAT")
+    check(aiff.replace(b"COMM\0", b"COMM\x7f"))                 # libsndfile then seeks to before the first byte
     out = capfd.readouterr()
     assert (out.out, out.err) == ("", "")
 

@@ -2,6 +2,7 @@
 import copy, io, json, multiprocessing as mp, os, random, shutil, signal, subprocess, sys, time, unicodedata
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from conftest import SAMPLE, USED, flags, readme_table, sentence, tar_clips, tsv
 
 NAMES = {"it": "italian", "en": "english", "es": "spanish"}
 STORED = {"float16": dict(feature_dtype="float16"), "float32": dict(feature_dtype="float32"), "padded": dict(storage="padded"), "audio": dict(storage="audio")}
+LARGE_V3 = dict(model_id="openai/whisper-large-v3", feature_dtype="float32", max_train_samples=5, max_eval_samples=2)
 
 
 def rejects(done): return pq.read_table(done.folder / "rejects.parquet").to_pylist()
@@ -109,7 +111,7 @@ def test_float32_features_and_labels_are_the_extractors_and_the_tokenizers(prepa
 
 @pytest.mark.usefixtures("one_thread")
 def test_128_mels_of_large_v3_are_the_extractors(prepared, figure):
-    done = prepared("it", model_id="openai/whisper-large-v3", feature_dtype="float32", max_train_samples=5, max_eval_samples=2)
+    done = prepared("it", **LARGE_V3)
     assert load_prepared(done.folder)["train"][0]["input_features"].shape == (128, 3000)
     seen = compared(done, SAMPLE, "it")
     figure(f"sample, it, 128 mels: {seen['identical']} of {seen['kept']} clips identical to the bit")
@@ -194,12 +196,11 @@ def test_another_layout_of_the_same_corpus_has_the_same_hash(prepared, tmp_path)
     assert done.hash == prepared("it", feature_dtype="float16").hash
 
 
-def test_eval_alone_and_train_alone_are_written_when_the_other_has_no_splits(prepared):
-    both = prepared("it", feature_dtype="float16")
-    for kind, settings in (("train", dict(eval_splits="")), ("eval", dict(train_splits=""))):
-        done = prepared("it", **settings)
-        assert list(load_prepared(done.folder)) == list(done.counts) == [kind] and done.counts[kind] == both.counts[kind]
-        assert {p.name for p in done.folder.iterdir() if p.is_dir()} == {kind, "processor"} and verify(done.folder) == []
+def test_without_eval_splits_train_is_written_alone(prepared):
+    done = prepared("it", eval_splits="")
+    assert list(load_prepared(done.folder)) == list(done.counts) == ["train"]
+    assert done.counts["train"] == prepared("it", feature_dtype="float16").counts["train"]
+    assert {p.name for p in done.folder.iterdir() if p.is_dir()} == {"train", "processor"} and verify(done.folder) == []
 
 
 def test_a_split_whose_clips_are_all_rejected_is_empty_and_opens(tmp_path):
@@ -245,15 +246,14 @@ def test_clips_outside_the_limits_are_rejected_by_their_length_and_no_others(pre
     balanced(done, SAMPLE, "it")
 
 
-def test_a_maximum_takes_the_first_rows_or_random_ones_and_puts_the_others_on_record(prepared):
-    everything = prepared("it", feature_dtype="float16")
-    usable = ids(everything, "train")
-    for how in ("first", "random"):
-        done = prepared("it", max_train_samples=6, max_eval_samples=2, sampling=how)
-        balanced(done, SAMPLE, "it")
-        assert done.counts["train"]["rejects"]["not_sampled"] == 24 - 6 and done.counts["eval"]["rejects"] == {"not_sampled": 2}
-        got = ids(done, "train")
-        assert got == [n for n in usable if n in got] and (got == usable[:len(got)]) == (how == "first")
+@pytest.mark.parametrize("how", ["first", "random"])
+def test_a_maximum_takes_the_first_rows_or_random_ones_and_puts_the_others_on_record(prepared, how):
+    usable = ids(prepared("it", feature_dtype="float16"), "train")
+    done = prepared("it", **LARGE_V3) if how == "first" else prepared("it", max_train_samples=5, max_eval_samples=2, sampling=how)
+    balanced(done, SAMPLE, "it")
+    assert done.counts["train"]["rejects"]["not_sampled"] == 24 - 5 and done.counts["eval"]["rejects"] == {"not_sampled": 2}
+    got = ids(done, "train")
+    assert got == [n for n in usable if n in got] and (got == usable[:len(got)]) == (how == "first")
 
 
 @pytest.mark.parametrize("stored", STORED)
@@ -308,18 +308,34 @@ def whole(long_corpus, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def half(long_corpus, start, tmp_path_factory):
-    "A run of the long corpus, killed half-way."
+    "A run of the long corpus, stopped half-way with Ctrl-C: its folder, and how it ended."
     out = tmp_path_factory.mktemp("half") / "out"
     run = start("prepare", *flags(**settings_of(long_corpus, out)))
     until(lambda: shards(out) >= 30 or not run.alive())
-    run.signal(signal.SIGKILL)
-    until(run.gone)
+    run.signal(signal.SIGINT)
+    end = run.wait()
+    until(run.gone, 20)
     assert (out / ".work/plan.json").exists() and not (out / "prep.json").exists()
-    return out
+    return SimpleNamespace(out=out, end=end)
+
+
+@pytest.fixture(scope="module")
+def disturbed(long_corpus, start, tmp_path_factory):
+    "A run that another one of the same folder joins, and whose workers are killed: its folder, and how both ended."
+    out = tmp_path_factory.mktemp("disturbed") / "out"
+    run = start("prepare", *flags(**settings_of(long_corpus, out)))
+    until(lambda: shards(out) >= 3 or not run.alive())
+    run.signal(signal.SIGSTOP)
+    second = start("prepare", *flags(**settings_of(long_corpus, out))).wait()
+    for n in (3, 40):
+        until(lambda: shards(out) >= n and run.workers() or not run.alive())
+        for p in run.workers()[:1]: p.kill()
+        run.signal(signal.SIGCONT)
+    return SimpleNamespace(out=out, end=run.wait(), second=second)
 
 
 def shards(out): return len([*out.glob("*/*.arrow")])
-def same_as(out, whole): return json.loads((out / "prep.json").read_text())["hash"] == whole.hash and contents(out) == contents(whole.folder)
+def same_as(out, whole): return contents(out) == contents(whole.folder)
 
 
 def read_all(out):
@@ -333,15 +349,16 @@ def read_all(out):
 
 def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(long_corpus, whole, start, tmp_path):
     out, rng, made = tmp_path / "out", random.Random(4), {}
-    moments = [lambda: (out / ".work/plan.json").exists(), lambda: any((out / ".work").glob("*.part")), *(lambda n=n: shards(out) >= n for n in (1, 25, 50)),
-               lambda: (out / "rejects.parquet").exists(), lambda: (out / "processor").exists(), lambda: (out / "dataset_dict.json").exists()]
-    for moment in moments:
+    moments = [lambda: (out / ".work/plan.json").exists(), *(lambda n=n: shards(out) >= n for n in (1, 25, 50)),
+               lambda: (out / "rejects.parquet").exists(), lambda: (out / "dataset_dict.json").exists()]
+    for i, moment in enumerate(moments):
         run = start("prepare", *flags(**settings_of(long_corpus, out)))
         until(lambda: moment() or not run.alive())
         time.sleep(rng.choice([0, 0.01, 0.05]))
-        run.signal(signal.SIGKILL)
+        if i % 2: os.kill(run.pid, signal.SIGKILL)  # its workers are to leave by themselves
+        else: run.signal(signal.SIGKILL)
         code = run.wait().code
-        until(run.gone)
+        until(run.gone, 20)
         assert code in (0, -signal.SIGKILL)
         now = read_all(out)
         assert {f: t for f, t in now.items() if f in made} == made or code == 0, "a shard that was done was made again"
@@ -349,7 +366,6 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(long_co
     end = start("prepare", *flags(**settings_of(long_corpus, out))).wait()
     assert end.code == 0, end.err
     assert same_as(out, whole) and verify(out) == []
-    assert not [p for p in out.rglob("*") if ".part" in p.name or p.name == ".work"]
 
 
 def test_a_run_killed_as_it_cleans_up_is_finished_and_its_leftovers_go(prepared, tmp_path):
@@ -361,36 +377,28 @@ def test_a_run_killed_as_it_cleans_up_is_finished_and_its_leftovers_go(prepared,
     assert again.hash == first.hash and contents(out) == contents(first.folder)
 
 
-def test_workers_leave_when_their_parent_is_killed_and_the_next_run_goes_on(long_corpus, whole, start, tmp_path):
-    out = tmp_path / "out"
-    run = start("prepare", *flags(**settings_of(long_corpus, out)))
-    until(lambda: shards(out) >= 5 or not run.alive())
-    os.kill(run.pid, signal.SIGKILL)
-    until(run.gone, 20)
-    end = start("prepare", *flags(**settings_of(long_corpus, out))).wait()
-    assert end.code == 0 and "clips are done already: going on" in end.err and same_as(out, whole)
+def test_ctrl_c_ends_in_one_sentence_and_leaves_no_process(half):
+    assert half.end.code == 130 and "the same command goes on from here" in sentence(half.end.err)
+    assert len(read_all(half.out)) >= 30
 
 
-def test_ctrl_c_ends_in_one_sentence_and_leaves_no_process(long_corpus, start, tmp_path):
-    out = tmp_path / "out"
+def test_a_run_goes_on_where_another_stopped(half, long_corpus, whole, start, tmp_path):
+    out = shutil.copytree(half.out, tmp_path / "out")
+    before = read_all(out)
     run = start("prepare", *flags(**settings_of(long_corpus, out)))
-    until(lambda: shards(out) >= 5 or not run.alive())
-    run.signal(signal.SIGINT)
     end = run.wait()
-    assert end.code == 130 and "the same command goes on from here" in sentence(end.err)
-    until(run.gone, 20)
-    read_all(out)
+    assert end.code == 0 and "clips are done already: going on" in end.err
+    assert {f: (out / f).stat().st_mtime_ns for f in before} == before
+    assert same_as(out, whole)
 
 
-def test_a_run_whose_workers_are_killed_ends_with_the_same_bytes(long_corpus, whole, start, tmp_path):
-    out = tmp_path / "out"
-    run = start("prepare", *flags(**settings_of(long_corpus, out)))
-    for n in (5, 40):
-        until(lambda: shards(out) >= n and run.workers() or not run.alive())
-        for p in run.workers()[:1]: p.kill()
-    end = run.wait()
-    assert end.code == 0, end.err
-    assert same_as(out, whole) and not (out / ".work").exists()
+def test_a_second_run_of_the_same_folder_says_so_and_stops(disturbed):
+    assert disturbed.second.code == 1 and sentence(disturbed.second.err).startswith(f"another run is writing {disturbed.out}")
+
+
+def test_a_run_whose_workers_are_killed_ends_with_the_same_bytes(disturbed, whole):
+    assert disturbed.end.code == 0, disturbed.end.err
+    assert same_as(disturbed.out, whole)
 
 
 def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
@@ -421,16 +429,6 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
     until(run.gone, 20)
 
 
-def test_a_second_run_of_the_same_folder_says_so_and_stops(long_corpus, whole, start, tmp_path):
-    out = tmp_path / "out"
-    run = start("prepare", *flags(**settings_of(long_corpus, out)))
-    until(lambda: shards(out) >= 1 or not run.alive())
-    second = start("prepare", *flags(**settings_of(long_corpus, out))).wait()
-    assert run.alive(), "the first run was over before the second had begun"
-    assert second.code == 1 and sentence(second.err).startswith(f"another run is writing {out}")
-    assert run.wait().code == 0 and same_as(out, whole)
-
-
 # Folders that are not ours to write
 
 OTHERS = dict(language_code="en", language="English", model_id="openai/whisper-tiny", task="translate", train_splits="train", eval_splits="",
@@ -450,11 +448,11 @@ def test_a_folder_that_another_config_made_is_refused_by_the_field_that_differs(
 
 def test_an_unfinished_folder_of_another_config_is_refused_by_the_field_that_differs(half, long_corpus):
     with pytest.raises(ValueError, match="holds an unfinished run of another config: shard_rows is 4 there and 5 here"):
-        prepare(PrepConfig(**settings_of(long_corpus, half, shard_rows=5)), progress=False)
+        prepare(PrepConfig(**settings_of(long_corpus, half.out, shard_rows=5)), progress=False)
 
 
 def test_an_unfinished_folder_that_other_library_versions_made_is_refused_by_the_library(half, long_corpus, tmp_path):
-    out = shutil.copytree(half, tmp_path / "out")
+    out = shutil.copytree(half.out, tmp_path / "out")
     told = json.loads((out / ".work/plan.json").read_text())
     (out / ".work/plan.json").write_text(json.dumps(told | {"versions": told["versions"] | {"soxr": "0.0.1"}}))
     with pytest.raises(ValueError, match="soxr was 0.0.1 there and is .* here"): prepare(PrepConfig(**settings_of(long_corpus, out)), progress=False)
@@ -462,7 +460,7 @@ def test_an_unfinished_folder_that_other_library_versions_made_is_refused_by_the
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 def test_a_corpus_that_has_changed_is_refused(whole, half, long_corpus, tmp_path, state):
-    out = shutil.copytree({"finished": whole.folder, "unfinished": half}[state], tmp_path / "out")
+    out = shutil.copytree({"finished": whole.folder, "unfinished": half.out}[state], tmp_path / "out")
     corpus = shutil.copytree(long_corpus, tmp_path / "corpus")
     with open(corpus / "transcript/it/train.tsv", "a", encoding="utf-8") as f: f.write("s1\ttrain_000.mp3\tun'altra frase\n")
     with pytest.raises(ValueError, match="dataset_name "): prepare(PrepConfig(**settings_of(corpus, out)), progress=False)
@@ -497,14 +495,14 @@ def test_an_output_that_cant_be_written_ends_in_one_sentence_that_names_it(start
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("most,what", [(20_000, "a shard"), (1_000_000, "the processor")])
-def test_a_full_disk_ends_in_one_sentence_and_the_next_run_goes_on(prepared, start, tmp_path, most, what):
+def test_a_disk_that_fills_up_ends_in_one_sentence_and_the_next_run_goes_on(prepared, start, tmp_path):
     out, same = tmp_path / "out", prepared("it", shard_rows=3)
     args = flags(dataset_name="sample", language_code="it", output_dir=out, num_workers=1, shard_rows=3)
-    end = start("prepare", *args, max_bytes=most).wait()
-    assert end.code == 1 and "too large" in sentence(end.err).lower()
-    assert not (out / "prep.json").exists() and (shards(out) == 0) == (what == "a shard")
-    read_all(out)
+    for most in (20_000, 500_000):  # no shard fits; no processor does
+        end = start("prepare", *args, max_bytes=most).wait()
+        assert end.code == 1 and "too large" in sentence(end.err).lower()
+        assert (shards(out) == 0) == (most == 20_000) and not (out / "prep.json").exists()
+        read_all(out)
     assert start("prepare", *args).wait().code == 0 and contents(out) == contents(same.folder)
 
 
@@ -579,5 +577,6 @@ def test_every_clip_of_the_corpora_is_kept_as_the_extractor_has_it_or_rejected(f
         balanced(done, root, lang)
         seen = compared(done, root, lang)
         assert seen["kept"] == sum(c["kept"] for c in done.counts.values()) > 0
-        figure(f"{root.name}, {lang}: {sum(c['rows'] for c in done.counts.values())} rows, {seen['kept']} kept, {len(rejects(done))} rejected; "
+        why = Counter(r["reason"] for r in rejects(done))
+        figure(f"{root.name}, {lang}: {sum(c['rows'] for c in done.counts.values())} rows, {seen['kept']} kept, {why.total()} rejected ({dict(why)}); "
                f"{seen['identical']} identical to the bit, largest difference {seen['worst']:g}; all labels identical")

@@ -4,6 +4,7 @@ Usage, from the project root: python tools/docs_site.py [_site]
 (`nbdev-docs` builds the same pages with Quarto.)
 """
 import json, re, shutil, subprocess, sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,20 @@ from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import _build_modidx
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.serve import proc_nbs
+from nbdev.showdoc import BasicMarkdownRenderer
+
+
+def exported(sym):
+    "The class as its module has it: a class made in a docs cell has no source file, and so no words about its fields."
+    if not isinstance(sym, type) or sym.__module__ != "__main__": return sym
+    homes = import_module(f"{get_config().lib_name}._modidx").d["syms"].items()
+    found = [mod for mod, syms in homes if f"{mod}.{sym.__qualname__}" in syms]
+    return getattr(import_module(found[0]), sym.__name__) if found else sym
+
+
+# At the top level, because the processes that nbdev spawns import this file and need it too.
+plain = BasicMarkdownRenderer.__init__
+BasicMarkdownRenderer.__init__ = lambda self, sym, *args, **kwargs: plain(self, exported(sym), *args, **kwargs)
 
 
 def page(rel):
