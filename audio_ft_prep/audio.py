@@ -20,8 +20,8 @@ from .rows import BadClip
 from .container import Container, read_container
 
 # %% auto #0
-__all__ = ['BLOCK', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes', 'read_samples', 'slack_seconds',
-           'decode', 'level', 'to_mono', 'Clip', 'read_clip']
+__all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes',
+           'read_samples', 'slack_seconds', 'decode', 'level', 'to_mono', 'Clip', 'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -59,7 +59,8 @@ def slack_seconds(
     if box.format != "mp3": return 0.0
     return max(0.05, 1800 / rate) if box.header == "made up" else 0.05
 
-# %% ../nbs/20_audio.ipynb #d885dfc2
+# %% ../nbs/20_audio.ipynb #e1961926
+LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
 _NO_LENGTH = 1 << 62  # libsndfile gives a length beyond this where the header has none
 
 def decode(
@@ -71,20 +72,20 @@ def decode(
     try:
         with ForwardFile(buf) as f:
             rate, said = f.samplerate, f.frames
+            if not LOWEST_HZ <= rate <= HIGHEST_HZ:
+                raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
             limit = (max_seconds + slack_seconds(box, rate)) * rate
             most = int(min(said, limit + 1))
-            if limit < said < _NO_LENGTH: raise _too_long(said / rate, max_seconds)
+            if limit < said < _NO_LENGTH:
+                raise BadClip("too_long", f"{said/rate:,.3f} s, at most {max_seconds:g} s is kept")
             x = read_samples(f, most)
     except sf.SoundFileError as e: raise _undecoded(e, box, buf) from None
-    if len(x) > limit: raise _too_long(len(x) / rate, max_seconds)
+    if len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s")
     if len(x) < most and said < _NO_LENGTH:
         raise BadClip("truncated", f"{len(x)/rate:.2f} of {said/rate:.2f} s that its header promises could be decoded")
     return x, rate
 
-# %% ../nbs/20_audio.ipynb #62ec019c
-def _too_long(seconds, max_seconds):
-    return BadClip("too_long", f"{seconds:,.3f} s, at most {max_seconds:g} s is kept")
-
+# %% ../nbs/20_audio.ipynb #5c017c4e
 def _undecoded(
     e: Exception,  # What soundfile raised
     box: Container,  # What it was to decode
@@ -121,7 +122,7 @@ def to_mono(
     if not mono.any(): raise BadClip("silent", f"its {x.shape[1]} channels cancel each other out")
     return mono
 
-# %% ../nbs/20_audio.ipynb #7d23af76
+# %% ../nbs/20_audio.ipynb #ef47596e
 @dataclass(frozen=True, eq=False)
 class Clip:
     "One utterance, decoded."
@@ -138,9 +139,10 @@ class Clip:
 
     def __repr__(self):
         channels = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
-        return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {self.format} {self.native_rate} Hz {channels}, peak {self.peak:.3f})"
+        source = f"{self.format} {self.native_rate} Hz {channels}"
+        return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {source}, peak {self.peak:.3f})"
 
-# %% ../nbs/20_audio.ipynb #5110d366
+# %% ../nbs/20_audio.ipynb #d597eaf1
 GIVEN_SLACK_SECONDS = 0.1
 
 def read_clip(
@@ -162,7 +164,8 @@ def read_clip(
         raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
     peak, clipped = level(x)
     if seconds < min_seconds: raise BadClip("too_short", f"{seconds:.3f} s, at least {min_seconds:g} s is kept")
-    return Clip(_at_rate(to_mono(x), native, rate, max_seconds), rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped)
+    samples = _at_rate(to_mono(x), native, rate, max_seconds)
+    return Clip(samples, rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped)
 
 # %% ../nbs/20_audio.ipynb #bf1c14fb
 def _at_rate(

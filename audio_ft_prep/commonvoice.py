@@ -73,7 +73,7 @@ def _fault(fields, width, need):
     if len(fields) <= need: return f"{len(fields)} fields, too few to hold path and sentence"
     return ""
 
-# %% ../nbs/10_commonvoice.ipynb #30b7d512
+# %% ../nbs/10_commonvoice.ipynb #8aae4259
 def read_tsv(
     path: Path,  # A transcript
     chunk: int = 50_000,  # Rows turned into Arrow at a time
@@ -81,6 +81,7 @@ def read_tsv(
     "Read a transcript as it is: no quoting, no guessing."
     lines = tsv_lines(path)
     header = next(lines, None)
+    if header and "\r" in "".join(header): raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
     if not header: raise ValueError(f"{path} is empty or not UTF-8: a transcript begins with a line of column names")
     at = find_columns(header, path)
     need, parts, held, faults = max(at["path"], at["sentence"]), [], [], []
@@ -118,35 +119,36 @@ class TarIndex:
     unsafe: list[tuple[str, str]]  # (clip, why) of members that must not be used
     broken: str  # Where the tar stops being readable; empty when it doesn't
 
-# %% ../nbs/10_commonvoice.ipynb #e355f079
+# %% ../nbs/10_commonvoice.ipynb #1b6347aa
 def _stop(path, at):
     size = path.stat().st_size
     if at > size: return f"{path.name} ends within its last clip, at byte {size}"
     with open(path, "rb") as f:
         f.seek(at)
-        return f"{path.name} is damaged at byte {at} of {size}" if f.read(512).strip(b"\0") else ""
+        while block := f.read(1 << 20):
+            if block.strip(b"\0"): return f"{path.name} is damaged at byte {at} of {size}"
+    return ""
 
-# %% ../nbs/10_commonvoice.ipynb #08632840
-def _next_member(tar, path):
-    try: member = tar.next()
-    except tarfile.ReadError: return None
-    except (tarfile.TarError, ValueError, UnicodeError, OverflowError, EOFError) as e: raise ValueError(f"{path} can't be read as a tar ({e}): fetch it again")
+# %% ../nbs/10_commonvoice.ipynb #aa431477
+_UNREADABLE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, EOFError)  # what tarfile raises at a damaged header
+def _next_member(tar):
+    try: member = tar.next() if tar.offset else None  # an empty tar: Python 3.10 would seek before its start
+    except _UNREADABLE: return None
     tar.members.clear()  # tarfile would keep all of them
-    return member
+    return None if member is None or member.size < 0 or tar.offset <= member.offset else member
 
-# %% ../nbs/10_commonvoice.ipynb #c6b39462
+# %% ../nbs/10_commonvoice.ipynb #29e73038
 def index_tar(
     path: Path,  # A plain tar of clips
 ) -> TarIndex: # Where its clips lie
     "Index a tar in one pass over its headers; raise `ValueError` when it isn't a plain tar."
     at, bad, end, size = ([], [], [], []), [], 0, path.stat().st_size
-    try: tar = tarfile.open(path, "r:")
-    except tarfile.TarError as e: raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}")
+    try: tar = tarfile.open(path, "r:", encoding="utf-8", errors="replace")
+    except _UNREADABLE as e: raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}")
     with tar:
-        while m := _next_member(tar, path):
-            end = tar.offset
-            if m.isdir(): continue
-            name = clip_id(m.name)
+        while end <= size and (m := _next_member(tar)):
+            end, name = tar.offset, clip_id(m.name)
+            if m.isdir() or not name: continue
             if why := unsafe(m): bad.append((name, why))
             elif m.offset_data + m.size <= size:
                 for held, v in zip(at, (name, m.offset_data, m.size, name != m.name.rpartition("/")[2])): held.append(v)
@@ -172,12 +174,12 @@ def language_folder(
         if len(found := [n for n in have if match(n)]) == 1: return found[0]
     raise FileNotFoundError(f"no language {language_code} in {root/'transcript'}: set language_code to one of {', '.join(have) or 'none, the folder is empty'}")
 
-# %% ../nbs/10_commonvoice.ipynb #a4222826
+# %% ../nbs/10_commonvoice.ipynb #3e59552d
 def _by_split(folder, suffix):
     found = {}
     for p in sorted(folder.iterdir()) if folder.is_dir() else ():
         if p.name.startswith("."): continue
-        if p.is_dir(): files = sorted(q for q in p.iterdir() if q.suffix == suffix and not q.name.startswith("."))
+        if p.is_dir(): files = sorted(q for q in p.iterdir() if q.suffix == suffix and q.is_file() and not q.name.startswith("."))
         elif p.suffix == suffix: files = [p]
         else: continue
         name = split_name(p.name if p.is_dir() else p.stem)
@@ -263,14 +265,14 @@ def _row_faults(ids, place, again, clips):
         elif name in clips.unsafe: yield i, name, "unsafe_path", clips.unsafe[name]
         else: yield i, name, "missing_audio", clips.broken
 
-# %% ../nbs/10_commonvoice.ipynb #e4a74044
+# %% ../nbs/10_commonvoice.ipynb #7f5f813b
 def _clip_faults(ids, clips):
     first = first_places(clips.ids, clips.ids)
     known = first_places(clips.ids, ids) >= 0
     for i in np.flatnonzero((first != np.arange(len(first))) | (~known & clips.audio)).tolist():
         where = f"byte {clips.offset[i]} of {Path(clips.files[clips.file[i]]).name}"
         yield clips.ids[i].as_py(), "duplicate_audio" if first[i] != i else "no_row", where
-    rows = set(ids.to_pylist()) if clips.unsafe else ()
+    rows = set(ids.to_pylist()) - set(clips.ids.to_pylist()) if clips.unsafe else ()
     for name, why in clips.unsafe.items():
         if name not in rows: yield name, "unsafe_path", why
 
@@ -279,12 +281,12 @@ def _votes(column):
     digits = pc.match_substring_regex(column, r"^\d{1,9}$")
     return pc.if_else(digits, column, None).cast(pa.int32())
 
-# %% ../nbs/10_commonvoice.ipynb #7f0694d5
+# %% ../nbs/10_commonvoice.ipynb #c88330c0
 def _columns(table, keep, place, clips, locale):
     table, place = table.take(pa.array(keep)), place[keep]
     get = lambda name: table[name] if name in table.column_names else None
     at = pa.array(clips.file[place], pa.int32())
-    found = get("locale")
+    found = None if get("locale") is None else pc.fill_null(get("locale"), "")
     given = {"up_votes": get("up_votes"), "down_votes": get("down_votes")}
     return {"file": pa.DictionaryArray.from_arrays(at, pa.array(clips.files, pa.string())), "offset": clips.offset[place], "size": clips.size[place],
             "sentence": table["sentence"], "locale": [locale] * len(keep) if found is None else pc.if_else(pc.equal(found, ""), locale, found),
@@ -369,16 +371,21 @@ def read_commonvoice(
     source = {"kind": "commonvoice", "dataset_name": cfg.dataset_name, "language": language, "identity": identity(used, root), "notes": notes}
     return Corpus(pa.concat_tables(rows).unify_dictionaries(), rejects_table(rejects), source)
 
-# %% ../nbs/10_commonvoice.ipynb #e157a5f4
+# %% ../nbs/10_commonvoice.ipynb #75ca823e
 def _look(root, language, split, tsvs, archives, given):
     rows, rejects = join_split(tsvs, archives, "train", split, language, given)
     seconds = rows["seconds"]
     return {"rows": len(rows) + len(rejects), "usable": len(rows), "rejects": reason_counts(rejects_table(rejects), "train"), "tars": len(archives),
             "bytes": pc.sum(rows["size"]).as_py() or 0, "seconds": None if seconds.null_count or not len(rows) else round(pc.sum(seconds).as_py(), 1),
-            "speakers": pc.count_distinct(rows["speaker"].combine_chunks().cast(pa.string())).as_py(), "columns": next(tsv_lines(tsvs[0])),
+            "speakers": len(set(rows["speaker"].unique().to_pylist()) - {"", None}), "columns": next(tsv_lines(tsvs[0])),
             "first": rows.select(["id", "sentence"]).slice(0, 3).to_pylist()}
 
-# %% ../nbs/10_commonvoice.ipynb #ed3224f3
+# %% ../nbs/10_commonvoice.ipynb #a1340ba8
+def _is_transcript(path):
+    try: return bool(find_columns(next(tsv_lines(path), None) or [], path))
+    except ValueError: return False
+
+# %% ../nbs/10_commonvoice.ipynb #6f6864f2
 def inspect_commonvoice(
     root: Path,  # The tree
     language_code: str = "",  # Locale; empty for all languages
@@ -388,5 +395,6 @@ def inspect_commonvoice(
     out = {}
     for name in names:
         archives, given = tars(root, name), given_seconds(root/"transcript"/name)
-        out[name] = {s: _look(root, name, s, t, archives.get(s, []), given) for s, t in transcripts(root, name).items()}
+        texts = {s: [p for p in found if _is_transcript(p)] for s, found in transcripts(root, name).items()}
+        out[name] = {s: _look(root, name, s, t, archives.get(s, []), given) for s, t in texts.items() if t}
     return out

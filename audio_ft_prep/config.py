@@ -31,15 +31,16 @@ def split_name(
     name = name.strip().lower()
     return SPLIT_ALIASES.get(name, name)
 
-# %% ../nbs/00_config.ipynb #f4427b79
+# %% ../nbs/00_config.ipynb #cb65a090
 def split_names(
     text: str,  # Names joined by `+`, such as `train+validation`; empty for none
+    field: str = "a sum of splits",  # What an error calls it
 ) -> tuple[str, ...]: # The names used here, in the order given
     "Read a sum of splits, as `datasets` writes it."
     if not text.strip(): return ()
     names = tuple(split_name(n) for n in text.split("+"))
-    if "" in names: raise ValueError(f"a sum of splits looks like train+validation, got {text!r}")
-    if len(set(names)) < len(names): raise ValueError(f"a sum of splits names each split once, got {text!r}")
+    if "" in names: raise ValueError(f"{field} must look like train+validation, got {text!r}")
+    if len(set(names)) < len(names): raise ValueError(f"{field} must name each split once, got {text!r}")
     return names
 
 # %% ../nbs/00_config.ipynb #71ea4059
@@ -129,9 +130,9 @@ def field_types() -> dict[str, Any]: # Type of each field, by name
     hints = get_type_hints(PrepConfig)
     return {f.name: hints[f.name] for f in fields(PrepConfig)}
 
-# %% ../nbs/00_config.ipynb #4b913db1
+# %% ../nbs/00_config.ipynb #c71c5733
 def _check_splits(train, evaluation):
-    a, b = split_names(train), split_names(evaluation)
+    a, b = split_names(train, "train_splits"), split_names(evaluation, "eval_splits")
     if not a and not b: raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
     if both := set(a) & set(b): raise ValueError(f"{sorted(both)[0]} stands in train_splits and in eval_splits: a split serves one of the two")
 
@@ -157,13 +158,14 @@ def to_json(
     "Write a config as JSON."
     return json.dumps(asdict(cfg), indent=2, ensure_ascii=False) + "\n"
 
-# %% ../nbs/00_config.ipynb #97883141
+# %% ../nbs/00_config.ipynb #3b39c707
 def to_yaml(
     cfg: PrepConfig,  # The config
 ) -> str: # YAML, one field a line
     "Write a config as YAML."
     import yaml
-    return yaml.safe_dump(asdict(cfg), sort_keys=False, allow_unicode=True)
+    next_line = any("\x85" in str(v) for v in asdict(cfg).values())  # PyYAML writes this one as it is and reads it as a blank
+    return yaml.safe_dump(asdict(cfg), sort_keys=False, allow_unicode=not next_line)
 
 # %% ../nbs/00_config.ipynb #fe3d9bd9
 _WRITERS = {".json": to_json, ".yaml": to_yaml, ".yml": to_yaml}
@@ -180,7 +182,7 @@ def save_config(
     path = Path(path)
     path.write_text(_WRITERS[_suffix(path)](cfg), encoding="utf-8")
 
-# %% ../nbs/00_config.ipynb #0a29d291
+# %% ../nbs/00_config.ipynb #df651024
 def read_settings(
     path: str | Path,  # A JSON or YAML file
 ) -> dict: # Fields and their values, not yet checked
@@ -188,7 +190,8 @@ def read_settings(
     import yaml
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no config file {path}")
-    text = path.read_text(encoding="utf-8-sig")
+    try: text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError: raise ValueError(f"{path} must be UTF-8, and isn't: save it as UTF-8") from None
     try: got = json.loads(text) if _suffix(path) == ".json" else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as e: raise ValueError(f"{path} is not valid {_suffix(path)[1:].upper()}: {' '.join(str(e).split())}")
     if not isinstance(got, dict): raise ValueError(f"{path} must hold fields and values such as language_code: it, got {type(got).__name__}")

@@ -59,8 +59,9 @@ def audio_span(
         if size <= stop - start: stop -= size
     return start, stop
 
-# %% ../nbs/18_container.ipynb #eccf78eb
-KBITS = {True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320), False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}
+# %% ../nbs/18_container.ipynb #21a2ffeb
+KBITS = {True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG-1
+         False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}          # MPEG-2 and 2.5
 
 class Frame(NamedTuple):
     "What the first four bytes of a layer III frame say."
@@ -224,8 +225,11 @@ def read_mp3(
     first = frame_at(data[start:min(start + 4, stop)])
     return _bare(data, start, stop, first) if first else Container("mp3", payload=data[start:stop])
 
-# %% ../nbs/18_container.ipynb #2599a61c
+# %% ../nbs/18_container.ipynb #a2fc2939
 UNKNOWN = 0x7FFF0000  # Sizes from here on mean "not known when this was written"
+
+def _short_of(left, size):
+    return f"{left:,} of {size:,} bytes of samples that its header promises" if left < size < UNKNOWN else ""
 
 def chunk_cut(
     data: bytes,  # A whole WAV or AIFF file
@@ -236,19 +240,18 @@ def chunk_cut(
     while pos + 8 <= len(data):
         chunk, size = unpack_from(order, data, pos)
         pos, left = pos + 8, len(data) - pos - 8
-        if chunk == name: return f"{left:,} of {size:,} bytes of samples that its header promises" if left < size < UNKNOWN else ""
+        if chunk == name: return _short_of(left, size)
         pos += size + (size & 1)
     return "" if name in data[:-4] else "it ends before its samples begin"
 
-# %% ../nbs/18_container.ipynb #94254123
+# %% ../nbs/18_container.ipynb #d2bcec89
 def au_cut(
     data: bytes,  # A whole AU file
 ) -> str:  # What is missing; empty when nothing is seen missing
     "Compare the size in the header with the bytes that are there."
     if len(data) < 24: return "it ends before its samples begin"
     begin, size = unpack_from(">II", data, 4)
-    left = max(0, len(data) - begin)
-    return f"{left:,} of {size:,} bytes of samples that its header promises" if left < size < UNKNOWN else ""
+    return _short_of(max(0, len(data) - begin), size)
 
 # %% ../nbs/18_container.ipynb #c3ee0460
 def ogg_cut(

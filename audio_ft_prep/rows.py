@@ -83,14 +83,15 @@ ROWS = pa.schema([
     ("sentence", pa.string()), ("locale", _REPEATS), ("speaker", _REPEATS), ("seconds", pa.float64()),
     ("up_votes", pa.int32()), ("down_votes", pa.int32()), ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS)])
 
-# %% ../nbs/01_rows.ipynb #d0253be8
+# %% ../nbs/01_rows.ipynb #f6d9cf30
 def rows_table(
-    columns: dict,  # Columns of `ROWS` by name; those left out are null
+    columns: dict,  # Columns of `ROWS` by name; those left out are empty text or null
 ) -> pa.Table: # With the schema `ROWS`
     "Build a table of rows from columns."
     n = len(columns["id"])
     def column(f):
         col = columns.get(f.name)
+        if col is None and pa.types.is_dictionary(f.type): col = [""] * n
         if col is None: return pa.nulls(n, f.type)
         if not isinstance(col, (pa.Array, pa.ChunkedArray)): col = pa.array(col, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
         return col.dictionary_encode().cast(f.type) if pa.types.is_dictionary(f.type) and not pa.types.is_dictionary(col.type) else col.cast(f.type)

@@ -19,7 +19,7 @@ from .rows import Corpus, rejects_table
 from .text import clean_sentence, labels_of, too_long
 
 # %% auto #0
-__all__ = ['drop', 'with_sentences', 'with_labels', 'without_leaks', 'sample', 'Selection', 'select']
+__all__ = ['drop', 'with_sentences', 'with_labels', 'without_repeats', 'without_leaks', 'sample', 'Selection', 'select']
 
 # %% ../nbs/30_sampling.ipynb #6b351cd8
 def drop(
@@ -58,6 +58,18 @@ def with_labels(
         why |= {start + i: ("label_too_long", over) for i, l in enumerate(part) if (over := too_long(l, model))}
         labels.append(pa.array(part, pa.list_(pa.int64())))
     return drop(rows.append_column("labels", pa.chunked_array(labels, pa.list_(pa.int64()))), why)
+
+# %% ../nbs/30_sampling.ipynb #95d037fa
+def without_repeats(
+    rows: pa.Table,  # Rows of train or of eval
+) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
+    "Drop rows whose clip an earlier row of the same split names."
+    unique = rows["id"].combine_chunks().dictionary_encode()
+    codes = unique.indices.to_numpy(zero_copy_only=False)
+    first = np.full(len(unique.dictionary), -1)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    again = np.flatnonzero(first[codes] != np.arange(len(codes)))
+    return drop(rows, {i: ("duplicate_row", "in another of the splits that are joined") for i in again.tolist()})
 
 # %% ../nbs/30_sampling.ipynb #4153ff98
 def without_leaks(
@@ -101,7 +113,7 @@ class Selection:
 # %% ../nbs/30_sampling.ipynb #b77cc07b
 def _of(rows, split): return rows.filter(pc.equal(rows["split"].cast(pa.string()), split))
 
-# %% ../nbs/30_sampling.ipynb #fff7403b
+# %% ../nbs/30_sampling.ipynb #e3b626e2
 def select(
     corpus: Corpus,  # Rows and rejects of a source
     cfg: PrepConfig,  # What to keep
@@ -112,9 +124,10 @@ def select(
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
     rows, over = with_labels(rows, tokenizer, model)
     evaluation, train = _of(rows, "eval"), _of(rows, "train")
+    (train, more), (evaluation, others) = without_repeats(train), without_repeats(evaluation)
     train, leaks = without_leaks(train, evaluation)
     train, rest = sample(train, cfg.max_train_samples, cfg.sampling, cfg.seed)
     evaluation, spare = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
     count = lambda t, split: pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0
     rows_in = {s: count(corpus.rows, s) + count(corpus.rejects, s) for s in ("train", "eval")}
-    return Selection(train, evaluation, pa.concat_tables([corpus.rejects, empty, over, leaks, rest, spare]), rows_in)
+    return Selection(train, evaluation, pa.concat_tables([corpus.rejects, empty, over, more, others, leaks, rest, spare]), rows_in)

@@ -43,6 +43,7 @@ OTHER = dict(dataset_name="elsewhere", language_code="es", language="Spanish", m
 @settings(deadline=None, max_examples=60)
 @given(cfg=configs(), ending=st.sampled_from([".json", ".yaml", ".yml"]))
 @example(cfg=PrepConfig("no", "no", language="no", model_id="null", output_dir="1e3"), ending=".yaml")
+@example(cfg=PrepConfig("a\x85b", "it"), ending=".yaml")
 @example(cfg=PrepConfig("a\x85b\u2028c\r\n d", "it", language=" lead", model_id="x: y # z", output_dir="'\"\\\t"), ending=".yaml")
 def test_any_valid_config_comes_back_from_a_file_as_it_was(cfg, ending, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"run{ending}"

@@ -254,13 +254,18 @@ def test_an_english_model_takes_english_and_nothing_else():
     assert model.tokenizer.convert_ids_to_tokens(labels) == ["<|startoftranscript|>", "<|notimestamps|>", "a", "<|endoftext|>"]
 
 
+def test_an_english_model_is_not_trained_to_translate():
+    with pytest.raises(ValueError, match="can't be trained to translate"): language_tokenizer(MODELS["en"], "en", "translate")
+
+
 @variants
 def test_the_shared_tokenizer_is_never_changed(variant):
     model = MODELS[variant]
     texts = ["Il treno <|en|>", "a"]
     state = lambda: (len(model.tokenizer), model.tokenizer.language, model.tokenizer.task, model.tokenizer.prefix_tokens, model.tokenizer(texts).input_ids)
     before = state()
-    one, other = (language_tokenizer(model, "en" if model.english_only else c, task) for c, task in (("de", "transcribe"), ("fr", "translate")))
+    two = (("en", "transcribe"),) * 2 if model.english_only else (("de", "transcribe"), ("fr", "translate"))
+    one, other = (language_tokenizer(model, c, task) for c, task in two)
     assert (labels_of(["a"], one) == labels_of(["a"], other)) == model.english_only
     for t in (one, other): labels_of(texts, t)
     with pytest.raises(ValueError): label_language(model, "kab")
