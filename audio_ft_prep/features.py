@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['real_frames', 'LogMel', 'refill']
+__all__ = ['real_frames', 'LogMel', 'as_stored', 'refill']
 
 # %% ../nbs/22_features.ipynb #dc3bc494
 def real_frames(
@@ -26,7 +26,7 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #b06e932b
+# %% ../nbs/22_features.ipynb #5c0d30fd
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
@@ -57,18 +57,30 @@ class LogMel:
         return self._log_mel(self._padded(samples, max(keep, 16)))[:, :keep]
 
     def _padded(self, samples, frames):
-        out = np.zeros((1, min((frames - 1) * self.hop + self.n_fft, self.n_samples)), np.float32)
-        out[0, :len(samples)] = samples
+        "Zeros behind, and half a frame of reflection at either end, as `torch.stft` would put there."
+        half, n = self.n_fft // 2, min((frames - 1) * self.hop + self.n_fft, self.n_samples)
+        out = np.zeros((1, n + 2 * half), np.float32)
+        out[0, half:half + len(samples)] = samples
+        out[0, :half], out[0, -half:] = out[0, 2 * half:half:-1], out[0, -half - 2:-2 * half - 2:-1]
         return out
 
     def _log_mel(self, samples):
         import torch
         window, filters = self._tensors
-        stft = torch.stft(torch.from_numpy(samples), self.n_fft, self.hop, window=window, return_complex=True)
-        power = (stft[..., :-1].abs() ** 2).contiguous()
-        log = torch.clamp(filters @ power, min=1e-10).log10()
-        log = torch.maximum(log, log.max() - 8.0)
-        return ((log + 4.0) / 4.0).numpy()[0]
+        stft = torch.stft(torch.from_numpy(samples), self.n_fft, self.hop, window=window, center=False, return_complex=True)
+        power = stft[..., :-1].abs().square_().contiguous()
+        log = (filters @ power).clamp_(min=1e-10).log10_()
+        log = torch.maximum(log, log.max() - 8.0, out=log)
+        return log.add_(4.0).div_(4.0).numpy()[0]
+
+# %% ../nbs/22_features.ipynb #03aea3d5
+def as_stored(
+    features: np.ndarray,  # float32, (mels, frames)
+    dtype: str,  # float16 or float32
+) -> np.ndarray: # The same, of that type
+    "Round features to the number type they are stored in."
+    import torch
+    return torch.from_numpy(np.ascontiguousarray(features)).half().numpy() if dtype == "float16" else np.ascontiguousarray(features)
 
 # %% ../nbs/22_features.ipynb #8b735b7c
 def refill(
