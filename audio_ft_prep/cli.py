@@ -108,7 +108,7 @@ def _inspection(name, splits):
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 
-# %% ../nbs/62_cli.ipynb #8dea3ee7
+# %% ../nbs/62_cli.ipynb #f675181c
 @app.command()
 def inspect(
     dataset_name: Annotated[str, typer.Argument(help="Folder of the corpus, or sample.")],
@@ -119,7 +119,7 @@ def inspect(
     from audio_ft_prep.load import inspect_corpus
     got = inspect_corpus(dataset_name, language_code)
     if as_json: return print(json.dumps(got, indent=1, ensure_ascii=False))
-    print(f"{got['folder']}: {got['kind']}, {len(got['languages'])} languages")
+    print(f"{dataset_name}: {got['kind']}, languages {', '.join(got['languages'])}")
     for name, splits in got["languages"].items(): print(*_inspection(name, splits), sep="\n")
 
 # %% ../nbs/62_cli.ipynb #34a38f8d

@@ -211,23 +211,26 @@ def _read_json(path):
     except FileNotFoundError: return None
     except ValueError: raise ValueError(f"{path} is damaged: remove the folder and run again") from None
 
-# %% ../nbs/40_store.ipynb #6a08791a
+# %% ../nbs/40_store.ipynb #e72829d9
 def read_prep(
     folder: str | Path,  # A prepared folder
 ) -> dict: # What prep.json says
     "Read prep.json; raise `FileNotFoundError` where no finished data set is."
     folder = Path(folder)
-    if (prep := _read_json(folder/"prep.json")) is not None: return prep
+    if (prep := _read_json(folder/"prep.json")) is not None:
+        if lost := [k for k in ("config", "model", "counts", "shards", "hash") if k not in prep]: raise ValueError(f"{folder/'prep.json'} is no account of a prepared data set, {lost[0]} is missing: prepare it again")
+        return prep
     half = ": a run there was not finished, run it again" if work_folder(folder).exists() else ": name the folder that prepare wrote"
     raise FileNotFoundError(f"no prepared data set in {folder}{half if folder.exists() else ', no such folder'}")
 
-# %% ../nbs/40_store.ipynb #5b6f5e0a
+# %% ../nbs/40_store.ipynb #938953e1
 def is_finished(
     folder: Path,  # A folder that may hold a prepared data set
     mine: dict,  # This run's purpose
 ) -> bool: # Whether this run's work is done there already
     "Tell a finished folder of this config; refuse one that is another's by the name of the setting that differs."
-    if (prep := _read_json(folder/"prep.json")) is None: return False
+    if not (folder/"prep.json").exists(): return False
+    prep = read_prep(folder)
     if why := _clash(mine, prep): raise ValueError(f"{folder} holds a data set that another config made: {why}; set output_dir to another folder")
     return True
 
@@ -293,11 +296,11 @@ def _dataset_files(folder, split, mine, features, counts):
              "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": split}
     write_whole(folder/split/"state.json", json_bytes(state))
 
-# %% ../nbs/40_store.ipynb #979da8f5
+# %% ../nbs/40_store.ipynb #57522f80
 def _strays(folder, results):
     named = {r.file for r in results}
     for split in dict.fromkeys(r.split for r in results):
-        for p in (folder/split).glob("*.arrow"):
+        for p in (folder/split).glob("data-*.arrow"):
             if f"{split}/{p.name}" not in named: p.unlink()
 
 # %% ../nbs/40_store.ipynb #f845faa4
@@ -344,7 +347,7 @@ def _shard_fault(folder, shard):
     with pa.memory_map(str(path)) as source: rows = sum(b.num_rows for b in pa.ipc.open_stream(source))
     return f"{shard['file']} holds {rows} rows, and held {shard['rows']}" if rows != shard["rows"] else ""
 
-# %% ../nbs/40_store.ipynb #07dc9cb1
+# %% ../nbs/40_store.ipynb #660f4b52
 def verify(
     folder: str | Path,  # A prepared folder
 ) -> list[str]: # What is wrong, a sentence each; empty when all is well
@@ -354,7 +357,7 @@ def verify(
     prep = read_prep(folder)
     faults = [f for s in prep["shards"] if (f := _shard_fault(folder, s))]
     named = {s["file"] for s in prep["shards"]}
-    faults += [f"{split}/{p.name} is not named in prep.json" for split in prep["counts"] for p in sorted((folder/split).glob("*.arrow")) if f"{split}/{p.name}" not in named]
+    faults += [f"{split}/{p.name} is not named in prep.json" for split in prep["counts"] for p in sorted((folder/split).glob("data-*.arrow")) if f"{split}/{p.name}" not in named]
     if f"{add_hashes(*(int(s['examples'], 16) for s in prep['shards'])):064x}" != prep["hash"]: faults.append("hash in prep.json is not the sum of its shards")
     rejects = pq.read_table(folder/"rejects.parquet") if (folder/"rejects.parquet").is_file() else None
     if rejects is None: faults.append("rejects.parquet is missing")

@@ -55,10 +55,14 @@ class FeatureReader:
 # %% ../nbs/41_train.ipynb #f1d653bf
 FORMAT = "audio_ft_prep"
 
-# %% ../nbs/41_train.ipynb #35ab46a6
+# %% ../nbs/41_train.ipynb #882b5300
 class FeatureFormatter(Formatter):
     "Format rows of a prepared data set, features refilled."
-    def __init__(self, features=None, token_per_repo_id=None, reader=None):
+    def __init__(self,
+        features: Any = None,  # The data set's columns, as `datasets` gives them
+        token_per_repo_id: dict | None = None,  # Tokens of the Hub; not used here
+        reader: FeatureReader | None = None,  # Reads `input_features`
+    ):
         super().__init__(features, token_per_repo_id)
         self.reader = reader
 
