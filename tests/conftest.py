@@ -131,7 +131,7 @@ def until(found, seconds=60):
     end = time.monotonic() + seconds
     while not (got := found()):
         assert time.monotonic() < end, f"nothing happened in {seconds} s"
-        time.sleep(0.002)
+        time.sleep(0.01)
     return got
 
 

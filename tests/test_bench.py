@@ -15,9 +15,8 @@ def run(script, *args, tmp_path):
     return got.stdout, json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_every_clip_of_the_reference_is_identical_in_ours(dtype, tmp_path):
-    said, got = run("vs_reference.py", "--decoder", "soundfile", "--feature-dtype", dtype, "--markdown", tmp_path=tmp_path)
+def test_every_clip_of_ours_is_identical_to_the_references(tmp_path):
+    said, got = run("vs_reference.py", "--decoder", "soundfile", "--feature-dtype", "float32", "--markdown", tmp_path=tmp_path)
     head, *rows = got["table"]
     assert [r[0] for r in rows] == ["wall, s", "CPU, s", "clips/s", "output, MB", "cache beside it, MB", "peak memory, MB", "of it not file pages, MB"]
     assert all(len(r) == len(head) == 6 for r in rows)

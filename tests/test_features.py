@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.features import LogMel, real_frames, refill
+from audio_ft_prep.features import LogMel, as_stored, real_frames, refill
 from audio_ft_prep.models import load_model
 from conftest import SAMPLE, readme_table, tar_clips
 
@@ -58,7 +58,7 @@ def holds(x, mels):
     assert stored.shape == (mels, real_frames(len(x)))
     assert (want[:, last:] == want[0, last]).all() or stored.shape[1] == 3000, "the extractor has more than padding where we store nothing"
     assert (got[:, last:] == got[:, last, None]).all()
-    half = refill(stored.astype(np.float16))
+    half = refill(as_stored(stored, "float16"))
     assert half.dtype == np.float16 and np.array_equal(half, got.astype(np.float16))
 
 

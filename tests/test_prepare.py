@@ -271,26 +271,27 @@ def test_a_plan_foretells_rows_seconds_and_bytes_and_writes_nothing(prepared, tm
 
 # Calling it
 
-_SCRIPT = """
-import sys, numpy as np, torch
+_USES_TORCH = """
+import numpy as np, torch
 from transformers import WhisperFeatureExtractor
 torch.set_num_threads(2)
 (torch.rand(2000, 2000) @ torch.rand(2000, 2000)).sum()
 WhisperFeatureExtractor()(np.random.rand(80_000).astype(np.float32), sampling_rate=16000, return_tensors="np")
-
+"""
+_PREPARES = """
 from audio_ft_prep import PrepConfig, prepare
 print(prepare(PrepConfig("sample", "it", output_dir="out", num_workers=2), progress=False).hash)
 """
 
 
-@pytest.mark.parametrize("how", ["a script without a guard", "python -c", "standard input"])
-def test_a_caller_that_has_used_torch_neither_hangs_nor_needs_a_guard(prepared, tmp_path, how):
-    (tmp_path / "script.py").write_text(_SCRIPT)
-    args = {"a script without a guard": ["script.py"], "python -c": ["-c", _SCRIPT], "standard input": ["-"]}[how]
+@pytest.mark.parametrize("how", ["a script without a guard that has used torch", "python -c", "standard input"])
+def test_prepare_neither_hangs_nor_needs_a_guard_in(prepared, tmp_path, how):
+    (tmp_path / "script.py").write_text(_USES_TORCH + _PREPARES)
+    args = {"python -c": ["-c", _PREPARES], "standard input": ["-"]}.get(how, ["script.py"])
     env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    got = subprocess.run([sys.executable, *args], input=_SCRIPT, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=180)
+    got = subprocess.run([sys.executable, *args], input=_PREPARES, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=180)
     assert got.returncode == 0, got.stderr[-3000:]
-    assert got.stdout == prepared("it", feature_dtype="float16").hash + "\n"
+    assert got.stdout == prepared("it", feature_dtype="float16").hash + "\n"  # once: workers don't run the caller's lines again
     assert not [*(tmp_path / "cache").rglob("*.arrow")] and {p.name for p in tmp_path.iterdir()} <= {"script.py", "out", "cache"}
 
 
@@ -352,7 +353,7 @@ def read_all(out):
 
 def test_a_run_killed_at_any_moment_goes_on_and_ends_with_the_same_bytes(long_corpus, whole, start, tmp_path):
     out, rng, made = tmp_path / "out", random.Random(4), {}
-    moments = [lambda: (out / ".work/plan.json").exists(), *(lambda n=n: shards(out) >= n for n in (1, 25, 50)),
+    moments = [lambda: (out / ".work/plan.json").exists(), *(lambda n=n: shards(out) >= n for n in (1, 40)),
                lambda: (out / "rejects.parquet").exists(), lambda: (out / "dataset_dict.json").exists()]
     for i, moment in enumerate(moments):
         run = start("prepare", *flags(**settings_of(long_corpus, out)))
@@ -427,7 +428,7 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
         if when == "as it starts" or begun:
             for p in run.workers(): p.kill()
         for p in begun: p.unlink(missing_ok=True)
-        time.sleep(0.005)
+        time.sleep(0.02)
     assert not run.alive(), "the run waits for a worker that is dead"
     end = run.wait()
     assert end.code == 1 and "a worker died 3 times while train-00000 " in (said := sentence(end.err)) and "num_workers" in said
