@@ -130,15 +130,19 @@ def _fail(sentence, code):
 # %% ../nbs/62_cli.ipynb #d16fb653
 _BadRequest = typer.BadParameter.__mro__[2]
 
-# %% ../nbs/62_cli.ipynb #28f38da1
+# %% ../nbs/62_cli.ipynb #8652566f
 def run(
     args: list[str] | None = None,  # The command line; the process's own when left out
 ) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
     "Run the command, errors told in one sentence."
-    try: return app(args or sys.argv[1:] or ["--help"], prog_name="audio-ft-prep", standalone_mode=False) or 0
+    try:
+        code = app(args or sys.argv[1:] or ["--help"], prog_name="audio-ft-prep", standalone_mode=False) or 0
+        if code == 130: raise KeyboardInterrupt  # which typer turns into this code
+        return code
     except _BadRequest as e: return _fail(f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2)
     except (ValueError, TypeError, FileNotFoundError) as e: return _fail(e, 2)
-    except (RuntimeError, OSError) as e: return _fail(e, 1)
+    except OSError as e: return _fail(f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again" if e.filename else e, 1)
+    except RuntimeError as e: return _fail(e, 1)
     except (KeyboardInterrupt, typer.Abort): return _fail("stopped; the same command goes on from here", 130)
 
 # %% ../nbs/62_cli.ipynb #c77bc3b4

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'split_name', 'split_names', 'check_field', 'PrepConfig', 'field_types',
-           'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings', 'load_config', 'shaping', 'fingerprint',
-           'differing']
+           'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings', 'load_config', 'shaping',
+           'fingerprint_of', 'fingerprint', 'differing']
 
 # %% ../nbs/00_config.ipynb #e0d522f9
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -214,12 +214,19 @@ def shaping(
     "Give the fields that decide what the prepared data set holds."
     return {k: v for k, v in asdict(cfg).items() if k not in NOT_SHAPING}
 
-# %% ../nbs/00_config.ipynb #c54d8ef1
+# %% ../nbs/00_config.ipynb #446d8197
+def fingerprint_of(
+    settings: dict,  # As `shaping` gives them
+) -> str: # 16 hexadecimal digits
+    "Name shaping settings."
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+# %% ../nbs/00_config.ipynb #c85e4d34
 def fingerprint(
     cfg: PrepConfig,  # The config
 ) -> str: # 16 hexadecimal digits
     "Give a short name that two configs share just when they shape the same output."
-    return hashlib.sha256(json.dumps(shaping(cfg), sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint_of(shaping(cfg))
 
 # %% ../nbs/00_config.ipynb #51647b09
 def differing(

@@ -173,14 +173,17 @@ def load_model(
     _log.info("processor for %s from %s", model_id, model.origin)
     return model
 
-# %% ../nbs/02_models.ipynb #a23fc8ae
+# %% ../nbs/02_models.ipynb #91caa774
 def save_processor(
     folder: Path,  # Folder to write
     extractor: Extractor,  # How the model hears
     tokenizer: Any,  # The tokenizer that made the labels
 ) -> None:
     "Save a processor that `AutoProcessor` and `WhisperProcessor` open."
-    tokenizer.save_pretrained(folder)
+    try: tokenizer.save_pretrained(folder)
+    except Exception as e:
+        if "os error" not in str(e): raise
+        raise OSError(f"the processor can't be written to {folder}: {e}") from None
     settings = extractor.to_dict()
     for name, content in (("processor_config.json", {"feature_extractor": settings}), ("preprocessor_config.json", settings)):
         text = json.dumps({**content, "processor_class": "WhisperProcessor"}, indent=2, sort_keys=True)

@@ -344,9 +344,11 @@ def unlike(out, whole):
 
 def read_all(out):
     "Read every file that has its final name; records of shards come back, with the time of each shard's file."
-    for p in out.rglob("*.arrow"): pa.ipc.open_stream(p.read_bytes()).read_all()
-    for p in out.rglob("*.parquet"): pq.read_table(p)
-    for p in out.rglob("*.json"): json.loads(p.read_bytes())
+    whole = [p for p in out.rglob("*") if ".work" not in p.parts]
+    for p in whole:
+        if p.suffix == ".arrow": pa.ipc.open_stream(p.read_bytes()).read_all()
+        if p.suffix == ".parquet": pq.read_table(p)
+        if p.suffix == ".json": json.loads(p.read_bytes())
     found = [json.loads(p.read_bytes())["file"] for s in ("train", "eval") for p in (out / ".work").glob(f"{s}-*.json")]
     return {f: (out / f).stat().st_mtime_ns for f in found}
 
