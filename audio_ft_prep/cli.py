@@ -130,7 +130,12 @@ def _fail(sentence, code):
 # %% ../nbs/62_cli.ipynb #d16fb653
 _BadRequest = typer.BadParameter.__mro__[2]
 
-# %% ../nbs/62_cli.ipynb #8652566f
+# %% ../nbs/62_cli.ipynb #fee404c8
+def _told(e):
+    if not (isinstance(e, OSError) and e.filename): return e
+    return f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again"
+
+# %% ../nbs/62_cli.ipynb #4614367b
 def run(
     args: list[str] | None = None,  # The command line; the process's own when left out
 ) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
@@ -140,9 +145,8 @@ def run(
         if code == 130: raise KeyboardInterrupt  # which typer turns into this code
         return code
     except _BadRequest as e: return _fail(f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2)
-    except (ValueError, TypeError, FileNotFoundError) as e: return _fail(e, 2)
-    except OSError as e: return _fail(f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again" if e.filename else e, 1)
-    except RuntimeError as e: return _fail(e, 1)
+    except (ValueError, TypeError, FileNotFoundError) as e: return _fail(_told(e), 2)
+    except (RuntimeError, OSError) as e: return _fail(_told(e), 1)
     except (KeyboardInterrupt, typer.Abort): return _fail("stopped; the same command goes on from here", 130)
 
 # %% ../nbs/62_cli.ipynb #c77bc3b4

@@ -319,7 +319,7 @@ def _other_files(folder, splits):
     paths = [folder/"rejects.parquet", folder/"dataset_dict.json", *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
     return {p.relative_to(folder).as_posix(): file_sha256(p) for p in paths}
 
-# %% ../nbs/40_store.ipynb #3b368191
+# %% ../nbs/40_store.ipynb #5cd2c978
 def finish(
     folder: Path,  # The prepared folder
     mine: dict,  # The run's purpose
@@ -334,7 +334,9 @@ def finish(
     import pyarrow.parquet as pq
     pq.write_table(rejects, work_folder(folder)/"rejects.parquet", compression="zstd")
     os.replace(work_folder(folder)/"rejects.parquet", folder/"rejects.parquet")
-    save_model(folder/"processor")
+    for place in (work_folder(folder)/"processor", folder/"processor"): shutil.rmtree(place, ignore_errors=True)
+    save_model(work_folder(folder)/"processor")
+    os.replace(work_folder(folder)/"processor", folder/"processor")
     _strays(folder, results)
     for split in counts: _dataset_files(folder, split, [r for r in results if r.split == split], features, counts)
     write_whole(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
