@@ -138,7 +138,7 @@ def until(found, seconds=60):
 class Run:
     "The command, running in a process group of its own."
     def __init__(self, place):
-        self.place = place
+        self.place, self.over = place, False
         self.pid = int(until(lambda: (place / "pid").exists() and (place / "pid").read_text()))
     def alive(self): return not (self.place / "exit").exists()
     def signal(self, what):
@@ -151,13 +151,14 @@ class Run:
     def wait(self, seconds=120):
         "Give exit code, stdout and stderr once it has ended."
         until(lambda: not self.alive(), seconds)
+        self.gone()
         code, out, err = ((self.place / n).read_text(encoding="utf-8") for n in ("exit", "stdout", "stderr"))
         return SimpleNamespace(code=int(code), out=out, err=err)
     def gone(self):
         "Whether no process of the group is left."
         try: os.killpg(self.pid, 0)
-        except ProcessLookupError: return True
-        return False
+        except ProcessLookupError: self.over = True
+        return self.over
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +175,8 @@ def start(tmp_path_factory):
         runs.append(Run(place))
         return runs[-1]
     yield go
-    for r in runs: r.signal(signal.SIGKILL)
+    for r in runs:
+        if not r.over: r.signal(signal.SIGKILL)
     server.stdin.close()
     server.wait(10)
 
