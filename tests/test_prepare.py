@@ -312,7 +312,7 @@ def half(long_corpus, start, tmp_path_factory):
     "A run of the long corpus, stopped half-way with Ctrl-C: its folder, and how it ended."
     out = tmp_path_factory.mktemp("half") / "out"
     run = start("prepare", *flags(**settings_of(long_corpus, out)))
-    until(lambda: shards(out) >= 30 or not run.alive())
+    until(lambda: shards(out) >= 10 or not run.alive())
     run.signal(signal.SIGINT)
     end = run.wait()
     until(run.gone, 20)
@@ -328,7 +328,7 @@ def disturbed(long_corpus, start, tmp_path_factory):
     until(lambda: shards(out) >= 3 or not run.alive())
     run.signal(signal.SIGSTOP)
     second = start("prepare", *flags(**settings_of(long_corpus, out))).wait()
-    for n in (3, 40):
+    for n in (3, 20):
         until(lambda: shards(out) >= n and run.workers() or not run.alive())
         for p in run.workers()[:1]: p.kill()
         run.signal(signal.SIGCONT)
