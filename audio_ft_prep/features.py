@@ -26,7 +26,7 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #5c0d30fd
+# %% ../nbs/22_features.ipynb #a93124d5
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
@@ -68,7 +68,8 @@ class LogMel:
         import torch
         window, filters = self._tensors
         stft = torch.stft(torch.from_numpy(samples), self.n_fft, self.hop, window=window, center=False, return_complex=True)
-        power = stft[..., :-1].abs().square_().contiguous()
+        real, imaginary = torch.view_as_real(stft.transpose(1, 2)[:, :-1]).unbind(-1)
+        power = torch.hypot(real.contiguous(), imaginary.contiguous()).square_().transpose(1, 2).contiguous()
         log = (filters @ power).clamp_(min=1e-10).log10_()
         log = torch.maximum(log, log.max() - 8.0, out=log)
         return log.add_(4.0).div_(4.0).numpy()[0]

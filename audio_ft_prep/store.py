@@ -286,12 +286,12 @@ def all_rejects(
     "Join the rejects known before decoding with those of the shards."
     return pa.concat_tables([before, rejects_table(tuple(x) for r in results for x in r.rejects)])
 
-# %% ../nbs/40_store.ipynb #a5d39320
-def _dataset_files(folder, split, mine, features, counts):
-    from datasets import DatasetInfo, SplitDict, SplitInfo
-    size = sum(r.bytes for r in mine)
-    split_info = SplitInfo(name=split, num_bytes=size, num_examples=counts[split]["kept"], dataset_name="audio_ft_prep")
-    DatasetInfo(features=features, splits=SplitDict({split: split_info}), dataset_size=size).write_to_directory(str(folder/split))
+# %% ../nbs/40_store.ipynb #e52a2de8
+def _dataset_files(folder, split, mine, schema, counts):
+    size, about = sum(r.bytes for r in mine), json.loads(schema.metadata[b"huggingface"])["info"]
+    splits = {split: {"name": split, "num_bytes": size, "num_examples": counts[split]["kept"], "dataset_name": "audio_ft_prep"}}
+    info = {"description": "", "citation": "", "homepage": "", "license": "", **about, "splits": splits, "dataset_size": size}
+    write_whole(folder/split/"dataset_info.json", json.dumps(info).encode())
     state = {"_data_files": [{"filename": Path(r.file).name} for r in mine], "_fingerprint": hashlib.sha256("".join(r.sha256 for r in mine).encode()).hexdigest()[:16],
              "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": split}
     write_whole(folder/split/"state.json", json_bytes(state))
@@ -319,14 +319,14 @@ def _other_files(folder, splits):
     paths = [folder/"rejects.parquet", folder/"dataset_dict.json", *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
     return {p.relative_to(folder).as_posix(): file_sha256(p) for p in paths}
 
-# %% ../nbs/40_store.ipynb #5cd2c978
+# %% ../nbs/40_store.ipynb #d5a92c21
 def finish(
     folder: Path,  # The prepared folder
     mine: dict,  # The run's purpose
     results: list[ShardResult],  # Every shard's result, in order
     rejects: pa.Table,  # All rejects
     counts: dict,  # As `balance` gives them
-    features: Any,  # Columns, as `example_features` gives them
+    schema: pa.Schema,  # Columns, as `example_schema` gives them
     model: dict,  # What a reader needs of the model
     save_model: Callable[[Path], None],  # Saves the processor to a folder
 ) -> dict: # What prep.json says
@@ -338,7 +338,7 @@ def finish(
     save_model(work_folder(folder)/"processor")
     os.replace(work_folder(folder)/"processor", folder/"processor")
     _strays(folder, results)
-    for split in counts: _dataset_files(folder, split, [r for r in results if r.split == split], features, counts)
+    for split in counts: _dataset_files(folder, split, [r for r in results if r.split == split], schema, counts)
     write_whole(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
     shards = [{k: v for k, v in asdict(r).items() if k not in ("rejects", "index")} for r in results]
     prep = {**mine, "model": model, "counts": counts, "shards": shards, "files": _other_files(folder, counts), "hash": f"{add_hashes(*(int(r.examples, 16) for r in results)):064x}"}

@@ -2,6 +2,7 @@
 import json, os, signal, subprocess, sys, tarfile, time
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def reopened(tokenizer):
+    "The tokenizer of transformers, from the files that ours saves."
+    from transformers import WhisperTokenizer
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return WhisperTokenizer.from_pretrained(folder)
 
 
 def tsv_rows(root, lang, split):

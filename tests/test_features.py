@@ -26,6 +26,11 @@ def identical_signals_are_counted(figure):
     if SAME: figure(f"log-mel against WhisperFeatureExtractor: {SAME['identical']} of {SAME['all']} identical to the bit, largest difference {SAME['worst']:g}")
 
 
+@pytest.mark.parametrize("mels", MELS)
+def test_mel_filters_are_the_extractors(mels):
+    assert np.array_equal(OURS[mels].filters, EXTRACTORS[mels].mel_filters) and OURS[mels].filters.shape == (201, mels)
+
+
 @lru_cache
 def speech():
     "Clips of the sample that are kept, decoded."

@@ -1,5 +1,5 @@
 """A corpus goes in, a data set comes out: every number as promised, whatever happens on the way."""
-import copy, io, json, multiprocessing as mp, os, random, shutil, signal, subprocess, sys, time, unicodedata
+import io, json, multiprocessing as mp, os, random, shutil, signal, subprocess, sys, time, unicodedata
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +15,14 @@ from audio_ft_prep import PrepConfig, load_prepared, plan, prepare
 from audio_ft_prep.audio import read_clip
 from audio_ft_prep.config import shaping
 from audio_ft_prep.engines import Job, run_local
-from audio_ft_prep.example import example_features, example_maker
+from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.features import real_frames
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import is_finished, open_folder, purpose, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
-from conftest import SAMPLE, USED, flags, readme_table, sentence, tar_clips, tsv_rows, until, write_corpus
+from conftest import SAMPLE, USED, flags, readme_table, reopened, sentence, tar_clips, tsv_rows, until, write_corpus
 
 NAMES = {"it": "italian", "en": "english", "es": "spanish"}
 STORED = {"float16": dict(feature_dtype="float16"), "float32": dict(feature_dtype="float32"), "padded": dict(storage="padded"), "audio": dict(storage="audio")}
@@ -49,7 +49,7 @@ def files_of(root, lang, kind):
 
 def reference(lang, model_id="openai/whisper-small"):
     "A tokenizer that announces a language, and the extractor of transformers."
-    tokenizer = copy.deepcopy(load_model(model_id).tokenizer)
+    tokenizer = reopened(load_model(model_id).tokenizer)
     tokenizer.set_prefix_tokens(language=NAMES[lang], task="transcribe")
     return tokenizer, WhisperFeatureExtractor(feature_size=128 if "v3" in model_id else 80)
 
@@ -413,7 +413,7 @@ def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
     open_folder(out, purpose(cfg, corpus.source), ["train"])
     makers, got = shard_slices(rows, "train", cfg.shard_rows), []
     before = set(mp.active_children())
-    for result in run_local(makers, Job(example_maker(cfg, model.extractor), example_features(cfg, 80).arrow_schema, out), 1):
+    for result in run_local(makers, Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out), 1):
         got.append(result.file)
         if len(got) != 2: continue
         for p in set(mp.active_children()) - before: p.kill()

@@ -6,11 +6,11 @@
 Each vocabulary becomes one gzipped text file of BPE merges in rank order, `left right` a line, in the byte-level
 alphabet (every byte is one printable character). The merges are all that is needed: 256 single bytes, then one new
 token a line, and for `multilingual` the empty token last. The tool rebuilds both vocabularies from what it wrote and
-fails if a single rank differs.
+fails if a single rank differs. `languages.txt` has a language a line, in the order of the tokens: its code, then its names.
 """
 from __future__ import annotations
 
-import base64, gzip, io, tarfile
+import ast, base64, gzip, io, tarfile
 from pathlib import Path
 
 from fastcore.script import call_parse
@@ -18,8 +18,8 @@ from fastcore.script import call_parse
 OUT = Path(__file__).resolve().parents[1] / "audio_ft_prep/data/whisper"
 # name here: (name in the archive, does the empty token close it)
 VOCABULARIES = {"multilingual": ("multilingual.tiktoken", True), "english": ("gpt2.tiktoken", False)}
-COVERS = ("This notice covers multilingual.txt.gz and english.txt.gz in this folder: the vocabularies of "
-          "openai-whisper 20250625, rewritten as BPE merges.\n\n")
+COVERS = ("This notice covers multilingual.txt.gz, english.txt.gz and languages.txt in this folder: the vocabularies of "
+          "openai-whisper 20250625, rewritten as BPE merges, and its languages.\n\n")
 
 
 def byte_alphabet() -> list[str]:
@@ -87,14 +87,32 @@ def write_one(src: Path, out: Path, name: str, asset: str, empty_last: bool):
     print(f"{path.name}: {len(merges)} merges, {len(tokens)} base ranks, {path.stat().st_size} bytes")
 
 
+def assigned(source: str, name: str) -> ast.expr:
+    "What a module's source assigns to a name."
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == name for t in node.targets): return node.value
+    raise SystemExit(f"No {name} in the archive's tokenizer.py")
+
+
+def write_languages(src: Path, out: Path):
+    source = archive_file(src, "whisper/tokenizer.py").decode()
+    names = {code: [name] for code, name in ast.literal_eval(assigned(source, "LANGUAGES")).items()}
+    aliases = assigned(source, "TO_LANGUAGE_CODE")       # {**those by name, "burmese": "my", ...}
+    for key, value in zip(aliases.keys, aliases.values):
+        if isinstance(key, ast.Constant): names[value.value].append(key.value)
+    (out / "languages.txt").write_text("".join(f"{code} {','.join(known)}\n" for code, known in names.items()), encoding="utf-8", newline="\n")
+    print(f"languages.txt: {len(names)} languages")
+
+
 @call_parse
 def main(
     sdist: Path,  # The source archive, openai_whisper-20250625.tar.gz
     out: Path = OUT,  # Folder to write into
 ):
-    "Write multilingual.txt.gz, english.txt.gz and LICENSE, and check that they give back the vocabularies exactly."
+    "Write multilingual.txt.gz, english.txt.gz, languages.txt and LICENSE, and check that they give back the vocabularies exactly."
     out.mkdir(parents=True, exist_ok=True)
     for name, (asset, empty_last) in VOCABULARIES.items(): write_one(sdist, out, name, asset, empty_last)
+    write_languages(sdist, out)
     notice = archive_file(sdist, "LICENSE").decode()
     if not notice.startswith("MIT License"): raise SystemExit("The archive's LICENSE is not the MIT notice")
     (out / "LICENSE").write_text(COVERS + notice, encoding="utf-8", newline="\n")
