@@ -26,7 +26,7 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #a93124d5
+# %% ../nbs/22_features.ipynb #349ecf29
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
@@ -54,7 +54,8 @@ class LogMel:
             raise ValueError(f"samples must be mono float32 and not empty, got {samples.dtype} of shape {samples.shape}")
         samples = samples[:self.n_samples]
         keep = real_frames(len(samples), self.n_fft, self.hop, self.n_frames)
-        return self._log_mel(self._padded(samples, max(keep, 16)))[:, :keep]
+        import torch
+        with torch.inference_mode(): return self._log_mel(torch.from_numpy(self._padded(samples, max(keep, 16))))[:, :keep]
 
     def _padded(self, samples, frames):
         "Zeros behind, and half a frame of reflection at either end, as `torch.stft` would put there."
@@ -67,10 +68,10 @@ class LogMel:
     def _log_mel(self, samples):
         import torch
         window, filters = self._tensors
-        stft = torch.stft(torch.from_numpy(samples), self.n_fft, self.hop, window=window, center=False, return_complex=True)
+        stft = torch.stft(samples, self.n_fft, self.hop, window=window, center=False, return_complex=True)
         real, imaginary = torch.view_as_real(stft.transpose(1, 2)[:, :-1]).unbind(-1)
-        power = torch.hypot(real.contiguous(), imaginary.contiguous()).square_().transpose(1, 2).contiguous()
-        log = (filters @ power).clamp_(min=1e-10).log10_()
+        power = torch.hypot(real.contiguous(), imaginary.contiguous()).square_()
+        log = (filters @ power.transpose(1, 2)).clamp_(min=1e-10).log10_()
         log = torch.maximum(log, log.max() - 8.0, out=log)
         return log.add_(4.0).div_(4.0).numpy()[0]
 
