@@ -15,6 +15,7 @@ Modules:
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
+- `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
