@@ -68,7 +68,7 @@ def _standing(folder):
     "The folder itself, or the nearest above it that is there."
     return next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
 
-# %% ../nbs/55_doctor.ipynb #f6a6ef91
+# %% ../nbs/55_doctor.ipynb #bd352c34
 def room_fault(
     folder: str | Path,  # A folder to be written
     need_bytes: float,  # What it must hold
@@ -77,10 +77,9 @@ def room_fault(
     "Say what is wrong with a place before anything is written there."
     folder = Path(folder).expanduser()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder): pass
+        with tempfile.TemporaryFile(dir=_standing(folder)): pass
     except OSError as e: return f"{what} must be a folder that can be written, got {folder} ({e.strerror}): name another, such as one on a mounted volume"
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_standing(folder)).free
     return "" if free >= need_bytes else f"{what} needs {_size(need_bytes)} and {folder} has {_size(free)} free: give a larger disk or volume, or ask for fewer samples"
 
 # %% ../nbs/55_doctor.ipynb #a81bf233

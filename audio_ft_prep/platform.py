@@ -185,15 +185,15 @@ def _chain(e):
         yield e
         e = e.__cause__ or e.__context__
 
-# %% ../nbs/61_platform.ipynb #856cd873
-_DENIED = ("GatedRepoError", "RepositoryNotFoundError", "DatasetNotFoundError", "LocalTokenNotFoundError")
+# %% ../nbs/61_platform.ipynb #89f40bd2
+_DENIED = re.compile(r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot be accessed")
 def advice(
     error: BaseException,  # What ended the job
     names: tuple[str, ...] = (),  # Data set and model that were asked for
 ) -> str: # A sentence, or nothing when the error says it all
     "Say what a user can do about an error that isn't ours."
-    kinds, texts = [type(e).__name__ for e in _chain(error)], " ".join(map(str, _chain(error)))
-    if any(k in _DENIED for k in kinds) or "gated repo" in texts or "Repository Not Found" in texts:
+    texts = " ".join(map(str, _chain(error)))
+    if _DENIED.search(texts):
         has = "is set, so its owner must be given access" if os.environ.get("HF_TOKEN") else "is not set: add it to the project's secrets and to the job's, as run_job does,"
         return f"HF_TOKEN {has} on the page of {' or '.join(names)} on the Hub"
     if any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in _chain(error)): return "the disk is full: give the job a larger one, such as resources={'disk': '100Gi'}, or a volume"
@@ -201,8 +201,8 @@ def advice(
     if any(isinstance(e, ConnectionError) for e in _chain(error)): return "see that the address can be reached from the job, and run it again: it goes on"
     return ""
 
-# %% ../nbs/61_platform.ipynb #bdd85a41
-_OURS = (ValueError, TypeError, FileNotFoundError, RuntimeError, LookupError)
+# %% ../nbs/61_platform.ipynb #ee0a9a29
+_OURS = (ValueError, TypeError, FileNotFoundError, RuntimeError, LookupError, ImportError)
 @contextmanager
 def _told(what, names=()):
     "Log what ends a job, its cause and what to do, no secret in it."

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "audio_ft_prep"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
-OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["artifact"], ipywidgets=["widgets"], matplotlib=["plots"],
+OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["doctor"], botocore=["doctor"], ipywidgets=["widgets"], matplotlib=["plots"],
                 librosa=["plots"], mlcroissant=["report"], accelerate=[], psutil=[], nbdev=[], pytest=[])
 IMPORT_NAMES = {"pyyaml": "yaml"}   # where a package is imported under another name than it is installed by
 
@@ -69,6 +69,7 @@ def undocumented(obj):
     def helped(hint): return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
     if inspect.isfunction(obj): told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)}
     if hasattr(obj, "_fields"): told |= set(re.findall(r"^ +(\w+): .*# \S", inspect.getsource(obj), re.M))   # docments leaves out named tuples
+    told |= set(re.findall(r"^ +\*\*(\w+),  # \S", inspect.getsource(obj), re.M))   # docments leaves out keywords that have no names
     return [p for p in inspect.signature(obj).parameters if p not in told | {"self", "cls"}]
 
 
