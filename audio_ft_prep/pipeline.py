@@ -259,7 +259,7 @@ def _alone(folder):
         with FileLock(work_folder(folder)/"lock", timeout=0): yield
     except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
 
-# %% ../nbs/60_pipeline.ipynb #2cb6eb1d
+# %% ../nbs/60_pipeline.ipynb #029b40e0
 def prepare(
     cfg: PrepConfig,  # What to prepare
     progress: bool = True,  # Show a bar
@@ -272,7 +272,8 @@ def prepare(
     mine = _purpose(cfg, corpus.source, part)
     if made := _finished(folder, mine): return made
     task = replace(_task(cfg, model, tokenizer, corpus), part=part)
-    if not _ours(folder): open_folder(folder, mine, task.rows())  # says why not
+    rows = task.rows()  # a part too many is refused before anything is written
+    if not _ours(folder): open_folder(folder, mine, rows)  # says why not
     with _alone(folder): return Prepared(folder, _run(task, folder, mine, progress))
 
 # %% ../nbs/60_pipeline.ipynb #4f6abc6b

@@ -123,7 +123,7 @@ def work_place(
     "Name the folder of a job's work, the same for the same work."
     return root/f"{name}-{fingerprint_of(purpose(cfg, source))}"
 
-# %% ../nbs/61_platform.ipynb #a874835d
+# %% ../nbs/61_platform.ipynb #ccf9601a
 @contextmanager
 def _only_job(place):
     "Work in a folder while no other job does, and leave it to a later try when that fails."
@@ -132,11 +132,14 @@ def _only_job(place):
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
-            yield place
-            shutil.rmtree(place, ignore_errors=True)
-            lock.unlink(missing_ok=True)
+            try:
+                yield place
+                shutil.rmtree(place, ignore_errors=True)
+            finally:
+                if not place.exists(): lock.unlink(missing_ok=True)
     except Timeout: raise RuntimeError(f"another job is doing this very work in {place}: wait for it") from None
-    if made and not any(root.iterdir()): root.rmdir()
+    finally:
+        if made and not any(root.iterdir()): root.rmdir()
 
 # %% ../nbs/61_platform.ipynb #cb3fa81b
 def _check_room(told, root, part):
