@@ -250,7 +250,7 @@ def _leave_part(project, told, part, root, run):
     _log.info("%s", got)
     _log_metrics(project, run, metrics(got.prep, seconds))
 
-# %% ../nbs/61_platform.ipynb #cc3c969e
+# %% ../nbs/61_platform.ipynb #37026476
 def preprocess_dataset(
     project: Any,  # The platform's project, or its name
     artifact_name: str,  # Name of the artifact to log
@@ -270,12 +270,13 @@ def preprocess_dataset(
     "Prepare a corpus and log the prepared folder as an artifact; called again, go on where a stopped run stood."
     _show_log()
     given = dict(dataset_name=dataset_name, language_code=language_code, language=language, model_id=model_id, max_train_samples=max_train_samples, max_eval_samples=max_eval_samples, **settings)
-    with _told("preprocess_dataset", (dataset_name, model_id)):
+    what = ("preprocess_dataset", (dataset_name, model_id))
+    with _told(*what):
         cfg, part, artifact_name = job_config(given), _part(shard, num_shards), _artifact_name(artifact_name)
         project = get_project(project)
-        with hub_token(project) as there:
-            _log.info("HF_TOKEN: %s", "yes" if there else "no")
-            return _job(project, artifact_name, cfg, part, work_dir, parts_dir, run)
+    with hub_token(project) as there, _told(*what):
+        _log.info("HF_TOKEN: %s", "yes" if there else "no")
+        return _job(project, artifact_name, cfg, part, work_dir, parts_dir, run)
 
 # %% ../nbs/61_platform.ipynb #798d0b2e
 @dataclass(frozen=True)
