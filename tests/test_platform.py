@@ -57,7 +57,7 @@ def asked(**more): return {**SEED, **FEW, **more}
 
 def pods(core, *runs, ok=True):
     "Run submitted jobs, two at a time, each in a process of its own."
-    path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH"}
+    path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH" and JOB_PYTHON == sys.executable}
     with ThreadPoolExecutor(2) as side_by_side: done = list(side_by_side.map(lambda r: run_pod(core, r.id, python=JOB_PYTHON, **path), runs))
     for run, d in zip(runs, done):
         run.refresh()
