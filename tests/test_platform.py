@@ -132,6 +132,7 @@ WRONG = {
     "a corpus that isn't there": (dict(dataset_name="nowhere"), "no corpus at nowhere"),
     "half of a share": (dict(shard="1"), "both shard and num_shards"),
     "a share too many": (dict(shard="4", num_shards="4"), "shard must lie in 0 to 3"),
+    "a place for parts of nothing": (dict(parts_dir="parts"), "give shard and num_shards too"),
     "more jobs than shards": (dict(shard="0", num_shards="9"), "ask for 2 jobs at most"),
 }
 
