@@ -220,26 +220,26 @@ def _send_all(up, staged, progress):
             bar.update(sum(sizes[n] for n in batch))
         bar.set_postfix_str(f"{len(sent)} of {len(sizes)} files")
 
-# %% ../nbs/51_artifact.ipynb #e30a5b2d
-def _update(artifact): return artifact.update() if hasattr(artifact, "update") else artifact.save(update=True)
-def _by_id(project, name, id): return next((a for a in _ready(project, name) if a.id == id), None)
+# %% ../nbs/51_artifact.ipynb #140e55ba
+def _finished(up, staged): return any(a.id == _id_to_be(staged) for a in _ready(up.project, up.name))
 def _publish(up, staged):
     "Make the finished artifact from a complete upload, unless that has been done."
-    final_id = _id_to_be(staged)
-    if (there := _by_id(up.project, up.name, final_id)): return there
+    if _finished(up, staged): return
     held, sizes = _listing(staged), up.sizes
     if lost := _lacking(held, sizes): raise RuntimeError(f"the store lacks {lost[0]}, though it was sent")
     new = up.project.get_artifact(up.staging, entity_id=staged.id)
-    new.id, new.name, new.metadata.name, new.metadata.description = final_id, up.name, up.name, description(up.prep)
+    new.id, new.name, new.metadata.name, new.metadata.description = _id_to_be(staged), up.name, up.name, description(up.prep)
     new.status.state, new.status.message, new.status.files = "READY", None, [_file_info(n, *held[n]) for n in sizes]
     new.save()
-    return up.project.get_artifact(up.name, entity_id=final_id)
 
-# %% ../nbs/51_artifact.ipynb #e7995ad1
+# %% ../nbs/51_artifact.ipynb #b6f030b3
 def _remove(up, staged):
-    "Remove an upload; its files too, unless a finished artifact has them."
-    finished = any(a.id == _id_to_be(staged) for a in _versions(up.project, up.name))
-    up.project.delete_artifact(up.staging, entity_id=staged.id, cascade=not finished)
+    "Remove an upload, if it is still there; its files too, unless a finished artifact has them."
+    if all(a.id != staged.id for a in _versions(up.project, up.staging)): return
+    up.project.delete_artifact(up.staging, entity_id=staged.id, cascade=not _finished(up, staged))
+def _tidy(up, staged):
+    try: up.patience("tidying up", lambda: _remove(up, staged))
+    except Exception as e: _log.warning("%s is on the platform; %s could not be removed (%s), the next call does it", up.name, up.staging, _cause(e))
 
 # %% ../nbs/51_artifact.ipynb #96963c1f
 def _give_up(up, staged, keep):
@@ -262,20 +262,21 @@ def _there(up):
     for newest in _ready(up.project, up.name)[:1]:
         if _made_from(newest, up.folder) and not _lacking(_listing(newest), up.sizes): return newest
 
-# %% ../nbs/51_artifact.ipynb #0498084e
+# %% ../nbs/51_artifact.ipynb #e2355be8
 def _log_upload(up, keep_failed, progress):
     staged = None
     try:
         if (art := up.patience("asking the platform", lambda: _there(up))):
             _log.warning("%s is on the platform already: nothing to do", up.name)
-            for left in _versions(up.project, up.staging): _remove(up, left)
+            for left in up.patience("asking the platform", lambda: _versions(up.project, up.staging)): _tidy(up, left)
             return art
         staged = up.patience("beginning the upload", lambda: _stage(up))
         _send_all(up, staged, progress)
-        art = up.patience("finishing the upload", lambda: _publish(up, staged))
-        up.patience("tidying up", lambda: _remove(up, staged))
-        return art
+        up.patience("finishing the upload", lambda: _publish(up, staged))
     except Exception as e: raise RuntimeError(f"artifact {up.name} could not be uploaded: {_cause(e)}; {_give_up(up, staged, keep_failed)}") from e
+    _tidy(up, staged)
+    try: return up.patience("reading it back", lambda: up.project.get_artifact(up.name, entity_id=_id_to_be(staged)))
+    except Exception as e: raise RuntimeError(f"artifact {up.name} is uploaded, and can't be read back: {_cause(e)}; get it with latest_ready") from e
 
 # %% ../nbs/51_artifact.ipynb #0b2c42d9
 def log_prepared(

@@ -17,7 +17,7 @@ from fastcore.docments import docments
 from .config import PrepConfig, config_from, field_types, read_settings
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'config_flags', 'demo', 'verify', 'inspect', 'doctor', 'run', 'main']
+__all__ = ['app', 'AsJson', 'config_flags', 'demo', 'verify', 'upload', 'inspect', 'doctor', 'run', 'main']
 
 # %% ../nbs/62_cli.ipynb #929fd3c7
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -99,6 +99,20 @@ def verify(
     elif not faults: print(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
+# %% ../nbs/62_cli.ipynb #83f0f1df
+@app.command()
+def upload(
+    folder: Annotated[str, typer.Argument(help="A prepared folder.")],
+    project: Annotated[str, typer.Option(help="The platform's project; made where there is none.")],
+    artifact_name: Annotated[str, typer.Option(help="The artifact's name.")],
+    as_json: AsJson = False,
+):
+    "Log a prepared folder to a DigitalHub project, whole or not at all."
+    from audio_ft_prep.artifact import log_prepared
+    art = log_prepared(project, artifact_name, folder)
+    if as_json: print(json.dumps({"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}, indent=1))
+    else: print(f"{folder} is {art.key}")
+
 # %% ../nbs/62_cli.ipynb #c12e9393
 def _inspection(name, splits):
     from audio_ft_prep.pipeline import show_bytes, show_hours, text_table
@@ -151,7 +165,7 @@ def _told(e):
     if not (isinstance(e, OSError) and e.filename): return e
     return f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again"
 
-# %% ../nbs/62_cli.ipynb #4614367b
+# %% ../nbs/62_cli.ipynb #f8836107
 def run(
     args: list[str] | None = None,  # The command line; the process's own when left out
 ) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
@@ -161,7 +175,7 @@ def run(
         if code == 130: raise KeyboardInterrupt  # which typer turns into this code
         return code
     except _BadRequest as e: return _fail(f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2)
-    except (ValueError, TypeError, FileNotFoundError) as e: return _fail(_told(e), 2)
+    except (ValueError, TypeError, FileNotFoundError, ImportError) as e: return _fail(_told(e), 2)
     except (RuntimeError, OSError) as e: return _fail(_told(e), 1)
     except (KeyboardInterrupt, typer.Abort): return _fail("stopped; the same command goes on from here", 130)
 

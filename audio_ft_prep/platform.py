@@ -250,7 +250,7 @@ def _leave_part(project, told, part, root, run):
     _log.info("%s", got)
     _log_metrics(project, run, metrics(got.prep, seconds))
 
-# %% ../nbs/61_platform.ipynb #37026476
+# %% ../nbs/61_platform.ipynb #e1b164db
 def preprocess_dataset(
     project: Any,  # The platform's project, or its name
     artifact_name: str,  # Name of the artifact to log
@@ -266,13 +266,14 @@ def preprocess_dataset(
     parts_dir: str | None = None,  # Of several jobs: a volume they share, where parts are left and not uploaded
     run: Any = None,  # The platform's run, which the platform passes
     **settings,  # Any other field of `PrepConfig`; strings will do
-) -> Any: # The artifact, READY
+) -> Any: # The artifact, READY; none where a part was left in parts_dir
     "Prepare a corpus and log the prepared folder as an artifact; called again, go on where a stopped run stood."
     _show_log()
     given = dict(dataset_name=dataset_name, language_code=language_code, language=language, model_id=model_id, max_train_samples=max_train_samples, max_eval_samples=max_eval_samples, **settings)
     what = ("preprocess_dataset", (dataset_name, model_id))
     with _told(*what):
         cfg, part, artifact_name = job_config(given), _part(shard, num_shards), _artifact_name(artifact_name)
+        if parts_dir and not part: raise ValueError("parts_dir is where one of several jobs leaves its part: give shard and num_shards too")
         project = get_project(project)
     with hub_token(project) as there, _told(*what):
         _log.info("HF_TOKEN: %s", "yes" if there else "no")

@@ -78,13 +78,13 @@ def _packed(table):
     with pa.ipc.new_stream(sink, plain.schema) as out: out.write_table(plain.combine_chunks())
     return sink.getvalue()
 
-# %% ../nbs/40_store.ipynb #bbb91a29
+# %% ../nbs/40_store.ipynb #cce6742f
 def rows_per_shard(
     total: int,  # Rows of all splits
     asked: int = 0,  # Rows asked for; 0 to choose
 ) -> int: # Rows in a shard
     "Choose the size of a shard from the number of rows alone."
-    return asked or max(250, -(-total // 98))
+    return asked or max(250, -(-total // 84))
 
 # %% ../nbs/40_store.ipynb #cd1a772a
 def shard_slices(

@@ -1,26 +1,28 @@
 """Artifacts on a platform: the SDK as it comes, a core and a store that fail as told, and what is there afterwards."""
 import json
-import logging
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed: pip install 'audio_ft_prep[platform]'")
-from audio_ft_prep.artifact import batches, etag, fetch_prepared, get_project, latest_ready, log_croissant, log_prepared, manifest
-from audio_ft_prep.store import read_prep, verify
+from audio_ft_prep.artifact import etag, fetch_prepared, get_project, latest_ready, log_croissant, log_prepared, manifest
+from audio_ft_prep.store import file_sha256, read_prep, verify
 from conftest import COMMAND, sentence
 from standin import environment, platform, rgw, sdk_level
-from standin.s3 import Fault
+from standin.s3 import KEY, Fault
 
 FOREVER, SOON = float("inf"), dict(retries=1, wait_s=0.01, batch_bytes=1 << 20, progress=False)
+BRISK = {**SOON, "batch_bytes": 2 << 20}
 NAME, numbers = "audio-dataset", count()
 SDK = f"SDK {sdk_level()}"
 
@@ -55,6 +57,7 @@ def unharmed(request):
     for faults in (core.faults, core.s3.faults): faults.clear(); faults.asked.clear()
     yield core
     for faults in (core.faults, core.s3.faults): faults.clear()
+    core.s3.renew(KEY)
 
 
 @pytest.fixture(scope="module")
@@ -220,18 +223,14 @@ STORE = {
     "store: can't be listed": dict(method="GET", path="list-type", what=403, times=FOREVER),
     "store: loses a file that it took": dict(method="GET", path="list-type", what="lose"),
 }
-CORE = {
-    "core: 503, once": [503, 1],
-    "core: 503 from then on": [503, FOREVER],
-    "core: no answer, once": ["cut", 1],
-    "core: gone from then on": ["cut", FOREVER],
-}
+CORE = {"core: 503, once": (503, 1), "core: its answer is lost, once": ("lost", 1), "core: gone from then on": ("cut", FOREVER)}  # at each of its requests
 
 
 def lose(core, project):
-    "Delete an object behind everyone's back."
+    "Delete a file of the newest upload behind everyone's back."
     def now():
-        for key in [k for k in core.s3.objects(project.name) if "/train/data-" in k and core.lost in k]: core.s3.direct.delete_object(Bucket=core.s3.bucket, Key=key)
+        newest = core.all("artifact", project.name)[-1]["spec"]["path"].removeprefix(f"s3://{core.s3.bucket}/")
+        core.s3.direct.delete_object(Bucket=core.s3.bucket, Key=newest + "rejects.parquet")
     return now
 
 
@@ -261,10 +260,11 @@ def end_of(core, project, folder, before, call):
     if art is not None:
         assert art.id == seen.id and whole(core, seen, folder)
         return "READY"
-    assert said.startswith(f"artifact {NAME} could not be uploaded: ") and "\n" not in said
-    if seen.id != before.id:
+    assert "\n" not in said
+    if said.startswith(f"artifact {NAME} is uploaded, and can't be read back: "):
         assert whole(core, seen, folder)
-        return "READY, though the answer was lost"
+        return "READY, and the call says that it could not read it back"
+    assert said.startswith(f"artifact {NAME} could not be uploaded: ") and seen.id == before.id
     return "the version before, " + ("nothing left" if left(core, project) == [] else "the rest kept for the next call")
 
 
@@ -278,7 +278,7 @@ def go_on(core, project, folder):
 def test_a_store_that_fails_never_leaves_half_a_version(unharmed, project, folder, other, ends, fault):
     before, what = log_prepared(project, NAME, other, **SOON), dict(STORE[fault])
     unharmed.s3.faults.clear()
-    if what["what"] == "lose": unharmed.lost, what["what"] = "", lose(unharmed, project)
+    if what["what"] == "lose": what.update(what=lose(unharmed, project), times=FOREVER)
     unharmed.s3.faults.append(Fault(**what))
     end = end_of(unharmed, project, folder, before, lambda: log_prepared(project, NAME, folder, **SOON))
     ends[fault, end] += 1
@@ -287,21 +287,236 @@ def test_a_store_that_fails_never_leaves_half_a_version(unharmed, project, folde
 
 
 @pytest.fixture(scope="module")
-def conversation(moto, folder, other):
+def conversation(moto, folder):
     "What an upload asks the core, one after the other."
     project = get_project(f"speech-{next(numbers)}")
-    log_prepared(project, NAME, other, **SOON)
+    earlier(moto, project)
     moto.faults.asked.clear()
-    log_prepared(project, NAME, folder, **SOON)
+    log_prepared(project, NAME, folder, **BRISK)
     return list(moto.faults.asked)
 
 
+def earlier(core, project):
+    "A finished version that is there already."
+    made = dict(name=NAME, kind="artifact", spec={"path": f"s3://{core.s3.bucket}/{project.name}/earlier/"}, status={"state": "READY"})
+    return SimpleNamespace(**core.create("artifact", project.name, made))
+
+
 @pytest.mark.parametrize("fault", CORE)
-def test_a_core_that_fails_at_any_request_never_leaves_half_a_version(unharmed, conversation, folder, other, ends, fault):
+def test_a_core_that_fails_at_any_request_never_leaves_half_a_version(unharmed, conversation, folder, ends, fault):
     what, times = CORE[fault]
-    for k in range(len(conversation)):
+    for k in range(list(CORE).index(fault) % 2, len(conversation), 2):  # the faults take turns, so that together they meet every request
         project = get_project(f"speech-{next(numbers)}")
-        before = log_prepared(project, NAME, other, **SOON)
+        before = earlier(unharmed, project)
         unharmed.faults.append(Fault(".*", "", what, times=times, skip=k))
-        ends[fault, end_of(unharmed, project, folder, before, lambda: log_prepared(project, NAME, folder, **SOON))] += 1
-        if times == FOREVER and k % 5 == 0: go_on(unharmed, project, folder)
+        end = end_of(unharmed, project, folder, before, lambda: log_prepared(project, NAME, folder, **BRISK))
+        ends[fault, end] += 1
+        assert end == "READY" or times == FOREVER, f"{conversation[k]} ended in {end}"
+        if times == FOREVER and k % 6 == 0: go_on(unharmed, project, folder)
+
+
+# an upload that was stopped
+
+
+CHILD = """
+import json, os, sys
+import digitalhub
+from audio_ft_prep.artifact import log_prepared
+for line in sys.stdin:
+    if not (pid := os.fork()): log_prepared(**json.loads(line)); os._exit(0)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
+    print("gone", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def child(moto):
+    "Upload in a process of its own, and kill it when a request comes; give whether it was killed."
+    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def upload(faults, fault, **given):
+        reached, pid = threading.Event(), queue.Queue()
+        def kill():
+            os.kill(pid.get(timeout=20), signal.SIGKILL)
+            reached.set()
+            return "cut"
+        faults.append(Fault(**fault, what=kill))
+        server.stdin.write(json.dumps(given) + "\n")
+        server.stdin.flush()
+        pid.put(int(server.stdout.readline()))
+        assert server.stdout.readline() == "gone\n"
+        return reached.is_set()
+    yield upload
+    server.stdin.close()
+    server.wait(10)
+
+
+def put(core): return Counter(p.split("/uploads")[0].split("?")[0] for m, p in core.s3.faults.asked if m == "PUT" and "/artifact/" in p)
+
+
+@pytest.mark.parametrize("when", ["a file is sent", "the core is asked"])
+def test_killed_at_any_time_and_run_again_it_sends_only_what_the_store_lacks(unharmed, conversation, child, folder, ends, when):
+    faults, fault = (unharmed.s3.faults, PUT) if when == "a file is sent" else (unharmed.faults, dict(method=".*", path=""))
+    for k in range(0, 99, 3):
+        project = get_project(f"speech-{next(numbers)}")
+        before = earlier(unharmed, project)
+        if not child(faults, dict(fault, skip=k), project=project.name, artifact_name=NAME, folder=str(folder), **BRISK): break
+        faults.clear()
+        seen, there = project.get_artifact(NAME), unharmed.s3.objects(f"{project.name}/artifact/")
+        assert seen.id == before.id or whole(unharmed, seen, folder)
+        ends[f"killed as {when}", "the version before" if seen.id == before.id else "READY"] += 1
+        unharmed.s3.faults.asked.clear()
+        go_on(unharmed, project, folder)
+        assert [n for n in put(unharmed) if n.removeprefix(f"/{unharmed.s3.bucket}/") in there] == []
+        assert len(latest_ready(project, NAME).status.files) == len(sizes(folder))
+    assert k > 3, "the upload was over before it could be killed"
+
+
+def test_a_failed_upload_is_kept_where_asked_for(unharmed, project, folder):
+    unharmed.s3.faults.append(Fault("PUT", "rejects.parquet", 403, times=FOREVER))
+    with pytest.raises(RuntimeError, match=f"kept as {NAME}.uploading-.*goes on from there"): log_prepared(project, NAME, folder, keep_failed=True, **SOON)
+    with pytest.raises(LookupError): latest_ready(project, NAME)
+    unharmed.s3.faults.clear()
+    unharmed.s3.faults.asked.clear()
+    go_on(unharmed, project, folder)
+    assert not any("train/data-" in n for n in put(unharmed)) and any("rejects" in n for n in put(unharmed))
+
+
+def test_another_data_set_does_not_go_on_from_this_one(unharmed, project, folder, other):
+    unharmed.s3.faults.append(Fault("PUT", "rejects.parquet", 403, times=FOREVER))
+    with pytest.raises(RuntimeError, match="kept as"): log_prepared(project, NAME, folder, keep_failed=True, **SOON)
+    unharmed.s3.faults.clear()
+    assert whole(unharmed, log_prepared(project, NAME, other, **SOON), other)
+    assert whole(unharmed, log_prepared(project, NAME, folder, **SOON), folder) and left(unharmed, project) == []
+
+
+@pytest.fixture(scope="module")
+def large(folder, tmp_path_factory):
+    "A prepared folder with a file that is sent in parts."
+    mine, size = shutil.copytree(folder, tmp_path_factory.mktemp("large") / "mine"), (100 << 20) + 5
+    with open(mine / "processor/large.bin", "wb") as f: f.truncate(size)
+    prep = json.loads((mine / "prep.json").read_text())
+    prep["files"]["processor/large.bin"] = file_sha256(mine / "processor/large.bin")
+    (mine / "prep.json").write_text(json.dumps(prep))
+    return mine
+
+
+def test_a_reset_in_the_middle_of_a_part_is_made_good(unharmed, project, large, ends):
+    unharmed.s3.faults.append(Fault("PUT", "partNumber=7", "reset", times=3))
+    log_prepared(project, NAME, large, **SOON)
+    ends["store: reset in the middle of a part, three times", "READY"] += 1
+    assert whole(unharmed, latest_ready(project, NAME), large)
+    key = next(k for k in unharmed.s3.objects(project.name) if k.endswith("large.bin"))
+    assert unharmed.s3.direct.head_object(Bucket=unharmed.s3.bucket, Key=key)["ETag"].strip('"') == etag(large / "processor/large.bin")
+
+
+# credentials
+
+
+def expiring(core, project, faults, **fault):
+    "A platform whose token and key end at a request."
+    def now(): core.expire()
+    faults.append(Fault(**fault, what=now))
+
+
+@pytest.mark.parametrize("where", ["between two files", "before the store is listed", "before the core is asked"])
+def test_a_token_that_ends_is_renewed(unharmed, folder, ends, where):
+    name = f"speech-{next(numbers)}"
+    fault = {"between two files": (unharmed.s3.faults, dict(PUT, skip=4)), "before the store is listed": (unharmed.s3.faults, dict(method="GET", path="list-type")),
+             "before the core is asked": (unharmed.faults, dict(method="PUT", path="/artifacts/", skip=2))}[where]
+    with environment(**unharmed.token_env(), AWS_MAX_ATTEMPTS="2"):
+        project = get_project(name)
+        expiring(unharmed, project, fault[0], **fault[1])
+        art = log_prepared(project, NAME, folder, **SOON)
+        assert whole(unharmed, art, folder) and left(unharmed, project) == [] and not [f for f in fault[0] if f.times]
+    ends[f"token: ends {where}", "READY"] += 1
+
+
+def test_a_wrong_secret_is_refused(core, folder, request):
+    if request.node.callspec.params["core"] == "moto": pytest.skip("moto takes any credentials: radosgw alone checks them")
+    name = f"speech-{next(numbers)}"
+    for wrong in (dict(AWS_SECRET_ACCESS_KEY="another-secret"), dict(AWS_ACCESS_KEY_ID="AKIASTANDIN2")):
+        with environment(**{**core.env(), **wrong}, AWS_MAX_ATTEMPTS="2"):
+            with pytest.raises(RuntimeError, match="could not be uploaded: .*(SignatureDoesNotMatch|InvalidAccessKeyId).*; what was sent is removed"): log_prepared(name, NAME, folder, **SOON)
+            assert left(core, get_project(name)) == []
+
+
+def test_a_platform_that_is_not_there_is_named(unharmed, folder):
+    for wrong, says in ((dict(DHCORE_ENDPOINT="http://127.0.0.1:9"), "127.0.0.1"), (dict(DHCORE_PASSWORD="guess"), "")):
+        with environment(**{**unharmed.env(), **wrong}):
+            with pytest.raises(RuntimeError, match=f"project speech-none can't be opened: .*{says}.*; see that the platform answers"): log_prepared("speech-none", NAME, folder, **SOON)
+
+
+# Croissant
+
+CROISSANT = {"@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": "mine", "description": "speech", "license": "CC0-1.0",
+             "url": "https://example.org", "datePublished": "2026-01-01", "version": "1.0.0"}
+TERMS = {"@language": "en", "@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "sc": "https://schema.org/", "dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo"}
+
+
+@pytest.fixture
+def with_croissant(folder, tmp_path):
+    "A prepared folder with metadata that names a shard."
+    mine = shutil.copytree(folder, tmp_path / "mine")
+    shard = read_prep(mine)["shards"][0]
+    files = [{"@type": "cr:FileObject", "@id": "shard", "name": "shard", "contentUrl": shard["file"], "encodingFormat": "application/octet-stream", "sha256": shard["sha256"]}]
+    (mine / "croissant.json").write_text(json.dumps({"@context": TERMS, **CROISSANT, "distribution": files}))
+    return mine
+
+
+def test_croissant_metadata_is_logged_where_the_sdk_can(unharmed, project, with_croissant, folder):
+    art, here = log_prepared(project, NAME, with_croissant, **SOON), os.getcwd()
+    if sdk_level() < "15":
+        with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"): log_croissant(project, NAME, with_croissant)
+        return
+    item = log_croissant(project, NAME, with_croissant)
+    assert item.status.state == "READY" and os.getcwd() == here and stored(unharmed, item).keys() == {"metadata.json", "prep.json"}
+    body = unharmed.s3.direct.get_object(Bucket=unharmed.s3.bucket, Key=item.spec.path.split("/", 3)[3] + "metadata.json")["Body"].read()
+    assert [o["contentUrl"] for o in json.loads(body)["distribution"]] == [art.spec.path + read_prep(folder)["shards"][0]["file"], "prep.json"]
+
+
+def test_croissant_metadata_that_cannot_be_logged_leaves_nothing(unharmed, project, with_croissant, folder):
+    with pytest.raises(FileNotFoundError, match="no croissant.json in"): log_croissant(project, NAME, folder)
+    if sdk_level() < "15": pytest.skip("this SDK has no log_croissant")
+    log_prepared(project, NAME, with_croissant, **SOON)
+    here = os.getcwd()
+    unharmed.s3.faults.append(Fault("PUT", "dataitem", 403, times=FOREVER))
+    with pytest.raises(RuntimeError, match="Croissant metadata of audio-dataset could not be logged: .*run it again"): log_croissant(project, NAME, with_croissant)
+    assert os.getcwd() == here and project.get_dataitem_versions(NAME) == []
+
+
+# the command
+
+
+def call(*args): return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, timeout=180)
+
+
+def test_the_command_uploads_and_says_where(unharmed, project, folder):
+    got = call("upload", folder, "--project", project.name, "--artifact-name", NAME, "--json")
+    assert got.returncode == 0 and json.loads(got.stdout)["id"] == latest_ready(project, NAME).id and "Traceback" not in got.stderr
+    got = call("upload", folder, "--project", project.name, "--artifact-name", NAME)
+    assert got.returncode == 0 and got.stdout == f"{folder} is {latest_ready(project, NAME).key}\n" and "is on the platform already: nothing to do" in got.stderr
+
+
+def test_the_command_ends_with_1_and_one_sentence_when_the_platform_is_gone(unharmed, folder):
+    with environment(DHCORE_ENDPOINT="http://127.0.0.1:9", DHCORE_USER="a", DHCORE_PASSWORD="b"): got = call("upload", folder, "--project", "speech", "--artifact-name", NAME)
+    assert got.returncode == 1 and "project speech can't be opened" in sentence(got.stderr)
+
+
+BLOCKED = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("digitalhub", "boto3"): raise ImportError(f"no {name} here")
+sys.meta_path.insert(0, Refuse())
+import audio_ft_prep, audio_ft_prep.artifact
+from audio_ft_prep.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_without_the_sdk_everything_else_works_and_the_extra_is_named(folder):
+    bare = lambda *args: subprocess.run([sys.executable, "-c", BLOCKED, *map(str, args)], capture_output=True, text=True, timeout=180)
+    assert bare("verify", folder).returncode == 0
+    got = bare("upload", folder, "--project", "speech", "--artifact-name", NAME)
+    assert got.returncode == 2 and "pip install 'audio_ft_prep[platform]'" in sentence(got.stderr)

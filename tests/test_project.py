@@ -131,7 +131,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert python(WATCH + "import audio_ft_prep; dir(audio_ft_prep); audio_ft_prep.PrepConfig; heavy()").split() == ["loaded:"]
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"]])
+@pytest.mark.parametrize("command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["upload"], ["doctor"]])
 def test_help_loads_nothing_heavy(command):
     said = python(WATCH + "from audio_ft_prep.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code\nheavy()", *command, "--help")
     assert said.split()[-1] == "loaded:"

@@ -6,6 +6,7 @@ shape, and errors the server's words. It was never held against a running core."
 import base64
 import math
 import re
+import socket
 import threading
 import uuid
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from urllib.parse import urlparse
 from flask import Flask, Response, jsonify, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from .s3 import Faults, reset, serving
+from .s3 import Faults, serving
 
 SLUG, KIND = re.compile(r"[a-zA-Z0-9._+-]+"), re.compile(r"[a-zA-Z0-9._+:-]+")
 PROJECT = re.compile(r"[a-z0-9-]{2,38}")
@@ -242,8 +243,8 @@ class Core:
         @self.app.before_request
         def meet():
             what = self.faults.meet(request.method, request.full_path.rstrip("?"))
-            if what == "cut": reset(request.environ["werkzeug.socket"])
-            if isinstance(what, int): raise ApiError(what, "as told")
+            if what in ("cut", "lost"): request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            if isinstance(what, int) or what == "cut": raise ApiError(503, "as told")
             if not request.path.startswith(("/.well-known", "/auth/")) and not self._known(): return Response(status=401, headers={"WWW-Authenticate": "Bearer"})
 
         @self.app.after_request

@@ -23,7 +23,7 @@ class Fault:
     "What happens to requests of a method whose path matches."
     method: str
     path: str
-    what: object    # an HTTP status; "reset" in the middle of the body, "cut" before an answer, "slow", or a function of no arguments
+    what: object    # an HTTP status, "cut" (it never arrives), "lost" (its answer doesn't), "reset" (in the middle of it), "slow", or a function
     times: float = 1
     skip: int = 0   # requests that pass before the first fault
 
@@ -48,12 +48,6 @@ class Faults(list):
         return what()
 
 
-def reset(sock):
-    "Close a connection as a machine that has lost its memory does."
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
 class Proxy(BaseHTTPRequestHandler):
     "Pass a request on to the store, or fail as told."
     protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
@@ -71,6 +65,11 @@ class Proxy(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length") or 0)
         if what == "reset": self.rfile.read(size // 2)
         else: return self.rfile.read(size)
+
+    def _hang_up(self):
+        "Close the connection as a machine that has lost its memory does."
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
 
     def _pass(self, body):
         store = http.client.HTTPConnection(*self.server.store, timeout=60)
@@ -93,9 +92,7 @@ class Proxy(BaseHTTPRequestHandler):
         if what is None and self.server.key not in self.headers.get("Authorization", self.server.key): what = 403
         body = self._body(what)
         if what == "slow": time.sleep(0.05)
-        if what in ("reset", "cut"):
-            self.close_connection = True
-            return reset(self.connection)
+        if what in ("reset", "cut"): return self._hang_up()
         return self._refuse(what, ERRORS[what]) if isinstance(what, int) else self._pass(body)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any
