@@ -21,8 +21,8 @@ from .rows import BadClip, reason_counts, rejects_table
 
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'sync_folder', 'write_whole', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices',
-           'ShardResult', 'prepare_shard', 'work_folder', 'versions', 'purpose', 'read_prep', 'is_finished',
-           'open_folder', 'done', 'balance', 'all_rejects', 'file_sha256', 'finish', 'verify']
+           'ShardResult', 'prepare_shard', 'work_folder', 'versions', 'purpose', 'other_run', 'read_prep',
+           'is_finished', 'open_folder', 'done', 'balance', 'all_rejects', 'file_sha256', 'finish', 'verify']
 
 # %% ../nbs/40_store.ipynb #b33a6497
 def sync_folder(
@@ -78,13 +78,13 @@ def _packed(table):
     with pa.ipc.new_stream(sink, plain.schema) as out: out.write_table(plain.combine_chunks())
     return sink.getvalue()
 
-# %% ../nbs/40_store.ipynb #bbb91a29
+# %% ../nbs/40_store.ipynb #cce6742f
 def rows_per_shard(
     total: int,  # Rows of all splits
     asked: int = 0,  # Rows asked for; 0 to choose
 ) -> int: # Rows in a shard
     "Choose the size of a shard from the number of rows alone."
-    return asked or max(250, -(-total // 98))
+    return asked or max(250, -(-total // 84))
 
 # %% ../nbs/40_store.ipynb #cd1a772a
 def shard_slices(
@@ -191,19 +191,31 @@ def purpose(
     "Say what a run makes, and from what."
     return {"config": shaping(cfg), "fingerprint": fingerprint(cfg), "source": source, "versions": versions()}
 
-# %% ../nbs/40_store.ipynb #052dd09a
+# %% ../nbs/40_store.ipynb #7fe96cb5
 def _clash(mine, theirs):
     fields = differing(mine["config"], theirs["config"])
     same_source = mine["source"].get("identity") == theirs["source"].get("identity")
     if same_source and fields == ["dataset_name"]: fields = []
     if fields: return f"{fields[0]} is {theirs['config'].get(fields[0])!r} there and {mine['config'].get(fields[0])!r} here"
+    if _share(mine) != _share(theirs): return f"it is {_share(theirs)} there and {_share(mine)} here"
     return "" if same_source else f"dataset_name {mine['config']['dataset_name']!r} has changed since"
+def _share(purpose):
+    part = purpose.get("part")
+    return f"part {part['index']} of {part['of']}" if part else "the whole"
 
 # %% ../nbs/40_store.ipynb #7028a409
 def _other_versions(mine, theirs):
     for name in differing(mine["versions"], theirs["versions"]):
         if name != "python": return f"{name} was {theirs['versions'].get(name)} there and is {mine['versions'].get(name)} here"
     return ""
+
+# %% ../nbs/40_store.ipynb #ae94b2ce
+def other_run(
+    mine: dict,  # One run's purpose
+    theirs: dict,  # Another's
+) -> str: # Why the two make different data; empty when they make the same
+    "Name the first setting, source or library in which two runs differ."
+    return _clash(mine, theirs) or _other_versions(mine, theirs)
 
 # %% ../nbs/40_store.ipynb #99630043
 def _read_json(path):
@@ -234,7 +246,7 @@ def is_finished(
     if why := _clash(mine, prep): raise ValueError(f"{folder} holds a data set that another config made: {why}; set output_dir to another folder")
     return True
 
-# %% ../nbs/40_store.ipynb #026ffe2c
+# %% ../nbs/40_store.ipynb #ce0835bb
 def open_folder(
     folder: Path,  # The folder to write
     mine: dict,  # This run's purpose
@@ -243,7 +255,7 @@ def open_folder(
     "Make a folder ready for a run, or for the rest of one; refuse a folder that is not ours."
     plan, work = work_folder(folder)/"plan.json", work_folder(folder)
     if (theirs := _read_json(plan)) is not None:
-        if why := _clash(mine, theirs) or _other_versions(mine, theirs):
+        if why := other_run(mine, theirs):
             raise ValueError(f"{folder} holds an unfinished run of another config: {why}; set output_dir to another folder, or remove this one")
     elif folder.exists() and any(p.name != ".work" for p in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared data set: set output_dir to a new folder")
@@ -313,10 +325,10 @@ def file_sha256(
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/40_store.ipynb #a56bc389
+# %% ../nbs/40_store.ipynb #c312085b
 def _other_files(folder, splits):
     "Hash what stands beside the shards."
-    paths = [folder/"rejects.parquet", folder/"dataset_dict.json", *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
+    paths = [*sorted(folder.glob("*.parquet")), folder/"dataset_dict.json", *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
     return {p.relative_to(folder).as_posix(): file_sha256(p) for p in paths}
 
 # %% ../nbs/40_store.ipynb #d5a92c21

@@ -18,7 +18,7 @@ def call(*args, cwd=None, **env):
 def test_help_names_every_subcommand_and_every_setting():
     got, prep = call("--help"), call("prepare", "--help", COLUMNS="200")
     assert (got.returncode, got.stderr, prep.returncode, prep.stderr) == (0, "", 0, "")
-    assert all(f"  {c} " in got.stdout for c in ("demo", "plan", "prepare", "inspect", "verify"))
+    assert all(f"  {c} " in got.stdout for c in ("demo", "plan", "prepare", "inspect", "verify", "upload"))
     from audio_ft_prep.config import field_types
     assert all(f"--{name.replace('_', '-')}" in prep.stdout for name in (*field_types(), "config", "json"))
 
@@ -31,6 +31,9 @@ WRONG = {  # what was asked, and what the sentence says of it
     "a flag without its value": (["plan", "--dataset-name"], "--dataset-name"),
     "a stray argument": (["verify", "a", "b"], "b"),
     "no folder to verify": (["verify"], "folder"),
+    "no folder to upload": (["upload", "nowhere", "--project", "speech", "--artifact-name", "data"], "no prepared data set in nowhere"),
+    "nowhere to upload to": (["upload", "nowhere", "--artifact-name", "data"], "--project"),
+    "an artifact without a proper name": (["upload", "nowhere", "--project", "speech", "--artifact-name", "my data"], "an artifact's name has"),
     "nothing to prepare": (["prepare", "--language-code", "it"], "dataset_name is missing"),
     "no language": (["plan", "--dataset-name", "sample"], "language_code is missing"),
     "a word for a number": (["prepare", *flags(**CORPUS, max_train_samples="many")], "--max-train-samples"),

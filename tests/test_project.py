@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import yaml
 from fastcore.docments import docments
 from packaging.requirements import Requirement
 
@@ -22,7 +23,7 @@ PACKAGE = ROOT / "audio_ft_prep"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
-OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["artifact"], ipywidgets=["widgets"], matplotlib=["plots"],
+OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["doctor"], botocore=["doctor"], ipywidgets=["widgets"], matplotlib=["plots"],
                 librosa=["plots"], mlcroissant=["report"], accelerate=[], psutil=[], nbdev=[], pytest=[])
 IMPORT_NAMES = {"pyyaml": "yaml"}   # where a package is imported under another name than it is installed by
 
@@ -69,6 +70,7 @@ def undocumented(obj):
     def helped(hint): return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
     if inspect.isfunction(obj): told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)}
     if hasattr(obj, "_fields"): told |= set(re.findall(r"^ +(\w+): .*# \S", inspect.getsource(obj), re.M))   # docments leaves out named tuples
+    told |= set(re.findall(r"^ +\*\*(\w+),  # \S", inspect.getsource(obj), re.M))   # docments leaves out keywords that have no names
     return [p for p in inspect.signature(obj).parameters if p not in told | {"self", "cls"}]
 
 
@@ -129,7 +131,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert python(WATCH + "import audio_ft_prep; dir(audio_ft_prep); audio_ft_prep.PrepConfig; heavy()").split() == ["loaded:"]
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"]])
+@pytest.mark.parametrize("command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["upload"], ["doctor"]])
 def test_help_loads_nothing_heavy(command):
     said = python(WATCH + "from audio_ft_prep.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code\nheavy()", *command, "--help")
     assert said.split()[-1] == "loaded:"
@@ -246,3 +248,35 @@ def test_a_requirement_has_one_home_and_every_pin_lies_in_its_range():
     for version in ("3.10", "3.11", "3.12", "3.13"):
         here = [p.name for p in pins if not p.marker or p.marker.evaluate({"python_version": version})]
         assert len(here) == len(set(here)), f"two pins of one package on Python {version}"
+
+
+CATALOGUE = yaml.safe_load((ROOT / "aipc.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_catalogues_file_names_pages_and_handlers_that_are_there():
+    assert CATALOGUE["metadata"].keys() >= {"name", "description", "kind", "ai", "domain", "license"} and CATALOGUE["metadata"]["kind"] == "library"
+    pages = [CATALOGUE["usage"], *(h["ref"] for h in CATALOGUE["howto"])]
+    assert [p for p in pages if not (ROOT / p).is_file()] == [] and all(h["title"] for h in CATALOGUE["howto"])
+    assert {h["ref"] for h in CATALOGUE["howto"]} == {f"docs/howto/{p.stem}.md" for p in (ROOT / "nbs" / "tutorials").glob("*.ipynb")}
+    for op in CATALOGUE["operations"]:
+        spec = op["implementation"]["spec"]
+        file, _, name = spec["handler"].partition(":")
+        assert (op["kind"], spec["kind"], op["implementation"]["framework"]) == ("job", "python", "aixpa")
+        tree = ast.parse((ROOT / (file.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+        assert name in {a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names}
+        handler = inspect.signature(getattr(importlib.import_module("audio_ft_prep.platform"), name)).parameters
+        told = {i["name"]: i for i in op["inputs"]}
+        assert told.keys() <= handler.keys() - {"project", "run"}
+        assert {n for n, i in told.items() if i.get("required")} == {n for n, p in handler.items() if p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD} - {"project"}
+        assert all(handler[n].default == i["default"] for n, i in told.items() if "default" in i)
+
+
+def test_the_catalogues_requirements_are_those_of_the_package():
+    want = {(r.name, str(r.specifier)) for r in settings("requirements")}
+    for op in CATALOGUE["operations"]: assert {(r.name, str(r.specifier)) for r in map(Requirement, op["implementation"]["spec"]["requirements"])} == want
+
+
+def test_the_how_tos_are_those_of_the_tutorials(tmp_path):
+    subprocess.run([sys.executable, "tools/howto.py", str(tmp_path)], cwd=ROOT, check=True)
+    texts = lambda d: {p.name: p.read_text(encoding="utf-8") for p in d.glob("*.md")}
+    assert texts(tmp_path) == texts(ROOT / "docs" / "howto") != {}

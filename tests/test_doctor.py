@@ -1,0 +1,126 @@
+"""`doctor` tells what is wrong with this machine and with the platform's settings, one row and one remedy each, and no secret."""
+import json, os, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, sentence
+
+SECRET = "s3cret-of-the-test"
+
+
+@pytest.fixture
+def env(tmp_path):
+    "An environment without any of the platform's or the Hub's settings."
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DHCORE_", "AWS_", "DH_", "HF_"))}
+    return {**kept, "HOME": str(tmp_path), "DH_CONFIG": str(tmp_path / "dhcore.ini")}
+
+
+def doctor(env, *args):
+    got = subprocess.run([COMMAND, "doctor", "--json", *args], capture_output=True, text=True, env=env, timeout=60)
+    assert SECRET not in got.stdout + got.stderr
+    return got.returncode, {c["name"]: c for c in json.loads(got.stdout)}, got.stderr
+
+
+@pytest.mark.light
+def test_without_a_platform_nothing_fails_and_every_row_that_isnt_ok_has_a_remedy(env):
+    code, rows, said = doctor(env)
+    assert (code, said) == (0, "")
+    assert {"Python", "packages", "disk", "HF_TOKEN", "HF_HOME", "platform endpoint", "platform SDK"} == rows.keys()
+    assert rows["platform endpoint"]["state"] == rows["HF_TOKEN"]["state"] == "off" and "DHCORE_ENDPOINT" in rows["platform endpoint"]["fix"]
+    assert all(c["fix"] for c in rows.values() if c["state"] != "ok")
+
+
+@pytest.mark.light
+def test_a_person_reads_the_same_rows_and_remedies(env):
+    got = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=60)
+    assert got.returncode == 1 and "1 of 7 checks failed: HF_HOME" in sentence(got.stderr)
+    lines = got.stdout.splitlines()
+    at = next(i for i, l in enumerate(lines) if l.split()[:2] == ["fail", "HF_HOME"])
+    assert "HF_HOME must be an absolute path, got data/hf: put a / before it" in lines[at + 1]
+
+
+@pytest.mark.light
+def test_a_token_is_seen_and_never_shown(env):
+    assert doctor({**env, "HF_TOKEN": SECRET})[1]["HF_TOKEN"]["seen"] == "yes, in the environment"
+    stored = Path(env["HOME"]) / ".cache/huggingface/token"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(SECRET)
+    assert doctor(env)[1]["HF_TOKEN"]["seen"] == "yes, stored by hf auth login"
+
+
+@pytest.mark.light
+def test_an_endpoint_that_doesnt_answer_is_a_fault(env):
+    code, rows, said = doctor({**env, "DHCORE_ENDPOINT": "http://127.0.0.1:9"})
+    assert code == 1 and rows["platform endpoint"]["state"] == "fail" and "can be reached" in rows["platform endpoint"]["fix"]
+
+
+@pytest.fixture(scope="module")
+def core():
+    pytest.importorskip("digitalhub", reason="needs the extra platform")
+    pytest.importorskip("moto", reason="needs moto's S3")
+    from standin import platform
+    with platform("moto") as c: yield c
+
+
+CHANGED = {  # what is changed in the environment, which row tells, its state, and what it says
+    "nothing": ({}, "platform store", "ok", "s3://datalake"),
+    "a wrong password": ({"DHCORE_PASSWORD": SECRET}, "platform credentials", "fail", "user and password, refused (401)"),
+    "no credentials": ({"DHCORE_USER": "", "DHCORE_PASSWORD": ""}, "platform credentials", "fail", "none"),
+    "an old token": ({"DHCORE_ACCESS_TOKEN": SECRET}, "platform credentials", "fail", "an access token, refused (401)"),
+    "a personal token": ({"DHCORE_PERSONAL_ACCESS_TOKEN": SECRET}, "platform credentials", "ok", "a personal access token"),
+    "no store": ({"DHCORE_DEFAULT_FILES_STORE": ""}, "platform store", "fail", "not set"),
+    "a folder for a store": ({"DHCORE_DEFAULT_FILES_STORE": "/data"}, "platform store", "fail", "/data"),
+    "a bucket that isn't there": ({"DHCORE_DEFAULT_FILES_STORE": "s3://nowhere"}, "platform store", "fail", "s3://nowhere"),
+    "no keys": ({"AWS_ACCESS_KEY_ID": ""}, "platform store", "warn", "no keys yet"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_is_wrong_with_the_platforms_settings_has_a_row_and_a_remedy(core, env, what):
+    changed, name, state, seen = CHANGED[what]
+    code, rows, _ = doctor({**env, **core.env(), **changed})
+    assert rows[name]["state"] == state and seen in rows[name]["seen"] and (state == "ok" or rows[name]["fix"])
+    assert code == (state == "fail") and rows["platform SDK"]["state"] == "ok" and rows["platform endpoint"]["state"] == "ok"
+
+
+def test_what_a_login_wrote_is_read_and_a_stale_file_that_beats_the_environment_is_named(core, env):
+    ini = Path(env["DH_CONFIG"])
+    section = "".join(f"{k.lower()} = {v}\n" for k, v in core.env().items())
+    ini.write_text(f"[DEFAULT]\ncurrent_environment = work\n\n[work]\n{section}")
+    assert doctor(env)[0] == 0
+    ini.write_text(f"[DEFAULT]\ncurrent_environment = work\n\n[work]\ndhcore_access_token = {SECRET}\n")
+    code, rows, _ = doctor({**env, **core.env()})
+    assert code == 1 and "dhcore.ini goes before the environment" in rows["platform credentials"]["fix"]
+
+
+BLOCK = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("digitalhub", "boto3", "digitalhub_runtime_python", "hera"): raise ImportError(f"no module named {name}")
+sys.meta_path.insert(0, Refuse())
+import audio_ft_prep, audio_ft_prep.cli, audio_ft_prep.platform
+try: audio_ft_prep.platform.preprocess_dataset("p-1", "a", "openai/whisper-small", "sample")
+except ImportError as e: print(e)
+"""
+
+
+def test_without_the_sdk_everything_is_imported_and_the_first_use_names_the_extra(env):
+    got = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, env=env, timeout=60)
+    assert got.returncode == 0, got.stderr
+    assert "pip install 'audio_ft_prep[platform]'" in got.stdout and "Traceback" not in got.stderr
+
+
+def test_nothing_that_is_needed_anyway_moves_the_platforms_sdk(env):
+    "Installing the package in a job must leave the job's SDK alone: nobody in the tree of requirements asks for it."
+    from importlib.metadata import PackageNotFoundError, requires
+    from packaging.requirements import Requirement
+    seen, todo = set(), ["audio_ft_prep"]
+    while todo:
+        if (name := todo.pop()) in seen: continue
+        seen.add(name)
+        try: needed = [Requirement(r) for r in requires(name) or []]
+        except PackageNotFoundError: continue
+        todo += [r.name for r in needed if not r.marker or r.marker.evaluate({"extra": ""})]
+    assert {"torch", "datasets"} <= seen and not {"digitalhub", "boto3", "botocore"} & seen
