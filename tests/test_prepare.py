@@ -384,7 +384,7 @@ def test_a_run_killed_as_it_cleans_up_is_finished_and_its_leftovers_go(prepared,
 
 def test_ctrl_c_ends_in_one_sentence_and_leaves_no_process(half):
     assert half.end.code == 130 and "the same command goes on from here" in sentence(half.end.err)
-    assert len(read_all(half.out)) >= 10
+    assert len(read_all(half.out)) >= 5     # a file may be there before its record is
 
 
 def test_a_run_goes_on_where_another_stopped(half, long_corpus, whole, start, tmp_path):
