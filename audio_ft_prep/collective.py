@@ -131,14 +131,22 @@ def index_folder(
 # %% ../nbs/11_collective.ipynb #30fd98cc
 MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times its compressed bytes, and this many bytes
 
-# %% ../nbs/11_collective.ipynb #a8853d3d
+# %% ../nbs/11_collective.ipynb #562ee645
 class Unzipped:
     "The bytes of a gzip file, read forwards; a bomb or a damaged file raises `ValueError`."
-    def __init__(self, path): self.path, self.raw, self.out = Path(path), open(path, "rb"), 0
-    def __enter__(self): self.gzip = gzip.GzipFile(fileobj=self.raw); return self
-    def __exit__(self, *_): self.gzip.close(); self.raw.close()
+    def __init__(self,
+        path: Path,  # A gzip file
+    ):
+        self.path, self.raw, self.out = path, open(path, "rb"), 0
+        self.gzip = gzip.GzipFile(fileobj=self.raw)
+
+    def __enter__(self): return self
+    def __exit__(self, *_):
+        self.gzip.close()
+        self.raw.close()
+
     def read(self, n):
-        at = lambda: f"{self.raw.tell():,} of {self.path.stat().st_size:,} bytes"
+        at = lambda: f"{self.raw.tell():,} of {os.fstat(self.raw.fileno()).st_size:,} bytes"
         try: data = self.gzip.read(min(n, 1 << 24))
         except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{self.path} can't be unzipped beyond {at()} ({e}): get the archive again") from None
         self.out += len(data)

@@ -221,14 +221,14 @@ def kaldi_lines(
     for key in audio:
         if key not in used: yield line(key, "wav.scp", reason="no_row", detail="segments has no line for it")
 
-# %% ../nbs/12_folder.ipynb #d5ddffb1
-def _holds_objects(path):
-    try: line = next(text_lines(path), None)
-    except ValueError: return False
-    try: return isinstance(json.loads(line or ""), dict)
+# %% ../nbs/12_folder.ipynb #503f1523
+def _names_audio(path):
+    "Whether a JSON file begins with an object that names audio, as far as columns are known."
+    try: first = json.loads(next(text_lines(path), None) or "")
     except (ValueError, RecursionError): return False
+    return isinstance(first, dict) and "path" in choose_columns(list(first))
 
-# %% ../nbs/12_folder.ipynb #0bd22fb8
+# %% ../nbs/12_folder.ipynb #fbf0ac87
 def find_lists(
     place: Path,  # A folder, or a list itself
 ) -> tuple[str, list[Path]]: # kaldi, audiofolder or table; its lists. Empty for a place without
@@ -240,7 +240,7 @@ def find_lists(
         if found := [p for p in level if (p/"wav.scp").is_file()]: return "kaldi", found
     for level in ([place], near, [q for p in near for q in sorted(p.iterdir()) if q.is_dir()]):
         if found := [f for p in level for n in ("metadata.csv", "metadata.jsonl") if (f := p/n).is_file()]: return "audiofolder", found
-    found = [p for p in sorted(place.iterdir()) if p.is_file() and p.suffix in TABLES and not p.name.startswith(".") and (p.suffix in (".csv", ".tsv") or _holds_objects(p))]
+    found = [p for p in sorted(place.iterdir()) if p.is_file() and p.suffix in TABLES and not p.name.startswith(".") and (p.suffix in (".csv", ".tsv") or _names_audio(p))]
     return ("table", found) if found else ("", [])
 
 # %% ../nbs/12_folder.ipynb #c949dd2b
