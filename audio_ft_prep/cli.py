@@ -99,12 +99,12 @@ def verify(
     elif not faults: print(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
-# %% ../nbs/62_cli.ipynb #dde06317
+# %% ../nbs/62_cli.ipynb #f79aa078
 def _inspection(name, splits):
     from audio_ft_prep.pipeline import show_bytes, show_hours, text_table
     head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
     table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
-    yield f"\nlanguage {name or 'not asked for'}\n{text_table(table)}"
+    yield (f"\nlanguage {name}\n" if name else "\n") + text_table(table)
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 

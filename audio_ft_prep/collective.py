@@ -22,10 +22,10 @@ from .rows import Corpus, file_sha256, rejects_table
 from .splits import seeded_splits
 
 # %% auto #0
-__all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIABLE', 'PREFIX', 'release_folders', 'is_archive',
-           'release_folder', 'read_tables', 'deal', 'leaves', 'index_folder', 'Unzipped', 'Member', 'members',
-           'cache_folder', 'check_room', 'unpack', 'Release', 'open_release', 'release_identity', 'read_collective',
-           'inspect_collective', 'fetch_release']
+__all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIABLE', 'ROOM', 'PREFIX', 'release_folders',
+           'is_archive', 'release_folder', 'read_tables', 'deal', 'leaves', 'index_folder', 'Unzipped', 'Member',
+           'members', 'cache_folder', 'check_room', 'unpack', 'Release', 'open_release', 'release_identity',
+           'read_collective', 'inspect_collective', 'fetch_release']
 
 # %% ../nbs/11_collective.ipynb #fb6e505f
 _log = logging.getLogger(__name__)
@@ -239,8 +239,9 @@ def _go_through(path, take):
     if not take.splits: raise ValueError(f"{path} holds no transcript: a release of Mozilla Data Collective has <language>/train.tsv beside <language>/clips, or ss-corpus-<language>.tsv beside audios")
     return take
 
-# %% ../nbs/11_collective.ipynb #e2bee260
+# %% ../nbs/11_collective.ipynb #22ea2e1b
 CACHE_VARIABLE = "AUDIO_FT_PREP_CACHE"
+ROOM = 1.1  # Disk to have ready, as a multiple of the archive: MP3s give in to gzip by a few percent, and a tar has its headers
 
 def cache_folder() -> Path: # AUDIO_FT_PREP_CACHE, else a folder in the user's cache
     "Name the folder for what can be made again."
@@ -275,7 +276,7 @@ def _covers(folder, asked):
     except (OSError, ValueError, KeyError): return False
     return have is None or asked <= set(have)
 
-# %% ../nbs/11_collective.ipynb #5a005a4b
+# %% ../nbs/11_collective.ipynb #3b26363c
 def unpack(
     path: Path,  # A .tar.gz of a release
     asked: set[str],  # Splits whose clips are needed
@@ -288,7 +289,7 @@ def unpack(
     with FileLock(cache/f"{name}.lock"):
         if _covers(folder, asked): return folder
         for old in (folder, part): shutil.rmtree(old, ignore_errors=True)
-        check_room(stat.st_size, cache, f"laying out {path.name}", CACHE_VARIABLE)
+        check_room(round(ROOM * stat.st_size), cache, f"laying out {path.name}", CACHE_VARIABLE)
         _log.info("%s is gone through once; its clips go to %s", path.name, folder)
         part.mkdir()
         try: told = _pack(path, part, asked)

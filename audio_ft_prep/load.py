@@ -39,11 +39,12 @@ def corpus_path(
         place = Path(str(files("audio_ft_prep")/"data/sample"))
     return place
 
-# %% ../nbs/19_load.ipynb #c111a927
+# %% ../nbs/19_load.ipynb #1c03bbfe
 def _lists_named(place):
     layout, lists = find_lists(place)
     names = ", ".join(p.relative_to(place).as_posix() if p != place else p.name for p in lists[:3])
-    return f"the {'Kaldi directory' if layout == 'kaldi' else 'list'} is {names or '.'}" + (f" and {len(lists) - 3} more" if len(lists) > 3 else "")
+    what = {"kaldi": "wav.scp of Kaldi", "audiofolder": "the metadata of an AudioFolder"}.get(layout) or ("a manifest" if lists[0].suffix in (".json", ".jsonl") else "a table")
+    return f"it has {what}, {names}" + (f" and {len(lists) - 3} more" if len(lists) > 3 else "")
 
 # %% ../nbs/19_load.ipynb #4575ffc6
 @dataclass(frozen=True)

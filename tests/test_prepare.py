@@ -1,6 +1,7 @@
 """A corpus goes in, a data set comes out: every number as promised, whatever happens on the way."""
 import copy, io, json, multiprocessing as mp, os, random, shutil, signal, subprocess, sys, time, unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
