@@ -277,6 +277,12 @@ def test_a_manifest_cuts_its_segments_and_names_them_by_their_times(tmp_path):
     with pytest.raises(BadClip, match="truncated: 0.50 of 2.50 s that the corpus gives"): row_clip(rows[2], 16000, 0, 30)
 
 
+def test_segments_of_one_recording_in_two_splits_are_two_clips(tmp_path):
+    audio(tmp_path / "long.wav", 3)
+    for s, start in (("train", 0), ("test", 1)): put(tmp_path / f"{s}_manifest.json", jsonl({"audio_filepath": "long.wav", "offset": start, "duration": 1, "text": "Ciao."}))
+    assert ids(read(tmp_path, "train", "test")) == ["long_0-1000", "long_1000-2000"]
+
+
 @pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "ogg"])
 def test_a_segment_is_the_same_samples_as_that_part_of_the_whole(tmp_path, ending):
     t = np.arange(4 * 48000) / 48000
