@@ -113,27 +113,29 @@ def upload(
     if as_json: print(json.dumps({"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}, indent=1))
     else: print(f"{folder} is {art.key}")
 
-# %% ../nbs/62_cli.ipynb #c12e9393
+# %% ../nbs/62_cli.ipynb #f79aa078
 def _inspection(name, splits):
     from audio_ft_prep.pipeline import show_bytes, show_hours, text_table
-    head = [["split", "rows", "usable", "speakers", "tars", "audio", "duration"]]
-    table = head + [[s, d["rows"], d["usable"], d["speakers"], d["tars"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
-    yield f"\nlanguage {name}\n{text_table(table)}"
+    head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
+    table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
+    yield (f"\nlanguage {name}\n" if name else "\n") + text_table(table)
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 
-# %% ../nbs/62_cli.ipynb #f675181c
+# %% ../nbs/62_cli.ipynb #8ca82ed0
 @app.command()
 def inspect(
-    dataset_name: Annotated[str, typer.Argument(help="Folder of the corpus, or sample.")],
+    dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, or mdc:ID.")],
     language_code: Annotated[str, typer.Option(help="Locale; all languages when not given.")] = "",
+    audio_column: Annotated[str, typer.Option(help="Column that names the audio, in a table of your own.")] = "",
+    text_column: Annotated[str, typer.Option(help="Column that holds the sentence, in a table of your own.")] = "",
     as_json: AsJson = False,
 ):
     "Show what a corpus holds before anything is prepared."
     from audio_ft_prep.load import inspect_corpus
-    got = inspect_corpus(dataset_name, language_code)
+    got = inspect_corpus(dataset_name, language_code, audio_column, text_column)
     if as_json: return print(json.dumps(got, indent=1, ensure_ascii=False))
-    print(f"{dataset_name}: {got['kind']}, languages {', '.join(got['languages'])}")
+    print(f"{dataset_name} is read as {got['kind']}: {got['why']}")
     for name, splits in got["languages"].items(): print(*_inspection(name, splits), sep="\n")
 
 # %% ../nbs/62_cli.ipynb #022de3f6
