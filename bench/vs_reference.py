@@ -48,11 +48,11 @@ def compare(ours: Path, theirs: Path, dtype: str) -> dict:
         got["furthest"] = max(got["furthest"], float(np.abs(a.astype("float32") - b).max()))
     return got
 
-def summary(runs):
+def summary(runs, sides):
     "A row a figure: each side's median, and how many times better ours is."
     rows = []
     for label, key in ROWS.items():
-        *theirs, mine = ours = [median(r[key] for r in runs if r["side"] == s) for s in SIDES]
+        *theirs, mine = ours = [median(r[key] for r in runs if r["side"] == s) for s in sides]
         rows.append([label, *ours, *[f"{(mine / x if key == 'clips_s' else x / mine):.1f}x" if mine else "" for x in theirs]])
     return rows
 
@@ -62,6 +62,7 @@ def main(
     language: str = "",  # Its language folders, with commas; left out: all
     clips: int = 2000,  # Clips to prepare: the source's train clips are repeated
     workers: int = 2,  # Processes of each side
+    against: str = "as run,1 thread",  # How the reference is run
     repeats: int = 1,  # Turns; the table has medians
     model_id: str = "openai/whisper-small",  # Model to prepare for: a folder or a Hub id
     feature_dtype: str = "float16",  # Number type in which ours is stored: float16, float32
@@ -72,6 +73,8 @@ def main(
 ):
     "Measure the reference recipe, as people run it and with one thread a process, and this package."
     if smoke: clips, repeats = 12, 1
+    sides = [*against.split(","), "ours"]
+    if unknown := set(sides) - set(SIDES): raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
     if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
@@ -80,9 +83,9 @@ def main(
         fixed = dict(corpus=made["folder"], language=made["language"], workers=workers)
         settings = {"reference": fixed | dict(model=str(work / "processor"), decoder=decoder), "ours": fixed | dict(model=model_id, dtype=feature_dtype)}
         # Ours goes first: what the first run of a turn pays for a cold disk is ours to pay.
-        runs = [one_run(s, settings[SIDES[s]], work / s.replace(" ", "-"), clips) for _ in range(repeats) for s in reversed(SIDES)]
-        same = compare(work / "ours/prepared", work / "1-thread/prepared", feature_dtype)
-    head, rows = ["", "reference as run", "reference 1 thread", "ours", "as run / ours", "1 thread / ours"], summary(runs)
+        runs = [one_run(s, settings[SIDES[s]], work / s.replace(" ", "-"), clips) for _ in range(repeats) for s in reversed(sides)]
+        same = compare(work / "ours/prepared", work / sides[0].replace(" ", "-") / "prepared", feature_dtype)
+    head, rows = ["", *(f"reference {s}" for s in sides[:-1]), "ours", *(f"{s} / ours" for s in sides[:-1])], summary(runs, sides)
     print(f"{clips} clips, {made['hours']:.2f} h, {workers} workers, {repeats} turn(s), {about['cores']} cores, load {about['load']:.1f} at the start; "
           f"the reference decodes with {'torchcodec' if decoder == 'torchcodec' else 'soundfile and soxr HQ'}\n")
     print(table(head, rows, markdown))
