@@ -22,7 +22,6 @@ def doctor(env, *args):
     return got.returncode, {c["name"]: c for c in json.loads(got.stdout)}, got.stderr
 
 
-@pytest.mark.light
 def test_without_a_platform_nothing_fails_and_every_row_that_isnt_ok_has_a_remedy(env):
     code, rows, said = doctor(env)
     assert (code, said) == (0, "")
@@ -31,7 +30,6 @@ def test_without_a_platform_nothing_fails_and_every_row_that_isnt_ok_has_a_remed
     assert all(c["fix"] for c in rows.values() if c["state"] != "ok")
 
 
-@pytest.mark.light
 def test_a_person_reads_the_same_rows_and_remedies(env):
     got = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=60)
     assert got.returncode == 1 and "1 of 7 checks failed: HF_HOME" in sentence(got.stderr)
