@@ -7,17 +7,20 @@ Modules:
 
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
+- `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped unsaid
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
+- `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it"""

@@ -23,7 +23,8 @@ from .container import Container, read_container
 
 # %% auto #0
 __all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes',
-           'memory_file', 'read_samples', 'slack_seconds', 'decode', 'level', 'to_mono', 'Clip', 'read_clip']
+           'memory_file', 'read_samples', 'slack_seconds', 'decode', 'decode_segment', 'level', 'to_mono', 'Clip',
+           'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -115,6 +116,37 @@ def _undecoded(
     why = getattr(e, "error_string", type(e).__name__).removeprefix("Error : ").rstrip(".")
     return BadClip("undecodable", f"{box.format}, {len(box.payload):,} bytes: {why}")
 
+# %% ../nbs/20_audio.ipynb #a2ef8e85
+def _enter(box, first):
+    "Open a file at a sample; nothing where it has fewer."
+    exact = box.format not in ("mp3", "ogg")
+    f = (sf.SoundFile if exact else ForwardFile)(Bytes(box.payload))
+    if exact:
+        if f.seek(min(first, f.frames)) < first: first = -1
+    while not exact and first > 0 and (n := len(f.read(min(first, BLOCK // f.channels), dtype="float32"))): first -= n
+    return f if first >= 0 and (exact or not first) else f.close()
+
+# %% ../nbs/20_audio.ipynb #1ca80cdc
+def decode_segment(
+    box: Container,  # From `read_container`
+    start: float,  # Where the segment begins, in seconds
+    seconds: float | None,  # How long it is; none for the rest of the recording
+    max_seconds: float = 30.0,  # Longest segment to decode
+) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
+    "Decode a part of a recording, or raise `BadClip`."
+    if seconds and seconds > max_seconds: raise BadClip("too_long", f"{seconds:,.3f} s, at most {max_seconds:g} s is kept")
+    buf = Bytes(box.payload)
+    try:
+        with ForwardFile(buf) as f: rate = f.samplerate
+        if not LOWEST_HZ <= rate <= HIGHEST_HZ: raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
+        first, limit = round(start * rate), round(max_seconds * rate)
+        most = round((start + seconds) * rate) - first if seconds else limit + 1
+        if not (f := _enter(box, first)): raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
+        with f: x = read_samples(f, most)
+    except sf.SoundFileError as e: raise _undecoded(e, box, buf) from None
+    if not seconds and len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s from {start:,.2f} s on")
+    return x, rate
+
 # %% ../nbs/20_audio.ipynb #e8ad2d46
 LOUDEST = 1e15
 FULL_SCALE = 0.999
@@ -160,7 +192,7 @@ class Clip:
         source = f"{self.format} {self.native_rate} Hz {channels}"
         return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {source}, peak {self.peak:.3f})"
 
-# %% ../nbs/20_audio.ipynb #d597eaf1
+# %% ../nbs/20_audio.ipynb #289ff3a1
 GIVEN_SLACK_SECONDS = 0.1
 
 def read_clip(
@@ -169,13 +201,14 @@ def read_clip(
     min_seconds: float = 0.0,  # Shortest clip to keep
     max_seconds: float = 30.0,  # Longest clip to keep
     given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
+    start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
 ) -> Clip:
     "Read a clip, or raise `BadClip` and nothing else."
     if not data: raise BadClip("empty_audio", "0 bytes")
     box = read_container(data)
-    if box.cut: raise BadClip("truncated", box.cut)
+    if box.cut and start is None: raise BadClip("truncated", box.cut)
     if not box.format: raise BadClip("undecodable", f"no audio format that is read here begins with {data[:8]!r}")
-    x, native = decode(box, max_seconds)
+    x, native = decode(box, max_seconds) if start is None else decode_segment(box, start, given_seconds, max_seconds)
     seconds = len(x) / native
     if not seconds: raise BadClip("empty_audio", f"{len(data):,} bytes of {box.format} with no samples")
     if given_seconds and seconds < given_seconds - GIVEN_SLACK_SECONDS:

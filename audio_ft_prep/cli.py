@@ -99,27 +99,29 @@ def verify(
     elif not faults: print(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
-# %% ../nbs/62_cli.ipynb #c12e9393
+# %% ../nbs/62_cli.ipynb #f79aa078
 def _inspection(name, splits):
     from audio_ft_prep.pipeline import show_bytes, show_hours, text_table
-    head = [["split", "rows", "usable", "speakers", "tars", "audio", "duration"]]
-    table = head + [[s, d["rows"], d["usable"], d["speakers"], d["tars"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
-    yield f"\nlanguage {name}\n{text_table(table)}"
+    head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
+    table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
+    yield (f"\nlanguage {name}\n" if name else "\n") + text_table(table)
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 
-# %% ../nbs/62_cli.ipynb #f675181c
+# %% ../nbs/62_cli.ipynb #8ca82ed0
 @app.command()
 def inspect(
-    dataset_name: Annotated[str, typer.Argument(help="Folder of the corpus, or sample.")],
+    dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, or mdc:ID.")],
     language_code: Annotated[str, typer.Option(help="Locale; all languages when not given.")] = "",
+    audio_column: Annotated[str, typer.Option(help="Column that names the audio, in a table of your own.")] = "",
+    text_column: Annotated[str, typer.Option(help="Column that holds the sentence, in a table of your own.")] = "",
     as_json: AsJson = False,
 ):
     "Show what a corpus holds before anything is prepared."
     from audio_ft_prep.load import inspect_corpus
-    got = inspect_corpus(dataset_name, language_code)
+    got = inspect_corpus(dataset_name, language_code, audio_column, text_column)
     if as_json: return print(json.dumps(got, indent=1, ensure_ascii=False))
-    print(f"{dataset_name}: {got['kind']}, languages {', '.join(got['languages'])}")
+    print(f"{dataset_name} is read as {got['kind']}: {got['why']}")
     for name, splits in got["languages"].items(): print(*_inspection(name, splits), sep="\n")
 
 # %% ../nbs/62_cli.ipynb #34a38f8d
@@ -135,7 +137,7 @@ def _told(e):
     if not (isinstance(e, OSError) and e.filename): return e
     return f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again"
 
-# %% ../nbs/62_cli.ipynb #4614367b
+# %% ../nbs/62_cli.ipynb #f8836107
 def run(
     args: list[str] | None = None,  # The command line; the process's own when left out
 ) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
@@ -145,7 +147,7 @@ def run(
         if code == 130: raise KeyboardInterrupt  # which typer turns into this code
         return code
     except _BadRequest as e: return _fail(f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2)
-    except (ValueError, TypeError, FileNotFoundError) as e: return _fail(_told(e), 2)
+    except (ValueError, TypeError, FileNotFoundError, ImportError) as e: return _fail(_told(e), 2)
     except (RuntimeError, OSError) as e: return _fail(_told(e), 1)
     except (KeyboardInterrupt, typer.Abort): return _fail("stopped; the same command goes on from here", 130)
 

@@ -87,11 +87,11 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #06127e7a
+# %% ../nbs/00_config.ipynb #0b2a560e
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
-    dataset_name: str  # Folder of the corpus, or its Hub id
+    dataset_name: str  # Folder, file or archive of the corpus, or its Hub id; mdc:ID for a download from Mozilla Data Collective
     language_code: str  # Locale of the corpus: it, it-IT, zh-CN
     language: str = ""  # Language the labels announce to the model: Italian, it; empty: taken from language_code
     model_id: str = "openai/whisper-small"  # Model to prepare for: a folder or a Hub id
@@ -105,6 +105,8 @@ class PrepConfig:
     seed: int = 42  # Seed of every random choice
     min_seconds: float = 0.0  # Shorter clips are rejected, in seconds
     max_seconds: float = 30.0  # Longer clips are rejected, in seconds; a clip of just this length is kept
+    audio_column: str = ""  # Column that names the audio, in a table of your own; empty: found by its name
+    text_column: str = ""  # Column that holds the sentence, in a table of your own; empty: found by its name
     lower_case: bool = False  # Lower-case the sentences
     storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of stored log-mel

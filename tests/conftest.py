@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import audio_ft_prep
+from audio_ft_prep.rows import close_files
 
 SAMPLE = Path(audio_ft_prep.__file__).parent / "data" / "sample"
 COMMAND = str(Path(sys.executable).parent / "audio-ft-prep")
@@ -79,6 +80,14 @@ def write_corpus(root, splits):
                 member.size = len(data)
                 t.addfile(member, BytesIO(data))
     return root
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    "A cache of the test's own."
+    monkeypatch.setenv("AUDIO_FT_PREP_CACHE", str(tmp_path / "cache"))
+    yield tmp_path / "cache"
+    close_files()
 
 
 @pytest.fixture(scope="session")

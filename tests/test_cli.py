@@ -47,7 +47,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     "a config of no fields": (["plan", "--config", "list.json"], "must hold fields and values"),
     "a config of another kind": (["plan", "--config", "settings.txt"], "ends in .json, .yaml or .yml, got settings.txt"),
     "a corpus that isn't there": (["inspect", "nowhere"], "no corpus at nowhere"),
-    "a folder that is no corpus": (["inspect", "."], "is no Common Voice tree"),
+    "a folder that is no corpus": (["inspect", "."], "is no corpus"),
     "a language that the corpus lacks": (["inspect", "sample", "--language-code", "fr"], "set language_code to one of en, it"),
 }
 

@@ -752,6 +752,6 @@ def test_a_place_that_holds_no_corpus_is_told_what_it_should_hold(tmp_path):
     with pytest.raises(FileNotFoundError, match="no corpus at .*gone: dataset_name names a folder"): source_kind(tmp_path/"gone")
     with pytest.raises(FileNotFoundError, match="holds nothing$"): source_kind(tmp_path)
     (tmp_path/"clips").mkdir()
-    with pytest.raises(FileNotFoundError, match="is no Common Voice tree: .* and holds clips$"): source_kind(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is no corpus: .* and holds clips$"): source_kind(tmp_path)
     (tmp_path/"a.tar").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="holds a file$"): source_kind(tmp_path/"a.tar")

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "audio_ft_prep"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
-OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["artifact"], ipywidgets=["widgets"], matplotlib=["plots"],
+OPTIONAL = dict(ray=["engines"], digitalhub=["artifact", "platform"], boto3=["artifact"], datacollective=["collective"], requests=["collective"], ipywidgets=["widgets"], matplotlib=["plots"],
                 librosa=["plots"], mlcroissant=["report"], accelerate=[], psutil=[], nbdev=[], pytest=[])
 IMPORT_NAMES = {"pyyaml": "yaml"}   # where a package is imported under another name than it is installed by
 

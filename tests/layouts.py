@@ -1,0 +1,176 @@
+"""Twelve utterances in every layout that is read: each builder writes them below a folder and gives the `dataset_name` that names them.
+
+A test of another layout adds a builder here: `@layout` puts it into LAYOUTS under its function's name.
+"""
+import csv, io, json, tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from audio_ft_prep.audio import read_clip
+from audio_ft_prep.rows import BadClip
+from conftest import SAMPLE, tar_clips, tsv_rows, write_corpus
+
+LAYOUTS = {}
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    id: str
+    split: str
+    data: bytes = field(repr=False)
+    sentence: str = ""
+    speaker: str = ""
+
+    @property
+    def file(self): return f"{self.id}.mp3"
+    @property
+    def seconds(self): return len(self.samples) / 48000
+    @property
+    def samples(self): return sf.read(io.BytesIO(self.data), dtype="float32")[0]
+
+
+def usable(data):
+    "Whether a clip is a whole mono MP3 of 48 kHz that isn't silent."
+    try: clip = read_clip(data)
+    except BadClip: return False
+    return (clip.format, clip.native_rate, clip.channels) == ("mp3", 48000, 1)
+
+
+def utterances():
+    "Five, four and three good clips of the sample's three Italian splits."
+    out = []
+    for split, n in (("train", 5), ("dev", 4), ("test", 3)):
+        clips, rows = tar_clips(SAMPLE, "it", split), {r["path"].removesuffix(".mp3"): r for r in tsv_rows(SAMPLE, "it", split)}
+        good = [k for k in sorted(clips) if k in rows and rows[k]["sentence"].strip() and usable(clips[k])]
+        out += [Utterance(k, split, clips[k], rows[k]["sentence"], rows[k]["client_id"]) for k in good[:n]]
+    assert len(out) == 12
+    return out
+
+
+def layout(build):
+    LAYOUTS[build.__name__] = build
+    return build
+
+
+def put(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def table(columns, rows, sep="\t"): return "".join(sep.join(r) + "\n" for r in [columns, *rows])
+def of(items, split): return [u for u in items if u.split == split]
+def csv_text(columns, rows):
+    out = io.StringIO()
+    csv.writer(out).writerows([columns, *rows])
+    return out.getvalue()
+
+
+@layout
+def tar_tree(root, items):
+    write_corpus(root, {s: [(u.id, u.data, u.sentence) for u in of(items, s)] for s in SPLITS})
+    for s in SPLITS: put(root / f"transcript/it/{s}.tsv", table(["client_id", "path", "sentence"], [[u.speaker, u.file, u.sentence] for u in of(items, s)]))
+    return root
+
+
+@layout
+def mdc_folder(root, items):
+    it = root / "cv-corpus-25.0-2026-03-09/it"
+    for s in SPLITS:
+        put(it / f"{s}.tsv", table("client_id path sentence_id sentence up_votes locale".split(), [[u.speaker, u.file, "1", u.sentence, "2", "it"] for u in of(items, s)]))
+    for u in items: put(it / "clips" / u.file, u.data)
+    put(it / "clip_durations.tsv", table(["clip", "duration[ms]"], [[u.file, f"{u.seconds * 1000:.0f}"] for u in items]))
+    put(it / "reported.tsv", table(["sentence_id", "sentence", "locale", "reason"], [["1", "Ciao.", "it", "grammar"]]))
+    return root
+
+
+def pack(folder, archive, *, reverse=False):
+    "A .tar.gz of a folder; transcripts first, or last."
+    with tarfile.open(archive, "w:gz", compresslevel=1) as t:
+        for p in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: (p.suffix != ".tsv") != reverse): t.add(p, p.relative_to(folder).as_posix())
+    return archive
+
+
+@layout
+def mdc_archive(root, items): return pack(mdc_folder(root / "unpacked", items), root / "common-voice-25-it.tar.gz")
+
+
+@layout
+def mdc_archive_clips_first(root, items): return pack(mdc_folder(root / "unpacked", items), root / "it.tgz", reverse=True)
+
+
+@layout
+def spontaneous(root, items):
+    for u in items: put(root / "audios" / u.file, u.data)
+    columns = "client_id audio_id audio_file duration_ms prompt_id prompt transcription votes age gender language split".split()
+    rows = [[u.speaker, u.id, u.file, f"{u.seconds * 1000:.0f}", "7", "Che tempo fa?", u.sentence, "1", "", "", "it", u.split] for u in items]
+    put(root / "ss-corpus-it.tsv", table(columns, rows))
+    return root
+
+
+@layout
+def audiofolder_csv(root, items):
+    for s in SPLITS:
+        put(root / s / "metadata.csv", csv_text(["file_name", "transcription", "speaker_id"], [[f"clips/{u.file}", u.sentence, u.speaker] for u in of(items, s)]))
+        for u in of(items, s): put(root / s / "clips" / u.file, u.data)
+    return root
+
+
+@layout
+def audiofolder_jsonl(root, items):
+    put(root / "metadata.jsonl", "".join(json.dumps({"file_name": f"{u.split}/{u.file}", "text": u.sentence, "speaker": u.speaker}) + "\n" for u in items))
+    for u in items: put(root / u.split / u.file, u.data)
+    return root
+
+
+@layout
+def tsv_tables(root, items):
+    for s in SPLITS: put(root / f"{s}.tsv", table(["path", "text", "speaker"], [[f"wav/{u.file}", u.sentence, u.speaker] for u in of(items, s)]))
+    for u in items: put(root / "wav" / u.file, u.data)
+    return root
+
+
+@layout
+def csv_with_splits(root, items):
+    for u in items: put(root / "audio" / u.file, u.data)
+    return put(root / "all.csv", csv_text(["split", "audio", "sentence", "client_id"], [[u.split, f"audio/{u.file}", u.sentence, u.speaker] for u in items]))
+
+
+@layout
+def nemo(root, items):
+    for u in items: put(root / "elsewhere" / u.file, u.data)
+    for s in SPLITS:
+        lines = [{"audio_filepath": str(root / "elsewhere" / u.file), "duration": u.seconds, "offset": 0.0, "text": u.sentence, "speaker": u.speaker} for u in of(items, s)]
+        put(root / f"manifests/{s}_manifest.json", "".join(json.dumps(l) + "\n" for l in lines))
+    return root / "manifests"
+
+
+@layout
+def kaldi(root, items):
+    for s in SPLITS:
+        mine = sorted(of(items, s), key=lambda u: u.id)
+        for name, text in (("wav.scp", lambda u: root / "audio" / u.file), ("text", lambda u: u.sentence), ("utt2spk", lambda u: u.speaker)):
+            put(root / f"data/{s}/{name}", "".join(f"{u.id} {text(u)}\n" for u in mine))
+    for u in items: put(root / "audio" / u.file, u.data)
+    return root / "data"
+
+
+@layout
+def kaldi_segments(root, items):
+    "One long recording a split; its utterances with a gap between them."
+    for s in SPLITS:
+        at, parts, segments = 0, [], []
+        for u in of(items, s):
+            parts += [np.full(4800, 0.01, np.float32), u.samples]
+            at += 4800
+            segments.append(f"{u.id} {s}-recording {at / 48000!r} {(at + len(u.samples)) / 48000!r}")
+            at += len(u.samples)
+        (root / s).mkdir(parents=True)
+        sf.write(root / s / "long.wav", np.concatenate(parts), 48000, subtype="FLOAT")
+        for name, lines in (("segments", segments), ("wav.scp", [f"{s}-recording long.wav"]), ("text", [f"{u.id} {u.sentence}" for u in of(items, s)]),
+                            ("utt2spk", [f"{u.id} {u.speaker}" for u in of(items, s)])): put(root / s / name, "".join(l + "\n" for l in lines))
+    return root

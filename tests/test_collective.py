@@ -1,0 +1,400 @@
+"A release of Mozilla Data Collective is read as it comes: unpacked or as the archive, hostile or damaged, downloaded or at hand."
+import gzip, io, json, os, shutil, tarfile, threading
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from audio_ft_prep.collective import MOST_SPARE, fetch_release, inspect_collective, read_collective, unpack
+from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.example import row_clip
+from audio_ft_prep.load import load_rows
+from audio_ft_prep.rows import BadClip, read_bytes, row_at
+from conftest import SAMPLE, tar_clips, tsv_rows
+from layouts import LAYOUTS, pack, put, table, utterances
+
+pytestmark = [pytest.mark.light, pytest.mark.usefixtures("own_cache")]
+HEAD = ["client_id", "path", "sentence", "locale"]
+
+
+def line(n, sentence="Il treno parte."): return [f"s{n}", f"clip_{n}.mp3", sentence, "it"]
+
+
+def release(root, **splits):
+    "A release whose clips are called by number; a clip for each row."
+    for split, numbers in splits.items(): put(root / f"it/{split}.tsv", table(HEAD, [line(n) for n in numbers]))
+    for n in {n for numbers in splits.values() for n in numbers}: put(root / f"it/clips/clip_{n}.mp3", f"audio {n} ".encode() * 100)
+    return root
+
+
+def config(place, train="train", evaluation="", **more): return PrepConfig(str(place), "it", train_splits=train, eval_splits=evaluation, **more)
+def read(place, *splits, **more): return read_collective(config(place, *splits, **more), Path(place))
+def ids(corpus): return corpus.rows["id"].to_pylist()
+def rejects(corpus): return {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()}
+def audio(corpus): return {r.id: read_bytes(r.file, r.offset, r.size) for r in (row_at(corpus.rows, i) for i in range(len(corpus.rows)))}
+
+
+def member(name, data=b"", **kw):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for k, v in kw.items(): setattr(info, k, v)
+    return info, data
+
+
+def put_archive(path, members):
+    with tarfile.open(path, "w:gz", compresslevel=1) as t:
+        for info, data in members: t.addfile(info, io.BytesIO(data))
+    return path
+
+
+def small(*more, tsv=None): return [member("cv/it/train.tsv", (tsv or table(HEAD, [line(1), line(2)])).encode()), member("cv/it/clips/clip_1.mp3", b"one"), *more]
+
+
+# ---- a release unpacked
+
+def test_a_clip_of_another_split_is_no_stray_and_a_clip_of_none_is_one(tmp_path):
+    root = release(tmp_path, train=[1, 2], test=[3], validated=[1, 2, 3, 4], other=[5])
+    put(root / "it/clips/clip_9.mp3", b"nobody's")
+    got = read(root)
+    assert ids(got) == ["clip_1", "clip_2"] and rejects(got) == {("clip_9", "no_row")}
+    assert rejects(read(root, "", "test")) == {("clip_9", "no_row")}
+
+
+def test_a_row_without_its_clip_and_a_row_given_twice_are_rejects(tmp_path):
+    root = release(tmp_path, train=[1, 2, 3])
+    (root / "it/clips/clip_2.mp3").unlink()
+    put(root / "it/train.tsv", table(HEAD, [line(n) for n in (1, 2, 3, 1)]) + "only two\tfields\n")
+    got = read(root)
+    assert ids(got) == ["clip_1", "clip_3"] and rejects(got) == {("clip_2", "missing_audio"), ("clip_1", "duplicate_row"), ("train.tsv:6", "bad_row")}
+
+
+@pytest.mark.parametrize("place", [".", "it", ".."])
+def test_a_release_may_be_named_by_any_of_its_folders(tmp_path, place):
+    root = release(tmp_path / "cv-corpus-25.0", train=[1])
+    assert ids(load_rows(config((root / place).resolve()))) == ["clip_1"]
+
+
+def test_a_language_or_split_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    root = release(tmp_path, train=[1])
+    shutil.copytree(root / "it", root / "sv-SE")
+    with pytest.raises(FileNotFoundError, match="no language fr in .*: set language_code to one of it, sv-SE"): read_collective(PrepConfig(str(root), "fr", train_splits="train", eval_splits=""), root)
+    with pytest.raises(FileNotFoundError, match="no transcript of split test in .*: it has train"): read(root, "train", "test")
+
+
+def test_links_are_followed_inside_the_release_and_nowhere_else(tmp_path):
+    root = release(tmp_path / "cv", train=[1, 2, 3, 4, 5])
+    outside = put(tmp_path / "secret.mp3", b"secret")
+    clips = root / "it/clips"
+    for n in (2, 3, 4, 5): (clips / f"clip_{n}.mp3").unlink()
+    (clips / "clip_2.mp3").symlink_to(outside)
+    (clips / "clip_3.mp3").symlink_to(clips / "clip_1.mp3")
+    (clips / "clip_4.mp3").symlink_to(clips / "gone.mp3")
+    (clips / "clip_5.mp3").mkdir()
+    got = read(root)
+    assert rejects(got) == {("clip_2", "unsafe_path"), ("clip_4", "missing_audio"), ("clip_5", "unsafe_path")}
+    assert audio(got)["clip_3"] == audio(got)["clip_1"] and "clip_2.mp3 is a link out of its folder" in got.rejects["detail"].to_pylist()
+
+
+def test_a_row_that_names_a_path_reads_only_the_clip_of_that_name(tmp_path):
+    root = release(tmp_path / "cv", train=[1])
+    put(tmp_path / "clip_2.mp3", b"secret")
+    put(root / "it/train.tsv", table(HEAD, [["s", "../../../clip_2.mp3", "Ciao.", "it"], ["s", "/etc/clip_1.mp3", "Ciao.", "it"], ["s", "a\0b.mp3", "Ciao.", "it"]]))
+    got = read(root)
+    assert audio(got) == {"clip_1": b"audio 1 " * 100} and rejects(got) == {("clip_2", "missing_audio"), ("a\0b", "missing_audio")}
+
+
+def test_a_clip_cut_between_two_frames_is_found_by_the_duration_that_the_release_gives(tmp_path):
+    clip = next(u for u in utterances())
+    whole = read_frames(clip.data)
+    root = release(tmp_path, train=[1, 2])
+    put(root / "it/clips/clip_1.mp3", b"".join(whole))
+    put(root / "it/clips/clip_2.mp3", b"".join(whole[:len(whole) // 2]))
+    put(root / "it/clip_durations.tsv", table(["clip", "duration[ms]"], [[f"clip_{n}.mp3", f"{clip.seconds * 1000:.0f}"] for n in (1, 2)]))
+    rows = read(root).rows.to_pylist()
+    assert row_clip(rows[0], 16000, 0, 30).seconds >= clip.seconds
+    with pytest.raises(BadClip, match="truncated: .* s that the corpus gives"): row_clip(rows[1], 16000, 0, 30)
+
+
+def read_frames(data):
+    "Frames of an MP3 behind the one that holds its header."
+    from audio_ft_prep.container import frame_at
+    out, at = [], 0
+    while f := frame_at(data[at:at + 4]):
+        out.append(data[at:at + f.size])
+        at += f.size
+    return out[1:]
+
+
+# ---- encodings
+
+@pytest.mark.parametrize("name,encode", {"a BOM": lambda t: b"\xef\xbb\xbf" + t.encode(), "CRLF": lambda t: t.replace("\n", "\r\n").encode(),
+                                         "both": lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode()}.items())
+def test_what_editors_do_to_a_transcript_does_no_harm(name, encode, tmp_path):
+    text = table(HEAD, [line(1, 'Disse: "Però'), line(2, "NA")])
+    root = release(tmp_path / "cv", train=[1, 2])
+    put(root / "it/train.tsv", encode(text))
+    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))): assert got.rows["sentence"].to_pylist() == ['Disse: "Però', "NA"] and len(got.rejects) == 0
+
+
+def test_bytes_that_are_not_utf8_cost_their_line_and_utf16_the_file(tmp_path):
+    root = release(tmp_path, train=[1, 2])
+    put(root / "it/train.tsv", table(HEAD, [line(1, "Però"), line(2, "Ciao.")]).encode("latin-1"))
+    got = read(root)
+    assert ids(got) == ["clip_2"] and rejects(got) == {("train.tsv:2", "bad_row"), ("clip_1", "no_row")}
+    put(root / "it/train.tsv", table(HEAD, [line(1)]).encode("utf-16"))
+    with pytest.raises(FileNotFoundError, match="is no corpus"): load_rows(config(root))
+
+
+def test_a_field_of_ten_megabytes_is_a_sentence_like_any_other(tmp_path):
+    root = release(tmp_path / "cv", train=[1, 2])
+    put(root / "it/train.tsv", table(HEAD, [line(1, "a" * 10_000_000), line(2)]))
+    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))): assert [len(s) for s in got.rows["sentence"].to_pylist()] == [10_000_000, 15]
+
+
+# ---- spontaneous speech
+
+def spontaneous(root, splits):
+    columns = ["client_id", "audio_file", "transcription", "duration_ms", "language", "split"]
+    put(root / "ss-corpus-it.tsv", table(columns, [[f"s{n % 5}", f"spontaneous_{n}.mp3", "Che bello.", "1500", "it", s] for n, s in enumerate(splits)]))
+    for n in range(len(splits)): put(root / f"audios/spontaneous_{n}.mp3", b"audio")
+    return root
+
+
+def test_spontaneous_speech_has_its_splits_in_a_column(tmp_path):
+    root = spontaneous(tmp_path, ["train", "dev", "test", "", "train"])
+    got = read(root, "train+dev", "test")
+    assert sorted(zip(got.rows["source_split"].to_pylist(), ids(got))) == [("test", "spontaneous_2"), ("train", "spontaneous_0"), ("train", "spontaneous_4"), ("validation", "spontaneous_1")]
+    assert got.rows["seconds"].to_pylist() == [1.5] * 4 and len(got.rejects) == 0
+    assert got.source["notes"] == ["1 rows belong to no split and are left out"]
+
+
+def test_spontaneous_speech_without_splits_is_dealt_out_by_speaker(tmp_path):
+    root = spontaneous(tmp_path, [""] * 50)
+    got = read(root, "train+validation", "test")
+    by = {}
+    for r in got.rows.to_pylist(): by.setdefault(r["speaker"], set()).add(r["source_split"])
+    assert len(got.rows) == 50 and all(len(s) == 1 for s in by.values()) and set.union(*by.values()) == {"train", "validation", "test"}
+    assert got.source["notes"] == ["the corpus gives no splits: seed 42, by speaker"]
+    assert read(pack(root, tmp_path / "it.tar.gz"), "train+validation", "test").rows["source_split"].to_pylist() == got.rows["source_split"].to_pylist()
+    assert read(root, "train", "test", seed=1).source["identity"] != got.source["identity"]
+
+
+# ---- the archive
+
+def test_an_archive_gives_the_rows_bytes_rejects_and_identity_of_its_folder(tmp_path):
+    root = release(tmp_path / "cv", train=[1, 2], dev=[3], test=[4], other=[5])
+    put(root / "it/clips/clip_9.mp3", b"nobody's")
+    (root / "it/clips/clip_2.mp3").unlink()
+    want = read(root, "train+dev", "test")
+    for reverse in (False, True):
+        got = read(pack(root, tmp_path / f"it-{reverse}.tar.gz", reverse=reverse), "train+dev", "test")
+        assert got.rows.drop(["file", "offset"]).equals(want.rows.drop(["file", "offset"]))
+        assert audio(got) == audio(want) and got.rejects.equals(want.rejects) and got.source["identity"] == want.source["identity"]
+
+
+def test_only_clips_that_are_asked_for_are_laid_out_where_transcripts_come_first(tmp_path):
+    root = release(tmp_path / "cv", train=[1, 2], other=list(range(10, 60)))
+    sizes = {}
+    for reverse in (False, True):
+        folder = unpack(pack(root, tmp_path / f"{reverse}.tar.gz", reverse=reverse), {"train"})
+        sizes[reverse] = json.loads((folder / "pack.json").read_text())["clips"]
+    assert sizes == {False: 2, True: 52}
+
+
+def test_what_was_laid_out_is_used_again_and_made_again_where_it_is_too_little(tmp_path, own_cache):
+    archive = pack(release(tmp_path / "cv", train=[1, 2], test=[3]), tmp_path / "it.tar.gz")
+    folder = unpack(archive, {"train", "test"})
+    made = (folder / "clips.tar").stat().st_ino
+    assert unpack(archive, {"test"}) == folder and (folder / "clips.tar").stat().st_ino == made
+    shutil.rmtree(own_cache)
+    assert ids(read(archive)) == ["clip_1", "clip_2"] and ids(read(archive, "", "test")) == ["clip_3"] and ids(read(archive)) == ["clip_1", "clip_2"]
+    pack(release(tmp_path / "more", train=[1, 2, 3, 4], test=[5]), archive)
+    assert ids(read(archive)) == ["clip_1", "clip_2", "clip_3", "clip_4"]
+
+
+def test_what_a_killed_run_left_is_not_taken_for_a_result(tmp_path, own_cache):
+    archive = pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "it.tar.gz")
+    folder = unpack(archive, {"train"})
+    folder.rename(folder.with_name(f"{folder.name}.part"))
+    put(folder.with_name(f"{folder.name}.part") / "clips.tar", b"half")
+    assert ids(read(archive)) == ["clip_1", "clip_2"] and [p.suffix for p in sorted(folder.parent.iterdir())] == ["", ".lock"]
+    (folder / "pack.json").unlink()
+    assert ids(read(archive)) == ["clip_1", "clip_2"]
+
+
+def test_a_look_at_an_archive_leaves_nothing_behind(tmp_path, own_cache):
+    root = release(tmp_path / "cv", train=[1, 2], other=[3])
+    archive = pack(root, tmp_path / "it.tar.gz", reverse=True)
+    assert inspect_collective(archive) == inspect_collective(root) and not own_cache.exists()
+
+
+# ---- hostile archives
+
+BAD_MEMBERS = {"a path that leaves": member("../../it/clips/clip_2.mp3", b"x"), "a path that leaves within": member("cv/it/../../it/clips/clip_2.mp3", b"x"),
+               "an absolute path": member("/tmp/it/clips/clip_2.mp3", b"x"), "a drive": member("C:/it/clips/clip_2.mp3", b"x"),
+               "a symbolic link": member("cv/it/clips/clip_2.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+               "a hard link": member("cv/it/clips/clip_2.mp3", type=tarfile.LNKTYPE, linkname="cv/it/clips/clip_1.mp3"),
+               "a device": member("cv/it/clips/clip_2.mp3", type=tarfile.CHRTYPE, devmajor=1, devminor=5), "a pipe": member("cv/it/clips/clip_2.mp3", type=tarfile.FIFOTYPE)}
+
+
+@pytest.mark.parametrize("what", BAD_MEMBERS)
+def test_a_member_that_reaches_elsewhere_is_a_reject_and_is_never_written(what, tmp_path, own_cache):
+    got = read(put_archive(tmp_path / "it.tar.gz", small(BAD_MEMBERS[what])))
+    assert audio(got) == {"clip_1": b"one"} and rejects(got) == {("clip_2", "unsafe_path")}
+    written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file() or p.is_symlink()}
+    assert {Path(p).name for p in written if p.startswith("cache/")} - {"pack.json", "clips.tar", "train.tsv"} == {p.name for p in own_cache.rglob("*.lock")}
+    assert {p for p in written if not p.startswith("cache/")} == {"it.tar.gz"}
+
+
+def test_a_transcript_that_is_a_link_or_lies_elsewhere_is_not_read(tmp_path):
+    put(tmp_path / "secret.tsv", table(HEAD, [line(1)]))
+    with pytest.raises(ValueError, match="holds no transcript"):
+        read(put_archive(tmp_path / "a.tar.gz", [member("cv/it/train.tsv", type=tarfile.SYMTYPE, linkname=str(tmp_path / "secret.tsv"))]))
+    with pytest.raises(ValueError, match="holds no transcript"): read(put_archive(tmp_path / "b.tar.gz", [member("../train.tsv", b"path\tsentence\n")]))
+
+
+@pytest.mark.parametrize("inside", ["cv/it/clips/clip_2.mp3", "cv/it/test.tsv", "cv/readme.txt"])
+def test_a_bomb_is_stopped_long_before_it_is_unfolded(inside, tmp_path, own_cache):
+    size, path = 4 * MOST_SPARE, tmp_path / "it.tar.gz"
+    head = b"".join(i.tobuf() + d + b"\0" * (-len(d) % 512) for i, d in small())
+    info = tarfile.TarInfo(inside)
+    info.size = size
+    with gzip.open(path, "wb", compresslevel=1) as f:
+        f.write(head + info.tobuf())
+        for _ in range(size // 10_000_000): f.write(bytes(10_000_000))
+    with pytest.raises(ValueError, match="more than 20 times its size is taken for a bomb"): read(path)
+    assert [p.suffix for p in (own_cache / "collective").iterdir()] == [".lock"]
+
+
+def damaged(tmp_path, how):
+    good = put_archive(tmp_path / "good.tar.gz", small(member("cv/it/clips/clip_2.mp3", os.urandom(200_000)), member("cv/it/clips/clip_3.mp3", os.urandom(200_000))))
+    data, tar = good.read_bytes(), gzip.decompress(good.read_bytes())
+    header = tar.index(b"cv/it/clips/clip_3.mp3")
+    return {"cut": data[:len(data) // 2], "cut in its last bytes": data[:-4], "a flipped bit": data[:200_000] + bytes([data[200_000] ^ 1]) + data[200_001:], "empty": b"", "no gzip": b"PK\3\4" + data,
+            "no tar": gzip.compress(b"hello" * 1000), "a tar cut within a clip": gzip.compress(tar[:header - 100_000]),
+            "a damaged header": gzip.compress(tar[:header] + b"\xff" * 300 + tar[header + 300:])}[how]
+
+
+@pytest.mark.parametrize("how", ["cut", "cut in its last bytes", "a flipped bit", "empty", "no gzip", "no tar", "a tar cut within a clip", "a damaged header"])
+def test_a_damaged_archive_ends_in_a_sentence_and_leaves_nothing(how, tmp_path, own_cache):
+    path = put(tmp_path / "it.tar.gz", damaged(tmp_path, how))
+    for go in (read, inspect_collective):
+        with pytest.raises(ValueError, match="it.tar.gz .*(get the archive again|holds no transcript)") as e: go(path)
+        assert "\n" not in str(e.value)
+    assert [p.suffix for p in (own_cache / "collective").iterdir()] == [".lock"]
+
+
+def test_an_archive_of_two_languages_or_two_transcripts_of_one_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds the folders it and fr: unpack it"): read(put_archive(tmp_path / "a.tar.gz", small(member("cv/fr/train.tsv", b"path\tsentence\n"))))
+    with pytest.raises(ValueError, match="holds train.tsv twice"): read(put_archive(tmp_path / "b.tar.gz", small(member("cv/it/train.tsv", b"path\tsentence\n"))))
+    with pytest.raises(ValueError, match="holds no transcript: a release"): read(put_archive(tmp_path / "c.tar.gz", [member("a/clips/b.mp3", b"x")]))
+
+
+def test_odd_members_do_no_harm(tmp_path):
+    odd = [member("cv/it/clips/._clip_1.mp3", b"resource fork"), member("cv/it/clips/sub/clip_7.mp3", b"too deep"), member("cv/it/clips/clip_1.mp3", b"again"),
+           member("cv/it/notes.tsv", b"a\tb\n"), member("cv/it/clips/" + "x" * 300 + ".mp3", b"long"), member("cv/it/clips/è b.mp3", b"odd"), member("cv/README.md", b"read me")]
+    got = read(put_archive(tmp_path / "it.tar.gz", small(*odd)))
+    assert audio(got) == {"clip_1": b"one"}
+    assert rejects(got) == {("clip_2", "missing_audio"), ("clip_1", "duplicate_audio"), ("x" * 300, "no_row"), ("è b", "no_row")}
+
+
+def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path, own_cache, monkeypatch):
+    archive = pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**9, 10**9, 100))
+    with pytest.raises(OSError, match="laying out it.tar.gz takes up to 0.0 GB, and .* free: free some, or set AUDIO_FT_PREP_CACHE"): read(archive)
+    assert [p.suffix for p in (own_cache / "collective").iterdir()] == [".lock"]
+
+
+# ---- downloading, from a server on this machine
+
+class Server:
+    "What the package of Mozilla Data Collective asks for: details, a download session, the file with ranges."
+    def __init__(self, data):
+        self.data, self.status, self.cut, self.sent = data, 200, 0, 0
+        outer = self
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_): pass
+            def answer(self, status, body, **headers):
+                self.send_response(status)
+                for k, v in {"Content-Length": len(body), **headers}.items(): self.send_header(k.replace("_", "-"), str(v))
+                self.end_headers()
+                return body
+            def do_GET(self):
+                if not self.path.startswith("/file"):
+                    body = json.dumps({"id": "it-25", "filename": "it.tar.gz", "sizeBytes": len(outer.data), "checksum": "abc"}).encode()
+                    return self.wfile.write(self.answer(200, body) if "it-25" in self.path else self.answer(404, b"{}"))
+                first = int(self.headers.get("Range", "bytes=0-")[6:-1])
+                body = self.answer(206 if first else 200, outer.data[first:])
+                if outer.cut: body, outer.cut = body[:outer.cut], 0
+                outer.sent += len(body)
+                self.wfile.write(body)
+            def do_POST(self):
+                ok = {"downloadUrl": f"{outer.url}/file", "sizeBytes": len(outer.data), "checksum": "abc", "filename": "it.tar.gz"}
+                self.wfile.write(self.answer(outer.status, json.dumps(ok if outer.status == 200 else {"message": "no"}).encode()))
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    pytest.importorskip("datacollective", reason="the extra collective is not installed")
+    for k, v in {"MDC_API_KEY": "key", "MDC_DOWNLOAD_PATH": str(tmp_path / "downloads")}.items(): monkeypatch.setenv(k, v)
+    root = release(tmp_path / "cv", train=[1, 2])
+    put(root / "it/clips/clip_2.mp3", os.urandom(600_000))
+    made = Server(pack(root, tmp_path / "made.tar.gz").read_bytes())
+    monkeypatch.setenv("MDC_API_URL", made.url)
+    yield made
+    made.http.shutdown()
+
+
+def test_a_release_is_downloaded_once_and_read(server):
+    for _ in range(2): assert ids(load_rows(config("mdc:it-25"))) == ["clip_1", "clip_2"]
+    assert server.sent == len(server.data)
+
+
+def test_a_download_that_is_cut_goes_on_where_it_stood(server):
+    server.cut = 300_000
+    with pytest.raises(RuntimeError, match="the download of it-25 was cut at .*: run again, it goes on from there"): fetch_release("mdc:it-25")
+    assert fetch_release("mdc:it-25").read_bytes() == server.data and server.sent < len(server.data) + 100_000
+
+
+@pytest.mark.parametrize("status,kind,says", [(401, ValueError, "MDC_API_KEY is not accepted"), (403, PermissionError, "accept its terms on its page"),
+                                              (404, FileNotFoundError, "has no data set it-25"), (429, RuntimeError, "run again later"), (500, RuntimeError, "can't be reached: 500")])
+def test_a_refusal_is_one_sentence_that_says_what_to_do(server, status, kind, says):
+    server.status = status
+    with pytest.raises(kind, match=says) as e: fetch_release("mdc:it-25")
+    assert "\n" not in str(e.value)
+
+
+def test_a_server_that_is_not_there_is_one_sentence(server, monkeypatch):
+    monkeypatch.setenv("MDC_API_URL", "http://127.0.0.1:9")
+    with pytest.raises(RuntimeError, match="Mozilla Data Collective can't be reached: .*download the archive in a browser"): fetch_release("mdc:it-25")
+
+
+def test_a_download_needs_room_a_key_and_the_package(server, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**9, 10**9, 10))
+        with pytest.raises(OSError, match="downloading it-25 takes up to .* set MDC_DOWNLOAD_PATH"): fetch_release("mdc:it-25")
+    monkeypatch.delenv("MDC_API_KEY")
+    with pytest.raises(ValueError, match="MDC_API_KEY must hold a key"): fetch_release("mdc:it-25")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datacollective", None)
+    with pytest.raises(ImportError, match=r'pip install "audio_ft_prep\[collective\]"'): fetch_release("mdc:it-25")
+
+
+# ---- a real corpus
+
+def test_a_corpus_of_tars_and_an_archive_made_of_it_give_the_same_rows(tmp_path):
+    corpora = os.environ.get("AUDIO_FT_PREP_CORPORA")
+    root, lang = (Path(corpora) / "cv", "es") if corpora else (SAMPLE, "en")
+    for split in ("train", "dev", "test"):
+        put(tmp_path / f"cv/{lang}/{split}.tsv", (root / f"transcript/{lang}/{split}.tsv").read_bytes())
+        for name, data in tar_clips(root, lang, split).items(): put(tmp_path / f"cv/{lang}/clips/{name}.mp3", data)
+    cfg = PrepConfig(str(root), lang)
+    want, got = load_rows(cfg), load_rows(PrepConfig(str(pack(tmp_path / "cv", tmp_path / "cv.tar.gz")), lang))
+    assert len(want.rows) > 15 and got.rows.drop(["file", "offset"]).equals(want.rows.drop(["file", "offset"])) and audio(got) == audio(want)
+    assert len(want.rows) <= sum(len(tsv_rows(root, lang, s)) for s in ("train", "dev", "test"))

@@ -1,0 +1,70 @@
+"The same utterances are the same examples, however they are laid out."
+import pyarrow.compute as pc
+import pytest
+
+from audio_ft_prep import PrepConfig, plan, prepare
+from audio_ft_prep.example import add_hashes, example_hash, example_maker
+from audio_ft_prep.load import inspect_corpus, load_rows
+from audio_ft_prep.models import load_model
+from audio_ft_prep.sampling import select
+from audio_ft_prep.text import language_tokenizer
+from layouts import LAYOUTS, utterances
+
+ITEMS = utterances()
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def config(place, **more): return PrepConfig(str(place), "it", **{"num_workers": 1, "output_dir": "unused", **more})
+
+
+def examples_hash(cfg):
+    "The hash that `prepare` would write, made in this process."
+    model = load_model(cfg.model_id)
+    chosen = select(load_rows(cfg), cfg, model, language_tokenizer(model, "it"))
+    make = example_maker(cfg, model.extractor)
+    assert len(chosen.rejects) == 0, chosen.rejects.to_pylist()
+    return f"{add_hashes(*(example_hash(s, make(r)) for s in ('train', 'eval') for r in chosen[s].to_pylist())):064x}"
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    root = tmp_path_factory.mktemp("wanted")
+    return prepare(config(LAYOUTS["tar_tree"](root / "corpus", ITEMS), output_dir=str(root / "out")), progress=False)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_twelve_utterances_have_one_hash_in_every_layout(name, wanted, tmp_path, one_thread):
+    cfg = config(LAYOUTS[name](tmp_path / "corpus", ITEMS))
+    assert examples_hash(cfg) == wanted.hash
+    assert load_rows(cfg).source["identity"] == load_rows(cfg).source["identity"]
+
+
+@pytest.mark.parametrize("name", ["mdc_archive", "kaldi_segments"])
+def test_a_prepared_folder_has_that_hash_too(name, wanted, tmp_path):
+    got = prepare(config(LAYOUTS[name](tmp_path / "corpus", ITEMS), output_dir=str(tmp_path / "out")), progress=False)
+    assert got.hash == wanted.hash and got.counts == wanted.counts
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_look_shows_splits_rows_and_speakers(name, tmp_path):
+    got = inspect_corpus(str(LAYOUTS[name](tmp_path / "corpus", ITEMS)), "it")
+    (splits,) = got["languages"].values()
+    assert {s: (d["rows"], d["usable"], d["rejects"]) for s, d in splits.items()} == {"train": (5, 5, {}), "validation": (4, 4, {}), "test": (3, 3, {})}
+    for s, d in splits.items():
+        mine = [u for u in ITEMS if u.split == s or (u.split, s) == ("dev", "validation")]
+        assert d["speakers"] == len({u.speaker for u in mine}) and d["first"] == [{"id": u.id, "sentence": u.sentence} for u in mine][:3] and d["columns"] and got["why"]
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", [n for n in LAYOUTS if n.startswith(("mdc", "spontaneous", "nemo", "kaldi_"))])
+def test_a_plan_takes_the_durations_that_the_layout_gives(name, tmp_path):
+    got = plan(config(LAYOUTS[name](tmp_path / "corpus", ITEMS)))
+    assert [d["seconds_from"] for d in got.splits.values()] == ["the corpus"] * 2
+    assert abs(sum(d["seconds"] for d in got.splits.values()) - sum(u.seconds for u in ITEMS)) < 0.2
+
+
+def test_a_plan_counts_the_bytes_of_a_shared_recording_once(tmp_path):
+    place = LAYOUTS["kaldi_segments"](tmp_path / "corpus", ITEMS)
+    got = plan(config(place, train_splits="train"))
+    assert got.splits["train"]["audio_bytes"] == (place / "train/long.wav").stat().st_size
+    assert pc.sum(load_rows(config(place, train_splits="train", eval_splits="")).rows["size"]).as_py() == 5 * got.splits["train"]["audio_bytes"]
