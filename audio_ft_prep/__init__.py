@@ -16,6 +16,7 @@ Modules:
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
+- `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
