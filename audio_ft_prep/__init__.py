@@ -8,6 +8,7 @@ Modules:
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
+- `audio_ft_prep.columns`: Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped unsaid
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
