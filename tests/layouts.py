@@ -178,10 +178,10 @@ def kaldi_segments(root, items):
     return root
 
 
-def audio_table(items, **more):
+def audio_table(items, place=lambda u: {"bytes": u.data, "path": u.file}):
     "A table as `datasets` writes it to Parquet."
-    columns = {"audio": [{"bytes": u.data, "path": u.file} for u in items], "text": [u.sentence for u in items], "speaker_id": [u.speaker for u in items]}
-    return pa.table({**columns, **more})
+    audio = pa.array([place(u) for u in items], pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    return pa.table({"audio": audio, "text": [u.sentence for u in items], "speaker_id": [u.speaker for u in items]})
 
 
 def put_parquet(root, items, name="data/{split}-00000-of-00001.parquet", group=2):
@@ -234,6 +234,6 @@ def saved_with_paths(root, items):
     "A saved data set whose audio column holds paths."
     from datasets import Dataset, DatasetDict
     files = {u.id: put(root / "audio" / u.file, u.data) for u in items}
-    audio = lambda u: {"bytes": None, "path": str(files[u.id])}
-    DatasetDict({s: Dataset.from_list([{"audio": audio(u), "sentence": u.sentence, "client_id": u.speaker} for u in of(items, s)]) for s in SPLITS}).save_to_disk(str(root / "saved"))
+    place = lambda u: {"bytes": None, "path": str(files[u.id])}
+    DatasetDict({s: Dataset(audio_table(of(items, s), place)) for s in SPLITS}).save_to_disk(str(root / "saved"))
     return root / "saved"
