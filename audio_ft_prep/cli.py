@@ -122,18 +122,20 @@ def _inspection(name, splits):
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 
-# %% ../nbs/62_cli.ipynb #8ca82ed0
+# %% ../nbs/62_cli.ipynb #87626286
 @app.command()
 def inspect(
-    dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, or mdc:ID.")],
+    dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, mdc:ID, or the id of a Hub data set.")],
     language_code: Annotated[str, typer.Option(help="Locale; all languages when not given.")] = "",
     audio_column: Annotated[str, typer.Option(help="Column that names the audio, in a table of your own.")] = "",
     text_column: Annotated[str, typer.Option(help="Column that holds the sentence, in a table of your own.")] = "",
+    dataset_config: Annotated[str, typer.Option(help="Configuration of a data set that has several.")] = "",
+    dataset_revision: Annotated[str, typer.Option(help="Branch, tag or commit of a Hub data set.")] = "",
     as_json: AsJson = False,
 ):
     "Show what a corpus holds before anything is prepared."
     from audio_ft_prep.load import inspect_corpus
-    got = inspect_corpus(dataset_name, language_code, audio_column, text_column)
+    got = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
     if as_json: return print(json.dumps(got, indent=1, ensure_ascii=False))
     print(f"{dataset_name} is read as {got['kind']}: {got['why']}")
     for name, splits in got["languages"].items(): print(*_inspection(name, splits), sep="\n")

@@ -87,7 +87,7 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #0b2a560e
+# %% ../nbs/00_config.ipynb #7b4de32a
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
@@ -105,6 +105,8 @@ class PrepConfig:
     seed: int = 42  # Seed of every random choice
     min_seconds: float = 0.0  # Shorter clips are rejected, in seconds
     max_seconds: float = 30.0  # Longer clips are rejected, in seconds; a clip of just this length is kept
+    dataset_config: str = ""  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
+    dataset_revision: str = ""  # Branch, tag or commit of a Hub data set; empty for the newest
     audio_column: str = ""  # Column that names the audio, in a table of your own; empty: found by its name
     text_column: str = ""  # Column that holds the sentence, in a table of your own; empty: found by its name
     lower_case: bool = False  # Lower-case the sentences

@@ -23,8 +23,8 @@ from .splits import seeded_splits
 
 # %% auto #0
 __all__ = ['TABLES', 'COLUMNS', 'USUAL', 'Line', 'records', 'choose_columns', 'usable_tables', 'table_lines', 'kaldi_lines',
-           'find_lists', 'Listing', 'read_lists', 'place_file', 'name_lines', 'with_splits', 'split_rows', 'strays',
-           'read_folder', 'folder_identity', 'inspect_folder']
+           'find_lists', 'Listing', 'read_lists', 'place_file', 'name_lines', 'with_splits', 'split_roles',
+           'split_rows', 'strays', 'splits_there', 'read_folder', 'folder_identity', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logging.getLogger(__name__)
@@ -340,8 +340,14 @@ def with_splits(
     of, how = seeded_splits(names, [l.speaker for l in lines], asked, seed)
     return [l._replace(split=s) for l, s in zip(lines, of)], [f"the corpus gives no splits: {how}"]
 
-# %% ../nbs/12_folder.ipynb #7a26d325
-def _roles(cfg): return {name: role for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)) for name in split_names(names)}
+# %% ../nbs/12_folder.ipynb #939a6558
+def split_roles(
+    cfg: PrepConfig,  # Which splits to read
+) -> dict[str, str]: # train or eval, by split
+    "Say what each split that is asked for serves as."
+    return {name: role for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)) for name in split_names(names)}
+
+# %% ../nbs/12_folder.ipynb #9aa2c0d1
 def _found(listing, asked, seed):
     "Lines with their names and splits; sentences for the log."
     names = name_lines(listing.lines, listing.root)
@@ -394,24 +400,26 @@ def _stray_faults(listing, found, roles):
         split = top if top in splits else ""
         if split in roles or not split: yield (roles.get(split) or next(iter(roles.values())), split, clip_id(path), "no_row", path)
 
-# %% ../nbs/12_folder.ipynb #3121a484
-def _there(found, roles):
-    "Splits to read; a validation that isn't there is left out and named."
-    have = {l.split for _, l in found}
+# %% ../nbs/12_folder.ipynb #fc5cdf73
+def splits_there(
+    have: set[str],  # Splits of the corpus
+    roles: dict[str, str],  # Splits asked for, as `split_roles` gives them
+) -> tuple[list[str], list[str]]: # Splits that are missing; sentences for the log
+    "Find the splits that a corpus lacks; a validation that others can stand in for is left out and named."
     lost = [s for s in roles if s not in have]
     if notes := [f"no split validation: {roles[s]} is made of the others" for s in lost if s == "validation" and [r for n, r in roles.items() if n in have and r == roles[s]]]: lost.remove("validation")
     return lost, notes
 
-# %% ../nbs/12_folder.ipynb #5960ade9
+# %% ../nbs/12_folder.ipynb #55989fac
 def read_folder(
     cfg: PrepConfig,  # Which splits to read, and by which columns
     place: Path,  # A folder with a list, or a list itself
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a corpus of one's own; raise `ValueError` for a list without audio or sentences, `FileNotFoundError` for a split it lacks."
-    listing, roles = read_lists(place, cfg.audio_column, cfg.text_column), _roles(cfg)
+    listing, roles = read_lists(place, cfg.audio_column, cfg.text_column), split_roles(cfg)
     found, notes = _found(listing, tuple(roles), cfg.seed)
     seeded = not any(l.split for l in listing.lines)
-    lost, more = ([], []) if seeded else _there(found, roles)
+    lost, more = ([], []) if seeded else splits_there({l.split for _, l in found}, roles)
     if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {', '.join(sorted({l.split for _, l in found} - {''}))}; set {roles[lost[0]]}_splits")
     parts = [split_rows([x for x in found if x[1].split == s], listing, role, s, cfg.language_code) for s, role in roles.items()]
     rejects = [r for _, bad in parts for r in bad] + list(_stray_faults(listing, found, roles))

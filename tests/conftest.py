@@ -5,10 +5,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+os.environ["HF_TOKEN_PATH"] = os.devnull  # read when huggingface_hub is imported: a login on this machine is none of the tests' business
+
 import pytest
 
 import audio_ft_prep
 from audio_ft_prep.rows import close_files
+from standin_hub import StandinHub
 
 SAMPLE = Path(audio_ft_prep.__file__).parent / "data" / "sample"
 COMMAND = str(Path(sys.executable).parent / "audio-ft-prep")
@@ -87,6 +90,15 @@ def own_cache(tmp_path, monkeypatch):
     "A cache of the test's own."
     monkeypatch.setenv("AUDIO_FT_PREP_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache"
+    close_files()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "A stand-in Hub that serves tmp_path/served, and a home of the client's own; repositories are put into served/datasets."
+    with StandinHub(tmp_path / "served", lfs_min_bytes=10_000) as hub:
+        for k, v in hub.env(tmp_path / "home").items(): monkeypatch.setenv(k, v)
+        yield hub
     close_files()
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile as sf
 
 from audio_ft_prep.audio import read_clip
@@ -174,3 +176,64 @@ def kaldi_segments(root, items):
         for name, lines in (("segments", segments), ("wav.scp", [f"{s}-recording long.wav"]), ("text", [f"{u.id} {u.sentence}" for u in of(items, s)]),
                             ("utt2spk", [f"{u.id} {u.speaker}" for u in of(items, s)])): put(root / s / name, "".join(l + "\n" for l in lines))
     return root
+
+
+def audio_table(items, place=lambda u: {"bytes": u.data, "path": u.file}):
+    "A table as `datasets` writes it to Parquet."
+    audio = pa.array([place(u) for u in items], pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    return pa.table({"audio": audio, "text": [u.sentence for u in items], "speaker_id": [u.speaker for u in items]})
+
+
+def put_parquet(root, items, name="data/{split}-00000-of-00001.parquet", group=2):
+    for split, rows in (("train", of(items, "train")), ("validation", of(items, "dev")), ("test", of(items, "test"))):
+        path = root / name.format(split=split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(audio_table(rows), path, row_group_size=group)
+    return root
+
+
+def served(root, name="voices/twelve"):
+    "Where the fixture `hub` serves a data set from."
+    return root.parent / "served/datasets" / name
+
+
+@layout
+def hub_tar_tree(root, items):
+    tar_tree(served(root), items)
+    return "voices/twelve"
+
+
+@layout
+def hub_parquet(root, items):
+    put_parquet(served(root), items)
+    return "voices/twelve"
+
+
+@layout
+def hub_parquet_copy(root, items):
+    "A data set made by a script, and the copy that the Hub keeps of it: a folder for each language and split."
+    put(served(root) / "twelve.py", "raise SystemExit('a script that must not be run')")
+    put_parquet(served(root, "voices/twelve@refs%2Fconvert%2Fparquet"), items, "it_it/{split}/0000.parquet")
+    put_parquet(served(root, "voices/twelve@refs%2Fconvert%2Fparquet"), items[::-1], "fr_fr/{split}/0000.parquet")
+    return "voices/twelve"
+
+
+@layout
+def parquet_folder(root, items): return put_parquet(root, items)
+
+
+@layout
+def saved(root, items):
+    from datasets import Dataset, DatasetDict
+    DatasetDict({s: Dataset(audio_table(of(items, s))) for s in SPLITS}).save_to_disk(str(root))
+    return root
+
+
+@layout
+def saved_with_paths(root, items):
+    "A saved data set whose audio column holds paths."
+    from datasets import Dataset, DatasetDict
+    files = {u.id: put(root / "audio" / u.file, u.data) for u in items}
+    place = lambda u: {"bytes": None, "path": str(files[u.id])}
+    DatasetDict({s: Dataset(audio_table(of(items, s), place)) for s in SPLITS}).save_to_disk(str(root / "saved"))
+    return root / "saved"

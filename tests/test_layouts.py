@@ -6,12 +6,12 @@ from audio_ft_prep import PrepConfig, plan, prepare
 from audio_ft_prep.example import add_hashes, example_hash, example_maker
 from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.sampling import select
+from audio_ft_prep.sampling import bring, select
 from audio_ft_prep.text import language_tokenizer
 from layouts import LAYOUTS, utterances
 
 ITEMS = utterances()
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = pytest.mark.usefixtures("own_cache", "hub")
 
 
 def config(place, **more): return PrepConfig(str(place), "it", **{"num_workers": 1, "output_dir": "unused", **more})
@@ -20,7 +20,8 @@ def config(place, **more): return PrepConfig(str(place), "it", **{"num_workers":
 def examples_hash(cfg):
     "The hash that `prepare` would write, made in this process."
     model = load_model(cfg.model_id)
-    chosen = select(load_rows(cfg), cfg, model, language_tokenizer(model, "it"))
+    tokenizer = language_tokenizer(model, "it")
+    chosen = bring(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
     make = example_maker(cfg, model.extractor)
     assert len(chosen.rejects) == 0, chosen.rejects.to_pylist()
     return f"{add_hashes(*(example_hash(s, make(r)) for s in ('train', 'eval') for r in chosen[s].to_pylist())):064x}"
@@ -39,7 +40,7 @@ def test_twelve_utterances_have_one_hash_in_every_layout(name, wanted, tmp_path,
     assert load_rows(cfg).source["identity"] == load_rows(cfg).source["identity"]
 
 
-@pytest.mark.parametrize("name", ["mdc_archive", "kaldi_segments"])
+@pytest.mark.parametrize("name", ["mdc_archive", "kaldi_segments", "hub_tar_tree", "hub_parquet_copy", "saved_with_paths"])
 def test_a_prepared_folder_has_that_hash_too(name, wanted, tmp_path):
     got = prepare(config(LAYOUTS[name](tmp_path / "corpus", ITEMS), output_dir=str(tmp_path / "out")), progress=False)
     assert got.hash == wanted.hash and got.counts == wanted.counts
