@@ -173,7 +173,7 @@ def parquet_texts(
         groups = [(path, i, (g := pf.metadata.row_group(i)).num_rows, size(g)) for i in range(pf.metadata.num_row_groups)]
     return Texts(_named(table, columns), _clip_paths(table, audio), groups, audio, pf.schema_arrow.names)
 
-# %% ../nbs/15_columns.ipynb #2bd0b5c0
+# %% ../nbs/15_columns.ipynb #f2bc88f2
 def _map(path): return pa.memory_map(str(path)).read_buffer()
 def _stream(buffer): return pa.ipc.open_stream(pa.BufferReader(buffer)).read_all()
 def arrow_places(
@@ -187,7 +187,7 @@ def arrow_places(
         _, ends, values = data.buffers()
         ends = np.frombuffer(ends, np.int64 if pa.types.is_large_binary(data.type) else np.int32)[data.offset:data.offset + len(data) + 1].astype(np.int64) if len(data) else np.zeros(1, np.int64)
         start = values.address - whole.address if values is not None else 0
-        if len(data) and not 0 <= start + ends[-1] <= whole.size: raise ValueError(f"{path} is compressed: save the data set again with save_to_disk")
+        if ends[-1] and not 0 <= start + ends[-1] <= whole.size: raise ValueError(f"{path} is compressed: save the data set again with save_to_disk")
         none = data.is_null().to_numpy(zero_copy_only=False)
         offsets.append(np.where(none, -1, start + ends[:-1]))
         sizes.append(np.where(none, 0, np.diff(ends)))
