@@ -269,31 +269,39 @@ def _pack(path, folder, asked):
     (folder/"pack.json").write_text(json.dumps(told), encoding="utf-8")
     return told
 
-# %% ../nbs/11_collective.ipynb #33c52eca
+# %% ../nbs/11_collective.ipynb #ef92bc19
+def _short(*parts): return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _sync(folder):
+    "Have a folder's files on disk before it gets its name."
+    for p in folder.iterdir():
+        with open(p, "rb") as f: os.fsync(f.fileno())
 def _told(folder): return json.loads((folder/"pack.json").read_text(encoding="utf-8"))
 def _covers(folder, asked):
     try: have = _told(folder)["splits"]
     except (OSError, ValueError, KeyError): return False
     return have is None or asked <= set(have)
 
-# %% ../nbs/11_collective.ipynb #3b26363c
+# %% ../nbs/11_collective.ipynb #d5c470ab
 def unpack(
     path: Path,  # A .tar.gz of a release
     asked: set[str],  # Splits whose clips are needed
 ) -> Path: # Folder with transcripts, clips.tar and pack.json
     "Lay an archive's clips out so that they can be read, or find them laid out already."
     stat, cache = path.stat(), cache_folder()/"collective"
-    name = hashlib.sha256(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder, part = cache/name, cache/f"{name}.part"
+    name = _short(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    folder = cache/f"{name}-{_short(*sorted(asked))}"
+    part = folder.with_suffix(".part")
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache/f"{name}.lock"):
-        if _covers(folder, asked): return folder
+        for there in sorted(cache.glob(f"{name}-*")):
+            if there.suffix != part.suffix and _covers(there, asked): return there
         for old in (folder, part): shutil.rmtree(old, ignore_errors=True)
         check_room(round(ROOM * stat.st_size), cache, f"laying out {path.name}", CACHE_VARIABLE)
         _log.info("%s is gone through once; its clips go to %s", path.name, folder)
         part.mkdir()
         try: told = _pack(path, part, asked)
         except BaseException: shutil.rmtree(part, ignore_errors=True); raise
+        _sync(part)
         os.rename(part, folder)
     _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", told["clips"], told["bytes"] / 1e6, stat.st_size / 1e6)
     return folder
@@ -317,7 +325,7 @@ def _indexed(folder, wanted):
     clips, told = index_tars([folder/"clips.tar"]), _told(folder)
     return replace(clips, unsafe=told["unsafe"]), told["others"] + sorted(set(clips.ids.to_pylist()) - wanted)
 
-# %% ../nbs/11_collective.ipynb #f98754f7
+# %% ../nbs/11_collective.ipynb #648bbe3a
 def open_release(
     path: Path,  # Archive, or folder of a release
     language_code: str,  # Locale as the user writes it
@@ -325,11 +333,13 @@ def open_release(
 ) -> Release:
     "Find a release's transcripts and clips."
     folder = unpack(path, asked) if is_archive(path) else release_folder(path, language_code)
+    language = _told(folder)["language"] if is_archive(path) else folder.name
+    if is_archive(path) and language and not matching_language([language], language_code): raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
     tables, bad = read_tables(folder, asked)
     wanted = _names(tables, asked & tables.keys() or {""} & tables.keys())
     clips, others = _indexed(folder, wanted)
     named = _names(tables, tables) if others else ()
-    return Release(folder, _told(folder)["language"] if is_archive(path) else folder.name, tables, bad, clips, [n for n in others if n not in named])
+    return Release(folder, language, tables, bad, clips, [n for n in others if n not in named])
 
 # %% ../nbs/11_collective.ipynb #66947c3a
 def _stray_faults(release, wanted):

@@ -251,10 +251,9 @@ def _split_in(name, alone):
     found = [s for w in re.split(r"[^a-z]+", name.lower()) if (s := split_name(w)) in USUAL]
     return found[0] if len(set(found)) == 1 else "" if alone else split_name(name)
 
-# %% ../nbs/12_folder.ipynb #8f978eb6
-def _top(line, root):
-    first = os.path.relpath(os.path.join(line.folder, line.path), root).replace("\\", "/").partition("/")[0]
-    return split_name(first)
+# %% ../nbs/12_folder.ipynb #bb90a13e
+def _path(line): return os.path.join(line.folder, line.path.strip().replace("\\", "/"))
+def _top(line, root): return split_name(os.path.relpath(_path(line), root).partition(os.sep)[0])
 def _by_folder(lines, root):
     "Take the first folder of the paths for the split, where all of them begin with one."
     if any(l.split for l in lines) or not all(l.reason or _top(l, root) in USUAL for l in lines): return lines
@@ -295,7 +294,7 @@ def read_lists(
     layout = kind if kind == "audiofolder" else "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:]
     return Listing(layout, root, list(tables), _by_folder(lines, root) if kind == "audiofolder" else lines, _header(first), place.is_dir())
 
-# %% ../nbs/12_folder.ipynb #204fec5b
+# %% ../nbs/12_folder.ipynb #b7084693
 def place_file(
     line: Line,  # A line of a list
     root: Path,  # The folder that relative paths must not leave
@@ -303,8 +302,7 @@ def place_file(
 ) -> tuple[str, int]: # The file; its bytes
     "Find the file that a line means, or raise `BadClip`."
     if "\0" in line.path: raise BadClip("unsafe_path", "a NUL in its path")
-    path = os.path.join(line.folder, line.path.strip().replace("\\", "/"))
-    real = os.path.realpath(path)
+    real = os.path.realpath(_path(line))
     free = absolute and os.path.isabs(line.path.strip())
     if not free and not real.startswith(os.path.join(os.path.realpath(root), "")): raise BadClip("unsafe_path", f"{line.path[:200]} leaves its folder")
     try: seen = os.stat(real)
@@ -313,19 +311,18 @@ def place_file(
     if not os.access(real, os.R_OK): raise BadClip("missing_audio", f"{line.path[:200]} may not be read")
     return real, seen.st_size
 
-# %% ../nbs/12_folder.ipynb #6e433af8
+# %% ../nbs/12_folder.ipynb #937bf997
 def name_lines(
     lines: list[Line],  # Lines of all splits
     root: Path,  # The folder
 ) -> list[str]: # Name of each row
     "Give each row its name."
-    place = lambda l: os.path.normpath(os.path.join(l.folder, l.path.strip().replace("\\", "/")))
-    places = [place(l) for l in lines]
-    uses = Counter((p, l.split) for p, l in zip(places, lines) if l.start is not None)
+    places = [os.path.normpath(_path(l)) for l in lines]
+    uses = Counter(p for p, l in zip(places, lines) if l.start is not None)
     files = {p for p, l in zip(places, lines) if not l.reason}
     clash = len({clip_id(p) for p in files}) < len(files)
     base = lambda p: os.path.splitext(os.path.relpath(p, root))[0] if clash else clip_id(p)
-    part = lambda p, l: f"_{l.start * 1000:.0f}-{'' if l.seconds is None else f'{(l.start + l.seconds) * 1000:.0f}'}" if uses[p, l.split] > 1 and l.start is not None else ""
+    part = lambda p, l: f"_{l.start * 1000:.0f}-{'' if l.seconds is None else f'{(l.start + l.seconds) * 1000:.0f}'}" if uses[p] > 1 and l.start is not None else ""
     return [l.name or (l.where if l.reason else base(p) + part(p, l)) for p, l in zip(places, lines)]
 
 # %% ../nbs/12_folder.ipynb #d3baf732
@@ -383,12 +380,12 @@ def split_rows(
             except BadClip as e: reject(name, e.reason, e.detail)
     return rows_table(_columns_of(held, role, split, locale)), rejects
 
-# %% ../nbs/12_folder.ipynb #20877241
+# %% ../nbs/12_folder.ipynb #723d9884
 def strays(
     listing: Listing,  # A folder's lists
 ) -> Iterator[tuple[str, str]]: # First folder of the path; the path
     "Find the audio that no list names."
-    named = {os.path.abspath(os.path.join(l.folder, l.path.strip().replace("\\", "/"))) for l in listing.lines}
+    named = {os.path.abspath(_path(l)) for l in listing.lines}
     for folder, inner, files in os.walk(listing.root) if listing.walk else ():
         inner.sort()
         for f in sorted(files):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, SAMPLE, flags, sentence
+from layouts import LAYOUTS, utterances
 
 CORPUS = dict(dataset_name="sample", language_code="it")
 
@@ -48,6 +49,8 @@ WRONG = {  # what was asked, and what the sentence says of it
     "a config of another kind": (["plan", "--config", "settings.txt"], "ends in .json, .yaml or .yml, got settings.txt"),
     "a corpus that isn't there": (["inspect", "nowhere"], "no corpus at nowhere"),
     "a folder that is no corpus": (["inspect", "."], "is no corpus"),
+    "columns of a corpus that has its own": (["inspect", "sample", "--text-column", "words"], "is read as commonvoice: leave them out"),
+    "a list that is none": (["inspect", "rule.json"], "rule.json has no column for the audio: its columns are max_seconds; name it with audio_column"),
     "a language that the corpus lacks": (["inspect", "sample", "--language-code", "fr"], "set language_code to one of en, it"),
 }
 
@@ -118,6 +121,15 @@ def test_a_corpus_is_inspected_planned_prepared_and_verified_with_the_same_numbe
     assert (good.returncode, json.loads(good.stdout)) == (0, {"folder": str(out), "hash": want.hash, "faults": []})
     again = start("prepare", *flags(**CORPUS, output_dir=out), "--json").wait()
     assert again.code == 0 and json.loads(again.out) == made and "finished already" in again.err
+
+
+def test_a_look_at_a_list_of_ones_own_shows_layout_splits_columns_and_rows(tmp_path):
+    items = utterances()
+    place = LAYOUTS["tsv_tables"](tmp_path, items)
+    seen, told = call("inspect", place), json.loads(call("inspect", place, "--language-code", "it", "--json").stdout)
+    assert (seen.returncode, seen.stderr) == (0, "") and f"{place} is read as folder: it has a table, dev.tsv, test.tsv, train.tsv" in seen.stdout
+    assert ["train", "5", "5"] in [l.split()[:3] for l in seen.stdout.splitlines()] and "columns: path, text, speaker" in seen.stdout and f"{items[0].id}: {items[0].sentence}" in seen.stdout
+    assert told["kind"] == "folder" and {s: d["rows"] for s, d in told["languages"]["it"].items()} == {"train": 5, "validation": 4, "test": 3}
 
 
 def test_what_a_person_reads_has_the_counts_too(start, prepared):

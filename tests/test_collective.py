@@ -208,7 +208,9 @@ def test_what_was_laid_out_is_used_again_and_made_again_where_it_is_too_little(t
     made = (folder / "clips.tar").stat().st_ino
     assert unpack(archive, {"test"}) == folder and (folder / "clips.tar").stat().st_ino == made
     shutil.rmtree(own_cache)
-    assert ids(read(archive)) == ["clip_1", "clip_2"] and ids(read(archive, "", "test")) == ["clip_3"] and ids(read(archive)) == ["clip_1", "clip_2"]
+    running = read(archive)
+    assert ids(read(archive, "", "test")) == ["clip_3"] and ids(read(archive, "train", "test")) == ["clip_1", "clip_2", "clip_3"]
+    assert audio(running) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2)}
     pack(release(tmp_path / "more", train=[1, 2, 3, 4], test=[5]), archive)
     assert ids(read(archive)) == ["clip_1", "clip_2", "clip_3", "clip_4"]
 
@@ -216,9 +218,10 @@ def test_what_was_laid_out_is_used_again_and_made_again_where_it_is_too_little(t
 def test_what_a_killed_run_left_is_not_taken_for_a_result(tmp_path, own_cache):
     archive = pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "it.tar.gz")
     folder = unpack(archive, {"train"})
-    folder.rename(folder.with_name(f"{folder.name}.part"))
-    put(folder.with_name(f"{folder.name}.part") / "clips.tar", b"half")
-    assert ids(read(archive)) == ["clip_1", "clip_2"] and [p.suffix for p in sorted(folder.parent.iterdir())] == ["", ".lock"]
+    folder.rename(folder.with_suffix(".part"))
+    put(folder.with_suffix(".part") / "clips.tar", b"half")
+    (folder.with_suffix(".part") / "pack.json").unlink()
+    assert ids(read(archive)) == ["clip_1", "clip_2"] and {p.suffix for p in folder.parent.iterdir()} == {"", ".lock"}
     (folder / "pack.json").unlink()
     assert ids(read(archive)) == ["clip_1", "clip_2"]
 
@@ -283,6 +286,11 @@ def test_a_damaged_archive_ends_in_a_sentence_and_leaves_nothing(how, tmp_path, 
         with pytest.raises(ValueError, match="it.tar.gz .*(get the archive again|holds no transcript)") as e: go(path)
         assert "\n" not in str(e.value)
     assert [p.suffix for p in (own_cache / "collective").iterdir()] == [".lock"]
+
+
+def test_an_archive_of_another_language_is_not_taken_for_the_one_asked_for(tmp_path):
+    archive = pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz")
+    with pytest.raises(FileNotFoundError, match="no language fr in .*it.tar.gz: set language_code to it"): read_collective(PrepConfig(str(archive), "fr", train_splits="train", eval_splits=""), archive)
 
 
 def test_an_archive_of_two_languages_or_two_transcripts_of_one_name_is_refused(tmp_path):

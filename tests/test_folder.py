@@ -215,7 +215,7 @@ def test_without_splits_no_speaker_is_in_two_of_them_and_the_log_says_so(tmp_pat
     of = {}
     for r in got.rows.to_pylist(): of.setdefault(r["speaker"], set()).add(r["source_split"])
     assert len(got.rows) == 30 and all(len(s) == 1 for s in of.values()) and set.union(*of.values()) == {"train", "validation", "test"}
-    assert got.source["notes"] == ["the corpus gives no splits: seed 42, by speaker"] and "by speaker" in caplog.text and "is read as folder: the list is metadata.csv" in caplog.text
+    assert got.source["notes"] == ["the corpus gives no splits: seed 42, by speaker"] and "by speaker" in caplog.text and "is read as folder: it has the metadata of an AudioFolder, metadata.csv" in caplog.text
     again, other = read(root, "train+validation", "test"), read(root, "train+validation", "test", seed=1)
     assert again.rows.equals(got.rows) and not other.rows.equals(got.rows)
 
@@ -275,6 +275,12 @@ def test_a_manifest_cuts_its_segments_and_names_them_by_their_times(tmp_path):
     rows = got.rows.to_pylist()
     assert [round(float(row_clip(r, 16000, 0, 30).samples.mean()), 3) for r in rows[:2]] == [0.1, 0.2] and row_clip(rows[3], 16000, 0, 30).seconds == 1.5
     with pytest.raises(BadClip, match="truncated: 0.50 of 2.50 s that the corpus gives"): row_clip(rows[2], 16000, 0, 30)
+
+
+def test_segments_of_one_recording_in_two_splits_are_two_clips(tmp_path):
+    audio(tmp_path / "long.wav", 3)
+    for s, start in (("train", 0), ("test", 1)): put(tmp_path / f"{s}_manifest.json", jsonl({"audio_filepath": "long.wav", "offset": start, "duration": 1, "text": "Ciao."}))
+    assert ids(read(tmp_path, "train", "test")) == ["long_0-1000", "long_1000-2000"]
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "ogg"])
@@ -344,7 +350,7 @@ def test_the_rule_goes_from_kaldi_over_audiofolder_to_tables(tmp_path):
     put(tmp_path / "metadata.jsonl", jsonl({"file_name": "a.wav", "text": "audiofolder"}))
     assert sentences(read(tmp_path)) == {"a": "audiofolder"}
     kaldi(tmp_path, wav_scp="u a.wav\n", text="u kaldi\n")
-    assert sentences(read(tmp_path)) == {"u": "kaldi"} and inspect_corpus(str(tmp_path))["why"].startswith("the Kaldi directory is ")
+    assert sentences(read(tmp_path)) == {"u": "kaldi"} and inspect_corpus(str(tmp_path))["why"].startswith("it has wav.scp of Kaldi, ")
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "a.wav", "it.tar"])
