@@ -1,6 +1,8 @@
 "The same utterances are the same examples, however they are laid out."
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from datasets import Dataset
 
 from audio_ft_prep import PrepConfig, plan, prepare
 from audio_ft_prep.example import add_hashes, example_hash, example_maker
@@ -8,7 +10,7 @@ from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.sampling import bring, select
 from audio_ft_prep.text import language_tokenizer
-from layouts import LAYOUTS, utterances
+from layouts import LAYOUTS, put, utterances
 
 ITEMS = utterances()
 pytestmark = pytest.mark.usefixtures("own_cache", "hub")
@@ -44,6 +46,17 @@ def test_twelve_utterances_have_one_hash_in_every_layout(name, wanted, tmp_path,
 def test_a_prepared_folder_has_that_hash_too(name, wanted, tmp_path):
     got = prepare(config(LAYOUTS[name](tmp_path / "corpus", ITEMS), output_dir=str(tmp_path / "out")), progress=False)
     assert got.hash == wanted.hash and got.counts == wanted.counts
+
+
+def test_a_path_of_a_saved_data_set_that_leaves_its_folder_is_a_reject(tmp_path):
+    good, bad = ITEMS[:2]
+    put(tmp_path / "saved" / good.file, good.data)
+    put(tmp_path / "outside.mp3", bad.data)
+    paths = [good.file, "../outside.mp3", "gone.mp3"]
+    table = pa.table({"audio": pa.array([{"bytes": None, "path": p} for p in paths], pa.struct({"bytes": pa.binary(), "path": pa.string()})), "sentence": ["uno", "due", "tre"]})
+    Dataset(table).save_to_disk(str(tmp_path / "saved"))
+    got = prepare(config(tmp_path / "saved", output_dir=str(tmp_path / "out"), eval_splits="", train_splits="train+validation+test"), progress=False)
+    assert got.counts["train"] == {**got.counts["train"], "rows": 3, "kept": 1, "rejects": {"unsafe_path": 1, "missing_audio": 1}}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
