@@ -122,7 +122,7 @@ def patiently(
             if not left or (_status(e) or 500) < 500 and _status(e) not in (408, 429): raise
         time.sleep(pause * 2 ** (tries - 1 - left))
 
-# %% ../nbs/13_hub.ipynb #9513d468
+# %% ../nbs/13_hub.ipynb #8be99366
 @dataclass(frozen=True, repr=False)
 class Repo:
     "A Hub data set at one commit."
@@ -130,6 +130,9 @@ class Repo:
     sha: str  # The commit
     files: dict[str, tuple[int, str]]  # Bytes of each file, and its SHA-256 where the Hub tells it
 
+    def __post_init__(self):
+        for p in self.files:
+            if p.startswith("/") or ".." in p.split("/"): raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
     def __repr__(self): return f"Repo({self.id}, {len(self.files)} files)"
     def folder(self): return _kept(self.id)/self.sha
     def size(self, paths): return sum(self.files[p][0] for p in paths)
