@@ -9,12 +9,14 @@ import pytest
 pytest.importorskip("digitalhub_runtime_python", reason="needs the extra platform-run")
 pytest.importorskip("moto", reason="needs moto's S3")
 from conftest import until
+from layouts import LAYOUTS, utterances
 from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep import platform as ours
 from audio_ft_prep.artifact import fetch_prepared, get_project, latest_ready
 from audio_ft_prep.store import read_prep
 from standin import platform
 from standin.pod import run_pod
+from standin_hub import StandinHub
 
 # What runs the jobs: this Python, or one that has the package installed and not the checkout
 JOB_PYTHON = os.environ.get("AUDIO_FT_PREP_JOB_PYTHON", sys.executable)
@@ -190,6 +192,17 @@ def test_the_projects_token_is_what_the_hub_gets_and_a_closed_gate_is_explained_
     assert "preprocess_dataset failed: no Whisper processor at someone/whisper-gated" in done.stderr
     assert "HF_TOKEN is set, so its owner must be given access on the page of sample or someone/whisper-gated on the Hub" in done.stderr
     assert TOKEN not in done.stdout + done.stderr + json.dumps([*core.db.values()], default=str)
+
+
+def test_a_private_data_set_of_the_hub_becomes_an_artifact_by_the_projects_token(core, project, secret, tmp_path):
+    name = LAYOUTS["hub_tar_tree"](tmp_path / "corpus", utterances())
+    with StandinHub(tmp_path / "served", token=TOKEN, lfs_min_bytes=10_000) as hub:
+        hub.deny(name, "private")
+        envs = {k: v for k, v in hub.env(tmp_path / "home").items() if k != "HF_TOKEN"}
+        done, = pods(core, ours.run_job(ours.create_function(project), secrets=(), envs=envs, **asked(dataset_name=name, max_train_samples="", max_eval_samples="")))
+    got = read_prep(fetch_prepared(project, SEED["artifact_name"], tmp_path / "back"))
+    assert {s: (c["rows"], c["kept"]) for s, c in got["counts"].items()} == {"train": (9, 9), "eval": (3, 3)}
+    assert TOKEN not in done.stdout + done.stderr + json.dumps(got)
 
 
 def test_a_secret_in_an_errors_own_words_goes_no_further(project, monkeypatch, caplog):
