@@ -52,7 +52,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     "a config of another kind": (["plan", "--config", "settings.txt"], "ends in .json, .yaml or .yml, got settings.txt"),
     "a corpus that isn't there": (["inspect", "nowhere"], "no corpus at nowhere"),
     "a folder that is no corpus": (["inspect", "."], "is no corpus"),
-    "columns of a corpus that has its own": (["inspect", "sample", "--text-column", "words"], "is read as commonvoice: leave them out"),
+    "columns of a corpus that has its own": (["inspect", "sample", "--text-column", "words"], "is read as commonvoice: leave it out"),
     "a list that is none": (["inspect", "rule.json"], "rule.json has no column for the audio: its columns are max_seconds; name it with audio_column"),
     "a language that the corpus lacks": (["inspect", "sample", "--language-code", "fr"], "set language_code to one of en, it"),
 }

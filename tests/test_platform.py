@@ -207,9 +207,9 @@ def test_a_private_data_set_of_the_hub_becomes_an_artifact_by_the_projects_token
 
 def test_a_secret_in_an_errors_own_words_goes_no_further(project, monkeypatch, caplog):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with pytest.raises(FileNotFoundError) as plain: prepare(PrepConfig(f"at/{TOKEN}", "it"))
+    with pytest.raises(FileNotFoundError) as plain: prepare(PrepConfig(f"./at/{TOKEN}", "it"))
     assert TOKEN in str(plain.value)
-    with pytest.raises(RuntimeError, match=r"no corpus at at/\*\*\*") as told: ours.preprocess_dataset(project, **asked(dataset_name=f"at/{TOKEN}"))
+    with pytest.raises(RuntimeError, match=r"no corpus at at/\*\*\*") as told: ours.preprocess_dataset(project, **asked(dataset_name=f"./at/{TOKEN}"))
     assert TOKEN not in str(told.value) + caplog.text and told.value.__cause__ is None
 
 

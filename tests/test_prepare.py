@@ -441,8 +441,9 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
 # Folders that are not ours to write
 
 OTHERS = dict(language_code="en", language="English", model_id="openai/whisper-tiny", task="translate", train_splits="train", eval_splits="",
-              max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, audio_column="file", text_column="said", lower_case=True,
-              storage="audio",              feature_dtype="float32", shard_rows=9)
+              max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, dataset_config="clean", dataset_revision="main", audio_column="file", text_column="said",
+              lower_case=True, storage="audio", feature_dtype="float32", shard_rows=9)
+OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="")   # settings that this corpus has no use for
 
 
 @pytest.mark.parametrize("field", shaping(PrepConfig("sample", "it")))
@@ -452,7 +453,7 @@ def test_a_folder_that_another_config_made_is_refused_by_the_field_that_differs(
     if field == "dataset_name": other["train_splits"] = "train"
     cfg = PrepConfig(output_dir=str(done.folder), **other)
     with pytest.raises(ValueError, match=f"holds a data set that another config made: {field} is .* there and .* here; set output_dir to another folder"):
-        is_finished(done.folder, purpose(cfg, load_rows(replace(cfg, audio_column="", text_column="")).source))
+        is_finished(done.folder, purpose(cfg, load_rows(replace(cfg, **OF_OTHER_KINDS)).source))
 
 
 def test_an_unfinished_folder_of_another_config_is_refused_by_the_field_that_differs(half, long_corpus):
