@@ -396,9 +396,12 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
 
 # ---- a real corpus
 
-def test_a_corpus_of_tars_and_an_archive_made_of_it_give_the_same_rows(tmp_path):
-    corpora = os.environ.get("AUDIO_FT_PREP_CORPORA")
-    root, lang = (Path(corpora) / "cv", "es") if corpora else (SAMPLE, "en")
+CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA")
+
+
+@pytest.mark.parametrize("lang", ["en", "es"] if CORPORA else ["en", "it"])
+def test_a_corpus_of_tars_and_an_archive_made_of_it_give_the_same_rows(tmp_path, lang):
+    root = Path(CORPORA or SAMPLE)
     for split in ("train", "dev", "test"):
         put(tmp_path / f"cv/{lang}/{split}.tsv", (root / f"transcript/{lang}/{split}.tsv").read_bytes())
         for name, data in tar_clips(root, lang, split).items(): put(tmp_path / f"cv/{lang}/clips/{name}.mp3", data)
