@@ -48,18 +48,19 @@ class Line(NamedTuple):
     reason: str = ""  # Why the line is no row, a key of `REASONS`; empty when it is one
     detail: str = ""  # The same, for a person
 
-# %% ../nbs/12_folder.ipynb #8e3cad7c
+# %% ../nbs/12_folder.ipynb #c864182b
 TABLES = (".csv", ".tsv", ".json", ".jsonl")
+_NUL = "\udc00"  # No text holds it: in its stead a NUL passes through csv, which refuses one before Python 3.11
 
 def _csv_fields(path):
     "Fields of each record with its line; surrogates stand for bytes that aren't UTF-8."
     next(text_lines(path), None)  # refuses UTF-16
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
         head = f.readline()
-        reader = csv.reader(chain([head], f), delimiter=";" if head.count(";") > head.count(",") else ",", strict=True)
+        reader = csv.reader((line.replace("\0", _NUL) for line in chain([head], f)), delimiter=";" if head.count(";") > head.count(",") else ",", strict=True)
         before = csv.field_size_limit(1 << 30)
         try:
-            for fields in reader: yield reader.line_num, fields
+            for fields in reader: yield reader.line_num, [x.replace(_NUL, "\0") for x in fields]
         except csv.Error as e: raise ValueError(f"{path} can't be read as CSV at line {reader.line_num} ({e}): see that every quotation mark is closed there") from None
         finally: csv.field_size_limit(before)
 
