@@ -60,6 +60,7 @@ def test_the_files_it_saves_are_those_that_transformers_saves(variant, code, tas
         assert (ours/"tokenizer.json").read_bytes() == (theirs/"tokenizer.json").read_bytes()
         mine, other = (json.loads((f/"tokenizer_config.json").read_text()) for f in (ours, theirs))
         assert mine == {k: v for k, v in other.items() if k not in ("is_local", "local_files_only")}   # those say how it was opened
+        assert (mine["model_max_length"], mine["pad_token"], mine["clean_up_tokenization_spaces"]) == (448, "<|endoftext|>", False)
 
 
 def test_languages_are_those_of_transformers_in_its_order():
