@@ -1,5 +1,5 @@
 """What several test files share: the sample corpus read by other means, folders prepared once, and the command in a process of its own."""
-import json, os, signal, subprocess, sys, tarfile, time
+import json, os, shutil, signal, subprocess, sys, tarfile, time
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,26 @@ def pytest_terminal_summary(terminalreporter, config):
 def figure(pytestconfig):
     "Have a line shown when all tests are done."
     return pytestconfig.figures.append
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A headless Chromium."
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not path: pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as pw:
+        chromium = pw.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory):
+    "Where browser tests leave their pictures: the folder that SHOTS names, or one of the session's."
+    folder = Path(os.environ.get("SHOTS") or tmp_path_factory.mktemp("shots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture
