@@ -21,6 +21,15 @@ USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file
 def pytest_configure(config): config.figures = []
 
 
+def pytest_sessionfinish(session):
+    "A process among several hands its lines over to the one that prints."
+    if hasattr(session.config, "workeroutput"): session.config.workeroutput["figures"] = session.config.figures
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node): node.config.figures += getattr(node, "workeroutput", {}).get("figures", [])
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if config.figures: terminalreporter.section("measured")
     for line in config.figures: terminalreporter.write_line(line)
