@@ -21,8 +21,8 @@ from .rows import file_sha256
 from .store import read_prep, sync_folder, verify
 
 # %% auto #0
-__all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get_project', 'latest_ready', 'log_prepared',
-           'fetch_prepared', 'addressed', 'log_croissant']
+__all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get_project', 'latest_ready', 'check_name',
+           'log_prepared', 'fetch_prepared', 'addressed', 'log_croissant']
 
 # %% ../nbs/51_artifact.ipynb #5c07e999
 _log = logging.getLogger(__name__)
@@ -279,7 +279,15 @@ def _log_upload(up, keep_failed, progress):
     try: return up.patience("reading it back", lambda: up.project.get_artifact(up.name, entity_id=_id_to_be(staged)))
     except Exception as e: raise RuntimeError(f"artifact {up.name} is uploaded, and can't be read back: {_cause(e)}; get it with latest_ready") from e
 
-# %% ../nbs/51_artifact.ipynb #0b2c42d9
+# %% ../nbs/51_artifact.ipynb #f13f6171
+def check_name(
+    artifact_name: str,  # Name meant for an artifact
+) -> str: # The name
+    "Refuse a name that can't stand in a store's path."
+    if re.fullmatch(r"[\w.+-]+", str(artifact_name), re.ASCII): return artifact_name
+    raise ValueError(f"artifact_name must be made of letters, digits and . _ + -, got {artifact_name!r}")
+
+# %% ../nbs/51_artifact.ipynb #13f2f33d
 def log_prepared(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of the artifact
@@ -291,7 +299,7 @@ def log_prepared(
     progress: bool = True,  # Show a bar
 ) -> Any: # The platform's artifact, READY
     "Log a prepared folder as an artifact, whole or not at all."
-    if not re.fullmatch(r"[\w.+-]+", artifact_name, re.ASCII): raise ValueError(f"an artifact's name has letters, digits and . _ + -, got {artifact_name!r}")
+    check_name(artifact_name)
     folder, prep = _sound(folder)
     return _log_upload(_Upload(get_project(project), artifact_name, folder, prep, _Patience(retries, wait_s), batch_bytes), keep_failed, progress)
 

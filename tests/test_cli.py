@@ -34,7 +34,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     "no folder to verify": (["verify"], "folder"),
     "no folder to upload": (["upload", "nowhere", "--project", "speech", "--artifact-name", "data"], "no prepared data set in nowhere"),
     "nowhere to upload to": (["upload", "nowhere", "--artifact-name", "data"], "--project"),
-    "an artifact without a proper name": (["upload", "nowhere", "--project", "speech", "--artifact-name", "my data"], "an artifact's name has"),
+    "an artifact without a proper name": (["upload", "nowhere", "--project", "speech", "--artifact-name", "my data"], "artifact_name must be made of"),
     "nothing to prepare": (["prepare", "--language-code", "it"], "dataset_name is missing"),
     "no language": (["plan", "--dataset-name", "sample"], "language_code is missing"),
     "a word for a number": (["prepare", *flags(**CORPUS, max_train_samples="many")], "--max-train-samples"),
