@@ -30,7 +30,8 @@ Modules:
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
-- `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it"""
+- `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
+- `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
