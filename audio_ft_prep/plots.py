@@ -32,7 +32,8 @@ from .train import load_prepared
 
 # %% auto #0
 __all__ = ['INK', 'FAINT', 'CARD', 'COLOURS', 'WIDE', 'ClipView', 'row_view', 'prepared_folder', 'PreparedClips', 'Plot',
-           'plot_clip', 'band_centres_hz', 'label_pieces', 'tokens_html', 'player']
+           'plot_clip', 'band_centres_hz', 'label_pieces', 'tokens_html', 'player', 'clip_numbers', 'plot_durations',
+           'plot_speech_rate', 'plot_labels', 'speaker_shares', 'plot_speakers', 'plot_rejects', 'plot_splits']
 
 # %% ../nbs/70_plots.ipynb #fdec29ee
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,7 +178,7 @@ def _figure(rows, columns=1, high=2.6, **kw):
     figure = Figure(figsize=(WIDE, high), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
-# %% ../nbs/70_plots.ipynb #d396fb9e
+# %% ../nbs/70_plots.ipynb #85e49c32
 @dataclass(frozen=True, eq=False, repr=False)
 class Plot:
     "A figure that shows itself in a notebook, and says what it shows elsewhere."
@@ -193,9 +194,9 @@ class Plot:
         Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
         return out.getvalue()
     def svg(self):
-        "Draw it as an SVG without a background, its ink the text colour of the page."
+        "Draw it as an SVG without a background, its ink the text colour of the page, its card the page's `--card`."
         text = self._drawn(format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
-        return text[text.index("<svg"):].replace(INK, "currentColor")
+        return text[text.index("<svg"):].replace(INK, "currentColor").replace(CARD, f"var(--card, {CARD})")
     def _drawn(self, **kw):
         out = io.BytesIO()
         with _style(): self.figure.savefig(out, **kw)
@@ -306,3 +307,185 @@ def player(
     audio = Audio(data=flac_bytes(samples, rate_hz), rate=rate_hz)
     audio.mimetype = "audio/flac"
     return audio
+
+# %% ../nbs/70_plots.ipynb #425d74d0
+def clip_numbers(
+    what: str | Path | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, rows of a corpus, or a selection of them
+) -> dict[str, dict[str, np.ndarray]]: # By split: characters and speakers; seconds, rate (characters per second) and labels where they are known
+    "Give what is measured of each clip."
+    if isinstance(what, Corpus): parts = {s: what.rows.filter(pc.equal(what.rows["split"].cast(pa.string()), s)) for s in ("train", "eval")}
+    elif isinstance(what, Selection): parts = {s: what[s] for s in ("train", "eval")}
+    else:
+        clips = what if isinstance(what, PreparedClips) else PreparedClips(what)
+        parts = {s: clips.columns(s, ["input_length", "sentence", "labels", "speaker"]) for s in clips.splits}
+        return {s: _numbers(t, pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz)) for s, t in parts.items()}
+    return {s: _numbers(t, t["seconds"]) for s, t in parts.items() if len(t)}
+
+# %% ../nbs/70_plots.ipynb #0a77cb2b
+def _numbers(table, seconds):
+    "Numbers of one split; the start token is not among its labels, since the model's limit doesn't count it."
+    out = {"characters": pc.utf8_length(table["sentence"]).to_numpy(), "speakers": pc.fill_null(table["speaker"].cast(pa.string()), "").to_numpy()}
+    if not seconds.null_count: out |= {"seconds": seconds.to_numpy(), "rate": out["characters"] / seconds.to_numpy()}
+    if "labels" in table.column_names: out["labels"] = pc.list_value_length(table["labels"]).to_numpy() - 1
+    return out
+
+# %% ../nbs/70_plots.ipynb #b24d9021
+def _column(what, name):
+    "One number of each clip, by split; refused where it isn't known."
+    numbers = {s: n for s, n in clip_numbers(what).items() if len(n["characters"])}
+    if not numbers: raise ValueError("there are no clips to plot: all were rejected, see plot_rejects")
+    why = "rows of a corpus have no labels yet" if name == "labels" else "the corpus gives no durations"
+    if any(name not in n for n in numbers.values()): raise ValueError(f"{why}: give a folder that prepare wrote")
+    return {s: n[name] for s, n in numbers.items()}
+
+# %% ../nbs/70_plots.ipynb #db4b646d
+def _round_width(span, most=24):
+    "A round width for at most so many bins."
+    raw = max(span, 1e-9) / most
+    power = 10.0 ** np.floor(np.log10(raw))
+    return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= raw)
+
+# %% ../nbs/70_plots.ipynb #81cafaa0
+def _shares(ax, columns, most=None):
+    "Draw the share of clips by value, each split."
+    low, high = min(c.min() for c in columns.values()), max(c.max() for c in columns.values())
+    width = _round_width(most or high - low or high or 1, 60 if most else 24)
+    edges = np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+    for split, values in columns.items():
+        share = 100 * np.histogram(values, edges)[0] / len(values)
+        label = f"{split}, {len(values):,} clip{'s' * (len(values) != 1)}"
+        ax.stairs(share, edges, label=label, color=COLOURS[split], fill=split == "train", alpha=0.55 if split == "train" else 1, linestyle=_LINES[split], linewidth=1.6)
+    ax.set(ylabel="share of clips (%)", ylim=(0, None))
+    _legend(ax)
+
+# %% ../nbs/70_plots.ipynb #1ef3c3b6
+def _legend(ax): ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+def _spread(values, digits, unit):
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return f"median {middle:.{digits}f}{unit}, nine in ten from {low:.{digits}f} to {high:.{digits}f}"
+def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None, most=None):
+    with _style():
+        figure, axes = _figure(1)
+        _shares(axes[0, 0], columns, most)
+        axes[0, 0].set_xlabel(xlabel)
+        draw(axes[0, 0])
+    return Plot(figure, "; ".join(f"{s}: {_spread(c, digits, unit)}" for s, c in columns.items()))
+
+# %% ../nbs/70_plots.ipynb #85bf3c83
+def plot_durations(
+    what: str | Path | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
+) -> Plot: # Share of clips by duration
+    "Show how long clips are."
+    return _shares_plot(_column(what, "seconds"), "duration (s)", 1, " s")
+
+# %% ../nbs/70_plots.ipynb #9f48cda5
+def plot_speech_rate(
+    what: str | Path | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
+) -> Plot: # Share of clips by characters per second
+    "Show how fast is spoken."
+    return _shares_plot(_column(what, "rate"), "speech rate (characters per second)", 1, "/s")
+
+# %% ../nbs/70_plots.ipynb #1a475e2e
+def plot_labels(
+    what: str | Path | Prepared | PreparedClips | Selection,  # A prepared folder, or selected rows
+    most: int = 448,  # Labels the model can be trained on
+) -> Plot: # Share of clips by labels, and the limit
+    "Show how many labels clips have, against the model's limit."
+    def limit(ax):
+        ax.axvline(most, color=INK, linewidth=1, linestyle=":")
+        ax.text(most * 0.99, 0.5, f"limit: {most}", rotation=90, ha="right", va="center", transform=ax.get_xaxis_transform())
+        ax.set_xlim(0, most * 1.04)
+    return _shares_plot(_column(what, "labels"), "labels of a clip (tokens)", 0, "", limit, most)
+
+# %% ../nbs/70_plots.ipynb #a5a3d50c
+def speaker_shares(
+    speakers: np.ndarray,  # Speaker of each clip; empty where not known
+    seconds: np.ndarray,  # Duration of each clip
+) -> tuple[np.ndarray, int]: # Share of the time of each, largest first; how many make half of it
+    "Share the time out among known speakers."
+    known = speakers != ""
+    _, who = np.unique(speakers[known].astype(str), return_inverse=True)
+    time = np.sort(np.bincount(who, weights=seconds[known]))[::-1]
+    return time / max(time.sum(), 1e-9), int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
+
+# %% ../nbs/70_plots.ipynb #04adff6b
+def _half(split, shares, half, seconds):
+    return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make half of {split}'s {show_hours(seconds)}" if len(shares) else f"the speakers of {split} are not known"
+def _draw_shares(ax, split, shares, half):
+    "Draw one split's curve, and where it passes a half."
+    grown = 100 * np.concatenate([[0], np.cumsum(shares)])
+    ax.plot([0, len(shares)], [0, 100], color=FAINT, linewidth=1)
+    ax.plot(range(len(grown)), grown, color=COLOURS[split], linestyle=_LINES[split], linewidth=2)
+    ax.plot([half], [grown[half]], "o", color=COLOURS[split])
+    ax.annotate(f"{half} of {len(shares):,}: {grown[half]:.0f} %", (half, grown[half]), (0.96, 0.08), textcoords="axes fraction", ha="right", arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5))
+
+# %% ../nbs/70_plots.ipynb #5ffdb16b
+def plot_speakers(
+    what: str | Path | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
+) -> Plot: # Share of the time by speakers, for each split
+    "Show how few speakers make most of the time."
+    numbers, seconds = clip_numbers(what), _column(what, "seconds")
+    found = {s: speaker_shares(numbers[s]["speakers"], c) for s, c in seconds.items()}
+    with _style():
+        figure, axes = _figure(1, len(found), sharey=True)
+        for ax, (split, (shares, half)) in zip(axes[0], found.items()):
+            if len(shares): _draw_shares(ax, split, shares, half)
+            else: ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
+            ax.set(xlabel=f"speakers of {split}, largest first", xlim=(0, max(len(shares), 1)), ylim=(0, 102))
+            ax.xaxis.get_major_locator().set_params(integer=True)
+        axes[0, 0].set_ylabel("share of the time (%)")
+    return Plot(figure, "; ".join(_half(s, *found[s], c.sum()) for s, c in seconds.items()))
+
+# %% ../nbs/70_plots.ipynb #f8c66dcc
+def _rejects(what):
+    "Rejects by split and reason."
+    if isinstance(what, (Corpus, Selection)): return {s: n for s in ("train", "eval") if (n := reason_counts(what.rejects, s))}
+    prep = what.prep if isinstance(what, (Prepared, PreparedClips)) else read_prep(what)
+    return {s: c["rejects"] for s, c in prep["counts"].items() if c["rejects"]}
+def _draw_bars(ax, counts, reasons):
+    high = 0.7 / len(counts)
+    for k, (split, n) in enumerate(counts.items()):
+        at = np.arange(len(reasons)) + (k - (len(counts) - 1) / 2) * high
+        bars = ax.barh(at, [n.get(r, 0) for r in reasons], high * 0.9, label=split, color=COLOURS[split], hatch=_HATCHES[split], edgecolor=CARD, linewidth=0)
+        ax.bar_label(bars, [f"{n[r]:,}" if n.get(r) else "" for r in reasons], padding=3)
+
+# %% ../nbs/70_plots.ipynb #de34c763
+def plot_rejects(
+    what: str | Path | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows
+) -> Plot: # Clips by reason
+    "Show how many clips were not kept, and why."
+    counts = _rejects(what)
+    reasons = [r for r in REASONS if any(r in n for n in counts.values())]
+    with _style():
+        figure, axes = _figure(1, high=1.1 + 0.3 * max(len(reasons), 1))
+        ax = axes[0, 0]
+        if reasons: _draw_bars(ax, counts, reasons)
+        else: ax.text(0.5, 0.5, "nothing was rejected", ha="center", va="center", transform=ax.transAxes)
+        ax.set(xlabel="clips not kept", yticks=range(len(reasons)), yticklabels=[r.replace("_", " ") for r in reasons], ylim=(max(len(reasons), 1) - 0.5, -0.5))
+        ax.margins(x=0.12)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if reasons: _legend(ax)
+    return Plot(figure, "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in counts.items()) or "nothing was rejected")
+
+# %% ../nbs/70_plots.ipynb #ebba4b26
+_PANELS = {"seconds": "duration (s)", "rate": "speech rate\n(characters per second)", "labels": "labels (tokens)"}
+def _draw_boxes(ax, columns):
+    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6))
+    for patch, split in zip(boxes["boxes"], columns): patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
+    ax.set_yticks(range(1, len(columns) + 1), list(columns))
+    ax.invert_yaxis()
+
+# %% ../nbs/70_plots.ipynb #5f1414dd
+def plot_splits(
+    what: str | Path | Prepared | PreparedClips,  # A prepared folder
+) -> Plot: # Durations, speech rates and labels of each split
+    "Show train beside eval."
+    columns = {name: _column(what, name) for name in _PANELS}
+    with _style():
+        figure, axes = _figure(1, len(columns), high=1.9)
+        for ax, (name, label) in zip(axes[0], _PANELS.items()):
+            _draw_boxes(ax, columns[name])
+            ax.set_xlabel(label)
+        for ax in axes[0, 1:]: ax.tick_params(labelleft=False)
+    medians = {s: [f"{np.median(columns[n][s]):.1f}" for n in _PANELS] for s in columns["seconds"]}
+    return Plot(figure, "; ".join("{}: median {} s, {} characters per second, {} labels".format(s, *m) for s, m in medians.items()))
