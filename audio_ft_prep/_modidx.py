@@ -1001,6 +1001,7 @@ d = { 'settings': { 'branch': 'main',
                                        'audio_ft_prep.widgets.field_widget': ('widgets.html#field_widget', 'audio_ft_prep/widgets.py'),
                                        'audio_ft_prep.widgets.found_at': ('widgets.html#found_at', 'audio_ft_prep/widgets.py'),
                                        'audio_ft_prep.widgets.progress_words': ('widgets.html#progress_words', 'audio_ft_prep/widgets.py'),
+                                       'audio_ft_prep.widgets.tabs': ('widgets.html#tabs', 'audio_ft_prep/widgets.py'),
                                        'audio_ft_prep.widgets.upload_fault': ('widgets.html#upload_fault', 'audio_ft_prep/widgets.py'),
                                        'audio_ft_prep.widgets.waits': ('widgets.html#waits', 'audio_ft_prep/widgets.py'),
                                        'audio_ft_prep.widgets.widget_value': ('widgets.html#widget_value', 'audio_ft_prep/widgets.py')}}}

@@ -240,10 +240,10 @@ def differing(
     "Name the fields in which two runs' shaping settings differ."
     return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
 
-# %% ../nbs/00_config.ipynb #761d8bf5
+# %% ../nbs/00_config.ipynb #26fdb191
 GROUPS = {
-    "data": ("dataset_name", "language_code", "dataset_config", "dataset_revision", "audio_column", "text_column"),
-    "model": ("model_id", "language", "task"),
+    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column"),
+    "model": ("model_id", "task"),
     "selection": ("train_splits", "eval_splits", "max_train_samples", "max_eval_samples", "sampling", "seed"),
     "clips": ("min_seconds", "max_seconds", "lower_case"),
     "output": ("output_dir", "storage", "feature_dtype"),
