@@ -31,11 +31,11 @@ from .pipeline import Progress, plan, prepare, show_hours
 from .text import whisper_code
 
 # %% auto #0
-__all__ = ['tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background', 'error_html',
-           'progress_words', 'upload_fault', 'PrepForm']
+__all__ = ['form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background',
+           'error_html', 'progress_words', 'upload_fault', 'PrepForm']
 
-# %% ../nbs/72_widgets.ipynb #cfb11abb
-def tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
+# %% ../nbs/72_widgets.ipynb #1a4dfbb4
+def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     "Put every field into the tab of its group."
     out = {}
     for s in setting_list(): out.setdefault(s.group.title(), []).append(s.name)
@@ -213,7 +213,7 @@ def upload_fault() -> str: # Why nothing can be uploaded from here; empty where 
     if not platform_settings().get("dhcore_endpoint"): return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
     return "" if find_spec("digitalhub") else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
 
-# %% ../nbs/72_widgets.ipynb #1b5e7336
+# %% ../nbs/72_widgets.ipynb #3395f01a
 class PrepForm:
     "Edit a config, plan it, prepare it, and upload what was prepared."
     def __init__(self,
@@ -223,7 +223,7 @@ class PrepForm:
         defaults = {f.name: "" if f.default is MISSING else f.default for f in fields(PrepConfig)}
         if unknown := settings.keys() - defaults.keys(): raise TypeError(f"{sorted(unknown)[0]} is no field of PrepConfig")
         first = {**defaults, **(asdict(config) if config else {}), **settings}
-        self.inputs = {name: field_widget(name, first[name]) for names in tabs().values() for name in names}
+        self.inputs = {name: field_widget(name, first[name]) for names in form_tabs().values() for name in names}
         self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 16rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
         self.result, self.work, self._stop = None, Background(), threading.Event()
         self._touched, self._filled, self._found, self._asked, self._looking = {n for n in settings if n in self.inputs}, "", "", 0, None
@@ -240,7 +240,7 @@ class PrepForm:
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
 
-# %% ../nbs/72_widgets.ipynb #c3788898
+# %% ../nbs/72_widgets.ipynb #00544353
 def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
 def _row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
 @patch
@@ -253,7 +253,7 @@ def _build(self:PrepForm):
     self.bar = w.IntProgress(layout=w.Layout(width="20rem", display="none"))
     self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
     self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem")) for name in ("project", "artifact")}
-    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in tabs().values()], titles=list(tabs()))
+    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in form_tabs().values()], titles=list(form_tabs()))
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
     self.box.add_class("prep-form")
@@ -281,7 +281,7 @@ def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
     except ValueError as e: out[min(field_types(), key=lambda n: str(e).find(n) % (1 << 30))] = str(e)
     return out
 
-# %% ../nbs/72_widgets.ipynb #83aa4177
+# %% ../nbs/72_widgets.ipynb #4f3030b6
 @patch
 def check(self:PrepForm) -> None:
     "Bring notes, tabs, buttons and recipes up to date."
@@ -289,7 +289,7 @@ def check(self:PrepForm) -> None:
     for name, note in self.notes.items():
         told = self._found if name == "dataset_name" and self._found else _note(docs[name])
         note.value = _bad(faults[name]) if name in faults and name in self._touched else told
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults for x in names)) else group for group, names in tabs().items())
+    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults for x in names)) else group for group, names in form_tabs().items())
     self.message.value = next((_bad(t) if n in self._touched else _note(f"To begin: {t}") for n, t in faults.items()), "")
     self._check_recipes(None if faults else self.value)
     self._check_buttons(bool(faults))
@@ -428,11 +428,11 @@ def _click(self:PrepForm, name):
     try: self.look(ask=True) if name == "look" else getattr(self, name)()
     except Exception as e: self.told.value = error_html(e)
 
-# %% ../nbs/72_widgets.ipynb #1b80923d
+# %% ../nbs/72_widgets.ipynb #da666e5d
 @patch
 def _table(self:PrepForm):
     if self._looking: self._looking.join()
-    for group, names in tabs().items():
+    for group, names in form_tabs().items():
         yield f'<tr><th colspan="3" style="text-align:left">{group}</th></tr>'
         for name in names:
             value = escape(str(self.inputs[name].value))
