@@ -18,8 +18,9 @@ from typing import Iterable
 import pyarrow as pa
 
 # %% auto #0
-__all__ = ['REASONS', 'ROWS', 'REJECTS', 'BadClip', 'Row', 'rows_table', 'row_at', 'read_bytes', 'close_files', 'audio_bytes',
-           'rejects_table', 'reason_counts', 'file_sha256', 'Remote', 'with_places', 'Corpus']
+__all__ = ['REASONS', 'FOUND', 'REMEDIES', 'ROWS', 'REJECTS', 'BadClip', 'Row', 'rows_table', 'row_at', 'read_bytes',
+           'close_files', 'audio_bytes', 'rejects_table', 'reason_counts', 'file_sha256', 'Remote', 'with_places',
+           'Corpus']
 
 # %% ../nbs/01_rows.ipynb #6357680e
 REASONS = {
@@ -40,6 +41,33 @@ REASONS = {
     "silent": "every sample of the clip is zero",
     "too_short": "the clip is shorter than min_seconds",
     "too_long": "the clip is longer than max_seconds",
+}
+
+# %% ../nbs/01_rows.ipynb #f454f270
+FOUND = (
+    dict.fromkeys(("missing_audio", "no_row", "duplicate_row", "duplicate_audio", "bad_row", "unsafe_path"), "reading lists and archives")
+    | dict.fromkeys(("empty_sentence", "label_too_long", "leak", "not_sampled"), "choosing rows")
+    | dict.fromkeys(("empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"), "decoding"))
+
+# %% ../nbs/01_rows.ipynb #7e21d8e8
+REMEDIES = {
+    "missing_audio": "fetch the corpus again, whole: a download or an unpacking that stopped leaves rows without clips",
+    "no_row": "add a line for the clip if it is to be used; nothing else needs doing",
+    "duplicate_row": "nothing, the first row is used; if another is the right one, take the first out of the transcript",
+    "duplicate_audio": "nothing if the files are the same; if they are not, give them names of their own",
+    "bad_row": "mend the line that the detail names: its fields, its quotation marks, or its encoding, which must be UTF-8",
+    "unsafe_path": "put the recording below the corpus's folder as a plain file, and name it by its path from there",
+    "empty_sentence": "write down what is said in the clip, or leave it out",
+    "label_too_long": "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter ones",
+    "leak": "nothing, the clip stays in eval; to train on it, take it out of the splits that make eval",
+    "not_sampled": "raise max_train_samples or max_eval_samples, or leave them out",
+    "empty_audio": "fetch or record the clip again: a copy that was interrupted leaves a file of 0 bytes",
+    "undecodable": "play the clip elsewhere; if it plays, convert it to FLAC, WAV or MP3, and if it doesn't, fetch it again",
+    "truncated": "fetch the clip again: its sentence has words that are no longer heard",
+    "not_finite": "export the clip again from its original, as whole numbers (16-bit or 24-bit)",
+    "silent": "listen to the original: a muted microphone, or two channels that cancel each other, of which one would do",
+    "too_short": "lower min_seconds if such clips are wanted",
+    "too_long": "cut the recording at its pauses, each piece with its own sentence; if max_seconds was below 30, raise it",
 }
 
 # %% ../nbs/01_rows.ipynb #426e50f9
