@@ -11,9 +11,11 @@ from pathlib import Path
 import yaml
 from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import _build_modidx
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from nbdev.showdoc import BasicMarkdownRenderer
+
+import sidebar
 
 
 def exported(sym):
@@ -92,7 +94,7 @@ def main(out):
     cfg = get_config()
     refresh_quarto_yml()
     _build_modidx()
-    nbdev_sidebar.__wrapped__()
+    sidebar.write()
     work = cfg.config_path / "_proc_site"
     stage(proc_nbs(force=True, n_workers=2), work, cfg.doc_url)
     if rc := subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", str(work)]).returncode: return rc
