@@ -10,11 +10,13 @@ import yaml
 NBS = Path(__file__).resolve().parents[1] / "nbs"
 # Pages that want to be read in an order; those of a folder that aren't named follow by name.
 START = ["index", "which_command"]
+TITLES = {"index": "Home"}   # where the sidebar says something else than the page
 TUTORIALS = ["first_run", "common_voice", "own_data", "look", "fine_tuning", "platform", "scaling_out"]
 TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "training", "platform"]
+REFERENCE = ["settings", "reasons"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
-LAYERS = ["Describing a run", "Reading corpora", "Audio, text, features", "Choosing, making examples", "Storing, training", "Workers and artifacts", "Running it", "Looking at it"]
+LAYERS = ["Describing a run", "Reading corpora", "Audio, text, features", "Rows to examples", "Storing, training", "Workers and artifacts", "Running it", "Looking at it"]
 
 
 def ordered(pages, order):
@@ -28,9 +30,15 @@ def layer(page):
     return int(found[1]) if found else None
 
 
+def entry(page):
+    "A page in the sidebar."
+    href = page.relative_to(NBS).as_posix()
+    return {"text": TITLES[page.stem], "href": href} if href == f"{page.stem}.ipynb" and page.stem in TITLES else href
+
+
 def section(title, pages):
     "A section of the sidebar; none without pages."
-    return [{"section": title, "contents": [p.relative_to(NBS).as_posix() for p in pages]}] if pages else []
+    return [{"section": title, "contents": [entry(p) for p in pages]}] if pages else []
 
 
 def sidebar():
@@ -42,7 +50,7 @@ def sidebar():
         *section("Start", [p for p in plain if p.stem in START]),
         *section("Tutorials", ordered((NBS / "tutorials").glob("*.ipynb"), TUTORIALS)),
         *section("Tasks", ordered((NBS / "tasks").glob("*.ipynb"), TASKS)),
-        *section("Reference", [p for p in plain if p.stem not in START + LAST]),
+        *section("Reference", ordered([p for p in plain if p.stem not in START + LAST], REFERENCE)),
         {"section": "API by layer", "contents": api},
         *section("Project", ordered([p for p in plain if p.stem in LAST], LAST))]
 
