@@ -43,4 +43,4 @@ $(VENV)/installed-dev: $(NEEDS) | $(BIN)/pip
 	@touch $(VENV)/installed $@
 
 clean:  ## what these commands made, the environment too; prepared data sets stay
-	rm -rf $(VENV) _site _docs _proc _proc_site build dist *.egg-info .pytest_cache .hypothesis nbs/sidebar.yml
+	rm -rf $(VENV) _site _docs _proc _proc_site build dist *.egg-info .pytest_cache .hypothesis

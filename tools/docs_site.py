@@ -4,6 +4,7 @@ Usage, from the project root: python tools/docs_site.py [_site]
 (`nbdev-docs` builds the same pages with Quarto.)
 """
 import json, re, shutil, subprocess, sys
+from html import unescape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import yaml
 from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import _build_modidx
-from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 from nbdev.showdoc import BasicMarkdownRenderer
+
+import sidebar
 
 
 def exported(sym):
@@ -79,6 +82,43 @@ def markdown_copies(site):
         p.with_name(p.name.replace(".llms.md", ".html.md")).write_text(t, encoding="utf-8"); p.unlink()
 
 
+def at_home(site):
+    "Take out the fonts that a theme fetches from elsewhere: a page of ours asks nobody but us."
+    for p in (site / "site_libs").rglob("*.css"):
+        t = p.read_text(encoding="utf-8")
+        if "@import url(http" in t: p.write_text(re.sub(r"@import url\(http[^)]*\);?", "", t), encoding="utf-8")
+
+
+def search_rows(site):
+    "Let the search find a row of a table that has an id, such as a setting, and lead to it."
+    index = json.loads((site / "search.json").read_text(encoding="utf-8"))
+    for p in sorted(site.glob("*.html")):
+        title = next((e["title"] for e in index if e["href"] == p.name), p.stem)
+        for row in re.findall(r"<tr>\s*<td[^>]*>\s*<span id=.*?</tr>", p.read_text(encoding="utf-8"), re.S):
+            name = re.search(r'<span id="([^"]+)"', row)[1]
+            text = " ".join(unescape(re.sub(r"<[^>]+>", " ", row)).split())
+            index.append({"objectID": f"{p.name}#{name}", "href": f"{p.name}#{name}", "title": title, "section": name, "text": text})
+    (site / "search.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+
+
+def opening(path):
+    "Title and line of a page's first cell; nothing for one that is no notebook."
+    if path.suffix != ".ipynb": return None
+    first = next(c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown")
+    return re.match(r"# (.*)\n+> (.*)", "".join(first["source"])).groups()
+
+
+def llms_txt(cfg):
+    "nbdev's list of modules, and after it the pages that aren't made of one, by section."
+    home, out = cfg.doc_url.rstrip("/"), [(cfg.nbs_path / "llms.txt").read_text(encoding="utf-8").rstrip()]
+    for part in sidebar.sidebar():
+        names = [c if isinstance(c, str) else c["href"] for c in part["contents"] if "section" not in c]
+        pages = [(name, opening(cfg.nbs_path / name)) for name in names]
+        lines = [f"- [{o[0]}]({home}/{Path(name).with_suffix('.html.md').as_posix()}): {o[1]}" for name, o in pages if o]
+        if lines: out.append("\n".join([f"## {part['section']}", "", *lines]))
+    return "\n\n".join(out) + "\n"
+
+
 def readme(site, doc_url):
     "README.md is the front page's Markdown copy: links and pictures made absolute, pandas' style blocks left out."
     t = (site / "index.html.md").read_text(encoding="utf-8")
@@ -92,15 +132,17 @@ def main(out):
     cfg = get_config()
     refresh_quarto_yml()
     _build_modidx()
-    nbdev_sidebar.__wrapped__()
+    sidebar.write()
     work = cfg.config_path / "_proc_site"
     stage(proc_nbs(force=True, n_workers=2), work, cfg.doc_url)
     if rc := subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", str(work)]).returncode: return rc
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(work / cfg.doc_path.name, out)
     shutil.rmtree(work)
-    if (cfg.nbs_path / "llms.txt").exists(): shutil.copy(cfg.nbs_path / "llms.txt", out)
+    (out / "llms.txt").write_text(llms_txt(cfg), encoding="utf-8")
     markdown_copies(out)
+    search_rows(out)
+    at_home(out)
     (cfg.config_path / "README.md").write_text(readme(out, cfg.doc_url), encoding="utf-8")
     return 0
 
