@@ -71,7 +71,7 @@ def other(prepared): return prepared("it", max_train_samples=4).folder
 def tree(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
-def sizes(folder): return {n: (folder / n).stat().st_size for n in manifest(folder, read_prep(folder))}
+def sizes(folder): return {n: (folder / n).stat().st_size for n in manifest(read_prep(folder))}
 
 
 def stored(core, artifact):
@@ -114,9 +114,8 @@ def test_the_platform_keeps_what_a_person_chooses_by(unharmed, project, folder):
 def test_only_the_data_set_is_sent(unharmed, project, folder, tmp_path):
     mine = shutil.copytree(folder, tmp_path / "mine")
     for stray in (".env", "notes.txt", "processor/token", "train/backup.arrow"): (mine / stray).write_text("hf_secret")
-    (mine / "README.md").write_text("card")
     art = log_prepared(project, NAME, mine, **SOON)
-    assert stored(unharmed, art).keys() == sizes(folder).keys() | {"README.md"}
+    assert stored(unharmed, art).keys() == sizes(folder).keys() and {"README.md", "croissant.json"} <= sizes(folder).keys()
 
 
 def test_the_same_data_set_is_not_sent_twice(unharmed, project, folder, other):
