@@ -19,14 +19,16 @@ from .show import markdown_table, show_bytes, show_hours
 __all__ = ['LICENCES', 'COLUMNS', 'REJECT_COLUMNS', 'source_name', 'title', 'column_words', 'card_header', 'data_card',
            'croissant']
 
-# %% ../nbs/35_card.ipynb #0d107b2a
+# %% ../nbs/35_card.ipynb #ca53d05c
 LICENCES = {"sample": "cc0-1.0"}  # By the name of the corpus, as the Hub writes licences
 def source_name(
     prep: dict,  # What prep.json says
 ) -> str: # An id on the Hub, or the name of a folder or file
     "Name the corpus that a prepared folder was made of."
-    name = prep["config"]["dataset_name"]
-    return name if "revision" in prep["source"] or "://" in name else Path(name).name or name
+    return _without_place(prep["config"]["dataset_name"])
+def _without_place(name):
+    path = Path(str(name)).expanduser()
+    return path.name if path.is_absolute() else name
 
 # %% ../nbs/35_card.ipynb #6bfaf52e
 def title(
@@ -86,11 +88,13 @@ def _rejects_table(prep):
     rows = [["reason", "which means", *prep["counts"]]] + [[r, REASONS[r], *(f"{c['rejects'].get(r, 0):,}" for c in prep["counts"].values())] for r in reasons]
     return markdown_table(rows, left=2) + "\n\nEach of them stands in `rejects.parquet`, with its split, its reason and what was measured."
 
-# %% ../nbs/35_card.ipynb #a679bde3
+# %% ../nbs/35_card.ipynb #cec3bc00
 def _columns_table(prep):
     features = example_columns(config_from(prep["config"]), prep["model"]["mels"])
     return markdown_table([["column", "type", "what it holds"]] + [[f"`{c}`", _type_words(features[c]), said] for c, said in column_words(prep).items()], left=3)
-def _settings_table(prep): return markdown_table([["setting", "value"]] + [[k, "" if v is None else f"`{v}`" if v != "" else ""] for k, v in {**prep["config"], "dataset_name": source_name(prep)}.items()], left=2)
+def _settings_table(prep):
+    given = {k: _without_place(v) if k in ("dataset_name", "model_id") else v for k, v in prep["config"].items() if v not in (None, "")}
+    return markdown_table([["setting", "value"]] + [[k, f"`{v}`"] for k, v in given.items()], left=2)
 
 # %% ../nbs/35_card.ipynb #586e5067
 _LOADING = """With `audio_ft_prep`, ready for a `Seq2SeqTrainer`, each clip as wide as the model wants it:

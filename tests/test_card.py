@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from audio_ft_prep import PrepConfig, prepare
-from audio_ft_prep.card import card_header, column_words, data_card, source_name
+from audio_ft_prep.card import card_header, column_words, croissant, data_card, source_name
 from audio_ft_prep.parts import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.rows import REASONS, file_sha256
@@ -95,9 +95,10 @@ def test_the_card_tells_the_counts_and_every_reason(prepared):
 
 def test_a_licence_nobody_gave_is_not_made_up(tmp_path, prepared):
     shutil.copytree(SAMPLE, tmp_path / "mine")
-    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": str(tmp_path / "mine")}}
+    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": str(tmp_path / "mine"), "model_id": str(tmp_path / "model")}}
     assert card_header(prep)["license"] == "unknown" and "Its licence is not on record" in data_card(prep)
-    assert source_name(prep) == "mine" and str(tmp_path) not in data_card(prep)
+    assert source_name(prep) == "mine" and "license" not in croissant(prep)
+    assert str(tmp_path) not in data_card(prep) + json.dumps(croissant(prep))
 
 
 def test_the_hubs_reader_understands_the_header(prepared, tmp_path):
