@@ -8,6 +8,7 @@ Modules:
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
+- `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
@@ -27,8 +28,10 @@ Modules:
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
+- `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget

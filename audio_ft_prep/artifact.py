@@ -27,14 +27,12 @@ __all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get
 # %% ../nbs/51_artifact.ipynb #5c07e999
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/51_artifact.ipynb #ccf33e67
+# %% ../nbs/51_artifact.ipynb #0711c585
 def manifest(
-    folder: Path,  # A prepared folder
     prep: dict,  # What its prep.json says
 ) -> list[str]: # Paths within the folder, prep.json last
     "List the files that make up a prepared data set."
-    beside = [n for n in ("README.md", "croissant.json") if (folder/n).is_file()]
-    return [s["file"] for s in prep["shards"]] + list(prep["files"]) + beside + ["prep.json"]
+    return [s["file"] for s in prep["shards"]] + list(prep["files"]) + ["prep.json"]
 
 # %% ../nbs/51_artifact.ipynb #0dde8355
 def batches(
@@ -158,7 +156,7 @@ def latest_ready(
     for a in _ready(project, artifact_name): return a
     raise LookupError(f"project {project.name} has no finished artifact {artifact_name}: upload one with log_prepared, or name another")
 
-# %% ../nbs/51_artifact.ipynb #eade62bc
+# %% ../nbs/51_artifact.ipynb #9a78d2e4
 @dataclass(frozen=True)
 class _Upload:
     "What is to become of a folder."
@@ -176,7 +174,7 @@ class _Upload:
     @property
     def labels(self): return [*labels(self.prep), _account(self.account)]
     @property
-    def sizes(self): return {n: (self.folder/n).stat().st_size for n in manifest(self.folder, self.prep)}
+    def sizes(self): return {n: (self.folder/n).stat().st_size for n in manifest(self.prep)}
 
 # %% ../nbs/51_artifact.ipynb #143f9767
 def _stage(up):

@@ -71,7 +71,7 @@ def other(prepared): return prepared("it", max_train_samples=4).folder
 def tree(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
-def sizes(folder): return {n: (folder / n).stat().st_size for n in manifest(folder, read_prep(folder))}
+def sizes(folder): return {n: (folder / n).stat().st_size for n in manifest(read_prep(folder))}
 
 
 def stored(core, artifact):
@@ -114,9 +114,8 @@ def test_the_platform_keeps_what_a_person_chooses_by(unharmed, project, folder):
 def test_only_the_data_set_is_sent(unharmed, project, folder, tmp_path):
     mine = shutil.copytree(folder, tmp_path / "mine")
     for stray in (".env", "notes.txt", "processor/token", "train/backup.arrow"): (mine / stray).write_text("hf_secret")
-    (mine / "README.md").write_text("card")
     art = log_prepared(project, NAME, mine, **SOON)
-    assert stored(unharmed, art).keys() == sizes(folder).keys() | {"README.md"}
+    assert stored(unharmed, art).keys() == sizes(folder).keys() and {"README.md", "croissant.json"} <= sizes(folder).keys()
 
 
 def test_the_same_data_set_is_not_sent_twice(unharmed, project, folder, other):
@@ -449,39 +448,26 @@ def test_a_platform_that_is_not_there_is_named(unharmed, folder):
 
 # Croissant
 
-CROISSANT = {"@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": "mine", "description": "speech", "license": "CC0-1.0",
-             "url": "https://example.org", "datePublished": "2026-01-01", "version": "1.0.0"}
-TERMS = {"@language": "en", "@vocab": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "sc": "https://schema.org/", "dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo"}
-
-
-@pytest.fixture
-def with_croissant(folder, tmp_path):
-    "A prepared folder with metadata that names a shard."
-    mine = shutil.copytree(folder, tmp_path / "mine")
-    shard = read_prep(mine)["shards"][0]
-    files = [{"@type": "cr:FileObject", "@id": "shard", "name": "shard", "contentUrl": shard["file"], "encodingFormat": "application/octet-stream", "sha256": shard["sha256"]}]
-    (mine / "croissant.json").write_text(json.dumps({"@context": TERMS, **CROISSANT, "distribution": files}))
-    return mine
-
-
-def test_croissant_metadata_is_logged_where_the_sdk_can(unharmed, project, with_croissant, folder):
-    art, here = log_prepared(project, NAME, with_croissant, **SOON), os.getcwd()
+def test_croissant_metadata_is_logged_where_the_sdk_can(unharmed, project, folder):
+    art, here = log_prepared(project, NAME, folder, **SOON), os.getcwd()
     if sdk_level() < "15":
-        with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"): log_croissant(project, NAME, with_croissant)
+        with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"): log_croissant(project, NAME, folder)
         return
-    item = log_croissant(project, NAME, with_croissant)
+    item = log_croissant(project, NAME, folder)
     assert item.status.state == "READY" and os.getcwd() == here and stored(unharmed, item).keys() == {"metadata.json", "prep.json"}
     body = unharmed.s3.direct.get_object(Bucket=unharmed.s3.bucket, Key=item.spec.path.split("/", 3)[3] + "metadata.json")["Body"].read()
-    assert [o["contentUrl"] for o in json.loads(body)["distribution"]] == [art.spec.path + read_prep(folder)["shards"][0]["file"], "prep.json"]
+    told = {o["@id"]: o["contentUrl"] for o in json.loads(body)["distribution"] if "contentUrl" in o}
+    assert told.pop("prep.json") == "prep.json" and told.keys() == sizes(folder).keys() - {"prep.json", "README.md", "croissant.json"}
+    assert all(address == art.spec.path + name for name, address in told.items())
 
 
-def test_croissant_metadata_that_cannot_be_logged_leaves_nothing(unharmed, project, with_croissant, folder):
-    with pytest.raises(FileNotFoundError, match="no croissant.json in"): log_croissant(project, NAME, folder)
+def test_croissant_metadata_that_cannot_be_logged_leaves_nothing(unharmed, project, folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no croissant.json in"): log_croissant(project, NAME, tmp_path)
     if sdk_level() < "15": pytest.skip("this SDK has no log_croissant")
-    log_prepared(project, NAME, with_croissant, **SOON)
+    log_prepared(project, NAME, folder, **SOON)
     here = os.getcwd()
     unharmed.s3.faults.append(Fault("PUT", "dataitem", 403, times=FOREVER))
-    with pytest.raises(RuntimeError, match="Croissant metadata of audio-dataset could not be logged: .*run it again"): log_croissant(project, NAME, with_croissant)
+    with pytest.raises(RuntimeError, match="Croissant metadata of audio-dataset could not be logged: .*run it again"): log_croissant(project, NAME, folder)
     assert os.getcwd() == here and project.get_dataitem_versions(NAME) == []
 
 

@@ -1,0 +1,131 @@
+"The data card and the Croissant metadata of a prepared folder: valid, true, the same for the same run."
+import json
+import logging
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.card import card_header, column_words, croissant, data_card, source_name
+from audio_ft_prep.parts import Part
+from audio_ft_prep.pipeline import merge
+from audio_ft_prep.rows import REASONS, file_sha256
+from audio_ft_prep.store import read_prep, verify
+from conftest import SAMPLE
+
+STORAGES = ["features", "audio", "padded"]
+
+
+def card_of(folder):
+    "Header and text of a folder's data card."
+    _, header, text = (Path(folder) / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(header), text
+
+
+def croissant_of(folder): return json.loads((Path(folder) / "croissant.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_croissant_metadata_is_valid(prepared, storage, caplog):
+    mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    with caplog.at_level(logging.WARNING):
+        metadata = mlc.Dataset(jsonld=prepared(storage=storage).folder / "croissant.json").metadata
+    said = [m for r in caplog.records for m in r.message.splitlines() if "Property" in m]
+    # what nobody can know of a folder that has not been published
+    assert not metadata.issues.errors and {m.split('"')[1].rpartition("/")[2] for m in said} <= {"citeAs", "datePublished", "url"}
+    assert metadata.name == "sample (it) for whisper-small" and [r.name for r in metadata.record_sets] == ["examples", "rejects"]
+
+
+def test_a_fault_in_the_metadata_would_be_seen(prepared, tmp_path):
+    mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    broken = croissant_of(prepared().folder)
+    broken["recordSet"][0]["field"][0]["source"] = {"fileSet": {"@id": "nowhere"}, "extract": {"column": "id"}}
+    with pytest.raises(mlc.ValidationError): mlc.Dataset(jsonld=broken)
+
+
+def test_rejects_are_read_through_croissant(prepared):
+    mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    folder = prepared().folder
+    read = [{k.rpartition("/")[2]: v.decode() for k, v in r.items()} for r in mlc.Dataset(jsonld=folder / "croissant.json").records("rejects")]
+    assert read == pq.read_table(folder / "rejects.parquet").to_pylist() and len(read) == 8
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_every_file_is_described_by_its_hash(prepared, storage):
+    folder = prepared(storage=storage).folder
+    told = {f["contentUrl"]: f for f in croissant_of(folder)["distribution"] if f["@type"] == "cr:FileObject"}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert told.keys() == there - {"README.md", "croissant.json", "prep.json"}
+    assert all(f["sha256"] == file_sha256(folder / n) for n, f in told.items())
+    assert all(f["contentSize"] == f"{(folder / n).stat().st_size} B" for n, f in told.items() if n.endswith(".arrow"))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_described_columns_are_those_of_the_files(prepared, storage):
+    from datasets import DatasetDict
+    made = prepared(storage=storage)
+    names = DatasetDict.load_from_disk(str(made.folder))["train"].column_names
+    fields = {f["name"]: f for f in croissant_of(made.folder)["recordSet"][0]["field"]}
+    assert list(fields) == ["split", *names] and list(column_words(made.prep)) == names
+    _, text = card_of(made.folder)
+    assert [l.split("`")[1] for l in text.split("## Columns")[1].split("## ")[0].splitlines() if l.startswith("| `")] == names
+    assert (fields["labels"]["isArray"], fields["labels"]["arrayShape"], fields["labels"]["dataType"]) == (True, "-1", "cr:Int64")
+    if storage == "features": assert (fields["input_features"]["arrayShape"], fields["input_features"]["dataType"]) == ("80,-1", "cr:Float16")
+
+
+def test_the_glob_of_shards_finds_all_of_them(prepared):
+    made = prepared(shard_rows=8)
+    globs = next(f["includes"] for f in croissant_of(made.folder)["distribution"] if f["@type"] == "cr:FileSet")
+    assert {p.relative_to(made.folder).as_posix() for g in globs for p in made.folder.glob(g)} == {s["file"] for s in made.prep["shards"]}
+
+
+def test_the_card_tells_the_counts_and_every_reason(prepared):
+    made = prepared()
+    header, text = card_of(made.folder)
+    counts = made.prep["counts"]
+    for split, c in counts.items(): assert f"| {split} | {c['rows']} | {c['kept']} | {sum(c['rejects'].values())} |" in text
+    for reason in Counter(counts["train"]["rejects"]) + Counter(counts["eval"]["rejects"]): assert f"| {reason} | {REASONS[reason]} |" in text
+    assert made.prep["hash"] in text and made.prep["versions"]["torch"] in text
+    assert (header["language"], header["license"], header["size_categories"]) == (["it"], "cc0-1.0", ["n<1K"])
+
+
+def test_a_licence_nobody_gave_is_not_made_up(tmp_path, prepared):
+    shutil.copytree(SAMPLE, tmp_path / "mine")
+    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": str(tmp_path / "mine"), "model_id": str(tmp_path / "model")}}
+    assert card_header(prep)["license"] == "unknown" and "Its licence is not on record" in data_card(prep)
+    assert source_name(prep) == "mine" and "license" not in croissant(prep)
+    assert str(tmp_path) not in data_card(prep) + json.dumps(croissant(prep))
+
+
+def test_the_hubs_reader_understands_the_header(prepared, tmp_path):
+    from datasets import load_dataset
+    data = load_dataset(str(prepared().folder), cache_dir=str(tmp_path))
+    assert data.num_rows == {s: c["kept"] for s, c in prepared().counts.items()}
+
+
+def test_card_and_metadata_are_the_same_however_they_were_made(tmp_path):
+    cfg = lambda name, **kw: PrepConfig("sample", "it", output_dir=str(tmp_path / name), shard_rows=8, **kw)
+    prepare(cfg("one", num_workers=1), progress=False)
+    prepare(cfg("two", num_workers=2), progress=False)
+    for i in range(2): prepare(cfg(f"part{i}", num_workers=1), progress=False, part=Part(i, 2))
+    merge([tmp_path / "part1", tmp_path / "part0"], tmp_path / "merged")
+    for name in ("README.md", "croissant.json"): assert len({(tmp_path / d / name).read_bytes() for d in ("one", "two", "merged")}) == 1
+    assert "part 2 of 2" in card_of(tmp_path / "part1")[1].splitlines()[1]
+
+
+@pytest.mark.parametrize("name", ["README.md", "croissant.json"])
+def test_a_changed_card_is_found(prepared, tmp_path, name):
+    mine = shutil.copytree(prepared().folder, tmp_path / "mine")
+    assert verify(mine) == [] and name in read_prep(mine)["files"]
+    with open(mine / name, "a") as f: f.write("\n")
+    assert verify(mine) == [f"{name} has another SHA-256 than when it was written"]
+
+
+def test_a_folder_without_rejects_or_eval_has_a_card(prepared):
+    made = prepared(language_code="en", train_splits="dev", eval_splits="")
+    header, text = card_of(made.folder)
+    assert "Every clip was kept." in text and [f["split"] for f in header["configs"][0]["data_files"]] == ["train"] and header["language"] == ["en"]
