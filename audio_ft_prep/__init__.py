@@ -24,6 +24,7 @@ Modules:
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
+- `audio_ft_prep.places`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
