@@ -217,13 +217,13 @@ def test_a_corpus_that_shrinks_is_named_by_every_shard_it_fails(cluster, machine
 
 
 def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, corpus, tmp_path):
-    import audio_ft_prep
-    other = tmp_path / "other"
-    shutil.copytree(Path(audio_ft_prep.__file__).parent, other / "audio_ft_prep", ignore=shutil.ignore_patterns("data", "__pycache__"))
-    (other / "audio_ft_prep/features.py").open("a").write("# another machine's\n")
-    odd = cluster.add_node(num_cpus=1, object_store_memory=10 ** 8, env_vars={"PYTHONPATH": str(other)})
+    about = tmp_path / "other/soxr-0.0.1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: soxr\nVersion: 0.0.1\n")
+    path = os.pathsep.join([str(about.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    odd = cluster.add_node(num_cpus=1, object_store_memory=10 ** 8, env_vars={"PYTHONPATH": path})
     try:
-        with pytest.raises(RuntimeError, match="can't make the same shards: the source of audio_ft_prep is [0-9a-f]{12} there and [0-9a-f]{12} here"):
+        with pytest.raises(RuntimeError, match="can't make the same shards: soxr is 0.0.1 there and .* here"):
             list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
     finally: cluster.remove_node(odd, allow_graceful=False)
 
