@@ -10,6 +10,7 @@ Modules:
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
+- `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped unsaid
@@ -26,6 +27,7 @@ Modules:
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
+- `audio_ft_prep.places`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to

@@ -43,7 +43,7 @@ def split_names(
     if len(set(names)) < len(names): raise ValueError(f"{field} must name each split once, got {text!r}")
     return names
 
-# %% ../nbs/00_config.ipynb #71ea4059
+# %% ../nbs/00_config.ipynb #25f2766c
 def _at_least(n, what): return lambda v: v is None or v >= n, f"{what}"
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 RULES = {
@@ -58,6 +58,7 @@ RULES = {
     "seed": _at_least(0, "must be 0 or more"),
     "shard_rows": _at_least(0, "must be 1 or more, or 0 to have it chosen"),
     "num_workers": _at_least(0, "must be 1 or more, or 0 for one a core"),
+    "ray_address": (lambda v: "://" not in v and v != "local", "must be host:port of the cluster's head, or auto on one of its machines, or left out"),
 }
 
 # %% ../nbs/00_config.ipynb #242303ac
@@ -87,7 +88,7 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #7b4de32a
+# %% ../nbs/00_config.ipynb #bfeb08ba
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
@@ -95,7 +96,7 @@ class PrepConfig:
     language_code: str  # Locale of the corpus: it, it-IT, zh-CN
     language: str = ""  # Language the labels announce to the model: Italian, it; empty: taken from language_code
     model_id: str = "openai/whisper-small"  # Model to prepare for: a folder or a Hub id
-    output_dir: str = "prepared"  # Folder to write
+    output_dir: str = "prepared"  # Folder to write, or a URL such as s3://bucket/prepared
     task: Literal["transcribe", "translate"] = "transcribe"  # Task the labels announce to the model
     train_splits: str = "train+validation"  # Corpus splits that make train; empty for none
     eval_splits: str = "test"  # Corpus splits that make eval; empty for none
@@ -113,8 +114,9 @@ class PrepConfig:
     storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of stored log-mel
     shard_rows: int = 0  # Rows in a shard; 0: at least 250, and about 100 shards at most
-    num_workers: int = 0  # Worker processes; 0: one a core
-    engine: Literal["local"] = "local"  # Where shards are made
+    num_workers: int = 0  # Shards made at once; 0: one a core
+    engine: Literal["local", "ray"] = "local"  # What makes shards: processes of this machine, or a Ray cluster
+    ray_address: str = ""  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
     def __post_init__(self):
         for name, typ in field_types().items(): check_field(name, getattr(self, name), typ)
@@ -122,6 +124,7 @@ class PrepConfig:
             if typ is float: object.__setattr__(self, name, float(getattr(self, name)))
         if self.min_seconds >= self.max_seconds:
             raise ValueError(f"min_seconds must be below max_seconds ({self.max_seconds}), got {self.min_seconds}")
+        if self.ray_address and self.engine != "ray": raise ValueError(f"ray_address is for engine ray, got {self.ray_address} with engine {self.engine}: set engine to ray")
         _check_splits(self.train_splits, self.eval_splits)
 
     def __repr__(self):
@@ -208,8 +211,8 @@ def load_config(
     "Read a config from a JSON or YAML file."
     return config_from(read_settings(path))
 
-# %% ../nbs/00_config.ipynb #f8a6624d
-NOT_SHAPING = ("output_dir", "num_workers", "engine")
+# %% ../nbs/00_config.ipynb #45d7ee18
+NOT_SHAPING = ("output_dir", "num_workers", "engine", "ray_address")
 
 # %% ../nbs/00_config.ipynb #9072a10a
 def shaping(

@@ -32,13 +32,14 @@ _log = logging.getLogger(__name__)
 # %% ../nbs/19_load.ipynb #ff384efe
 SAMPLE = "sample"
 
-# %% ../nbs/19_load.ipynb #a3fcd68f
+# %% ../nbs/19_load.ipynb #f113be4f
 def corpus_path(
     dataset_name: str,  # A folder, a file, `sample`, mdc: and the id of a data set, or the id of a Hub data set
     revision: str = "",  # Branch, tag or commit of a Hub data set
 ) -> Path | Repo: # The folder or file, or the data set on the Hub
     "Give the place that a data set's name means; a release of Mozilla Data Collective is downloaded."
     if dataset_name.startswith(PREFIX): return fetch_release(dataset_name)
+    if "://" in dataset_name: raise ValueError(f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder")
     place = Path(dataset_name).expanduser()
     if dataset_name == SAMPLE and not place.exists():
         place = Path(str(files("audio_ft_prep")/"data/sample"))
