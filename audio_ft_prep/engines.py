@@ -99,11 +99,11 @@ class Watchdog:
         return self
     def __exit__(self, *e): faulthandler.cancel_dump_traceback_later()
 
-# %% ../nbs/50_engines.ipynb #8853562d
+# %% ../nbs/50_engines.ipynb #55ebd06f
 class _Counting:
-    "Show a shard's tally to the parent."
+    "Show a shard's tally to the parent, with a sign of life."
     def __init__(self, board): self.board = board
-    def __call__(self, tally): self.board[:3] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects)
+    def __call__(self, tally): self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
 
 # %% ../nbs/50_engines.ipynb #ee218fb4
 def _in_short(e):

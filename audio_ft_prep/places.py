@@ -20,7 +20,7 @@ from uuid import uuid4
 from filelock import Timeout
 
 # %% auto #0
-__all__ = ['Url', 'place', 'sync_folder', 'appearing', 'write_whole', 'fetched', 'remove_tree', 'desk', 'held']
+__all__ = ['Url', 'place', 'sync_folder', 'appearing', 'write_whole', 'fetched', 'modified_ns', 'remove_tree', 'desk', 'held']
 
 # %% ../nbs/35_places.ipynb #a8e3992a
 def _file_system(url):
@@ -145,6 +145,14 @@ def fetched(
     with tempfile.TemporaryDirectory(prefix=_TEMPORARY) as here:
         _ask(path.url, lambda fs, p: fs.get(p, f"{here}/{path.name}", recursive=True))
         yield Path(here)/path.name
+
+# %% ../nbs/35_places.ipynb #49ecfa39
+def modified_ns(
+    path: Path | Url,  # A file
+) -> int: # Nanoseconds since 1970; at a URL, where clocks have no more than seconds, the end of that second
+    "Say when a file was written."
+    if not isinstance(path, Url): return path.stat().st_mtime_ns
+    return (int(_ask(path.url, lambda fs, p: fs.modified(p)).timestamp()) + 1) * 10**9
 
 # %% ../nbs/35_places.ipynb #060f5d66
 def remove_tree(
