@@ -52,3 +52,28 @@ def test_a_corpus_is_repeated_under_new_names(tmp_path):
 def test_a_folder_without_transcripts_is_refused_by_name(tmp_path):
     got = subprocess.run([sys.executable, str(BENCH / "vs_reference.py"), "--smoke", "--corpus", str(tmp_path)], capture_output=True, text=True)
     assert got.returncode == 1 and f"no transcript folder in {tmp_path}" in got.stderr
+
+
+def simulated(*args):
+    "Lines of the simulation's table, as lists of cells."
+    said = subprocess.run([sys.executable, str(BENCH / "cluster.py"), "--markdown", *args], capture_output=True, text=True, timeout=120, check=True).stdout
+    return said, [[c.strip() for c in line.strip("|").split("|")] for line in said.splitlines()[2:]]
+
+
+def test_a_cluster_that_never_fails_takes_the_time_that_its_work_takes():
+    ideal = ("--runs", "3", "--hours", "1000", "--hours-to-failure", "1e9", "--stragglers", "0", "--start-s", "0", "--worker-s", "0", "--rows-per-s", "1e12")
+    _, (one, four) = simulated(*ideal, "--machines", "1", "4")
+    hours = 1000 * 2.4 / 1000   # core-hours of 1,000 h at 2.4 ms a second
+    assert float(one[5]) == pytest.approx(hours, rel=0.05) and float(four[5]) == pytest.approx(hours, rel=0.05)
+    assert hours / 16 * 0.9 < float(one[3]) < hours / 16 * 1.25 and float(one[7]) == 0
+    assert float(four[3]) < float(one[3]) / 2
+
+
+def test_machines_that_are_lost_cost_work_and_no_shard():
+    _, ((_, _, shards, hours, _, used, _, again, *_),) = simulated("--runs", "5", "--hours", "1000", "--hours-to-failure", "0.2", "--machines", "4")
+    assert int(shards) == 131 and float(again) > 5 and float(used) > 2.4
+
+
+def test_the_tutorials_tables_are_what_the_simulation_prints():
+    page = (BENCH.parent / "docs/howto/scaling_out.md").read_text(encoding="utf-8")
+    for args in ((), ("--shard-rows", "0")): assert simulated(*args)[0] in page

@@ -156,7 +156,8 @@ BAD = [("dataset_name", ""), ("dataset_name", " \t"), ("dataset_name", None), ("
        ("dataset_config", None), ("dataset_config", 3), ("dataset_revision", None), ("dataset_revision", 2.0), ("audio_column", None), ("audio_column", 3), ("text_column", None), ("text_column", ["text"]),
        ("lower_case", 0), ("lower_case", "yes"), ("lower_case", None), ("storage", "zip"), ("storage", None), ("storage", ["audio"]),
        ("feature_dtype", "bfloat16"), ("feature_dtype", None), ("shard_rows", -1), ("shard_rows", 2.0), ("shard_rows", None), ("shard_rows", False),
-       ("num_workers", -1), ("num_workers", "2"), ("num_workers", None), ("num_workers", True), ("engine", "ray2"), ("engine", None)]
+       ("num_workers", -1), ("num_workers", "2"), ("num_workers", None), ("num_workers", True), ("engine", "ray2"), ("engine", None),
+       ("ray_address", None), ("ray_address", 6379), ("ray_address", "head:6379"), ("ray_address", "ray://head:10001")]
 
 
 @pytest.mark.parametrize("field,value", BAD, ids=[f"{f}={v!r}" for f, v in BAD])
@@ -168,7 +169,7 @@ def test_every_rule_refuses_with_one_sentence_that_names_the_field(field, value)
 
 
 def test_every_field_is_tried_in_this_file():
-    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "engine"}
+    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "engine", "ray_address"}
 
 
 @pytest.mark.parametrize("field", field_types())

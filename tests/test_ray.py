@@ -11,6 +11,7 @@ import psutil
 from datasets import DatasetDict
 
 from audio_ft_prep import PrepConfig, load_prepared, prepare
+from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.cluster import run_ray
 from audio_ft_prep.engines import Job, run_local
 from audio_ft_prep.example import example_maker, example_schema
@@ -275,6 +276,7 @@ def test_a_run_to_s3_that_was_killed_goes_on(s3, corpus, whole, tmp_path):
     with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
         records = lambda: [k for k in s3.objects("killed/.work/train-")]
         until(lambda: run.poll() is not None or records(), 120)
+        assert run.poll() is None, run.stderr.read()
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
     when = lambda: {o["Key"]: o["LastModified"] for o in s3.direct.list_objects_v2(Bucket=BUCKET, Prefix="killed/train/data-").get("Contents", [])}
@@ -303,4 +305,5 @@ def test_a_bucket_that_is_not_there_and_a_key_that_is_refused_are_told_in_a_sent
 def test_what_takes_a_folder_refuses_a_url(corpus, tmp_path):
     with pytest.raises(ValueError, match="one job's share of a run is written to a folder, got s3://b/x"): prepare(config(corpus, "s3://b/x"), part=Part(0, 2))
     with pytest.raises(ValueError, match="parts are merged in a folder, got s3://b/x"): merge([tmp_path], "s3://b/x")
+    with pytest.raises(ValueError, match="what is logged is a folder, got s3://b/x: fetch it first"): log_prepared("speech", "data", "s3://b/x")
     with pytest.raises(ValueError, match="dataset_name can't be a URL, got s3://b/cv: fetch the corpus first, or mount it"): prepare(config("s3://b/cv", tmp_path))
