@@ -87,7 +87,7 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #32a3e8fb
+# %% ../nbs/00_config.ipynb #6e207589
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
@@ -112,7 +112,7 @@ class PrepConfig:
     lower_case: bool = False  # Lower-case the sentences
     storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of stored log-mel
-    log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within 1e-4 of it, in half the time and without torch (extra fast)
+    log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in half the time and without torch (extra fast)
     shard_rows: int = 0  # Rows in a shard; 0: at least 250, and about 100 shards at most
     num_workers: int = 0  # Worker processes; 0: one a core
     engine: Literal["local"] = "local"  # Where shards are made

@@ -2,7 +2,7 @@
 
 Whisper sees 30 seconds whatever the clip's length, and its extractor computes and returns all of them: 3,000 frames, most of them padding. `LogMel` computes
 the frames that hold sound, and one frame of padding behind them. `refill` repeats that frame, and has the extractor's result back, to the bit. `FastLogMel` is for those who can do with
-a difference of 1e-4: it takes half the time, and does without torch.
+a difference of about 1e-4: it takes half the time, and does without torch.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/features.html.md"""
 
@@ -108,9 +108,9 @@ def refill(
     out[:, features.shape[1]:] = features[:, -1:]
     return out
 
-# %% ../nbs/22_features.ipynb #48f74582
+# %% ../nbs/22_features.ipynb #9dd8fcb3
 class FastLogMel(LogMel):
-    "Compute the same frames with asrfront, within 1e-4 of the exact ones and without torch."
+    "Compute the same frames with asrfront, within about 1e-4 of the exact ones and without torch."
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):

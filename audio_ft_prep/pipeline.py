@@ -93,14 +93,14 @@ class Task:
             out[split] = out.get(split, 0) + min(self.shard_rows, len(self.selection[split]) - int(i) * self.shard_rows)
         return out
 
-# %% ../nbs/60_pipeline.ipynb #e064f964
+# %% ../nbs/60_pipeline.ipynb #9e9d7f1f
 def _model_of(cfg):
     model = load_model(cfg.model_id)
-    return model, language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task)
+    return model, language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task), example_maker(cfg, model.extractor)
 
-# %% ../nbs/60_pipeline.ipynb #dd0e3bbd
-def _task(cfg, model, tokenizer, corpus):
-    return _worthwhile(Task(cfg, model, tokenizer, corpus, select(corpus, cfg, model, tokenizer), example_maker(cfg, model.extractor)))
+# %% ../nbs/60_pipeline.ipynb #45ceb837
+def _task(cfg, model, tokenizer, maker, corpus):
+    return _worthwhile(Task(cfg, model, tokenizer, corpus, select(corpus, cfg, model, tokenizer), maker))
 def _brought(task):
     "A task whose rows have their audio here."
     return _worthwhile(replace(task, selection=bring(task.corpus, lambda c: select(c, task.cfg, task.model, task.tokenizer))))
@@ -167,14 +167,13 @@ class Plan:
     def __repr__(self): return "\n".join([text_table(self._rows()), *self._notes(), f"{self.shards} files; {self.model}"])
     def _repr_markdown_(self): return markdown_table(self._rows()) + "\n\n" + "; ".join([*self._notes(), f"{self.shards} files", self.model])
 
-# %% ../nbs/60_pipeline.ipynb #045e288e
+# %% ../nbs/60_pipeline.ipynb #5c16945f
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
     "Tell what `prepare` would do, decoding a small sample at most and writing nothing."
-    model, tokenizer = _model_of(cfg)
-    task = _task(cfg, model, tokenizer, load_rows(cfg))
-    return Plan(cfg, f"{cfg.model_id}, processor from {model.origin}", task.corpus.source, {s: _forecast(task, s) for s in task.splits}, len(task.shards()), to_bring(task.corpus, task.selection))
+    task = _task(cfg, *_model_of(cfg), load_rows(cfg))
+    return Plan(cfg, f"{cfg.model_id}, processor from {task.model.origin}", task.corpus.source, {s: _forecast(task, s) for s in task.splits}, len(task.shards()), to_bring(task.corpus, task.selection))
 
 # %% ../nbs/60_pipeline.ipynb #0219342c
 @dataclass(frozen=True, repr=False)
@@ -267,7 +266,7 @@ def _alone(folder):
         with FileLock(work_folder(folder)/"lock", timeout=0): yield
     except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
 
-# %% ../nbs/60_pipeline.ipynb #901a167e
+# %% ../nbs/60_pipeline.ipynb #9a84f868
 def prepare(
     cfg: PrepConfig,  # What to prepare
     progress: bool = True,  # Show a bar
@@ -275,11 +274,11 @@ def prepare(
 ) -> Prepared: # The folder and its account
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
     folder = _place(cfg.output_dir)
-    model, tokenizer = _model_of(cfg)
+    model, tokenizer, maker = _model_of(cfg)
     corpus = load_rows(cfg)
     mine = _purpose(cfg, corpus.source, part)
     if made := _finished(folder, mine): return made
-    task = replace(_task(cfg, model, tokenizer, corpus), part=part)
+    task = replace(_task(cfg, model, tokenizer, maker, corpus), part=part)
     rows = task.rows()  # a part too many is refused before anything is written
     if not _ours(folder): open_folder(folder, mine, rows)  # says why not
     with _alone(folder): return Prepared(folder, _run(_brought(task), folder, mine, progress))
