@@ -42,7 +42,10 @@ def flac_bytes(
     sf.write(out, samples, rate, format="FLAC", subtype="PCM_16")
     return out.getvalue()
 
-# %% ../nbs/31_example.ipynb #3b3b66ad
+# %% ../nbs/31_example.ipynb #fa8e999d
+def _nothing(): pass
+
+# %% ../nbs/31_example.ipynb #7c875e39
 @dataclass(frozen=True)
 class ExampleMaker:
     "Turn rows into examples for one config."
@@ -61,10 +64,8 @@ class ExampleMaker:
         return {"id": row["id"], **{k: make(clip.samples) for k, make in content.items()}, "input_length": len(clip.samples), "labels": row["labels"],
                 "sentence": row["sentence"], "speaker": row["speaker"] or "", "peak": clip.peak, "clipped": clip.clipped}
 
-    def warm(self):
-        "Load what examples are computed with: what a worker does before its first row."
-        if self.storage != "audio": self.log_mel.warm()
-
+    @property
+    def warm(self): return _nothing if self.storage == "audio" else self.log_mel.warm
     def _audio(self, samples): return flac_bytes(samples, self.log_mel.rate_hz)
     def _features(self, samples):
         got = self.log_mel(samples)

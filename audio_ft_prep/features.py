@@ -29,7 +29,7 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #e18ba14b
+# %% ../nbs/22_features.ipynb #0046a2df
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
@@ -59,7 +59,8 @@ class LogMel:
         keep = real_frames(len(samples), self.n_fft, self.hop, self.n_frames)
         return self._frames(samples, max(keep, 16))[:, :keep]
 
-    def warm(self):
+    @staticmethod
+    def warm():
         "Load what computes, for one thread: what a worker does before its first clip."
         import torch
         torch.set_num_threads(1)
@@ -108,7 +109,7 @@ def refill(
     out[:, features.shape[1]:] = features[:, -1:]
     return out
 
-# %% ../nbs/22_features.ipynb #9dd8fcb3
+# %% ../nbs/22_features.ipynb #611dbb48
 class FastLogMel(LogMel):
     "Compute the same frames with asrfront, within about 1e-4 of the exact ones and without torch."
     def __init__(self,
@@ -120,7 +121,8 @@ class FastLogMel(LogMel):
         if told not in [(16000, 400, 160, 480_000, mels) for mels in (80, 128)]:
             raise ValueError(f"log_mel fast is made for Whisper's own settings, got sampling rate, n_fft, hop length, samples and mel bands of {told}: leave log_mel at exact")
 
-    def warm(self): import asrfront.whisper
+    @staticmethod
+    def warm(): import asrfront.whisper
     def _frames(self, samples, frames):
         from asrfront.whisper import log_mel
         wide = np.zeros(self._width(frames), np.float32)

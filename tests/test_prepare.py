@@ -428,14 +428,16 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
     out, end = tmp_path / "out", time.monotonic() + 60
     run = start("prepare", *flags(**settings_of(long_corpus, out, num_workers=1, shard_rows=300)))
     while run.alive() and time.monotonic() < end:
-        begun = [*(out / ".work").glob("train-*.part")]
+        begun = [*(out / ".work").glob(".train-*.part")]
         if when == "as it starts" or begun:
             for p in run.workers(): p.kill()
         for p in begun: p.unlink(missing_ok=True)
         time.sleep(0.02)
     assert not run.alive(), "the run waits for a worker that is dead"
     end = run.wait()
-    assert end.code == 1 and "a worker died 3 times while train-00000 " in (said := sentence(end.err)) and "num_workers" in said
+    said = sentence(end.err)
+    assert end.code == 1 and "a worker died 3 times " + {"as it starts": "before it began", "at work": "while train-00000 was made"}[when] in said
+    assert "killed (signal 9)" in said and "num_workers" in said
     until(run.gone, 20)
 
 
