@@ -38,13 +38,14 @@ def usable_cores() -> int: # At least 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _quota() or cores)
 
-# %% ../nbs/50_engines.ipynb #a5fc424c
+# %% ../nbs/50_engines.ipynb #2b86388a
 @dataclass(frozen=True)
 class Job:
     "What every worker of a run needs."
     maker: ExampleMaker  # Makes examples
     schema: pa.Schema  # Columns of an example
     folder: Path  # The prepared folder
+    since_ns: int | None = None  # When the corpus was looked at, for `prepare_shard`
 
 # %% ../nbs/50_engines.ipynb #76bbe355
 def _leave_with_parent():
@@ -118,14 +119,14 @@ class _Order:
     rows: Path  # File that holds the shard's rows
     shard: Shard  # The shard, without its rows
 
-# %% ../nbs/50_engines.ipynb #35acea31
+# %% ../nbs/50_engines.ipynb #9a9e7da1
 def _made(order, jobs, board, limit_s):
     "Make a shard; give what went wrong, or None."
     try:
         with Watchdog(limit_s, _Counting(board)) as watch:
             job = jobs.get(order.job) or jobs.setdefault(order.job, pickle.loads(order.job.read_bytes()))
             board[3] = 1
-            prepare_shard(replace(order.shard, rows=order.rows.read_bytes()), job.maker, job.schema, job.folder, watch)
+            prepare_shard(replace(order.shard, rows=order.rows.read_bytes()), job.maker, job.schema, job.folder, watch, job.since_ns)
     except Exception as e: return _in_short(e)
 
 # %% ../nbs/50_engines.ipynb #44574544

@@ -18,8 +18,8 @@ from typing import Iterable
 import pyarrow as pa
 
 # %% auto #0
-__all__ = ['REASONS', 'ROWS', 'REJECTS', 'BadClip', 'Row', 'rows_table', 'row_at', 'read_bytes', 'close_files', 'audio_bytes',
-           'rejects_table', 'reason_counts', 'file_sha256', 'Remote', 'with_places', 'Corpus']
+__all__ = ['REASONS', 'ROWS', 'REJECTS', 'BadClip', 'Row', 'rows_table', 'row_at', 'read_bytes', 'close_files', 'check_unchanged',
+           'audio_bytes', 'rejects_table', 'reason_counts', 'file_sha256', 'Remote', 'with_places', 'Corpus']
 
 # %% ../nbs/01_rows.ipynb #6357680e
 REASONS = {
@@ -115,7 +115,7 @@ def _handle(file, most=64):
         _OPEN[file] = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
     return _OPEN[file]
 
-# %% ../nbs/01_rows.ipynb #5e767bf2
+# %% ../nbs/01_rows.ipynb #b3d62be7
 def read_bytes(
     file: str,  # File that holds the clip
     offset: int,  # Its first byte
@@ -123,7 +123,9 @@ def read_bytes(
 ) -> bytes: # The clip as it is stored
     "Read one clip where it lies; raise `OSError` when the file can't be read or has shrunk."
     if size == 0: return b""
-    data = os.pread(_handle(file), size, offset)
+    try: data = os.pread(_handle(file), size, offset)
+    except FileNotFoundError: raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
+    except OSError as e: raise OSError(e.errno, e.strerror, file) from None
     if len(data) < size: raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {len(data)}: it changed during the run")
     return data
 
@@ -131,6 +133,17 @@ def read_bytes(
 def close_files() -> None:
     "Close the files that `read_bytes` keeps open in this process."
     while _OPEN: os.close(_OPEN.popitem()[1])
+
+# %% ../nbs/01_rows.ipynb #d4e338ff
+def check_unchanged(
+    files: Iterable[str],  # Files that clips were read from
+    since_ns: int,  # When they were indexed, in nanoseconds since 1970
+) -> None:
+    "Raise `OSError` for a file that has changed or gone since."
+    for f in files:
+        try: changed = os.stat(f).st_ctime_ns > since_ns
+        except FileNotFoundError: changed = True
+        if changed: raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
 
 # %% ../nbs/01_rows.ipynb #c7c06b33
 def audio_bytes(
