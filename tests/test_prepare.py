@@ -441,6 +441,42 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
     until(run.gone, 20)
 
 
+# The worker that starts early
+
+def waiting_for_rows(out, start):
+    "A corpus whose transcript is a pipe that nobody writes: whoever reads it waits."
+    corpus = out / "corpus"
+    (corpus / "audio/it/train").mkdir(parents=True)
+    (corpus / "transcript/it").mkdir(parents=True)
+    os.mkfifo(corpus / "transcript/it/train.tsv")
+    shutil.copy(SAMPLE / "audio/it/train/it_train_0.tar", corpus / "audio/it/train")
+    return start("prepare", *flags(dataset_name=corpus, language_code="it", eval_splits="", train_splits="train", output_dir=out / "out"))
+
+
+def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, tmp_path):
+    run = waiting_for_rows(tmp_path, start)
+    until(run.workers, 30)
+    time.sleep(0.3)
+    assert len(run.workers()) == 1
+    run.signal(signal.SIGINT)
+    assert "stopped" in sentence(run.wait(20).err)
+    until(run.gone, 10)
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_the_corpus_cant_be_read_no_process_is_left(start, tmp_path):
+    run = start("prepare", *flags(dataset_name=tmp_path / "none", language_code="it", output_dir=tmp_path / "out"))
+    assert run.wait().code == 2
+    until(run.gone, 10)
+
+
+def test_where_all_is_done_no_worker_starts(prepared, monkeypatch):
+    done, started = prepared("it", feature_dtype="float16"), []
+    monkeypatch.setattr(mp.context.SpawnProcess, "start", lambda p: started.append(p))
+    assert prepare(PrepConfig("sample", "it", output_dir=str(done.folder), num_workers=2), progress=False).hash == done.hash
+    assert not started
+
+
 # What a worker loads
 
 NOTING = """
