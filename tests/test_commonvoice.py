@@ -685,7 +685,7 @@ def test_a_tar_damaged_anywhere_is_indexed_within_its_bytes_or_refused_by_name(f
             return
     assert len(index.names) == len(index.offsets) == len(index.sizes) == len(index.audio)
     assert all(0 <= o and 0 <= s and o + s <= len(blob) for o, s in zip(index.offsets, index.sizes))
-    for text in (*index.names, *(t for pair in index.unsafe for t in pair), index.broken): text.encode()
+    for text in (*index.names.to_pylist(), *(t for pair in index.unsafe for t in pair), index.broken): text.encode()
 
 
 # ---- durations, identity, a look
