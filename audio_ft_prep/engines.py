@@ -49,13 +49,12 @@ def _leave_with_parent():
     mp.parent_process().join()
     os._exit(1)
 
-# %% ../nbs/50_engines.ipynb #6e679b8e
-def _import_torch():
+# %% ../nbs/50_engines.ipynb #7f0de59c
+def _warm(maker):
     gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
-    import torch
+    maker.warm()
     gc.enable()
     gc.freeze()
-    torch.set_num_threads(1)
 
 # %% ../nbs/50_engines.ipynb #a53381d7
 def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
@@ -63,15 +62,14 @@ def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
     except (OSError, AttributeError, TypeError): return
     for what, size in ((mmap, 1 << 30), (trim, 1 << 29), (top_pad, 1 << 25)): mallopt(what, size)
 
-# %% ../nbs/50_engines.ipynb #74a1da7c
+# %% ../nbs/50_engines.ipynb #41177b85
 def _start(job, counter):
-    atexit.register(os._exit, 0)  # what a worker made is on the disk: to take torch apart, piece by piece, takes a third of its import
-    _keep_memory()
-    _import_torch()
-    job = pickle.loads(job.read_bytes())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _here.job, _here.counter = job, counter
+    atexit.register(os._exit, 0)  # what a worker made is on the disk: to take torch apart, piece by piece, takes a third of its import
+    _keep_memory()
+    _here.job, _here.counter = pickle.loads(job.read_bytes()), counter
+    _warm(_here.job.maker)
 
 # %% ../nbs/50_engines.ipynb #869380e9
 class _Counting:

@@ -39,11 +39,11 @@ def reference(corpus: str, out: str, model: str, language: str, workers: int, de
     done = done.filter(lambda n: 0 < n < 30 * rate_hz, input_columns=["input_length"], num_proc=workers)
     datasets.DatasetDict(train=done).save_to_disk(f"{out}/prepared")
 
-def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: str, storage: str = "features", train_splits: str = "train", eval_splits: str = ""):
+def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: str, **settings):
     "This package, as its user runs it."
     from audio_ft_prep import PrepConfig, prepare
-    prepare(PrepConfig(dataset_name=corpus, language_code=language, model_id=model, output_dir=f"{out}/prepared",
-        train_splits=train_splits, eval_splits=eval_splits, num_workers=workers, storage=storage, feature_dtype=dtype))
+    prepare(PrepConfig(**{"dataset_name": corpus, "language_code": language, "model_id": model, "output_dir": f"{out}/prepared",
+        "train_splits": "train", "eval_splits": "", "num_workers": workers, "feature_dtype": dtype, **settings}))
 
 def planned(corpus: str, out: str, language: str, workers: int):
     "What this package foretells."
