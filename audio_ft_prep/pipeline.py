@@ -116,12 +116,12 @@ def _worthwhile(task):
         raise ValueError(f"nothing to prepare: of {sum(task.selection.rows_in.values())} rows none is left ({', '.join(f'{v} {k}' for k, v in why.items()) or 'the splits are empty'}); see `audio-ft-prep inspect`")
     return task
 
-# %% ../nbs/60_pipeline.ipynb #604a12c8
+# %% ../nbs/60_pipeline.ipynb #0b462dc1
 def _sample_of(task, split):
     "What a few clips of a split tell; none where its audio isn't here."
     rows = task.selection[split]
     if not len(rows): return Sample(0, 0, 0., 0., 0)
-    return None if task.corpus.remote else sample_clips(rows, task.maker, task.cfg.seed)
+    return sample_clips(rows, task.maker, task.cfg.seed) if rows["file"][0].as_py() else None
 
 # %% ../nbs/60_pipeline.ipynb #1aca1be6
 def _split_forecast(task, split, seen):
@@ -138,12 +138,12 @@ def _split_forecast(task, split, seen):
     unknown = task.cfg.storage == "audio" and len(rows) and flac_rate is None
     return {**told, "seconds": round(seconds, 1), "seconds_from": how, "bytes": None if unknown else expected_bytes(task.maker, len(rows), seconds, flac_rate or 0.)}
 
-# %% ../nbs/60_pipeline.ipynb #2f06637a
-def _whole(values): return None if None in values else sum(values)
+# %% ../nbs/60_pipeline.ipynb #be13ea43
+def _total(values): return None if None in values else sum(values)
 def _forecast(task, splits, samples, before_s):
     "What the run takes on this machine."
     cfg, fetch = task.cfg, to_bring(task.corpus, task.selection)
-    workers, size = cfg.num_workers or usable_cores(), _whole([d["bytes"] for d in splits.values()])
+    workers, size = cfg.num_workers or usable_cores(), _total([d["bytes"] for d in splits.values()])
     durations, sizes = [d["seconds"] for d in splits.values()], list(task.sizes().values())
     known = None not in (*samples, *durations, size)
     seconds, cpu_s = forecast(task.maker, samples, durations, sizes, size, workers, before_s) if known else (None, None)
@@ -278,15 +278,14 @@ def _alone(folder):
         with FileLock(work_folder(folder)/"lock", timeout=0): yield
     except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
 
-# %% ../nbs/60_pipeline.ipynb #94833677
+# %% ../nbs/60_pipeline.ipynb #bacec6f2
 def _bytes_left(task, folder):
-    "Bytes still to be written, from a few clips; twice the audio where it is still to be fetched, as log-mel of MP3s takes."
+    "Bytes still to be written: nothing where the disk can hold the longest clips, else what a few clips tell; twice the audio that is still to be fetched, as log-mel of MP3s takes."
     left = {name: n for name, n in task.sizes().items() if not done(folder, name)}
-    rows = {s: sum(n for name, n in left.items() if name.startswith(f"{s}-")) for s in task.splits}
-    if task.corpus.remote is None and most_bytes(task.maker, sum(rows.values())) < _free(folder): return 0
+    if most_bytes(task.maker, sum(left.values())) < _free(folder): return 0
     told = {s: _split_forecast(task, s, _sample_of(task, s)) for s in task.splits}
-    each = {s: (2 * d["audio_bytes"] if d["bytes"] is None else d["bytes"]) / max(1, d["selected"]) for s, d in told.items()}
-    return sum(n * each[s] for s, n in rows.items())
+    if None in [d["bytes"] for d in told.values()]: return 2 * to_bring(task.corpus, task.selection)
+    return sum(n * told[s]["bytes"] / told[s]["selected"] for name, n in left.items() for s in [name.split("-")[0]] if n)
 
 # %% ../nbs/60_pipeline.ipynb #03993e31
 def _there(folder): return next(p for p in (Path(folder).absolute(), *Path(folder).absolute().parents) if p.exists())
@@ -298,7 +297,7 @@ def _check_disk(task, folder):
     if free >= 0.9 * need: return
     raise RuntimeError(f"about {show_bytes(need)} are to be {'fetched and ' * bool(fetch)}written, and {show_bytes(free)} are free where {folder} is: free some, set output_dir to a larger disk, or take fewer rows with max_train_samples")
 
-# %% ../nbs/60_pipeline.ipynb #0e269047
+# %% ../nbs/60_pipeline.ipynb #4229eff5
 def prepare(
     cfg: PrepConfig,  # What to prepare
     progress: bool = True,  # Show a bar
@@ -314,7 +313,10 @@ def prepare(
     rows = task.rows()  # a part too many is refused before anything is written
     if not _ours(folder): open_folder(folder, mine, rows)  # says why not
     _check_disk(task, folder)
-    with _alone(folder): return Prepared(folder, _run(_brought(task), folder, mine, progress))
+    with _alone(folder):
+        here = _brought(task)
+        if here is not task: _check_disk(here, folder)  # now that its clips can be looked at
+        return Prepared(folder, _run(here, folder, mine, progress))
 
 # %% ../nbs/60_pipeline.ipynb #4f6abc6b
 def merge(

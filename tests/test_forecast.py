@@ -101,7 +101,7 @@ def test_a_plan_tells_what_it_takes_for_programs_and_for_people():
     told = asked.to_dict()["forecast"]
     assert told["workers"] == 3 and told["bytes"] == sum(d["bytes"] for d in asked.splits.values()) and told["seconds"] > told["cpu_s"] > 0
     assert told["memory"] == told["parent_memory"] + 3 * told["worker_memory"]
-    line = f"with 3 workers, {told['memory'] / 1e9:.1f} GB of memory"
+    line = f"with 3 workers, {told['memory'] / 1e6:.0f} MB of memory"
     assert line in repr(asked) and line in asked._repr_markdown_() and "with a worker on each core" in repr(free)
 
 
