@@ -68,7 +68,7 @@ def expected_starts(
     tar = np.minimum(np.searchsorted(ends, upto), len(ends) - 1)
     return {int(i): int(min(sizes[i], 1.1 * (upto[tar == i].max() - ends[i] + sizes[i]) + SPARE)) for i in np.unique(tar)}
 
-# %% ../nbs/14_hubtars.ipynb #c335f911
+# %% ../nbs/14_hubtars.ipynb #6983b8d2
 @dataclass(frozen=True, repr=False)
 class TarAudio(Remote):
     "The audio of a Common Voice tree on the Hub, fetched for the rows that need it."
@@ -94,8 +94,8 @@ class TarAudio(Remote):
     def _splits(self, rows):
         "Rows of each split that serves as these do."
         if not len(rows): return
-        role, of = rows["split"][0].as_py(), np.array(rows["source_split"].to_pylist())
-        for split in [s for s, r in self.roles.items() if r == role]: yield split, rows.filter(pa.array(of == split))
+        role, of = rows["split"][0].as_py(), rows["source_split"].cast(pa.string())
+        for split in [s for s, r in self.roles.items() if r == role]: yield split, rows.filter(pc.equal(of, split))
 
     def _starts(self, split, rows, whole):
         paths, ids = self.tars[split], clip_ids(self.tables[split])

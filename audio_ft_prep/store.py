@@ -88,15 +88,16 @@ def rows_per_shard(
     "Choose the size of a shard from the number of rows alone."
     return asked or max(250, -(-total // 84))
 
-# %% ../nbs/40_store.ipynb #cd1a772a
+# %% ../nbs/40_store.ipynb #6063231a
 def shard_slices(
     rows: pa.Table,  # A split's rows
     split: str,  # train or eval
     size: int,  # Rows in a shard
+    label: Callable[[pa.Table], pa.Table] = lambda rows: rows,  # Adds labels to rows that don't have them yet
 ) -> list[Callable[[], Shard]]: # One maker of a shard each, so that only shards at work hold their rows
     "Cut a split into shards; a split without rows has one, which is empty."
     count = max(1, -(-len(rows) // size))
-    return [lambda i=i: Shard(split, i, count, _packed(rows.slice(i * size, size))) for i in range(count)]
+    return [lambda i=i: Shard(split, i, count, _packed(label(rows.slice(i * size, size)))) for i in range(count)]
 
 # %% ../nbs/40_store.ipynb #7cd527b6
 class _Hashing(io.RawIOBase):
@@ -134,11 +135,11 @@ class _Tally:
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
     def reject(self, row, e): self.rejects.append([self.shard.split, row["source_split"], row["id"], e.reason, e.detail])
 
-# %% ../nbs/40_store.ipynb #8d2f6a6b
+# %% ../nbs/40_store.ipynb #4a94289c
 def _batches(shard, maker, tally, seen):
     size = 16 if maker.storage == "padded" else 64
     batch = []
-    for row in shard.table().to_pylist():
+    for row in (r for part in shard.table().to_batches(64) for r in part.to_pylist()):
         try: example = maker(row)
         except BadClip as e: tally.reject(row, e)
         else:

@@ -15,7 +15,7 @@ from .models import Model, languages
 
 # %% auto #0
 __all__ = ['LOCALES', 'clean_sentence', 'whisper_code', 'has_language', 'label_language', 'language_tokenizer', 'labels_of',
-           'too_long']
+           'too_long', 'bytes_that_fit']
 
 # %% ../nbs/21_text.ipynb #ed6c3d4d
 _log = logging.getLogger(__name__)
@@ -104,3 +104,13 @@ def too_long(
     "Say by how much labels exceed the model's budget."
     n = len(labels) - 1
     return f"{n} labels, {model.max_labels} at most" if n > model.max_labels else ""
+
+# %% ../nbs/21_text.ipynb #c354b4fc
+def bytes_that_fit(
+    tokenizer: Any,  # As `language_tokenizer` makes it
+    model: Model,  # The model to prepare for
+) -> int: # Bytes of UTF-8; -1 where the vocabulary allows no such promise
+    "Say how long a sentence may be so that its labels are within the budget, whatever it says."
+    vocabulary = tokenizer.backend_tokenizer
+    plain = type(vocabulary.pre_tokenizer).__name__ == "ByteLevel" and not vocabulary.pre_tokenizer.add_prefix_space and vocabulary.normalizer is None
+    return model.max_labels - len(tokenizer.prefix_tokens) if plain else -1

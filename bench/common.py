@@ -64,18 +64,20 @@ def build_corpus(
             seconds, size = seconds + length, size + len(audio)
     return dict(folder=str(out), language=lang, clips=clips, hours=seconds / 3600, audio_mb=size / 1e6)
 
-def tree_memory(root: psutil.Process) -> tuple[float, float]:
-    "MB of a process and its descendants, in all and not mapped from files: proportional set size, or unique where there is none."
-    total = anon = 0
+def memory_of(p: psutil.Process) -> tuple[float, float]:
+    "MB of a process, in all and not mapped from files: proportional set size, or unique where there is none."
+    if sys.platform != "linux": return (p.memory_full_info().uss / 1e6,) * 2
+    lines = Path(f"/proc/{p.pid}/smaps_rollup").read_text().splitlines()[1:]
+    kb = {k: int(v.split()[0]) for k, v in (line.split(":") for line in lines)}
+    return kb["Pss"] * 1024 / 1e6, kb["Pss_Anon"] * 1024 / 1e6
+
+def tree_memory(root: psutil.Process) -> list[float]:
+    "MB of a process and its descendants, in all and not mapped from files; of the process alone, and of the largest descendant."
+    found = {}
     for p in [root, *root.children(recursive=True)]:
-        try:
-            if sys.platform == "linux":
-                lines = Path(f"/proc/{p.pid}/smaps_rollup").read_text().splitlines()[1:]
-                kb = {k: int(v.split()[0]) for k, v in (line.split(":") for line in lines)}
-                total, anon = total + kb["Pss"] * 1024, anon + kb["Pss_Anon"] * 1024
-            else: total = anon = total + p.memory_full_info().uss
+        try: found[p.pid] = memory_of(p)
         except (OSError, psutil.Error): continue  # it has just ended
-    return total / 1e6, anon / 1e6
+    return [sum(t for t, _ in found.values()), sum(a for _, a in found.values()), *(max((t for pid, (t, _) in found.items() if (pid == root.pid) == own), default=0.0) for own in (True, False))]
 
 def watch(pid: int, peak: list, done: threading.Event):
     "Keep the highest memory of a process tree until it is done, looking every 0.2 s (less often where looking is slow)."
@@ -91,12 +93,12 @@ def measure(
     settings: dict,  # Its arguments
     pinned: bool = False,  # One thread a process, by OMP_NUM_THREADS
     memory: bool = True,  # Watch its memory, which costs up to a tenth of a core
-) -> dict: # wall_s, cpu_s, peak_mb, anon_mb
+) -> dict: # wall_s, cpu_s; peak_mb, anon_mb, parent_mb, worker_mb
     "Run a side as a program; its CPU seconds are those of all its processes, ended ones too."
     env = {k: v for k, v in os.environ.items() if k not in NOT_PASSED} | {"HF_DATASETS_CACHE": f"{settings['out']}/cache"}
     if pinned: env["OMP_NUM_THREADS"] = "1"
     Path(settings["out"]).mkdir(parents=True)
-    log, peak, done = Path(settings["out"], "log.txt"), [0.0, 0.0], threading.Event()
+    log, peak, done = Path(settings["out"], "log.txt"), [0.0] * 4, threading.Event()
     with log.open("w") as f:
         start = time.perf_counter()
         proc = subprocess.Popen([sys.executable, str(HERE / "sides.py"), side, json.dumps(settings)], env=env, stdout=f, stderr=f)
@@ -105,7 +107,7 @@ def measure(
         wall_s, proc.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
         done.set()
     if proc.returncode: raise RuntimeError(f"{side} ended with code {proc.returncode}:\n" + "\n".join(log.read_text().splitlines()[-15:]))
-    return dict(wall_s=wall_s, cpu_s=usage.ru_utime + usage.ru_stime, peak_mb=peak[0], anon_mb=peak[1])
+    return dict(wall_s=wall_s, cpu_s=usage.ru_utime + usage.ru_stime, **dict(zip(("peak_mb", "anon_mb", "parent_mb", "worker_mb"), peak)))
 
 def machine() -> dict:
     "Say what the figures were measured with: cores, load, versions."

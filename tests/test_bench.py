@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.load import load_rows
+
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 
 
@@ -81,3 +84,19 @@ def test_machines_that_are_lost_cost_work_and_no_shard():
 def test_the_tutorials_tables_are_what_the_simulation_prints():
     page = (BENCH.parent / "docs/howto/scaling_out.md").read_text(encoding="utf-8")
     for args in ((), ("--shard-rows", "0")): assert simulated(*args)[0] in page
+
+
+def test_a_corpus_of_any_size_is_planned_and_prepared_whole(tmp_path):
+    said, got = run("scale.py", "--folder", str(tmp_path), "--markdown", tmp_path=tmp_path)
+    assert [(r["side"], r["rows"]) for r in got["runs"]] == [("planned", 2000), ("ours", 300), ("ours", 600)]
+    assert all(r["parent_mb"] > 0 for r in got["runs"]) and [r["worker_mb"] > 0 for r in got["runs"]] == [False, True, True]
+    assert len(got["growth"]) == 2 and all(line in said for line in got["growth"])
+    rows = load_rows(PrepConfig(str(tmp_path / "corpus-600"), "it"))
+    assert (len(rows.rows), len(rows.rejects)) == (600, 0)
+
+
+def test_what_is_foretold_stands_beside_what_happened(tmp_path):
+    said, got = run("forecast.py", "--language", "it", "--stored", "audio", tmp_path=tmp_path)
+    one, = got["runs"]
+    assert one["run"] == "it, 1 worker, audio" and one["run"] in said
+    assert all(told > 0 and made > 0 for told, made in (one[k] for k in ("MB written", "s", "MB of memory", "cpu")))

@@ -481,6 +481,16 @@ def test_clips_with_long_names_are_read_in_every_kind_of_tar(fmt, tmp_path):
     assert audio_of(got) == dict(zip(wanted, (d for _, d in clips))) and len(got.rejects) == 0
 
 
+@pytest.mark.parametrize("fmt", [GNU, PAX, USTAR], ids=["gnu", "pax", "ustar"])
+def test_a_tar_is_indexed_as_tarfile_lists_it(fmt, tmp_path):
+    names = ["a.mp3", "b" * 96 + ".mp3", f"{'c' * 60}/{'c' * 97}", "città.mp3", f"{LONG}d.mp3", "e.mp3", "no audio", "f.MP3"]
+    put_tar(tmp_path/"0.tar", [member("folder", type=tarfile.DIRTYPE), *((n, b"x" * (i * 300)) for i, n in enumerate(names)), member("g.mp3", b"old", type=tarfile.AREGTYPE)], fmt)
+    index = index_tar(tmp_path/"0.tar")
+    with tarfile.open(tmp_path/"0.tar") as tar: want = [(clip_id(m.name), m.offset_data, m.size, clip_id(m.name) != m.name.rpartition("/")[2]) for m in tar if m.isfile()]
+    assert [*zip(index.names.to_pylist(), index.offsets.tolist(), index.sizes.tolist(), index.audio.tolist())] == want
+    assert len(want) == len(names) + 1 and not index.unsafe and not index.broken
+
+
 def test_attributes_of_pax_tars_and_folders_are_no_clips(tmp_path):
     glob = tarfile.TarInfo.create_pax_global_header({"comment": "made by git"})
     folder, _ = member("it_train_0", type=tarfile.DIRTYPE)
@@ -685,7 +695,7 @@ def test_a_tar_damaged_anywhere_is_indexed_within_its_bytes_or_refused_by_name(f
             return
     assert len(index.names) == len(index.offsets) == len(index.sizes) == len(index.audio)
     assert all(0 <= o and 0 <= s and o + s <= len(blob) for o, s in zip(index.offsets, index.sizes))
-    for text in (*index.names, *(t for pair in index.unsafe for t in pair), index.broken): text.encode()
+    for text in (*index.names.to_pylist(), *(t for pair in index.unsafe for t in pair), index.broken): text.encode()
 
 
 # ---- durations, identity, a look

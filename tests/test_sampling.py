@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings, strategies as st
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.rows import REJECTS, Corpus, reason_counts, rejects_table, rows_table
-from audio_ft_prep.sampling import drop, sample, select, with_labels, with_sentences, without_leaks
+from audio_ft_prep.sampling import drop, sample, select, with_labels, with_sentences, within_budget, without_leaks
 
 light = pytest.mark.light       # module by module elsewhere; here some tests need a tokenizer
 
@@ -152,6 +152,13 @@ def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
     assert ids_of(rows) == ["fits", "short"] and [len(l) for l in rows["labels"].to_pylist()][0] == 449
     assert over.to_pylist() == [{"split": "train", "source_split": "train", "id": "over", "reason": "label_too_long", "detail": "449 labels, 448 at most"}]
     assert rows["labels"].to_pylist() == tokenizer([FITS, "Sì."]).input_ids
+
+
+def test_a_budget_is_kept_alike_with_and_without_labels():
+    model, tokenizer = whisper()
+    rows = rows_of(["fits", "over", "short", "bytes"], sentences=[FITS, LONG, "Sì.", "\U0001f600" * 200])
+    (kept, gone), (labelled, over) = within_budget(rows, tokenizer, model), with_labels(rows, tokenizer, model)
+    assert gone.equals(over) and len(gone) and kept.equals(labelled.drop_columns("labels"))
 
 
 @settings(deadline=None, max_examples=15)
