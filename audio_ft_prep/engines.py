@@ -22,7 +22,7 @@ from .places import Url
 from .store import Shard, ShardResult, done, prepare_shard, sweep, work_folder
 
 # %% auto #0
-__all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
+__all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logging.getLogger(__name__)
@@ -54,18 +54,22 @@ def _leave_with_parent():
     mp.parent_process().join()
     os._exit(1)
 
-# %% ../nbs/50_engines.ipynb #b5f2a867
-def _warmed(warm):
-    gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
-    warm()
-    gc.enable()
-    gc.freeze()
-
 # %% ../nbs/50_engines.ipynb #a53381d7
 def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
     try: mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError): return
     for what, size in ((mmap, 1 << 30), (trim, 1 << 29), (top_pad, 1 << 25)): mallopt(what, size)
+
+# %% ../nbs/50_engines.ipynb #6e6362cf
+def warm_up(
+    warm: Callable[[], None],  # Loads what computes, such as `ExampleMaker.warm`
+) -> None:
+    "Make this process ready for many clips."
+    _keep_memory()
+    gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
+    warm()
+    gc.enable()
+    gc.freeze()
 
 # %% ../nbs/50_engines.ipynb #cf2727a6
 STUCK_SECONDS = 300.0
@@ -131,11 +135,11 @@ def _made(order, jobs, board, limit_s):
             prepare_shard(replace(order.shard, rows=order.rows.read_bytes()), job.maker, job.schema, job.folder, watch, job.since_ns)
     except Exception as e: return _in_short(e)
 
-# %% ../nbs/50_engines.ipynb #44574544
+# %% ../nbs/50_engines.ipynb #e8b108e1
 def _work(conn, board, warm, limit_s):
     "Make shards until nobody asks any more."
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    try: _keep_memory(); _warmed(warm)
+    try: warm_up(warm)
     except Exception as e: conn.send(_in_short(e))
     jobs = {}
     try:
