@@ -29,7 +29,25 @@ def real_frames(
     "Count the frames worth storing."
     return min(-(-(n_samples + n_fft // 2) // hop) + 1, most)
 
-# %% ../nbs/22_features.ipynb #0046a2df
+# %% ../nbs/22_features.ipynb #c60fb231
+def _padded(samples, n, half):
+    "Zeros behind, up to `n` samples, and half a frame of reflection at either end, as `torch.stft` would put there."
+    out = np.zeros((1, n + 2 * half), np.float32)
+    out[0, half:half + len(samples)] = samples
+    out[0, :half], out[0, -half:] = out[0, 2 * half:half:-1], out[0, -half - 2:-2 * half - 2:-1]
+    return out
+
+# %% ../nbs/22_features.ipynb #6055a3cd
+def _torch_log_mel(samples, n_fft, hop, window, filters):
+    import torch
+    stft = torch.stft(samples, n_fft, hop, window=window, center=False, return_complex=True)
+    real, imaginary = torch.view_as_real(stft.transpose(1, 2)[:, :-1]).unbind(-1)
+    power = torch.hypot(real.contiguous(), imaginary.contiguous()).square_()
+    log = (filters @ power.transpose(1, 2)).clamp_(min=1e-10).log10_()
+    log = torch.maximum(log, log.max() - 8.0, out=log)
+    return log.add_(4.0).div_(4.0).numpy()[0]
+
+# %% ../nbs/22_features.ipynb #8eb0d034
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
     def __init__(self,
@@ -41,7 +59,7 @@ class LogMel:
         self.n_samples, self.n_frames, self.mels = extractor.n_samples, extractor.nb_max_frames, extractor.feature_size
         self.filters = np.asarray(extractor.mel_filters)
 
-    def __repr__(self): return f"LogMel({self.mels} mels, {self.n_frames} frames, {self.rate_hz} Hz)"
+    def __repr__(self): return f"{type(self).__name__}({self.mels} mels, {self.n_frames} frames, {self.rate_hz} Hz)"
     def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != "_tensors"}
 
     @cached_property
@@ -67,26 +85,9 @@ class LogMel:
 
     def _frames(self, samples, frames):
         import torch
-        with torch.inference_mode(): return self._log_mel(torch.from_numpy(self._padded(samples, frames)))
+        with torch.inference_mode(): return _torch_log_mel(torch.from_numpy(_padded(samples, self._width(frames), self.n_fft // 2)), self.n_fft, self.hop, *self._tensors)
 
     def _width(self, frames): return min((frames - 1) * self.hop + self.n_fft, self.n_samples)
-    def _padded(self, samples, frames):
-        "Zeros behind, and half a frame of reflection at either end, as `torch.stft` would put there."
-        half, n = self.n_fft // 2, self._width(frames)
-        out = np.zeros((1, n + 2 * half), np.float32)
-        out[0, half:half + len(samples)] = samples
-        out[0, :half], out[0, -half:] = out[0, 2 * half:half:-1], out[0, -half - 2:-2 * half - 2:-1]
-        return out
-
-    def _log_mel(self, samples):
-        import torch
-        window, filters = self._tensors
-        stft = torch.stft(samples, self.n_fft, self.hop, window=window, center=False, return_complex=True)
-        real, imaginary = torch.view_as_real(stft.transpose(1, 2)[:, :-1]).unbind(-1)
-        power = torch.hypot(real.contiguous(), imaginary.contiguous()).square_()
-        log = (filters @ power.transpose(1, 2)).clamp_(min=1e-10).log10_()
-        log = torch.maximum(log, log.max() - 8.0, out=log)
-        return log.add_(4.0).div_(4.0).numpy()[0]
 
 # %% ../nbs/22_features.ipynb #6878688c
 def as_stored(
