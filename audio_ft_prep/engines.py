@@ -54,13 +54,12 @@ def _leave_with_parent():
     mp.parent_process().join()
     os._exit(1)
 
-# %% ../nbs/50_engines.ipynb #6e679b8e
-def _import_torch():
+# %% ../nbs/50_engines.ipynb #b5f2a867
+def _warmed(warm):
     gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
-    import torch
+    warm()
     gc.enable()
     gc.freeze()
-    torch.set_num_threads(1)
 
 # %% ../nbs/50_engines.ipynb #a53381d7
 def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
@@ -132,11 +131,11 @@ def _made(order, jobs, board, limit_s):
             prepare_shard(replace(order.shard, rows=order.rows.read_bytes()), job.maker, job.schema, job.folder, watch, job.since_ns)
     except Exception as e: return _in_short(e)
 
-# %% ../nbs/50_engines.ipynb #70d7ee76
+# %% ../nbs/50_engines.ipynb #44574544
 def _work(conn, board, warm, limit_s):
     "Make shards until nobody asks any more."
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    try: _keep_memory(); warm()
+    try: _keep_memory(); _warmed(warm)
     except Exception as e: conn.send(_in_short(e))
     jobs = {}
     try:
@@ -219,17 +218,22 @@ class _Task:
         ids = self.make().table()["id"]
         return f"at clip {ids[n]}" if n < len(ids) else "after its last clip"
 
-# %% ../nbs/50_engines.ipynb #154107ff
+# %% ../nbs/50_engines.ipynb #aafa668d
 class Workers:
     "Spawned processes for one run, started at once; they end with the `with` that holds them."
     def __init__(self,
         count: int,  # Processes
-        warm: Callable[[], None] = _import_torch,  # Called first in each; a function of a module
+        warm: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `warm`
     ):
         self.warm, self.limit_s, self.all, self.false_starts, self.folder = warm, stuck_seconds(), [], 0, None
-        try:
-            for _ in range(count): self.all.append(_Worker(warm, self.limit_s))
+        try: self.grow(count)
         except BaseException: self.close(); raise
+
+    def grow(self,
+        count: int,  # Processes
+    ):
+        "Start more, until there are as many."
+        while len(self.all) < count: self.all.append(_Worker(self.warm, self.limit_s))
 
     def close(self):
         "End all; what they have in hand is lost, and its room given back."
@@ -314,7 +318,7 @@ def _collected(run, wait_s):
         if task: sweep(run.folder, task.shard.name); (run.waiting if suspect else run.ready).append(task)
     return results
 
-# %% ../nbs/50_engines.ipynb #fa11caee
+# %% ../nbs/50_engines.ipynb #5ce3bbf8
 def run_local(
     makers: list[Callable[[], Shard]],  # The shards to make, as `shard_slices` gives them
     job: Job,  # What every worker needs
@@ -325,7 +329,7 @@ def run_local(
     "Have worker processes make shards; raise what ends the run, workers stopped."
     if not makers: return
     if not isinstance(workers, Workers):
-        with Workers(min(workers, len(makers))) as own: yield from run_local(makers, job, own, seen, tries)
+        with Workers(min(workers, len(makers)), job.maker.warm) as own: yield from run_local(makers, job, own, seen, tries)
         return
     run, results = _Run(workers, makers, job, tries), []
     while run.left() or results:

@@ -8,7 +8,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "audio_ft_prep" / "data" / "sample"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NOT_PASSED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")  # an installed package is compiled once
 FIELDS = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accents", "variant", "locale", "segment")
 csv.field_size_limit(1 << 24)
 
@@ -90,16 +90,17 @@ def measure(
     side: str,  # A function of sides.py
     settings: dict,  # Its arguments
     pinned: bool = False,  # One thread a process, by OMP_NUM_THREADS
+    memory: bool = True,  # Watch its memory, which costs up to a tenth of a core
 ) -> dict: # wall_s, cpu_s, peak_mb, anon_mb
     "Run a side as a program; its CPU seconds are those of all its processes, ended ones too."
-    env = {k: v for k, v in os.environ.items() if k not in THREADS} | {"HF_DATASETS_CACHE": f"{settings['out']}/cache"}
+    env = {k: v for k, v in os.environ.items() if k not in NOT_PASSED} | {"HF_DATASETS_CACHE": f"{settings['out']}/cache"}
     if pinned: env["OMP_NUM_THREADS"] = "1"
     Path(settings["out"]).mkdir(parents=True)
     log, peak, done = Path(settings["out"], "log.txt"), [0.0, 0.0], threading.Event()
     with log.open("w") as f:
         start = time.perf_counter()
         proc = subprocess.Popen([sys.executable, str(HERE / "sides.py"), side, json.dumps(settings)], env=env, stdout=f, stderr=f)
-        threading.Thread(target=watch, args=(proc.pid, peak, done), daemon=True).start()
+        if memory: threading.Thread(target=watch, args=(proc.pid, peak, done), daemon=True).start()
         _, status, usage = os.wait4(proc.pid, 0)
         wall_s, proc.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
         done.set()

@@ -39,10 +39,10 @@ def reference(corpus: str, out: str, model: str, language: str, workers: int, de
     done = done.filter(lambda n: 0 < n < 30 * rate_hz, input_columns=["input_length"], num_proc=workers)
     datasets.DatasetDict(train=done).save_to_disk(f"{out}/prepared")
 
-def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: str):
+def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: str, log_mel: str = "exact"):
     "This package, as its user runs it."
     from audio_ft_prep import PrepConfig, prepare
     prepare(PrepConfig(dataset_name=corpus, language_code=language, model_id=model, output_dir=f"{out}/prepared",
-        train_splits="train", eval_splits="", num_workers=workers, storage="features", feature_dtype=dtype))
+        train_splits="train", eval_splits="", num_workers=workers, storage="features", feature_dtype=dtype, log_mel=log_mel))
 
 if __name__ == "__main__": {"reference": reference, "ours": ours}[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -1,6 +1,7 @@
 """The usual recipe and this package, in turn, on the same corpus with the same number of workers."""
 from __future__ import annotations
 import shutil, tempfile
+from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
 from statistics import median
@@ -10,7 +11,8 @@ from fastcore.script import call_parse
 from common import build_corpus, machine, measure, table
 from sides import torchcodec_works
 
-SIDES = {"as run": "reference", "1 thread": "reference", "ours": "ours"}
+AGAINST = ("as run", "1 thread")
+OURS = {"ours": "exact", **({"ours fast": "fast"} if find_spec("asrfront") else {})}
 ROWS = {"wall, s": "wall_s", "CPU, s": "cpu_s", "clips/s": "clips_s", "output, MB": "output_mb",
         "cache beside it, MB": "cache_mb", "peak memory, MB": "peak_mb", "of it not file pages, MB": "anon_mb"}
 
@@ -27,7 +29,7 @@ def lay_out_processor(model_id, folder):
 def one_run(name, settings, out, clips):
     "Run one side into a fresh folder and add what it left on disk."
     shutil.rmtree(out, ignore_errors=True)
-    got = measure(SIDES[name], settings | dict(out=str(out)), pinned=name == "1 thread")
+    got = measure("ours" if name in OURS else "reference", settings | dict(out=str(out)), pinned=name == "1 thread")
     return got | dict(side=name, clips_s=clips / got["wall_s"], output_mb=folder_mb(out / "prepared"), cache_mb=folder_mb(out / "cache"))
 
 def compare(ours: Path, theirs: Path, dtype: str) -> dict:
@@ -48,13 +50,20 @@ def compare(ours: Path, theirs: Path, dtype: str) -> dict:
         got["furthest"] = max(got["furthest"], float(np.abs(a.astype("float32") - b).max()))
     return got
 
-def summary(runs, sides):
-    "A row a figure: each side's median, and how many times better ours is."
-    rows = []
+def summary(runs, against):
+    "A header and a row a figure: each side's median, and how many times better ours is."
+    pairs = [(s, mine) for mine in OURS for s in against]
+    table = [["", *(f"reference {s}" for s in against), *OURS, *(f"{s} / {mine}" for s, mine in pairs)]]
     for label, key in ROWS.items():
-        *theirs, mine = ours = [median(r[key] for r in runs if r["side"] == s) for s in sides]
-        rows.append([label, *ours, *[f"{(mine / x if key == 'clips_s' else x / mine):.1f}x" if mine else "" for x in theirs]])
-    return rows
+        of = {s: median(r[key] for r in runs if r["side"] == s) for s in (*against, *OURS)}
+        times = [(of[mine] / of[s] if key == "clips_s" else of[s] / of[mine]) if of[mine] else None for s, mine in pairs]
+        table.append([label, *of.values(), *("" if t is None else f"{t:.1f}x" for t in times)])
+    return table
+
+def same_words(name, same, dtype):
+    "Say how much of one of ours is the reference's, bit by bit."
+    return (f"rows: reference {same['reference']}, {name} {same['ours']}, both {same['both']}; identical in {dtype}: "
+            f"features {same['features']} of {same['both']} (furthest apart {same['furthest']:.2g}), labels {same['labels']} of {same['both']}")
 
 @call_parse
 def main(
@@ -73,23 +82,24 @@ def main(
 ):
     "Measure the reference recipe, as people run it and with one thread a process, and this package."
     if smoke: clips, repeats = 12, 1
-    sides = [*against.split(","), "ours"]
-    if unknown := set(sides) - set(SIDES): raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
+    sides = against.split(",")
+    if unknown := set(sides) - set(AGAINST): raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
     if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
         made, about = build_corpus(work / "corpus", corpus, language, clips), machine() | dict(workers=workers, model=model_id, dtype=feature_dtype, decoder=decoder)
         lay_out_processor(model_id, work / "processor")
         fixed = dict(corpus=made["folder"], language=made["language"], workers=workers)
-        settings = {"reference": fixed | dict(model=str(work / "processor"), decoder=decoder), "ours": fixed | dict(model=model_id, dtype=feature_dtype)}
         # Ours goes first: what the first run of a turn pays for a cold disk is ours to pay.
-        runs = [one_run(s, settings[SIDES[s]], work / s.replace(" ", "-"), clips) for _ in range(repeats) for s in reversed(sides)]
-        same = compare(work / "ours/prepared", work / sides[0].replace(" ", "-") / "prepared", feature_dtype)
-    head, rows = ["", *(f"reference {s}" for s in sides[:-1]), "ours", *(f"{s} / ours" for s in sides[:-1])], summary(runs, sides)
+        settings = {name: fixed | dict(model=model_id, dtype=feature_dtype, log_mel=log_mel) for name, log_mel in OURS.items()}
+        settings |= {s: fixed | dict(model=str(work / "processor"), decoder=decoder) for s in reversed(sides)}
+        place = {s: work / s.replace(" ", "-") for s in settings}
+        runs = [one_run(s, settings[s], place[s], clips) for _ in range(repeats) for s in settings]
+        same = {name: compare(place[name] / "prepared", place[sides[0]] / "prepared", feature_dtype) for name in OURS}
+    head, *rows = summary(runs, sides)
     print(f"{clips} clips, {made['hours']:.2f} h, {workers} workers, {repeats} turn(s), {about['cores']} cores, load {about['load']:.1f} at the start; "
           f"the reference decodes with {'torchcodec' if decoder == 'torchcodec' else 'soundfile and soxr HQ'}\n")
     print(table(head, rows, markdown))
-    print(f"\nrows: reference {same['reference']}, ours {same['ours']}, both {same['both']}; identical in {feature_dtype}: "
-          f"features {same['features']} of {same['both']} (furthest apart {same['furthest']:.2g}), labels {same['labels']} of {same['both']}")
+    print("", *(same_words(name, s, feature_dtype) for name, s in same.items()), sep="\n")
     if decoder == "torchcodec": print("torchcodec resamples with FFmpeg, so its samples differ from soxr's: --decoder soundfile compares like with like")
     if json: Path(json).write_text(dumps(dict(about=about, corpus=made, runs=runs, same=same, table=[head, *rows]), indent=1))

@@ -19,20 +19,24 @@ def test_every_clip_of_ours_is_identical_to_the_references(tmp_path):
     said, got = run("vs_reference.py", "--decoder", "soundfile", "--feature-dtype", "float32", "--markdown", tmp_path=tmp_path)
     head, *rows = got["table"]
     assert [r[0] for r in rows] == ["wall, s", "CPU, s", "clips/s", "output, MB", "cache beside it, MB", "peak memory, MB", "of it not file pages, MB"]
-    assert all(len(r) == len(head) == 6 for r in rows)
-    assert [r["side"] for r in got["runs"]] == ["ours", "1 thread", "as run"]
+    assert head == ["", "reference as run", "reference 1 thread", "ours", "ours fast", "as run / ours", "1 thread / ours", "as run / ours fast", "1 thread / ours fast"]
+    assert all(len(r) == len(head) for r in rows)
+    assert [r["side"] for r in got["runs"]] == ["ours", "ours fast", "1 thread", "as run"]
     assert all(f"| {r[0]} | " in said for r in rows)
-    same = got["same"]
+    same, fast = got["same"]["ours"], got["same"]["ours fast"]
     assert same["both"] == same["features"] == same["labels"] == same["ours"] > 0
-    assert f"features {same['both']} of {same['both']}" in said
+    assert f"ours {same['both']}, both {same['both']}; identical in float32: features {same['both']} of {same['both']}" in said
+    assert fast["both"] == fast["labels"] == same["both"] and 0 < fast["furthest"] <= 1.5e-4
 
 
 def test_the_floor_is_the_sum_of_its_parts(tmp_path):
     said, got = run("floor.py", tmp_path=tmp_path)
     rows = {r[0]: r for r in got["table"][1:]}
     parts = ["decode", "resample", "log-mel", "float16", "write"]
-    assert list(rows)[:8] == [*parts, "floor", "ours, 1 worker(s): CPU", "ours, 1 worker(s): wall x workers"]
+    ours = ["ours, 1 worker(s): CPU", "ours, 1 worker(s): wall x workers"]
+    assert list(rows) == [*parts, "floor", *ours, "log-mel, asrfront", "floor with it", *(r.replace("ours", "ours fast") for r in ours)]
     assert rows["floor"][1] == pytest.approx(sum(rows[p][1] for p in parts))
+    assert rows["floor with it"][1] == pytest.approx(rows["floor"][1] - rows["log-mel"][1] + rows["log-mel, asrfront"][1])
     assert all(rows[p][1] > 0 for p in parts)
     assert got["same"] == "12 of 12"
     assert all(name in said for name in rows)

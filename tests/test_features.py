@@ -1,5 +1,5 @@
 """Log-mel over the real frames, refilled, is what the model's own extractor computes over 30 s."""
-import pickle
+import pickle, subprocess, sys
 from collections import Counter
 from functools import lru_cache
 
@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.features import LogMel, as_stored, real_frames, refill
-from audio_ft_prep.models import load_model
+from audio_ft_prep.features import FastLogMel, LogMel, as_stored, real_frames, refill
+from audio_ft_prep.models import Extractor, load_model
 from conftest import SAMPLE, readme_table, tar_clips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,7 +23,7 @@ SAME = Counter()  # signals compared, and how many were identical
 @pytest.fixture(scope="module", autouse=True)
 def identical_signals_are_counted(figure):
     yield
-    if SAME: figure(f"log-mel against WhisperFeatureExtractor: {SAME['identical']} of {SAME['all']} identical to the bit, largest difference {SAME['worst']:g}")
+    if SAME["all"]: figure(f"log-mel against WhisperFeatureExtractor: {SAME['identical']} of {SAME['all']} identical to the bit, largest difference {SAME['worst']:g}")
 
 
 @pytest.mark.parametrize("mels", MELS)
@@ -131,3 +131,53 @@ def test_the_samples_given_are_left_as_they_were():
 @pytest.mark.parametrize("wrong", [np.zeros(0, np.float32), np.zeros((2, 100), np.float32), np.zeros((100, 2), np.float32), np.zeros(100), np.zeros(100, np.int16)])
 def test_samples_that_would_give_wrong_features_are_refused(wrong):
     with pytest.raises(ValueError, match="samples must be mono float32 and not empty, got "): OURS[80](wrong)
+
+
+# The fast log-mel
+
+FAST = {m: FastLogMel(Extractor(m)) for m in MELS}
+
+
+def holds_fast(x, mels):
+    "Hold one signal's fast features against the exact ones: both have errors of single precision, which may add up in a bin far below the loudest."
+    exact, fast = OURS[mels](x), FAST[mels](x)
+    assert fast.shape == exact.shape and fast.dtype == np.float32
+    apart = np.abs(fast - exact)
+    SAME[f"fast {mels}"] = max(SAME[f"fast {mels}"], float(apart.max()))
+    SAME.update({f"bins {mels}": apart.size, f"beyond {mels}": int((apart > 1e-4).sum())})
+    assert apart.max() <= 1.5e-4 and np.abs(apart[:, -1]).max() <= 1e-4
+    assert fast.shape[1] == 3000 or (fast[:, -1] == fast[0, -1]).all(), "the last frame is padding, and the same in every band"
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(sorted(SIGNALS)), mels=st.sampled_from(MELS), seed=st.integers(0, 99), level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
+       n=st.one_of(st.integers(1, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)))
+def test_fast_features_of_any_length_and_signal_are_those_of_the_exact_ones_within_their_precision(kind, mels, seed, level, n):
+    holds_fast(SIGNALS[kind](n, seed, level).astype(np.float32), mels)
+
+
+@pytest.mark.parametrize("mels", MELS)
+def test_fast_features_at_every_edge_and_of_every_sample_clip_are_within_1e_4_in_all_but_single_bins(mels, figure):
+    for i, n in enumerate(EDGES): holds_fast((noise if i % 2 else voice)(n, i, 0.3).astype(np.float32), mels)
+    for x in speech(): holds_fast(x, mels)
+    assert SAME[f"beyond {mels}"] <= 1e-5 * SAME[f"bins {mels}"]
+    figure(f"fast log-mel against the exact one, {mels} mels: {SAME[f'beyond {mels}']} of {SAME[f'bins {mels}']} numbers more than 1e-4 apart, largest difference {SAME[f'fast {mels}']:g}")
+
+
+def test_the_loudest_samples_that_are_read_have_fast_features_too():
+    holds_fast((noise(20_000, 1, 0.2) * 1e14).astype(np.float32), 80)
+
+
+def test_fast_features_are_made_and_rounded_without_torch():
+    code = ("import sys, numpy as np; from audio_ft_prep.features import FastLogMel, as_stored; from audio_ft_prep.models import Extractor\n"
+            "fast = FastLogMel(Extractor()); fast.warm(); x = np.sin(np.arange(9000, dtype=np.float32))\n"
+            "sys.stdout.buffer.write(as_stored(fast(x), 'float16').tobytes()); assert 'torch' not in sys.modules")
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert got.returncode == 0, got.stderr
+    import torch  # with it, rounding takes another path
+    assert got.stdout == as_stored(FAST[80](np.sin(np.arange(9000, dtype=np.float32))), "float16").tobytes()
+
+
+@pytest.mark.parametrize("other", [dict(feature_size=64), dict(n_fft=512), dict(hop_length=80), dict(chunk_length=20), dict(sampling_rate=8000)])
+def test_an_extractor_that_the_fast_log_mel_isnt_made_for_is_refused(other):
+    with pytest.raises(ValueError, match="log_mel fast is made for Whisper's own settings, got .*: leave log_mel at exact"): FastLogMel(Extractor(**other))

@@ -14,7 +14,8 @@ from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep import PrepConfig, load_prepared, plan, prepare
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.config import shaping
+from audio_ft_prep.cli import run as run_command
+from audio_ft_prep.config import fingerprint_of, shaping
 from audio_ft_prep.engines import Job, run_local
 from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.features import real_frames
@@ -440,11 +441,113 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
     until(run.gone, 20)
 
 
+# The worker that starts early
+
+def waiting_for_rows(out, start):
+    "A corpus whose transcript is a pipe that nobody writes: whoever reads it waits."
+    corpus = out / "corpus"
+    (corpus / "audio/it/train").mkdir(parents=True)
+    (corpus / "transcript/it").mkdir(parents=True)
+    os.mkfifo(corpus / "transcript/it/train.tsv")
+    shutil.copy(SAMPLE / "audio/it/train/it_train_0.tar", corpus / "audio/it/train")
+    return start("prepare", *flags(dataset_name=corpus, language_code="it", eval_splits="", train_splits="train", output_dir=out / "out"))
+
+
+def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, tmp_path):
+    run = waiting_for_rows(tmp_path, start)
+    until(run.workers, 30)
+    time.sleep(0.3)
+    assert len(run.workers()) == 1
+    run.signal(signal.SIGINT)
+    assert "stopped" in sentence(run.wait(20).err)
+    until(run.gone, 10)
+    assert not (tmp_path / "out").exists()
+
+
+def test_when_the_corpus_cant_be_read_no_process_is_left(start, tmp_path):
+    run = start("prepare", *flags(dataset_name=tmp_path / "none", language_code="it", output_dir=tmp_path / "out"))
+    assert run.wait().code == 2
+    until(run.gone, 10)
+
+
+def test_where_all_is_done_no_worker_starts(prepared, monkeypatch):
+    done, started = prepared("it", feature_dtype="float16"), []
+    monkeypatch.setattr(mp.context.SpawnProcess, "start", lambda p: started.append(p))
+    assert prepare(PrepConfig("sample", "it", output_dir=str(done.folder), num_workers=2), progress=False).hash == done.hash
+    assert not started
+
+
+# What a worker loads
+
+NOTING = """
+import sys
+class Noting:
+    "Makes what another maker makes, and leaves word of what its process has loaded by then."
+    def __init__(self, maker, place): self.maker, self.place, self.storage = maker, place, maker.storage
+    def warm(self): self.maker.warm()
+    def __call__(self, row):
+        example = self.maker(row)
+        with open(self.place, "w") as f: f.write(" ".join({m.partition(".")[0] for m in sys.modules}))
+        return example
+"""
+NOT_FOR_WORKERS = {"pandas", "transformers", "datasets", "tokenizers", "huggingface_hub", "fsspec", "requests", "httpx", "yaml", "typer", "fastcore", "filelock", "matplotlib", "IPython"}
+
+
+@pytest.mark.parametrize("how,needs", [(dict(), {"torch"}), (dict(log_mel="fast"), {"asrfront"}), (dict(log_mel="fast", storage="padded"), {"asrfront"}), (dict(storage="audio"), set())],
+                         ids=["exact", "fast", "fast, padded", "audio"])
+def test_a_worker_loads_only_what_its_examples_are_computed_with(tmp_path, monkeypatch, how, needs):
+    (tmp_path / "noting.py").write_text(NOTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    from noting import Noting
+    cfg = PrepConfig("sample", "it", train_splits="", output_dir=str(tmp_path / "out"), **how)
+    model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
+    rows = select(corpus, cfg, model, language_tokenizer(model, "it")).eval
+    open_folder(out, purpose(cfg, corpus.source), ["eval"])
+    maker = Noting(example_maker(cfg, model.extractor), str(tmp_path / "loaded"))
+    [made] = run_local(shard_slices(rows, "eval", 250), Job(maker, example_schema(cfg, 80), out), 1)
+    loaded = set((tmp_path / "loaded").read_text().split())
+    assert made.rows and {"soundfile", "soxr", "pyarrow"} < loaded
+    assert loaded & {"torch", "asrfront"} == needs
+    assert not loaded & NOT_FOR_WORKERS
+
+
+# The fast log-mel
+
+def test_a_fast_run_differs_by_about_1e_4_at_most_and_says_that_it_is_one(prepared):
+    exact, fast = (prepared("it", feature_dtype="float32", **how) for how in (dict(), dict(log_mel="fast")))
+    assert fast.counts == exact.counts and fast.hash != exact.hash
+    assert fast.prep["config"]["log_mel"] == "fast" and fast.prep["fingerprint"] != exact.prep["fingerprint"]
+    assert "asrfront" in fast.prep["versions"] and "asrfront" not in exact.prep["versions"]
+    assert verify(fast.folder) == []
+    for split in ("train", "eval"):
+        for a, b in zip(load_prepared(fast.folder)[split], load_prepared(exact.folder)[split], strict=True):
+            assert a["id"] == b["id"] and a["labels"] == b["labels"] and np.abs(a["input_features"] - b["input_features"]).max() <= 1.5e-4
+
+
+def test_without_its_extra_the_fast_log_mel_ends_in_one_sentence_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "asrfront", None)
+    for command in ("plan", "prepare"):
+        assert run_command([command, *flags(dataset_name=tmp_path / "no corpus", language_code="it", log_mel="fast", output_dir=tmp_path / "out")]) == 2
+        assert "pip install 'audio_ft_prep[fast]'" in sentence(capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_a_release_that_had_no_such_field_is_read_and_left_alone(prepared, tmp_path):
+    folder = shutil.copytree(prepared("it", feature_dtype="float16").folder, tmp_path / "out")
+    prep = json.loads((folder / "prep.json").read_text())
+    del prep["config"]["log_mel"]
+    prep["fingerprint"] = fingerprint_of(prep["config"])
+    (folder / "prep.json").write_text(json.dumps(prep))
+    assert verify(folder) == [] and len(load_prepared(folder)["train"])
+    assert prepare(PrepConfig("sample", "it", output_dir=str(folder)), progress=False).prep == prep
+    with pytest.raises(ValueError, match="log_mel is 'exact' there and 'fast' here"): prepare(PrepConfig("sample", "it", output_dir=str(folder), log_mel="fast"), progress=False)
+
+
 # Folders that are not ours to write
 
 OTHERS = dict(language_code="en", language="English", model_id="openai/whisper-tiny", task="translate", train_splits="train", eval_splits="",
               max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, dataset_config="clean", dataset_revision="main", audio_column="file", text_column="said",
-              lower_case=True, storage="audio", feature_dtype="float32", shard_rows=9)
+              lower_case=True, storage="audio", feature_dtype="float32", log_mel="fast", shard_rows=9)
 OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="")   # settings that this corpus has no use for
 
 
