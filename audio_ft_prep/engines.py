@@ -186,13 +186,14 @@ class _Worker:
         try: return [self.conn.recv()] if self.conn.poll() else []
         except (EOFError, OSError): return []
 
-# %% ../nbs/50_engines.ipynb #ef598023
+# %% ../nbs/50_engines.ipynb #c758c78f
 def _watch(worker, passed_s):
     "Kill a worker that has stood still for too long; `passed_s` have gone by since the last call."
     now = tuple(worker.board)
     worker.quiet_s = worker.quiet_s + min(passed_s, 1.) if worker.task and now == worker.seen else 0.
     worker.seen = now
-    if worker.quiet_s > worker.limit_s * 1.25: worker.stuck = True; worker.process.kill()
+    limit_s = worker.limit_s if now[3] else max(worker.limit_s, STUCK_SECONDS)  # to import torch from a cold disk may take a while
+    if worker.quiet_s > limit_s * 1.25: worker.stuck = True; worker.process.kill()
 
 # %% ../nbs/50_engines.ipynb #a310b06e
 def _ending(worker):
@@ -221,14 +222,14 @@ class _Task:
         ids = self.make().table()["id"]
         return f"at clip {ids[n]}" if n < len(ids) else "after its last clip"
 
-# %% ../nbs/50_engines.ipynb #9d0cb896
+# %% ../nbs/50_engines.ipynb #aafa668d
 class Workers:
     "Spawned processes for one run, started at once; they end with the `with` that holds them."
     def __init__(self,
         count: int,  # Processes
         warm: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `warm`
     ):
-        self.warm, self.limit_s, self.all, self.false_starts = warm, stuck_seconds(), [], 0
+        self.warm, self.limit_s, self.all, self.false_starts, self.folder = warm, stuck_seconds(), [], 0, None
         try: self.grow(count)
         except BaseException: self.close(); raise
 
@@ -239,11 +240,12 @@ class Workers:
         while len(self.all) < count: self.all.append(_Worker(self.warm, self.limit_s))
 
     def close(self):
-        "End all; what they have in hand is lost."
+        "End all; what they have in hand is lost, and its room given back."
         for w in self.all: w.process.kill()
         for w in self.all:
             w.process.join(10)  # one that waits for a disk may take longer, and can do no harm
             w.conn.close()
+        if self.folder: sweep(self.folder)
 
     def __enter__(self): return self
     def __exit__(self, *e): self.close()
@@ -274,12 +276,13 @@ def _replaced(workers, worker, tries):
     workers.all[workers.all.index(worker)] = _Worker(workers.warm, workers.limit_s)
     return worker.task, begun
 
-# %% ../nbs/50_engines.ipynb #a0ff54df
+# %% ../nbs/50_engines.ipynb #c6492025
 class _Run:
     "Shards that wait, shards whose rows are laid out, and what was seen of those that are done."
     def __init__(self, workers, makers, job, tries):
         self.workers, self.folder, self.work, self.tries = workers, job.folder, job.work or work_folder(job.folder), tries
         self.waiting, self.ready, self.done, self.then = deque(map(_Task, makers)), deque(), [0, 0, 0], time.monotonic()
+        workers.folder = job.folder
         (self.work/"job.pickle").write_bytes(pickle.dumps(job))
 
     def left(self): return self.waiting or self.ready or any(w.task for w in self.workers.all)

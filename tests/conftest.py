@@ -170,7 +170,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     if os.fork(): continue
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    place, args, most = json.loads(line)
+    place, args, limits, env = json.loads(line)
     place = Path(place)
     if pid := os.fork():
         tell(place, "pid", pid)
@@ -179,7 +179,8 @@ for line in sys.stdin:
     os.setsid()
     for fd, name, how in ((0, os.devnull, os.O_RDONLY), (1, place / "stdout", os.O_WRONLY | os.O_CREAT), (2, place / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND)):
         os.dup2(os.open(name, how), fd)
-    if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    for name, most in limits.items(): resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    os.environ.update(env)
     sys.argv = ["audio-ft-prep", *args]
     cli.main()
 """
@@ -222,14 +223,14 @@ class Run:
 
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
-    "Start the command with arguments; it may write no file beyond some bytes, where asked."
+    "Start the command with arguments; limits are those of the system by name, such as FSIZE, the bytes that a file may have."
     env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     server = subprocess.Popen([sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
     assert server.stdout.readline() == "ready\n"
     runs = []
-    def go(*args, max_bytes=0):
+    def go(*args, limits={}, env={}):
         place = tmp_path_factory.mktemp("run")
-        server.stdin.write(json.dumps([str(place), [str(a) for a in args], max_bytes]) + "\n")
+        server.stdin.write(json.dumps([str(place), [str(a) for a in args], limits, env]) + "\n")
         server.stdin.flush()
         runs.append(Run(place))
         return runs[-1]

@@ -614,7 +614,7 @@ def test_a_disk_that_fills_up_ends_in_one_sentence_and_the_next_run_goes_on(prep
     out, same = tmp_path / "out", prepared("it", shard_rows=3)
     args = flags(dataset_name="sample", language_code="it", output_dir=out, num_workers=1, shard_rows=3)
     for most in (20_000, 500_000):  # no shard fits; no processor does
-        end = start("prepare", *args, max_bytes=most).wait()
+        end = start("prepare", *args, limits={"FSIZE": most}).wait()
         assert end.code == 1 and "too large" in sentence(end.err).lower()
         assert (shards(out) == 0) == (most == 20_000) and not (out / "prep.json").exists()
         read_all(out)

@@ -1,0 +1,405 @@
+"""Whatever happens to a run, the same command goes on and ends with the same bytes.
+
+By default a few faults of each kind are tried; AUDIO_FT_PREP_FAULTS=200 kills that many runs."""
+import os, random, shutil, signal, subprocess, time
+from pathlib import Path
+from types import SimpleNamespace
+
+import multiprocessing as mp
+import pytest
+
+from audio_ft_prep import PrepConfig, load_prepared, prepare
+from audio_ft_prep.engines import Job, Workers, run_local
+from audio_ft_prep.example import example_maker, example_schema
+from audio_ft_prep.load import load_rows
+from audio_ft_prep.models import load_model
+from audio_ft_prep.pipeline import Part, merge
+from audio_ft_prep.sampling import select
+from audio_ft_prep.store import open_folder, purpose, shard_slices, verify
+from audio_ft_prep.text import language_tokenizer
+from conftest import SAMPLE, flags, sentence, tar_clips, until, write_corpus
+
+KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
+LONG = KILLS >= 30
+STRACE = shutil.which("strace")
+def at_length(*cases): return [c if i == 0 else pytest.param(c, marks=only_long) for i, c in enumerate(cases)]
+only_long = pytest.mark.skipif(not LONG, reason="a few faults are tried: AUDIO_FT_PREP_FAULTS=30 and above tries all")
+needs_strace = pytest.mark.skipif(not STRACE, reason="strace, which has a system call fail, is not installed")
+
+
+def settings_of(corpus, out, **more):
+    return dict(dataset_name=str(corpus), language_code="it", train_splits="train", shard_rows=3, num_workers=2, output_dir=str(out)) | more
+
+
+def contents(out): return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+def shards(out): return len([*out.glob("*/data-*.arrow")])
+def records(out): return len([*out.glob(".work/*-00*.json")])
+
+
+def soon(happens, run, seconds=60):
+    "Wait for what may last a moment only, or for the run's end."
+    end = time.monotonic() + seconds
+    while not happens() and run.alive(): assert time.monotonic() < end; time.sleep(0.0003)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    "120 clips of train and 8 of test: the sample's Italian ones, good and bad, under new names."
+    source = [data for _, data in sorted(tar_clips(SAMPLE, "it", "train").items())]
+    repeat = lambda split, n: [(f"{split}_{i:03d}", source[i % len(source)], f"la frase {i}") for i in range(n)]
+    return write_corpus(tmp_path_factory.mktemp("corpus"), {"train": repeat("train", 120), "test": repeat("test", 8)})
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, start, tmp_path_factory):
+    "The corpus, prepared without disturbance: its folder, the bytes in it, and how long it took."
+    out, begun = tmp_path_factory.mktemp("whole") / "out", time.monotonic()
+    run = start("prepare", *flags(**settings_of(corpus, out)))
+    assert run.wait().code == 0
+    return SimpleNamespace(out=out, bytes=contents(out), seconds=time.monotonic() - begun)
+
+
+@pytest.fixture
+def completes(start, whole):
+    "Run the command until its end, and hold what it made against the undisturbed run."
+    def check(*args):
+        end = start("prepare", *args).wait()
+        assert end.code == 0, end.err
+        same(Path(args[args.index("--output-dir") + 1]), whole.bytes)
+        return end
+    return check
+
+
+def same(out, wanted):
+    made = contents(out)
+    assert sorted(n for n in made.keys() | wanted.keys() if made.get(n) != wanted.get(n)) == verify(out) == []
+
+
+def not_taken_for_whole(out):
+    "A folder that isn't finished is nobody's data set; one that has its account is whole."
+    if (out / "prep.json").exists():
+        assert verify(out) == []
+        return load_prepared(out)
+    for opens in (load_prepared, verify):
+        with pytest.raises(FileNotFoundError, match="no prepared data set"): opens(out)
+
+
+# Kills
+
+# What is there for a moment only, or from some moment on
+MOMENTS = {
+    "as rows are laid out": lambda out: any(out.glob(".work/*.rows")),
+    "before a rename": lambda out: any(out.glob(".work/.*.part")),
+    "between a shard and its record": lambda out: shards(out) > records(out),
+    "half-way": lambda out: shards(out) >= 15,
+    "near the end": lambda out: shards(out) >= 38,
+    "at the account of rejects": lambda out: (out / "rejects.parquet").exists(),
+    "at the processor": lambda out: (out / ".work/processor").exists(),
+    "when the splits are described": lambda out: (out / "train/dataset_info.json").exists(),
+    "at the last account": lambda out: any(out.glob(".prep.json.*.part")),
+    "as it cleans up": lambda out: (out / "prep.json").exists(),
+}
+VICTIMS = ("parent", "group", "worker")
+
+
+def strike(run, out, rng, length):
+    "Kill parent, group or a worker at some moment; give who and when."
+    who, when = rng.choice(VICTIMS), rng.choice([None, *MOMENTS])
+    if when: soon(lambda: MOMENTS[when](out), run)
+    else: time.sleep(rng.uniform(0, length))
+    if who == "parent": os.kill(run.pid, signal.SIGKILL)  # its workers are to leave by themselves
+    if who == "group": run.signal(signal.SIGKILL)
+    if who == "worker":
+        for p in rng.sample(found := run.workers(), min(len(found), 1)): p.kill()
+    return who, when or "at any time"
+
+
+@pytest.mark.parametrize("seed", range(-(-KILLS // A_ROUND)))
+def test_killed_again_and_again_a_run_goes_on_and_ends_with_the_same_bytes(corpus, whole, completes, start, figure, tmp_path, seed):
+    rng, out, ends = random.Random(seed), tmp_path / "0", []
+    for i in range(A_ROUND):
+        run = start("prepare", *flags(**settings_of(corpus, out)))
+        who = strike(run, out, rng, whole.seconds)
+        end = run.wait()
+        until(run.gone, 20)
+        assert end.code in (0, -signal.SIGKILL), end.err
+        if end.code == 0: same(out, whole.bytes)
+        elif out.exists(): not_taken_for_whole(out)
+        ends.append(f"{who[0]} {who[1]}: {'went on' if end.code == 0 else 'killed'}")
+        if end.code == 0: out = tmp_path / f"{i + 1}"
+    completes(*flags(**settings_of(corpus, out)))
+    figure(f"round {seed}: {'; '.join(ends)}")
+
+
+CALLS = ",".join(f"?{c}" for c in ("rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "fsync"))
+
+
+def traced(pid, *rules):
+    "Have strace tamper with the system calls of a process from here on."
+    tracer = subprocess.Popen([STRACE, "-qq", "-o", os.devnull, "-p", str(pid), *rules], stderr=subprocess.PIPE, text=True)
+    def attached():
+        if tracer.poll() is not None: return "over"
+        try: return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError): return "over"
+    if until(attached) == "over" and "not permitted" in tracer.stderr.read(): pytest.skip("strace may not be used here")
+    return tracer
+
+
+@pytest.fixture(scope="module")
+def made(corpus, start, tmp_path_factory):
+    "A run of which nothing is left to do but the bookkeeping."
+    out = tmp_path_factory.mktemp("made") / "out"
+    run = start("prepare", *flags(**settings_of(corpus, out)))
+    soon(lambda: (out / "rejects.parquet").exists(), run)
+    run.signal(signal.SIGKILL)
+    run.wait()
+    return out
+
+
+@needs_strace
+@pytest.mark.parametrize("n", range(1, 120, 3) if LONG else [40])
+def test_killed_at_a_step_of_the_bookkeeping_a_run_is_finished_by_the_next(corpus, whole, made, completes, start, tmp_path, n):
+    out = shutil.copytree(made, tmp_path / "out")
+    run = start("prepare", *flags(**settings_of(corpus, out)))
+    tracer = traced(run.pid, "-e", f"trace={CALLS}", "-e", f"inject={CALLS}:signal=SIGKILL:when={n}")
+    end = run.wait()
+    tracer.wait(20)
+    assert end.code in (0, -signal.SIGKILL), end.err
+    not_taken_for_whole(out)
+    completes(*flags(**settings_of(corpus, out)))
+
+
+# Stopped by a person or by the machine
+
+STOPS = {"while it plans": lambda out, run: True, "as workers start": lambda out, run: run.workers(), "at work": lambda out, run: shards(out) >= 5,
+         "at the bookkeeping": lambda out, run: (out / "rejects.parquet").exists()}
+
+
+@pytest.mark.parametrize("how, when", at_length(("SIGINT", "at work"), ("SIGTERM", "at the bookkeeping"), *((h, w) for h in ("SIGINT", "SIGTERM") for w in STOPS)))
+def test_ctrl_c_and_sigterm_end_in_one_sentence_and_leave_no_process(corpus, completes, start, figure, tmp_path, how, when):
+    out = tmp_path / "out"
+    run = start("prepare", *flags(**settings_of(corpus, out)))
+    soon(lambda: STOPS[when](out, run), run)
+    begun = time.monotonic()
+    if how == "SIGINT": run.signal(signal.SIGINT)
+    else: os.kill(run.pid, signal.SIGTERM)
+    end = run.wait(20)
+    until(run.gone, 20)
+    figure(f"{how} {when}: over after {time.monotonic() - begun:.2f} s")
+    assert end.code == {"SIGINT": 130, "SIGTERM": 143}[how] and "the same command goes on from here" in sentence(end.err)
+    assert not any(out.glob("**/.*.part")) and (not out.exists() or not_taken_for_whole(out) is None)
+    completes(*flags(**settings_of(corpus, out)))
+
+
+def test_a_stopped_worker_is_noticed_and_its_shard_made_by_another(corpus, whole, start, tmp_path):
+    out = tmp_path / "out"
+    run = start("prepare", *flags(**settings_of(corpus, out)), env={"AUDIO_FT_PREP_STUCK_SECONDS": "4"})
+    soon(lambda: shards(out) >= 3, run)
+    run.workers()[0].suspend()
+    end = run.wait()
+    assert end.code == 0 and "will be made again: its worker was stuck for 4 s" in end.err
+    same(out, whole.bytes)
+
+
+def folder_of_clips(root, n):
+    "A corpus of one file a clip."
+    (root / "clips").mkdir(parents=True)
+    good = sorted(tar_clips(SAMPLE, "it", "train").items())
+    lines = ["file_name,text"]
+    for i in range(n):
+        (root / f"clips/c{i:03d}.mp3").write_bytes(good[i % len(good)][1])
+        lines.append(f"clips/c{i:03d}.mp3,la frase {i}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def clips(tmp_path, start):
+    "A folder of clips with the flags that prepare it, what an undisturbed run makes of it, and a run that is at work on it."
+    root, out = folder_of_clips(tmp_path / "clips", 60), tmp_path / "out"
+    args = lambda out: flags(dataset_name=root, language_code="it", output_dir=out, eval_splits="", shard_rows=4, num_workers=1)
+    def undisturbed():
+        assert (end := start("prepare", *args(tmp_path / "undisturbed")).wait()).code == 0, end.err
+        return contents(tmp_path / "undisturbed")
+    def at_work(**kw):
+        run = start("prepare", *args(out), **kw)
+        soon(lambda: shards(out) >= 1, run)
+        return run
+    return SimpleNamespace(root=root, out=out, args=args(out), undisturbed=undisturbed, at_work=at_work, last=root / "clips/c059.mp3")
+
+
+@only_long
+def test_a_clip_that_can_never_be_read_to_its_end_ends_the_run_in_a_sentence_that_names_it(clips, start, tmp_path):
+    wanted, aside = clips.undisturbed(), tmp_path / "aside.mp3"
+    run = clips.at_work(env={"AUDIO_FT_PREP_STUCK_SECONDS": "4"})
+    os.rename(clips.last, aside)
+    os.mkfifo(clips.last)  # to open it is to wait for a writer, as with a file on a server that has gone
+    end = run.wait()
+    said = sentence(end.err)
+    assert end.code == 1 and "a worker died 3 times while train-00014 was made, stuck for 4 s at clip c059" in said and "AUDIO_FT_PREP_STUCK_SECONDS" in said
+    os.replace(aside, clips.last)
+    assert start("prepare", *clips.args).wait().code == 0
+    same(clips.out, wanted)
+
+
+# Reads that fail, and a corpus that changes
+
+def test_a_clip_that_is_gone_is_no_bad_clip_and_the_run_goes_on_when_it_is_back(clips, start, tmp_path):
+    wanted, aside = clips.undisturbed(), tmp_path / "aside.mp3"
+    run = clips.at_work()
+    os.rename(clips.last, aside)
+    end = run.wait()
+    assert end.code == 1 and f"{clips.last} is gone" in sentence(end.err)
+    os.rename(aside, clips.last)
+    assert start("prepare", *clips.args).wait().code == 0
+    same(clips.out, wanted)
+
+
+@pytest.mark.parametrize("how", at_length("replaced", "written over", "cut short"))
+def test_a_clip_that_changes_under_a_run_ends_it(clips, how):
+    run, data = clips.at_work(), clips.last.read_bytes()
+    if how == "cut short": os.truncate(clips.last, len(data) // 2)
+    if how == "written over": clips.last.write_bytes(data[::-1])
+    if how == "replaced":
+        other = clips.root / "other"
+        other.write_bytes(data[::-1])
+        os.utime(other, (0, 0))
+        os.replace(other, clips.last)
+    end = run.wait()
+    assert end.code == 1 and f"{clips.last} " in (said := sentence(end.err)) and ("changed during the run" in said or "changed while it was read" in said)
+    not_taken_for_whole(clips.out)
+
+
+@only_long
+def test_a_corpus_that_changed_between_a_run_and_its_resumption_is_refused(corpus, made, start, tmp_path):
+    corpus, out = shutil.copytree(corpus, tmp_path / "copy"), tmp_path / "out"
+    run = start("prepare", *flags(**settings_of(corpus, out)))
+    soon(lambda: shards(out) >= 5, run)
+    run.signal(signal.SIGKILL)
+    run.wait()
+    tar = corpus / "audio/it/train/it_train_0.tar"
+    with open(tar, "r+b") as f:
+        f.seek(3000)
+        f.write(b"other bytes")
+    end = start("prepare", *flags(**settings_of(corpus, out))).wait()
+    assert end.code == 2 and sentence(end.err).startswith(f"{tar} has changed since {out} was begun")
+
+
+@needs_strace
+@pytest.mark.parametrize("call, error, says", at_length(("pread64", "EIO", "can't be read or written (Input/output error): see to its disk"), ("fsync", "EIO", "can't be read or written"),
+                                               ("rename", "EROFS", "Read-only file system"), ("openat", "EMFILE", "too many files are open")))
+def test_a_call_that_fails_in_a_worker_ends_the_run_in_a_sentence_and_makes_no_clip_a_bad_one(corpus, completes, start, tmp_path, call, error, says):
+    out = tmp_path / "out"
+    args = flags(**settings_of(corpus, out, num_workers=1))
+    run = start("prepare", *args)
+    soon(lambda: shards(out) >= 2, run)
+    tracer = traced(run.workers()[0].pid, "-f", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={'3+' if call == 'pread64' else '1+'}")
+    end = run.wait()
+    tracer.wait(20)
+    assert end.code == 1 and says in sentence(end.err)
+    if call == "pread64": assert str(corpus) in sentence(end.err)
+    not_taken_for_whole(out)
+    completes(*args)
+
+
+# Room and limits
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A disk of 120 MB, which can be filled up but for some bytes."
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", disk], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
+    def leave(n):
+        (disk / "ballast").unlink(missing_ok=True)
+        os.posix_fallocate(os.open(disk / "ballast", os.O_CREAT | os.O_WRONLY), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - n)
+    yield SimpleNamespace(at=disk, leave=leave)
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("share", at_length(0.4, 0, 0.002, 0.97, 0.99, 1.0))
+def test_a_full_disk_ends_in_a_sentence_and_with_room_the_run_goes_on(corpus, whole, completes, small_disk, start, share):
+    out = small_disk.at / "out"
+    small_disk.leave(int(share * sum(map(len, whole.bytes.values()))) // 4096 * 4096)
+    args = flags(**settings_of(corpus, out))
+    end = start("prepare", *args).wait()
+    assert end.code == 1 and f"no room is left for {out} (No space left on device): make room" in sentence(end.err)
+    assert not any(out.glob("**/.*.part")), "what can't be finished gives its room back"
+    not_taken_for_whole(out)
+    (small_disk.at / "ballast").unlink()
+    completes(*args)
+
+
+@pytest.mark.parametrize("files", at_length(14, 10, 18))
+def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(corpus, completes, start, tmp_path, files):
+    args = flags(**settings_of(corpus, tmp_path / "out", num_workers=4))
+    end = start("prepare", *args, limits={"NOFILE": files}).wait()
+    assert end.code == 1 and f"too many files are open, {files} are allowed: allow more (ulimit -n)" in sentence(end.err)
+    completes(*args)
+
+
+# Others at the same folder
+
+@only_long
+def test_a_merge_into_a_folder_that_a_run_writes_says_so_and_stops(start, tmp_path):
+    cfg = dict(dataset_name="sample", language_code="it", shard_rows=3)
+    for i in range(2): prepare(PrepConfig(**cfg, output_dir=str(tmp_path / f"part{i}"), num_workers=1), progress=False, part=Part(i, 2))
+    run = start("prepare", *flags(**cfg, output_dir=tmp_path / "out"))
+    soon(lambda: shards(tmp_path / "out") >= 1, run)
+    run.signal(signal.SIGSTOP)
+    with pytest.raises(RuntimeError, match="another run is writing"): merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
+    run.signal(signal.SIGCONT)
+    assert run.wait().code == 0 and verify(tmp_path / "out") == []
+
+
+def test_a_folder_that_cant_be_locked_is_not_written(tmp_path):
+    (tmp_path / "out/.work/lock").mkdir(parents=True)
+    with pytest.raises(OSError, match="can't be kept for this run alone .*: set output_dir to a folder where files can be made and locked"):
+        prepare(PrepConfig("sample", "it", output_dir=str(tmp_path / "out")), progress=False)
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == [".work", "lock"]
+
+
+# The engine, called as a program does
+
+@pytest.fixture
+def sample(tmp_path):
+    "The sample's train split, ready for `run_local`."
+    cfg = PrepConfig("sample", "it", train_splits="train", eval_splits="", shard_rows=2, output_dir=str(tmp_path / "out"))
+    model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
+    rows = select(corpus, cfg, model, language_tokenizer(model, "it")).train
+    open_folder(out, purpose(cfg, corpus.source), ["train"])
+    return SimpleNamespace(cfg=cfg, out=out, makers=shard_slices(rows, "train", cfg.shard_rows), job=Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out))
+
+
+def test_an_error_of_who_looks_on_stops_the_workers_and_the_run_goes_on_from_there(sample):
+    before, looks = set(mp.active_children()), []
+    def look(*seen):
+        looks.append(seen)
+        if seen[0] > 6: raise KeyError("the form is gone")
+    with pytest.raises(KeyError, match="the form is gone"): [*run_local(sample.makers, sample.job, 1, look)]
+    assert set(mp.active_children()) <= before and looks == sorted(looks)
+    assert 0 < records(sample.out) < len(sample.makers)
+    assert prepare(sample.cfg, progress=False).hash and verify(sample.out) == []
+
+
+def test_workers_can_be_there_before_their_work_and_end_without_any(sample):
+    before = set(mp.active_children())
+    with Workers(2) as early:
+        mine = set(mp.active_children()) - before
+        mine.pop().kill()  # before anybody has looked
+        assert sorted(r.file for r in run_local(sample.makers, sample.job, early)) == sorted(m().file for m in sample.makers)
+        assert len(set(mp.active_children()) - before) == 2, "the caller closes them"
+    with Workers(2): pass
+    assert set(mp.active_children()) <= before
+
+
+def test_a_run_of_which_only_some_results_are_wanted_leaves_no_process(sample):
+    before = set(mp.active_children())
+    for _ in (results := run_local(sample.makers, sample.job, 2)): break
+    results.close()
+    assert set(mp.active_children()) <= before
+
+
+def test_a_limit_that_is_no_number_of_seconds_is_refused(monkeypatch):
+    monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "soon")
+    with pytest.raises(ValueError, match="AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0, got soon"): Workers(1)
