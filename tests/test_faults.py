@@ -22,7 +22,7 @@ from conftest import SAMPLE, flags, sentence, tar_clips, until, write_corpus
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
 STRACE = shutil.which("strace")
-def at_length(*cases): return [pytest.param(*c if isinstance(c, tuple) else (c,), marks=[only_long] * (i > 0)) for i, c in enumerate(cases)]
+def at_length(*cases): return [pytest.param(*c if isinstance(c, tuple) else (c,), marks=[only_long] * (i > 0)) for i, c in enumerate(dict.fromkeys(cases))]
 only_long = pytest.mark.skipif(not LONG, reason="a few faults are tried: AUDIO_FT_PREP_FAULTS=30 and above tries all")
 needs_strace = pytest.mark.skipif(not STRACE, reason="strace, which has a system call fail, is not installed")
 
