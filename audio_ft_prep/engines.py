@@ -108,12 +108,13 @@ class _Counting:
     def __init__(self, board): self.board = board
     def __call__(self, tally): self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
 
-# %% ../nbs/50_engines.ipynb #ee218fb4
+# %% ../nbs/50_engines.ipynb #44d3a8df
 def _in_short(e):
     "An exception that fits in a message; the stack of one that nobody expects goes to stderr."
     if isinstance(e, OSError) and e.errno: return OSError(e.errno, str(e.strerror)[:300], e.filename and str(e.filename)[:1000])
     if isinstance(e, (OSError, ValueError, RuntimeError)): return next(t for t in (OSError, ValueError, RuntimeError) if isinstance(e, t))(str(e)[:1500])
     if isinstance(e, MemoryError): return RuntimeError("a worker got no more memory: give the run more, or fewer workers (num_workers), and run it again to go on")
+    if isinstance(e, ImportError): return RuntimeError(f"a worker can't start, {str(e)[:1500]}: see that the packages are whole (audio-ft-prep doctor), and run it again to go on")
     traceback.print_exc()
     return RuntimeError(f"a worker failed with {type(e).__name__}: {str(e)[:1500]}; please report this")
 

@@ -1,7 +1,7 @@
 """Shards written once, a folder that `datasets` opens, and an account that balances
 
 A shard is a fixed slice of the selected rows, and the unit of work, of resume and of distribution. `prepare_shard` reads its own audio, writes its own Arrow file under a temporary name, syncs and renames it, and only then
-leaves a record. So a file that has its final name is whole, and a run that was killed goes on where it stood. `prep.json` comes last: a folder that has it is finished.
+leaves a record. So a file that has its final name is whole, and a run that was killed goes on where it stood. `prep.json` comes last: a folder that has it is finished, and one that hasn't is never taken for a data set.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/store.html.md"""
 

@@ -212,7 +212,7 @@ class Run:
         "Give exit code, stdout and stderr once it has ended."
         until(lambda: not self.alive(), seconds)
         self.gone()
-        code, out, err = ((self.place / n).read_text(encoding="utf-8") for n in ("exit", "stdout", "stderr"))
+        code, out, err = ((self.place / n).read_text(encoding="utf-8") if (self.place / n).exists() else "" for n in ("exit", "stdout", "stderr"))  # one that is killed at once has no output
         return SimpleNamespace(code=int(code), out=out, err=err)
     def gone(self):
         "Whether no process of the group is left."

@@ -22,7 +22,7 @@ from conftest import SAMPLE, flags, sentence, tar_clips, until, write_corpus
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
 STRACE = shutil.which("strace")
-def at_length(*cases): return [c if i == 0 else pytest.param(c, marks=only_long) for i, c in enumerate(cases)]
+def at_length(*cases): return [pytest.param(*c if isinstance(c, tuple) else (c,), marks=[only_long] * (i > 0)) for i, c in enumerate(dict.fromkeys(cases))]
 only_long = pytest.mark.skipif(not LONG, reason="a few faults are tried: AUDIO_FT_PREP_FAULTS=30 and above tries all")
 needs_strace = pytest.mark.skipif(not STRACE, reason="strace, which has a system call fail, is not installed")
 
@@ -271,7 +271,7 @@ def test_a_clip_that_changes_under_a_run_ends_it(clips, how):
 
 
 @only_long
-def test_a_corpus_that_changed_between_a_run_and_its_resumption_is_refused(corpus, made, start, tmp_path):
+def test_a_corpus_that_changed_between_a_run_and_its_resumption_is_refused(corpus, start, tmp_path):
     corpus, out = shutil.copytree(corpus, tmp_path / "copy"), tmp_path / "out"
     run = start("prepare", *flags(**settings_of(corpus, out)))
     soon(lambda: shards(out) >= 5, run)
@@ -312,7 +312,7 @@ def small_disk(tmp_path):
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", disk], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
     def leave(n):
         (disk / "ballast").unlink(missing_ok=True)
-        os.posix_fallocate(os.open(disk / "ballast", os.O_CREAT | os.O_WRONLY), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - n)
+        with open(disk / "ballast", "wb") as f: os.posix_fallocate(f.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - n)
     yield SimpleNamespace(at=disk, leave=leave)
     subprocess.run(["umount", "-l", disk], check=True)
 
