@@ -195,10 +195,10 @@ class Forecast:
         if self.asked: return f"takes {time} with {self.workers} worker{'s' * (self.workers > 1)}, {size(self.memory)} of memory"
         return f"takes {time} with a worker on each core, {size(self.parent_memory)} of memory and {size(self.worker_memory)} for each worker"
 
-# %% ../nbs/57_forecast.ipynb #33e18d8a
+# %% ../nbs/57_forecast.ipynb #e85aff7d
 def forecast(
     maker: ExampleMaker,  # Makes the examples
-    samples: list[Sample | None],  # What a few clips of each split told; none where they can't be decoded yet
+    samples: list[Sample],  # What a few clips of each split told
     split_seconds: list[float],  # Audio in each split
     shards: list[int],  # Rows of each shard
     size: int,  # Bytes that will be stored
