@@ -20,20 +20,25 @@ from .features import FastLogMel, real_frames
 from .rows import BadClip, close_files
 
 # %% auto #0
-__all__ = ['Sample', 'sample_clips', 'expected_bytes', 'most_bytes', 'Pace', 'machine_pace', 'clips_cpu_s', 'longest_share',
-           'run_seconds', 'worker_memory', 'parent_memory', 'show_time', 'Forecast', 'forecast']
+__all__ = ['Sample', 'sample_clips', 'expected_audio', 'expected_bytes', 'most_bytes', 'Pace', 'machine_pace', 'clips_cpu_s',
+           'longest_share', 'run_seconds', 'worker_memory', 'parent_memory', 'show_time', 'Forecast', 'forecast']
 
-# %% ../nbs/57_forecast.ipynb #c5ebe50a
+# %% ../nbs/57_forecast.ipynb #40ee9a68
 @dataclass(frozen=True)
 class Sample:
     "What a few clips tell of the others."
     clips: int  # How many were looked at
-    audio_bytes: int  # Their size
-    seconds: float  # Audio in them, without those that can't be used
+    within: int  # Those among them whose size promises a length that is kept
+    used: int  # Those that can be used
+    audio_bytes: int  # Size of those
+    seconds: float  # Audio in those
     cpu_s: float  # What decoding them took, and encoding where audio is stored
     flac_bytes: int  # Their size as FLAC, where audio is stored
 
-# %% ../nbs/57_forecast.ipynb #18f26b68
+# %% ../nbs/57_forecast.ipynb #20d4e10e
+def _kept(sizes, maker, rate): return (sizes * rate >= maker.min_seconds) & (sizes * rate <= maker.max_seconds)
+
+# %% ../nbs/57_forecast.ipynb #1c0bee40
 def sample_clips(
     rows: pa.Table,  # Rows of a split
     maker: ExampleMaker,  # Makes examples of them
@@ -42,16 +47,28 @@ def sample_clips(
 ) -> Sample: # What they tell
     "Decode a few clips."
     picked = np.sort(np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False))
-    size = flac = 0
-    seconds = cpu_s = 0.
+    used, flac, seconds, cpu_s, sizes = [], 0, 0., 0., rows["size"].take(pa.array(picked)).to_numpy()
     for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
-        size, start = size + r["size"], time.thread_time()
+        start = time.thread_time()
         try: clip = row_clip(r, maker.log_mel.rate_hz, 0., maker.max_seconds)
         except BadClip: clip = None
         if clip and maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
         seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start
+        if clip: used.append(r["size"])
     close_files()
-    return Sample(len(picked), size, seconds, cpu_s, flac)
+    return Sample(len(picked), int(_kept(sizes, maker, seconds / max(1, sum(used))).sum()), len(used), sum(used), seconds, cpu_s, flac)
+
+# %% ../nbs/57_forecast.ipynb #eeb8b792
+def expected_audio(
+    rows: pa.Table,  # Rows of a split
+    maker: ExampleMaker,  # Makes examples of them
+    seen: Sample,  # A few of its clips
+) -> tuple[int, float]: # Clips that will be kept; seconds of audio in them
+    "Reckon from a few clips what all of them hold."
+    if seen.clips == len(rows): return seen.used, seen.seconds
+    rate, sizes = seen.seconds / max(1, seen.audio_bytes), rows["size"].to_numpy()
+    kept, share = _kept(sizes, maker, rate), seen.used / max(1, seen.within)
+    return round(share * kept.sum()), float(share * rate * sizes[kept].sum())
 
 # %% ../nbs/57_forecast.ipynb #801542c6
 def expected_bytes(
@@ -195,10 +212,10 @@ class Forecast:
         if self.asked: return f"takes {time} with {self.workers} worker{'s' * (self.workers > 1)}, {size(self.memory)} of memory"
         return f"takes {time} with a worker on each core, {size(self.parent_memory)} of memory and {size(self.worker_memory)} for each worker"
 
-# %% ../nbs/57_forecast.ipynb #33e18d8a
+# %% ../nbs/57_forecast.ipynb #e85aff7d
 def forecast(
     maker: ExampleMaker,  # Makes the examples
-    samples: list[Sample | None],  # What a few clips of each split told; none where they can't be decoded yet
+    samples: list[Sample],  # What a few clips of each split told
     split_seconds: list[float],  # Audio in each split
     shards: list[int],  # Rows of each shard
     size: int,  # Bytes that will be stored
