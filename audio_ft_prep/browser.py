@@ -161,7 +161,7 @@ def _counted(column):
     pairs = [(c["values"], c["counts"]) for c in pc.value_counts(column.drop_null()).to_pylist()]
     return sorted(pairs, key=lambda p: (-p[1], p[0]))
 
-# %% ../nbs/73_browser.ipynb #958cd00e
+# %% ../nbs/73_browser.ipynb #3f6c7272
 class ClipBrowser:
     "Leaf through clips."
     def __init__(self,
@@ -177,6 +177,7 @@ class ClipBrowser:
         self.on.on_click(lambda _: self.turn(1))
         self.list.observe(lambda _: self.show(), "value")
         self.box = self._laid_out()
+        self.box.add_class("clip-browser")
         self.find()
 
     def __repr__(self): return f"ClipBrowser({len(self.places)} of {self.clips!r})"
