@@ -31,8 +31,8 @@ from .pipeline import Progress, plan, prepare, show_hours
 from .text import whisper_code
 
 # %% auto #0
-__all__ = ['form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background',
-           'error_html', 'progress_words', 'upload_fault', 'PrepForm']
+__all__ = ['STYLE', 'form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background',
+           'dress', 'error_html', 'progress_words', 'upload_fault', 'PrepForm']
 
 # %% ../nbs/72_widgets.ipynb #1a4dfbb4
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
@@ -41,7 +41,7 @@ def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     for s in setting_list(): out.setdefault(s.group.title(), []).append(s.name)
     return out
 
-# %% ../nbs/72_widgets.ipynb #52d2b1bb
+# %% ../nbs/72_widgets.ipynb #844b31e8
 _OFFERED = {"language": lambda: [n.title() for names in languages().values() for n in names], "model_id": lambda: [f"openai/whisper-{s}" for s in SIZES]}
 def field_widget(
     name: str,  # A field of `PrepConfig`
@@ -49,7 +49,7 @@ def field_widget(
 ) -> w.Widget: # Labelled with the field's name
     "Make the widget that edits a field."
     typ = field_types()[name]
-    how = dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%"))
+    how = dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="calc(100% - 4px)"))
     if name in _OFFERED: return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
     if get_origin(typ) is Literal: return w.Dropdown(options=get_args(typ), value=value, **how)
     if typ is bool: return w.Checkbox(value=value, **how)
@@ -169,17 +169,25 @@ def _heard(tell):
         log.removeHandler(handler)
         log.setLevel(before)
 
-# %% ../nbs/72_widgets.ipynb #6c177c4d
-_STYLE = """<style>
-.prep-form .widget-html-content, .prep-form .jupyter-widget-html-content { line-height: 1.4; white-space: normal; }
+# %% ../nbs/72_widgets.ipynb #b1265a72
+STYLE = """<style>
+.audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
 .prep-form .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
 .prep-form .prep-bad { font-weight: 600; overflow-wrap: anywhere; }
-.prep-form pre { white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
+.prep-form pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
   background: var(--jp-layout-color2, transparent); color: var(--jp-content-font-color1, inherit); }
 .prep-form details > pre { user-select: text; max-height: 20rem; overflow: auto; }
 </style>"""
 def _note(text): return f'<span class="prep-note">{escape(text)}</span>'
 def _bad(text): return f'<span class="prep-bad" role="alert" style="color: var(--jp-error-color1, #c62828)">{escape(text)}</span>'
+def dress(
+    box: w.Box,  # A box of widgets
+    name: str,  # A class of its own
+) -> w.Box: # The same box
+    "Give a box the style of this package's widgets."
+    box.children = (w.HTML(STYLE, layout=w.Layout(display="none")), *box.children)
+    for c in ("audio-ft-prep", name): box.add_class(c)
+    return box
 def _code(text): return f"<pre tabindex='0' title='a click selects all of it'>{escape(text)}</pre>"
 
 # %% ../nbs/72_widgets.ipynb #f5b6455b
@@ -240,7 +248,7 @@ class PrepForm:
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
 
-# %% ../nbs/72_widgets.ipynb #00544353
+# %% ../nbs/72_widgets.ipynb #5baf7db2
 def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
 def _row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
 @patch
@@ -256,7 +264,6 @@ def _build(self:PrepForm):
     self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in form_tabs().values()], titles=list(form_tabs()))
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
-    self.box.add_class("prep-form")
 @patch
 def _field(self:PrepForm, name):
     return _row(self.inputs[name], *([self.buttons["look"]] if name == "dataset_name" else []), self.notes[name])
@@ -265,8 +272,7 @@ def _laid_out(self:PrepForm):
     run = _row(*(self.buttons[n] for n in ("plan", "prepare", "cancel")), self.bar)
     upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
     repeat = w.Accordion([w.Tab(list(self.recipes.values()), titles=list(self.recipes))], titles=["Show as command, Python or YAML"], selected_index=None)
-    style = w.HTML(_STYLE, layout=w.Layout(display="none"))
-    return w.VBox([style, self.tabs, self.message, run, self.told, self.output, upload, repeat])
+    return dress(w.VBox([self.tabs, self.message, run, self.told, self.output, upload, repeat]), "prep-form")
 
 # %% ../nbs/72_widgets.ipynb #623ec632
 @patch
@@ -281,7 +287,7 @@ def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
     except ValueError as e: out[min(field_types(), key=lambda n: str(e).find(n) % (1 << 30))] = str(e)
     return out
 
-# %% ../nbs/72_widgets.ipynb #4f3030b6
+# %% ../nbs/72_widgets.ipynb #ae8637bb
 @patch
 def check(self:PrepForm) -> None:
     "Bring notes, tabs, buttons and recipes up to date."
@@ -289,7 +295,7 @@ def check(self:PrepForm) -> None:
     for name, note in self.notes.items():
         told = self._found if name == "dataset_name" and self._found else _note(docs[name])
         note.value = _bad(faults[name]) if name in faults and name in self._touched else told
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults for x in names)) else group for group, names in form_tabs().items())
+    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults and x in self._touched for x in names)) else group for group, names in form_tabs().items())
     self.message.value = next((_bad(t) if n in self._touched else _note(f"To begin: {t}") for n, t in faults.items()), "")
     self._check_recipes(None if faults else self.value)
     self._check_buttons(bool(faults))

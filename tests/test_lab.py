@@ -84,7 +84,7 @@ RUN_ALL_DONE = "[...document.querySelectorAll('.jp-CodeCell')].every(c => /^\\[\
 def reader(lab, browser, shots):
     "The tutorial, open in the browser; no error may have been shown or written to the console when the test is over."
     url, theme = lab
-    page = browser.new_page(viewport={"width": 1300, "height": 950})
+    page = browser.new_page(viewport={"width": 1300, "height": 1200})
     complaints = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
