@@ -221,7 +221,7 @@ def upload_fault() -> str: # Why nothing can be uploaded from here; empty where 
     if not platform_settings().get("dhcore_endpoint"): return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
     return "" if find_spec("digitalhub") else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
 
-# %% ../nbs/72_widgets.ipynb #3395f01a
+# %% ../nbs/72_widgets.ipynb #02af3bcc
 class PrepForm:
     "Edit a config, plan it, prepare it, and upload what was prepared."
     def __init__(self,
@@ -234,6 +234,7 @@ class PrepForm:
         self.inputs = {name: field_widget(name, first[name]) for names in form_tabs().values() for name in names}
         self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 16rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
         self.result, self.work, self._stop = None, Background(), threading.Event()
+        self.docs, self.groups, self._lock = docments(PrepConfig), form_tabs(), threading.RLock()
         self._touched, self._filled, self._found, self._asked, self._looking = {n for n in settings if n in self.inputs}, "", "", 0, None
         self._build()
         self._fill_code()
@@ -248,7 +249,7 @@ class PrepForm:
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
 
-# %% ../nbs/72_widgets.ipynb #5baf7db2
+# %% ../nbs/72_widgets.ipynb #a3c3da08
 def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
 def _row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
 @patch
@@ -261,7 +262,7 @@ def _build(self:PrepForm):
     self.bar = w.IntProgress(layout=w.Layout(width="20rem", display="none"))
     self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
     self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem")) for name in ("project", "artifact")}
-    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in form_tabs().values()], titles=list(form_tabs()))
+    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in self.groups.values()], titles=list(self.groups))
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
 @patch
@@ -274,30 +275,35 @@ def _laid_out(self:PrepForm):
     repeat = w.Accordion([w.Tab(list(self.recipes.values()), titles=list(self.recipes))], titles=["Show as command, Python or YAML"], selected_index=None)
     return dress(w.VBox([self.tabs, self.message, run, self.told, self.output, upload, repeat]), "prep-form")
 
-# %% ../nbs/72_widgets.ipynb #623ec632
+# %% ../nbs/72_widgets.ipynb #0a3d41a6
 @patch
 def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
     "Say what is wrong with the fields."
+    return _faults(self.settings)
+def _faults(settings):
     out = {}
     for name, typ in field_types().items():
-        try: check_field(name, widget_value(name, self.inputs[name]), typ)
+        try: check_field(name, settings[name], typ)
         except (TypeError, ValueError) as e: out[name] = str(e)
     if out: return out
-    try: self.value
+    try: PrepConfig(**settings)
     except ValueError as e: out[min(field_types(), key=lambda n: str(e).find(n) % (1 << 30))] = str(e)
     return out
 
-# %% ../nbs/72_widgets.ipynb #ae8637bb
+# %% ../nbs/72_widgets.ipynb #f6efaa9f
 @patch
 def check(self:PrepForm) -> None:
     "Bring notes, tabs, buttons and recipes up to date."
-    faults, docs = self.faults(), docments(PrepConfig)
+    with self._lock: self._check(settings := self.settings, _faults(settings))
+@patch
+def _check(self:PrepForm, settings, faults):
     for name, note in self.notes.items():
-        told = self._found if name == "dataset_name" and self._found else _note(docs[name])
+        told = self._found if name == "dataset_name" and self._found else _note(self.docs[name])
         note.value = _bad(faults[name]) if name in faults and name in self._touched else told
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults and x in self._touched for x in names)) else group for group, names in form_tabs().items())
+    wrong = {group: sum(n in faults and n in self._touched for n in names) for group, names in self.groups.items()}
+    self.tabs.titles = tuple(f"{group} ({n} to mend)" if n else group for group, n in wrong.items())
     self.message.value = next((_bad(t) if n in self._touched else _note(f"To begin: {t}") for n, t in faults.items()), "")
-    self._check_recipes(None if faults else self.value)
+    self._check_recipes(None if faults else PrepConfig(**settings))
     self._check_buttons(bool(faults))
 
 # %% ../nbs/72_widgets.ipynb #dcf4a55b
@@ -434,11 +440,11 @@ def _click(self:PrepForm, name):
     try: self.look(ask=True) if name == "look" else getattr(self, name)()
     except Exception as e: self.told.value = error_html(e)
 
-# %% ../nbs/72_widgets.ipynb #da666e5d
+# %% ../nbs/72_widgets.ipynb #186596d7
 @patch
 def _table(self:PrepForm):
     if self._looking: self._looking.join()
-    for group, names in form_tabs().items():
+    for group, names in self.groups.items():
         yield f'<tr><th colspan="3" style="text-align:left">{group}</th></tr>'
         for name in names:
             value = escape(str(self.inputs[name].value))

@@ -183,7 +183,7 @@ def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
 
 
 def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_corpus, tmp_path):
-    cfg = PrepConfig(str(long_corpus), "it", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1)
+    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1)
     form = PrepForm(cfg)
     form.prepare()
     until(lambda: list((tmp_path / "out" / ".work").glob("train-*.json")))
@@ -201,7 +201,7 @@ def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_co
 
 
 def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_corpus, tmp_path):
-    cfg = PrepConfig(str(long_corpus), "it", output_dir=str(tmp_path / "out"), shard_rows=100, max_train_samples=200, num_workers=2)
+    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=100, max_train_samples=200, num_workers=2)
     told = []
     def stop(now):
         told.append(now)
@@ -263,7 +263,7 @@ def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
 
 KERNEL = """
 from audio_ft_prep.widgets import PrepForm
-form = PrepForm(dataset_name={corpus!r}, language="Italian", output_dir="out", shard_rows=40, num_workers=1)
+form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, num_workers=1)
 form.prepare()
 """
 
@@ -319,7 +319,7 @@ def test_filters_find_what_they_name(prepared):
 
 
 def test_a_browser_turns_pages_and_shows_the_clip_that_is_chosen(long_corpus):
-    browser = ClipBrowser(PrepConfig(str(long_corpus), "it"))
+    browser = ClipBrowser(PrepConfig(str(long_corpus), "it", train_splits="train"))
     assert len(browser.list.options) == PAGE and browser.count.value == "1 to 50 of 312" and browser.back.disabled
     browser.on.click()
     assert browser.count.value == "51 to 100 of 312" and browser.list.value == 50
