@@ -271,9 +271,9 @@ def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepar
     km, kc = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
     def run(code):
         said = []
-        reply = kc.execute_interactive(code, timeout=120, output_hook=lambda m: said.append(m["content"]))["content"]
+        reply = kc.execute_interactive(code, timeout=120, output_hook=said.append)["content"]
         assert reply["status"] == "ok", reply.get("traceback")
-        return reply, [c["data"]["text/plain"] for c in said if "data" in c]
+        return reply, [m["content"]["data"]["text/plain"] for m in said if m["msg_type"] == "execute_result"]
     try:
         run(KERNEL.format(corpus=str(long_corpus)))
         assert run("form.work.busy, sum(range(1000))")[1] == ["(True, 499500)"]
