@@ -31,8 +31,8 @@ from .pipeline import Progress, plan, prepare, show_hours
 from .text import whisper_code
 
 # %% auto #0
-__all__ = ['form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background',
-           'error_html', 'progress_words', 'upload_fault', 'PrepForm']
+__all__ = ['STYLE', 'form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'waits', 'found_at', 'Background',
+           'dress', 'error_html', 'progress_words', 'upload_fault', 'PrepForm']
 
 # %% ../nbs/72_widgets.ipynb #1a4dfbb4
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
@@ -41,7 +41,7 @@ def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     for s in setting_list(): out.setdefault(s.group.title(), []).append(s.name)
     return out
 
-# %% ../nbs/72_widgets.ipynb #52d2b1bb
+# %% ../nbs/72_widgets.ipynb #844b31e8
 _OFFERED = {"language": lambda: [n.title() for names in languages().values() for n in names], "model_id": lambda: [f"openai/whisper-{s}" for s in SIZES]}
 def field_widget(
     name: str,  # A field of `PrepConfig`
@@ -49,7 +49,7 @@ def field_widget(
 ) -> w.Widget: # Labelled with the field's name
     "Make the widget that edits a field."
     typ = field_types()[name]
-    how = dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%"))
+    how = dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="calc(100% - 4px)"))
     if name in _OFFERED: return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
     if get_origin(typ) is Literal: return w.Dropdown(options=get_args(typ), value=value, **how)
     if typ is bool: return w.Checkbox(value=value, **how)
@@ -169,17 +169,25 @@ def _heard(tell):
         log.removeHandler(handler)
         log.setLevel(before)
 
-# %% ../nbs/72_widgets.ipynb #6c177c4d
-_STYLE = """<style>
-.prep-form .widget-html-content, .prep-form .jupyter-widget-html-content { line-height: 1.4; white-space: normal; }
+# %% ../nbs/72_widgets.ipynb #b1265a72
+STYLE = """<style>
+.audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
 .prep-form .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
 .prep-form .prep-bad { font-weight: 600; overflow-wrap: anywhere; }
-.prep-form pre { white-space: pre-wrap; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
+.prep-form pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
   background: var(--jp-layout-color2, transparent); color: var(--jp-content-font-color1, inherit); }
 .prep-form details > pre { user-select: text; max-height: 20rem; overflow: auto; }
 </style>"""
 def _note(text): return f'<span class="prep-note">{escape(text)}</span>'
 def _bad(text): return f'<span class="prep-bad" role="alert" style="color: var(--jp-error-color1, #c62828)">{escape(text)}</span>'
+def dress(
+    box: w.Box,  # A box of widgets
+    name: str,  # A class of its own
+) -> w.Box: # The same box
+    "Give a box the style of this package's widgets."
+    box.children = (w.HTML(STYLE, layout=w.Layout(display="none")), *box.children)
+    for c in ("audio-ft-prep", name): box.add_class(c)
+    return box
 def _code(text): return f"<pre tabindex='0' title='a click selects all of it'>{escape(text)}</pre>"
 
 # %% ../nbs/72_widgets.ipynb #f5b6455b
@@ -213,7 +221,7 @@ def upload_fault() -> str: # Why nothing can be uploaded from here; empty where 
     if not platform_settings().get("dhcore_endpoint"): return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
     return "" if find_spec("digitalhub") else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
 
-# %% ../nbs/72_widgets.ipynb #3395f01a
+# %% ../nbs/72_widgets.ipynb #02af3bcc
 class PrepForm:
     "Edit a config, plan it, prepare it, and upload what was prepared."
     def __init__(self,
@@ -226,6 +234,7 @@ class PrepForm:
         self.inputs = {name: field_widget(name, first[name]) for names in form_tabs().values() for name in names}
         self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 16rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
         self.result, self.work, self._stop = None, Background(), threading.Event()
+        self.docs, self.groups, self._lock = docments(PrepConfig), form_tabs(), threading.RLock()
         self._touched, self._filled, self._found, self._asked, self._looking = {n for n in settings if n in self.inputs}, "", "", 0, None
         self._build()
         self._fill_code()
@@ -240,7 +249,7 @@ class PrepForm:
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
 
-# %% ../nbs/72_widgets.ipynb #00544353
+# %% ../nbs/72_widgets.ipynb #a3c3da08
 def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
 def _row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
 @patch
@@ -253,10 +262,9 @@ def _build(self:PrepForm):
     self.bar = w.IntProgress(layout=w.Layout(width="20rem", display="none"))
     self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
     self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem")) for name in ("project", "artifact")}
-    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in form_tabs().values()], titles=list(form_tabs()))
+    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in self.groups.values()], titles=list(self.groups))
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
-    self.box.add_class("prep-form")
 @patch
 def _field(self:PrepForm, name):
     return _row(self.inputs[name], *([self.buttons["look"]] if name == "dataset_name" else []), self.notes[name])
@@ -265,33 +273,37 @@ def _laid_out(self:PrepForm):
     run = _row(*(self.buttons[n] for n in ("plan", "prepare", "cancel")), self.bar)
     upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
     repeat = w.Accordion([w.Tab(list(self.recipes.values()), titles=list(self.recipes))], titles=["Show as command, Python or YAML"], selected_index=None)
-    style = w.HTML(_STYLE, layout=w.Layout(display="none"))
-    return w.VBox([style, self.tabs, self.message, run, self.told, self.output, upload, repeat])
+    return dress(w.VBox([self.tabs, self.message, run, self.told, self.output, upload, repeat]), "prep-form")
 
-# %% ../nbs/72_widgets.ipynb #623ec632
+# %% ../nbs/72_widgets.ipynb #0a3d41a6
 @patch
 def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
     "Say what is wrong with the fields."
+    return _faults(self.settings)
+def _faults(settings):
     out = {}
     for name, typ in field_types().items():
-        try: check_field(name, widget_value(name, self.inputs[name]), typ)
+        try: check_field(name, settings[name], typ)
         except (TypeError, ValueError) as e: out[name] = str(e)
     if out: return out
-    try: self.value
+    try: PrepConfig(**settings)
     except ValueError as e: out[min(field_types(), key=lambda n: str(e).find(n) % (1 << 30))] = str(e)
     return out
 
-# %% ../nbs/72_widgets.ipynb #4f3030b6
+# %% ../nbs/72_widgets.ipynb #f6efaa9f
 @patch
 def check(self:PrepForm) -> None:
     "Bring notes, tabs, buttons and recipes up to date."
-    faults, docs = self.faults(), docments(PrepConfig)
+    with self._lock: self._check(settings := self.settings, _faults(settings))
+@patch
+def _check(self:PrepForm, settings, faults):
     for name, note in self.notes.items():
-        told = self._found if name == "dataset_name" and self._found else _note(docs[name])
+        told = self._found if name == "dataset_name" and self._found else _note(self.docs[name])
         note.value = _bad(faults[name]) if name in faults and name in self._touched else told
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if (n := sum(x in faults for x in names)) else group for group, names in form_tabs().items())
+    wrong = {group: sum(n in faults and n in self._touched for n in names) for group, names in self.groups.items()}
+    self.tabs.titles = tuple(f"{group} ({n} to mend)" if n else group for group, n in wrong.items())
     self.message.value = next((_bad(t) if n in self._touched else _note(f"To begin: {t}") for n, t in faults.items()), "")
-    self._check_recipes(None if faults else self.value)
+    self._check_recipes(None if faults else PrepConfig(**settings))
     self._check_buttons(bool(faults))
 
 # %% ../nbs/72_widgets.ipynb #dcf4a55b
@@ -428,11 +440,11 @@ def _click(self:PrepForm, name):
     try: self.look(ask=True) if name == "look" else getattr(self, name)()
     except Exception as e: self.told.value = error_html(e)
 
-# %% ../nbs/72_widgets.ipynb #da666e5d
+# %% ../nbs/72_widgets.ipynb #186596d7
 @patch
 def _table(self:PrepForm):
     if self._looking: self._looking.join()
-    for group, names in form_tabs().items():
+    for group, names in self.groups.items():
         yield f'<tr><th colspan="3" style="text-align:left">{group}</th></tr>'
         for name in names:
             value = escape(str(self.inputs[name].value))

@@ -25,13 +25,14 @@ def lab_settings(theme):
 @pytest.fixture(params=["light", "dark"])
 def lab(request, tmp_path):
     "A JupyterLab with the tutorial in it and nothing else, under a port that was free: its address and its theme."
-    shutil.copy(TUTORIALS / "first_run.ipynb", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(TUTORIALS / "first_run.ipynb", tmp_path / "notebooks")
     env = {**os.environ, **{k: str(tmp_path / k.lower()) for k in FOLDERS}, "DHCORE_ENDPOINT": "", "DH_CONFIG": os.devnull}
     for name, settings in lab_settings(request.param).items():
         path = tmp_path / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}", "--LabApp.extension_manager=readonly"]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}", "--LabApp.extension_manager=readonly"]
     with open(tmp_path / "log", "w") as log: server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
         found = until(lambda: next((tmp_path / "jupyter_runtime_dir").glob("jpserver-*.json"), None), 90)
@@ -43,29 +44,126 @@ def lab(request, tmp_path):
         server.wait(30)
 
 
-def run_all(page):
-    page.locator(".jp-NotebookPanel .jp-Cell").first.click(timeout=90_000)
-    page.locator("#jp-MainMenu >> text=Run").click()
-    page.locator(".lm-Menu >> text=Run All Cells").first.click()
-    page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell').length && ![...document.querySelectorAll('.jp-InputPrompt')].some(p => ['[*]:', '[ ]:'].includes(p.textContent))", timeout=180_000)
+OVER_THE_EDGE = """box => { const edge = box.getBoundingClientRect().right + 1;
+  return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !e.closest('pre') && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""
 
 
-def test_the_first_run_goes_through(lab, browser, shots):
+class Reader:
+    "Someone at JupyterLab, who takes a picture at each step."
+    def __init__(self, page, shots, theme): self.page, self.shots, self.theme, self.form = page, shots, theme, page.locator(".prep-form").first
+
+    def picture(self, name, part=None):
+        "A picture of a part of the page, once nothing in it reaches over its edge."
+        (part or self.form).scroll_into_view_if_needed()
+        assert (part or self.form).evaluate(OVER_THE_EDGE) == [], name
+        (part or self.form).screenshot(path=self.shots / f"lab_{self.theme}_{name}.png", animations="disabled")
+
+    def run_all(self):
+        self.page.locator(".jp-NotebookPanel .jp-Cell").first.click(timeout=90_000)
+        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=90_000)
+        self.page.locator("#jp-MainMenu >> text=Run").click()
+        self.page.locator(".lm-Menu >> text=Run All Cells").first.click()
+        self.page.wait_for_function(f"() => {RUN_ALL_DONE}", timeout=180_000)
+
+    def tab(self, name): self.form.get_by_role("tab", name=name).first.click()
+
+    def fill(self, name, value):
+        box = self.form.get_by_label(name, exact=True)
+        box.fill(value)
+        box.press("Tab")
+
+    def button(self, name): return self.form.locator(f"button:has-text('{name}')")
+    def press(self, name): self.button(name).click()
+    def read(self, sentence): self.form.get_by_text(sentence).first.wait_for(timeout=60_000)
+
+
+RUN_ALL_DONE = "[...document.querySelectorAll('.jp-CodeCell')].every(c => /^\\[\\d+\\]:$/.test(c.querySelector('.jp-InputPrompt').textContent))"
+
+
+@pytest.fixture
+def reader(lab, browser, shots):
+    "The tutorial, open in the browser; no error may have been shown or written to the console when the test is over."
     url, theme = lab
-    page = browser.new_page(viewport={"width": 1300, "height": 950})
+    page = browser.new_page(viewport={"width": 1300, "height": 1200})
     complaints = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
     page.goto(f"{url}lab/tree/first_run.ipynb?reset")
-    run_all(page)
-    form = page.locator(".prep-form").first
-    form.scroll_into_view_if_needed()
-    page.screenshot(path=shots / f"lab_{theme}_1_run_all.png")
-    form.screenshot(path=shots / f"lab_{theme}_form.png")
-    for i, tab in enumerate(["Data", "Model", "Selection", "Audio", "Output"]):
-        form.get_by_role("tab", name=tab).first.click()
-        form.screenshot(path=shots / f"lab_{theme}_tab{i}.png")
-    form.locator(".jupyter-widget-Collapse-header, .p-Collapse-header, .lm-Collapse-header").first.click()
-    page.wait_for_timeout(500)
-    form.screenshot(path=shots / f"lab_{theme}_recipe.png")
-    print(complaints)
+    yield Reader(page, shots, theme)
+    page.screenshot(path=shots / f"lab_{theme}_last.png")
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
+    page.close()
+    assert complaints == []
+
+
+def fill_in(reader):
+    "A folder that isn't there and a number out of bounds are refused beside their fields, and mended."
+    reader.fill("dataset_name", "nowhere")
+    reader.read("no corpus at nowhere")
+    reader.picture("2_no_corpus")
+    reader.fill("dataset_name", "sample")
+    reader.read("read as commonvoice: it holds a folder transcript")
+    reader.fill("language", "English")
+    reader.read("folder transcript. en: train")
+    reader.picture("3_english")
+    reader.fill("language", "Italian")
+    reader.tab("Clips")
+    reader.fill("max_seconds", "45")
+    reader.read("max_seconds must lie in (0, 30], got 45.0")
+    reader.form.get_by_role("tab", name="Clips (1 to mend)").wait_for()
+    assert reader.button("Prepare").is_disabled()
+    reader.picture("4_refused")
+    reader.fill("max_seconds", "20")
+    reader.tab("Output")
+    reader.fill("output_dir", "again")
+
+
+def plan_and_prepare(reader):
+    reader.press("Plan")
+    reader.form.locator("th:has-text('to be written')").wait_for(timeout=60_000)
+    reader.picture("5_plan")
+    reader.press("Prepare")
+    reader.read("Done: the data set is in the folder again.")
+    reader.form.locator("td:has-text('rejected: truncated')").wait_for()
+    reader.form.get_by_text("Show as command, Python or YAML").click()
+    reader.read("audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir again --max-seconds 20.0")
+    reader.page.wait_for_timeout(400)   # the fold opens
+    reader.picture("6_prepared")
+
+
+def refused_run(reader):
+    "The folder of another config is refused in a sentence, and the traceback is there for who unfolds it."
+    reader.tab("Selection")
+    reader.fill("seed", "7")
+    reader.press("Prepare")
+    reader.read("holds a data set that another config made: seed is 42 there and 7 here")
+    assert not reader.form.locator("details pre").first.is_visible()
+    reader.picture("7_refused_run")
+
+
+def leaf_through(reader):
+    browser = reader.page.locator(".clip-browser").first
+    browser.locator("audio").wait_for(timeout=30_000)
+    reader.picture("8_browser", browser)
+    browser.get_by_label("show", exact=True).select_option(label="truncated (1)")
+    browser.get_by_text("Rejected: truncated.").wait_for()
+    reader.picture("9_rejected", browser)
+    browser.get_by_label("show", exact=True).select_option(index=0)
+    browser.get_by_label("clips", exact=True).press("ArrowDown")
+    browser.locator("audio").wait_for()
+    drawn = "() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth > 300).length"
+    assert reader.page.evaluate(drawn) >= 3
+    for n, plot in enumerate(reader.page.locator(".jp-RenderedImage").all()): reader.picture(f"10_plot_{n}", plot)
+
+
+def test_the_first_run_goes_from_run_all_through_the_form_to_plots_and_players(reader):
+    reader.run_all()
+    reader.picture("1_run_all")
+    fill_in(reader)
+    plan_and_prepare(reader)
+    refused_run(reader)
+    leaf_through(reader)
+    reader.page.set_viewport_size({"width": 800, "height": 900})
+    reader.tab("Data")
+    reader.picture("11_narrow_form")
+    reader.picture("12_narrow_browser", reader.page.locator(".clip-browser").first)

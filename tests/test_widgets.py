@@ -1,0 +1,356 @@
+"The form and the browser of clips, without a browser: turned as a program turns them. One test does so in a kernel of its own."
+import ast
+import os
+import shlex
+import threading
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: pip install 'audio_ft_prep[lab]'")
+import typer
+from hypothesis import given, settings, strategies as st
+
+from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.browser import KEPT, PAGE, REJECTED, ClipBrowser, corpus_clips, find_clips, prepared_clips
+from audio_ft_prep.cli import app
+from audio_ft_prep.config import check_field, config_from, field_types, load_config, to_yaml
+from audio_ft_prep.pipeline import Progress
+from audio_ft_prep.rows import REASONS
+from audio_ft_prep.widgets import PrepForm, as_command, as_python, error_html, form_tabs
+from conftest import SAMPLE, until
+from layouts import served, tar_tree, utterances
+
+BAD = {"dataset_name": " ", "language_code": "Italian!", "model_id": " ", "output_dir": " ", "max_train_samples": "0", "max_eval_samples": "a few", "min_seconds": 31.0, "max_seconds": 45.0,
+       "seed": -1, "shard_rows": -5, "num_workers": -1}
+
+
+@pytest.fixture
+def form(tmp_path):
+    "The form for the sample corpus, ready to be prepared, and no platform."
+    return PrepForm(dataset_name="sample", language="Italian", output_dir=str(tmp_path / "out"), num_workers=1)
+
+
+@pytest.fixture(autouse=True)
+def no_platform(monkeypatch):
+    for k in [k for k in os.environ if k.startswith("DHCORE_")]: monkeypatch.delenv(k)
+    monkeypatch.setenv("DH_CONFIG", os.devnull)
+
+
+def found(form):
+    "What stands beside the data set's name when it has been looked at."
+    until(lambda: "looking" not in form.notes["dataset_name"].value, 20)
+    return form.notes["dataset_name"].value
+
+
+def test_no_field_of_the_config_is_forgotten():
+    form = PrepForm()
+    shown = [n for names in form_tabs().values() for n in names]
+    assert sorted(shown) == sorted(field_types()) == sorted(form.inputs) and len(shown) == len(set(shown))
+    assert all(box.description == name for name, box in form.inputs.items())
+    in_tabs = [name for tab in form.tabs.children for row in tab.children for name, box in form.inputs.items() if box in row.children]
+    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == ["Data", "Model", "Selection", "Clips", "Output"]
+
+
+@pytest.mark.parametrize("settings", [{}, dict(max_train_samples=7, sampling="random", lower_case=True, min_seconds=0.5, storage="audio", eval_splits="", shard_rows=9)])
+def test_a_form_holds_the_config_it_is_made_from(settings):
+    cfg = PrepConfig("sample", "it", **settings)
+    assert PrepForm(cfg).value == cfg
+    assert PrepForm(cfg, seed=7).value == replace(cfg, seed=7)
+    with pytest.raises(TypeError, match="speed is no field of PrepConfig"): PrepForm(cfg, speed=1)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_refused_beside_its_field_in_the_configs_own_sentence(form, name):
+    good = form.inputs[name].value
+    form.inputs[name].value = BAD[name]
+    with pytest.raises((TypeError, ValueError)) as said: config_from(form.settings)
+    assert form.faults()[name] == str(said.value)
+    assert f"{name} must" in form.notes[name].value and "prep-bad" in form.notes[name].value and f"{name} must" in form.message.value
+    assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
+    assert form.buttons["plan"].disabled and form.buttons["prepare"].disabled
+    with pytest.raises((TypeError, ValueError)): form.prepare()
+    form.inputs[name].value = good
+    assert form.faults() == {} and not form.buttons["prepare"].disabled and "prep-bad" not in form.message.value
+
+
+def test_each_rule_of_the_config_has_a_bad_value_here():
+    from audio_ft_prep.config import RULES
+    assert RULES.keys() <= BAD.keys(), "add a bad value for the new rule"
+    for name, value in BAD.items():
+        with pytest.raises((TypeError, ValueError)): check_field(name, value, field_types()[name])
+
+
+def test_what_two_fields_say_together_is_refused_beside_the_first(form):
+    form.inputs["min_seconds"].value = 12
+    form.inputs["max_seconds"].value = 10
+    assert form.faults() == {"min_seconds": "min_seconds must be below max_seconds (10.0), got 12.0"}
+    form.inputs["min_seconds"].value = 0
+    form.inputs["train_splits"].value = form.inputs["eval_splits"].value = ""
+    assert "both empty" in form.notes["train_splits"].value
+    form.inputs["train_splits"].value = form.inputs["eval_splits"].value = "test"
+    assert "test stands in train_splits" in form.faults()["train_splits"]
+
+
+def test_an_empty_form_says_how_to_begin_and_accuses_nobody():
+    form = PrepForm()
+    assert "To begin: dataset_name must name a folder or a Hub data set" in form.message.value
+    assert not any("prep-bad" in note.value for note in form.notes.values())
+    assert form.buttons["plan"].disabled and form.buttons["cancel"].disabled and form.buttons["upload"].disabled
+
+
+def test_a_language_chosen_by_name_brings_its_code_unless_another_was_typed():
+    form = PrepForm(dataset_name="sample")
+    for name, code in (("Italian", "it"), ("english", "en"), ("Klingon", "en"), ("Castilian", "es")):
+        form.inputs["language"].value = name
+        assert form.inputs["language_code"].value == code
+    form.inputs["language_code"].value = "it-IT"
+    form.inputs["language"].value = "Italian"
+    assert form.inputs["language_code"].value == "it-IT"
+
+
+def test_the_box_says_what_it_found_or_why_not(form, tmp_path):
+    assert "read as commonvoice: it holds a folder transcript. it: train 21 clips of 4 speakers" in found(form)
+    form.inputs["dataset_name"].value = str(tmp_path / "gone")
+    assert f"no corpus at {tmp_path / 'gone'}" in found(form) and "prep-bad" in found(form)
+    form.inputs["dataset_name"].value = str(SAMPLE)
+    form.inputs["language_code"].value = ""
+    assert "read as commonvoice; languages: en, it" in found(form)
+    for name in ("nowhere", "nothing", "sample"): form.inputs["dataset_name"].value = name
+    form.inputs["language_code"].value = "en"
+    assert "en: train" in found(form)
+
+
+def test_the_hub_is_asked_when_the_button_is_pressed_and_not_before(form, hub, tmp_path):
+    tar_tree(served(tmp_path / "x", "voices/few"), utterances())
+    asked = len(hub.log)
+    form.inputs["dataset_name"].value = "voices/few"
+    assert "a data set on the Hub: Look asks for it" in found(form) and len(hub.log) == asked
+    form.buttons["look"].click()
+    assert "read as commonvoice: it holds transcripts and tars on the Hub" in found(form) and len(hub.log) > asked
+
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+named = text.filter(lambda t: t.strip())
+configs = st.builds(PrepConfig, dataset_name=named, language_code=st.sampled_from(["it", "zh-CN", "nan-tw"]), language=text, model_id=named, output_dir=named, audio_column=text, dataset_config=text,
+                    max_train_samples=st.none() | st.integers(1, 10**9), sampling=st.sampled_from(["first", "random"]), seed=st.integers(0, 2**63), min_seconds=st.floats(0, 9), max_seconds=st.floats(10, 30),
+                    eval_splits=st.sampled_from(["test", "", "other+validated"]), lower_case=st.booleans(), storage=st.sampled_from(["features", "audio", "padded"]), num_workers=st.integers(0, 64))
+PREPARE = typer.main.get_command(app).commands["prepare"]
+
+
+@given(configs)
+@settings(max_examples=150, deadline=None)
+def test_the_command_shown_makes_the_same_config(cfg):
+    program, command, *args = shlex.split(as_command(cfg))
+    given = PREPARE.make_context("prepare", args).params
+    assert (program, command) == ("audio-ft-prep", "prepare")
+    assert config_from({k: v for k, v in given.items() if v is not None and k in field_types()}) == cfg
+
+
+@given(configs)
+@settings(max_examples=150, deadline=None)
+def test_the_python_shown_makes_the_same_config(cfg):
+    tree = ast.parse(as_python(cfg))
+    (call,) = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and n.func.id == "PrepConfig"]
+    assert eval(compile(ast.Expression(call), "shown", "eval"), {"PrepConfig": PrepConfig}) == cfg
+
+
+@given(configs)
+@settings(max_examples=50, deadline=None)
+def test_the_file_shown_makes_the_same_config(tmp_path_factory, cfg):
+    path = tmp_path_factory.getbasetemp() / "run.yaml"
+    path.write_text(f"# a comment\n{to_yaml(cfg)}", encoding="utf-8")
+    assert load_config(path) == cfg
+
+
+def test_what_is_shown_is_of_what_is_filled_in(form):
+    form.inputs["seed"].value = 7
+    assert "--seed 7" in form.recipes["Command"].value and "seed=7" in form.recipes["Python"].value and "seed: 7" in form.recipes["YAML"].value
+    form.inputs["seed"].value = -7
+    assert all("when the form is filled in" in r.value for r in form.recipes.values())
+
+
+def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
+    form.plan()
+    told = form.wait()
+    assert "to be written" in form.output.outputs[0]["data"]["text/markdown"] and told.splits["train"]["selected"] == 24
+    form.prepare()
+    assert form.wait() is form.result and form.result.hash == prepared("it", language="Italian").hash
+    assert "rows in" in form.output.outputs[0]["data"]["text/markdown"] and "Done" in form.told.value
+    assert ClipBrowser(form).clips.table["reason"].null_count == 24
+
+
+def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_corpus, tmp_path):
+    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1)
+    form = PrepForm(cfg)
+    form.prepare()
+    until(lambda: list((tmp_path / "out" / ".work").glob("train-*.json")))
+    assert form.buttons["prepare"].disabled and not form.buttons["cancel"].disabled
+    form.buttons["cancel"].click()
+    with pytest.raises(KeyboardInterrupt, match="of 312 clips"): form.wait(60)
+    assert "Stopped at" in form.told.value and "prep-bad" not in form.told.value and form.result is None
+    assert (tmp_path / "out" / ".work").is_dir() and not (tmp_path / "out" / "prep.json").exists() and not form.buttons["prepare"].disabled
+    seen = []
+    form.bar.observe(lambda change: seen.append(change["new"]), "value")
+    form.buttons["prepare"].click()
+    whole = prepare(replace(cfg, output_dir=str(tmp_path / "plain")), progress=False)
+    assert form.wait(120).hash == whole.hash and form.result.counts == whole.counts
+    assert seen == sorted(seen) and seen[-1] == 312
+
+
+def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_corpus, tmp_path):
+    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=100, max_train_samples=200, num_workers=2)
+    told = []
+    def stop(now):
+        told.append(now)
+        if now.clips >= 100: raise ZeroDivisionError("enough")
+    with pytest.raises(ZeroDivisionError, match="enough"): prepare(cfg, progress=stop)
+    made = prepare(cfg, progress=told.append)
+    assert told[0] == Progress(0, 212, 0.0, 0, {}) and all(a.total == 212 for a in told)
+    counts, last = made.counts, told[-1]
+    assert last.clips == 212 and last.rejects == sum(last.reasons.values()) == 212 - sum(c["kept"] for c in counts.values())
+    assert last.seconds == pytest.approx(sum(c["samples"] for c in counts.values()) / 16000)
+
+
+def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    form.buttons["prepare"].click()
+    with pytest.raises(ValueError, match="is not empty and holds no prepared data set"): form.wait()
+    said, _, folded = form.told.value.partition("<details>")
+    assert "is not empty and holds no prepared data set" in said and "Traceback" not in said and "Traceback" in folded and not form.buttons["prepare"].disabled
+    assert "&lt;b&gt;" in error_html(ValueError("<b>")) and "<b>" not in error_html(ValueError("<b>"))
+
+
+def test_one_thing_is_done_at_a_time(form):
+    form.plan()
+    form.plan()
+    with pytest.raises(RuntimeError, match="plan is still under way"): form.prepare()
+    form.wait()
+    gate = threading.Event()
+    form.work.start("plan", gate.wait)
+    with pytest.raises(TimeoutError, match="plan is still under way after 0.01 s"): form.wait(0.01)
+    gate.set()
+    form.wait()
+
+
+def test_upload_is_offered_where_a_platform_is_configured(form, monkeypatch):
+    pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed")
+    from standin import platform
+    assert form.buttons["upload"].disabled and "No platform is configured: run dhcli login" in form.upload_note.value
+    assert all(box.layout.display == "none" for box in form.target.values())
+    form.prepare()
+    form.wait()
+    with platform():
+        form.check()
+        assert not form.buttons["upload"].disabled and all(box.layout.display is None for box in form.target.values())
+        form.buttons["upload"].click()
+        assert "project and artifact must be named" in form.told.value
+        form.target["project"].value, form.target["artifact"].value = "speech", "audio-dataset"
+        form.buttons["upload"].click()
+        assert form.wait(60).key in form.told.value
+
+
+def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
+    pages = [PrepForm(dataset_name="sample", language="Italian")._repr_mimebundle_() for _ in range(2)]
+    assert pages[0] == pages[1] and pages[0].keys() == {"text/plain", "text/html"}
+    assert all(f"<td style=\"text-align:left\">{name}</td>" in pages[0]["text/html"] for name in field_types())
+    assert repr(PrepForm()).startswith("PrepForm: ")
+
+
+KERNEL = """
+from audio_ft_prep.widgets import PrepForm
+form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, num_workers=1)
+form.prepare()
+"""
+
+
+def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepared):
+    manager = pytest.importorskip("jupyter_client.manager", reason="jupyter_client is not installed")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    km, kc = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    def run(code):
+        said = []
+        reply = kc.execute_interactive(code, timeout=120, output_hook=said.append)["content"]
+        assert reply["status"] == "ok", reply.get("traceback")
+        return reply, [m["content"]["data"]["text/plain"] for m in said if m["msg_type"] == "execute_result"]
+    try:
+        run(KERNEL.format(corpus=str(long_corpus)))
+        assert run("form.work.busy, sum(range(1000))")[1] == ["(True, 499500)"]
+        run("import time\nwhile not form.bar.value: time.sleep(.05)")
+        run("form.cancel()\ntry: form.wait(60)\nexcept KeyboardInterrupt as e: stopped = str(e)")
+        assert "Prepare goes on from there" in run("stopped")[1][0] and not (tmp_path / "out" / "prep.json").exists()
+        run("form.prepare()")
+        assert run("form.work.busy")[1] == ["True"]
+        assert run("form.wait(120).counts['train']['rows'], form.bar.value")[1] == ["(300, 312)"]
+        assert "application/vnd.jupyter.widget-view+json" in run("data = form._repr_mimebundle_(); list(data)")[1][0]
+    finally:
+        kc.stop_channels()
+        km.shutdown_kernel(now=True)
+
+
+def test_kept_clips_and_rejects_are_listed_with_what_is_known_of_them(prepared):
+    made = prepared("it")
+    before, after = corpus_clips(PrepConfig("sample", "it")), prepared_clips(made)
+    rejects = sum(sum(c["rejects"].values()) for c in made.counts.values())
+    assert len(after) == sum(c["rows"] for c in made.counts.values()) == len(before) and len(find_clips(after.table, reason=REJECTED)) == rejects
+    for clips in (before, after):
+        rows = clips.table.to_pylist()
+        assert [clips.open(i).id for i in range(len(clips))] == [r["id"] for r in rows]
+        assert all(clips.open(int(i)).features is not None for i in find_clips(clips.table, reason=KEPT)[:3])
+        assert {r["reason"] for r in rows} - {None} <= REASONS.keys()
+    silent = after.table.to_pylist()[find_clips(after.table, reason="silent")[0]]
+    assert silent["sentence"] and silent["speaker"] and "samples, all zero" in silent["detail"]
+
+
+def test_filters_find_what_they_name(prepared):
+    table = prepared_clips(prepared("it")).table
+    rows = table.to_pylist()
+    speaker, word = rows[0]["speaker"], rows[0]["sentence"].split()[0]
+    assert set(find_clips(table)) == set(range(len(rows)))
+    assert list(find_clips(table, "eval")) == [i for i, r in enumerate(rows) if r["split"] == "eval"]
+    assert list(find_clips(table, speaker=speaker[:8])) == [i for i, r in enumerate(rows) if (r["speaker"] or "").startswith(speaker[:8])]
+    assert list(find_clips(table, words=word.upper())) == [i for i, r in enumerate(rows) if word.lower() in (r["sentence"] or "").lower()]
+    assert list(find_clips(table, words="41000004")) == [i for i, r in enumerate(rows) if "41000004" in r["id"]]
+    assert len(find_clips(table, "eval", REJECTED)) == 0
+
+
+def test_a_browser_turns_pages_and_shows_the_clip_that_is_chosen(long_corpus):
+    browser = ClipBrowser(PrepConfig(str(long_corpus), "it", train_splits="train"))
+    assert len(browser.list.options) == PAGE and browser.count.value == "1 to 50 of 312" and browser.back.disabled
+    browser.on.click()
+    assert browser.count.value == "51 to 100 of 312" and browser.list.value == 50
+    browser.turn(99)
+    assert browser.count.value == "301 to 312 of 312" and browser.on.disabled
+    browser.list.index = 1
+    shown = browser.shown.value
+    assert browser.clips.table["id"][301].as_py() in shown and "<audio" in shown and "data:image/png;base64," in shown and "&lt;|it|&gt;" in shown
+    browser.filters["whole"].value = True
+    assert browser.list.index == 1 and browser.shown.value != shown
+    browser.filters["words"].value = "no such word"
+    assert browser.count.value == "no clip answers this" and browser.shown.value == "" and browser.list.options == ()
+
+
+def test_a_reject_is_shown_with_its_reason_in_words_and_its_sound_where_there_is_any(prepared):
+    browser = ClipBrowser(prepared("it"))
+    def chosen(reason):
+        browser.filters["reason"].value = reason
+        return browser.shown.value
+    assert "Rejected: truncated." in chosen("truncated") and "11,664 of 19,440 bytes" in chosen("truncated") and "What to do: fetch the clip again" in chosen("truncated") and "<audio" not in chosen("truncated")
+    assert "Rejected: duplicate row." in chosen("duplicate_row") and "<audio" in chosen("duplicate_row")
+    assert "Rejected: missing audio." in chosen("missing_audio")
+
+
+def test_a_folder_whose_corpus_is_gone_is_still_leafed_through(tmp_path):
+    items = utterances()
+    root = tar_tree(tmp_path / "corpus", items)
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    root.rename(tmp_path / "elsewhere")
+    browser = ClipBrowser(str(tmp_path / "out"))
+    assert "no audio: the corpus it was made of is not on this machine" in browser.shown.value and "data:image/png" in browser.shown.value and "<audio" not in browser.shown.value
+    assert len(browser.places) == sum(c["rows"] for c in made.counts.values())
+
+
+def test_a_page_of_the_browser_is_the_same_each_time(prepared):
+    pages = [ClipBrowser(prepared("it"))._repr_mimebundle_() for _ in range(2)]
+    assert pages[0] == pages[1] and "<table>" in pages[0]["text/html"] and "common_voice_it_41000001" in pages[0]["text/html"]
