@@ -192,7 +192,7 @@ class Clip:
         source = f"{self.format} {self.native_rate} Hz {channels}"
         return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {source}, peak {self.peak:.3f})"
 
-# %% ../nbs/20_audio.ipynb #289ff3a1
+# %% ../nbs/20_audio.ipynb #898ade68
 GIVEN_SLACK_SECONDS = 0.1
 
 def read_clip(
@@ -202,7 +202,7 @@ def read_clip(
     max_seconds: float = 30.0,  # Longest clip to keep
     given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
     start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
-) -> Clip:
+) -> Clip: # Mono samples at that rate, and what was measured
     "Read a clip, or raise `BadClip` and nothing else."
     if not data: raise BadClip("empty_audio", "0 bytes")
     box = read_container(data)

@@ -324,12 +324,12 @@ def _indexed(folder, wanted):
     clips, told = index_tars([folder/"clips.tar"]), _told(folder)
     return replace(clips, unsafe=told["unsafe"]), told["others"] + sorted(set(clips.ids.to_pylist()) - wanted)
 
-# %% ../nbs/11_collective.ipynb #648bbe3a
+# %% ../nbs/11_collective.ipynb #7a5f814f
 def open_release(
     path: Path,  # Archive, or folder of a release
     language_code: str,  # Locale as the user writes it
     asked: set[str],  # Splits to be read
-) -> Release:
+) -> Release: # Tables, clips, and what doesn't fit together
     "Find a release's transcripts and clips."
     folder = unpack(path, asked) if is_archive(path) else release_folder(path, language_code)
     language = _told(folder)["language"] if is_archive(path) else folder.name

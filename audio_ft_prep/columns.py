@@ -157,13 +157,13 @@ def _clip_paths(table, audio):
     return [p or "" for c in column.chunks for p in c.field("path").to_pylist()]
 def _named(table, columns): return pa.table({k: table[c] for k, c in columns.items()})
 
-# %% ../nbs/15_columns.ipynb #df5c0f8e
+# %% ../nbs/15_columns.ipynb #e2e95c95
 def parquet_texts(
     place: Place,  # The data set
     path: str,  # A Parquet file of it
     audio_column: str,  # As in `find_audio`
     text_column: str,  # As in `find_texts`
-) -> Texts:
+) -> Texts: # Its columns of text, and how its rows are grouped
     "Read a Parquet file without its audio."
     with place.open(path, again=True) as f, pq.ParquetFile(f) as pf:
         audio, columns = find_audio(pf.schema_arrow, audio_column, f"{place}"), find_texts(pf.schema_arrow, text_column, f"{place}")
@@ -193,13 +193,13 @@ def arrow_places(
         sizes.append(np.where(none, 0, np.diff(ends)))
     return np.concatenate([*offsets, np.zeros(0, np.int64)]), np.concatenate([*sizes, np.zeros(0, np.int64)])
 
-# %% ../nbs/15_columns.ipynb #3a1901f1
+# %% ../nbs/15_columns.ipynb #47785361
 def arrow_texts(
     place: Place,  # The data set
     path: str,  # An Arrow file of it
     audio_column: str,  # As in `find_audio`
     text_column: str,  # As in `find_texts`
-) -> Texts:
+) -> Texts: # Its columns of text, and how its rows are grouped
     "Read an Arrow file without its audio."
     table = _stream(_map(place.root()/path))
     audio, columns = find_audio(table.schema, audio_column, f"{place}"), find_texts(table.schema, text_column, f"{place}")
@@ -341,12 +341,12 @@ def table_identity(
     for name, sentence in zip(ids, (s for c in table["sentence"].chunks for s in c.to_pylist())): h.update(f"{name}\0{sentence}\0".encode())
     return h.hexdigest()
 
-# %% ../nbs/15_columns.ipynb #c16acdcd
+# %% ../nbs/15_columns.ipynb #6d8148f0
 def parquet_tables(
     at: Repo | Path,  # The data set
     config: str = "",  # Its configuration; empty to find it
     language_code: str = "",  # Locale
-) -> Tables:
+) -> Tables: # Its files by split
     "Find the Parquet files of a data set."
     place = Place(at)
     configs = table_files(place.paths(".parquet"), place.card())
@@ -361,10 +361,10 @@ def read_parquet(
     "Read a Parquet data set, on the Hub or on disk."
     return read_tables(cfg, parquet_tables(at, cfg.dataset_config, cfg.language_code), "parquet")
 
-# %% ../nbs/15_columns.ipynb #ee4b4cdc
+# %% ../nbs/15_columns.ipynb #4772bd26
 def saved_tables(
     at: Path,  # A folder that `save_to_disk` wrote
-) -> Tables:
+) -> Tables: # Its files by split
     "Find the Arrow files of a saved data set."
     import json
     read = lambda p: json.loads(p.read_text(encoding="utf-8"))

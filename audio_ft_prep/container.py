@@ -112,13 +112,13 @@ class Walk(NamedTuple):
     skipped: int  # Bytes between frames that belong to none
     partial: int  # Bytes of a last frame that isn't whole
 
-# %% ../nbs/18_container.ipynb #3d9b9ab3
+# %% ../nbs/18_container.ipynb #eff604dc
 def walk_frames(
     data: bytes,  # A whole MP3 file
     pos: int,  # First byte of the first frame to count
     stop: int,  # Where the audio ends
     like: Frame,  # A frame of the stream
-) -> Walk:
+) -> Walk: # What was met
     "Count frames up to the end, or to where a second file begins."
     frames, skipped, end, kind = 0, 0, pos, like[1:]
     while True:
@@ -177,14 +177,14 @@ class Container:
         mpeg = f", {self.header} header, {self.frames:,} frames" if self.header else ""
         return f"Container({self.format or 'unknown'}{mpeg}, {'cut: ' + self.cut if self.cut else 'whole'})"
 
-# %% ../nbs/18_container.ipynb #760a6f2e
+# %% ../nbs/18_container.ipynb #41a604ab
 def _promised(
     data: bytes,  # A whole MP3 file
     start: int,  # First byte of audio
     stop: int,  # First byte behind it
     first: Frame,  # The frame that holds the header
     promise: Promise,  # What it says
-) -> Container:
+) -> Container: # What the bytes say of themselves
     "Judge an MP3 by its header."
     have, cut = stop - start, ""
     if have != promise.size:
@@ -194,23 +194,23 @@ def _promised(
         elif not promise.size: cut = f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
     return Container("mp3", cut, data[start:stop], "own", promise.frames)
 
-# %% ../nbs/18_container.ipynb #8a557157
+# %% ../nbs/18_container.ipynb #0aefc040
 def _bare(
     data: bytes,  # A whole MP3 file
     start: int,  # First byte of audio
     stop: int,  # First byte behind it
     first: Frame,  # The frame at `start`
-) -> Container:
+) -> Container: # What the bytes say of themselves
     "Judge an MP3 by its frames, and give it a header."
     walk, head = walk_frames(data, start, stop, first), data[start:start + 4]
     header = made_up_header(head, walk.frames, walk.end - start)
     cut = f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
     return Container("mp3", cut, header + data[start:walk.end], "made up", walk.frames)
 
-# %% ../nbs/18_container.ipynb #77559506
+# %% ../nbs/18_container.ipynb #68961d7b
 def read_mp3(
     data: bytes,  # A whole MP3 file
-) -> Container:
+) -> Container: # What the bytes say of themselves
     "Tell whether an MP3 is all there."
     start, stop = audio_span(data)
     if stop - start < 4: return Container("mp3", f"{max(0, stop - start)} bytes behind {start:,} bytes of tags")
@@ -267,12 +267,12 @@ def ogg_cut(
         pos, pages, flags = pos + size, pages + 1, data[pos + 5]
     return "" if flags & 4 else f"none of its {pages:,} pages is marked as the last"
 
-# %% ../nbs/18_container.ipynb #068d4e98
+# %% ../nbs/18_container.ipynb #10dbc073
 _CUTS = {"wav": chunk_cut, "aiff": chunk_cut, "au": au_cut, "ogg": ogg_cut}
 
 def read_container(
     data: bytes,  # A whole file
-) -> Container:
+) -> Container: # What the bytes say of themselves
     "Tell what a file is, whether it is all there, and which of its bytes to decode."
     kind = sniff(data)
     if kind == "mp3" and data[:3] == b"ID3" and sniff(data, start := id3_end(data)) not in ("mp3", ""):

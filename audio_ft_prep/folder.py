@@ -150,12 +150,12 @@ def _number(text):
     except ValueError: return None
     return value if 0 <= value < 1e9 else None
 
-# %% ../nbs/12_folder.ipynb #098ff797
+# %% ../nbs/12_folder.ipynb #2f1f4ddd
 def table_lines(
     path: Path,  # A table
     columns: dict[str, str],  # As `choose_columns` finds them
     split: str = "",  # The split of rows that name none
-) -> Iterator[Line]:
+) -> Iterator[Line]: # In the list's order
     "Read the lines of a table."
     manifest, folder = columns["path"] == "audio_filepath", str(path.parent)
     for n, record in records(path):
@@ -202,11 +202,11 @@ def _utterances(folder):
     durations = dict(_keyed(folder/"utt2dur"))
     return {u: (u, None, _number(durations.get(u) or ""), "") for u in _recordings(folder)}
 
-# %% ../nbs/12_folder.ipynb #8d2a7886
+# %% ../nbs/12_folder.ipynb #4aab29b1
 def kaldi_lines(
     folder: Path,  # A Kaldi directory
     split: str = "",  # Its split
-) -> Iterator[Line]:
+) -> Iterator[Line]: # In the list's order
     "Read the utterances of a Kaldi directory, and what has no text."
     audio, parts, speakers, seen = _recordings(folder), _utterances(folder), dict(_keyed(folder/"utt2spk")), set()
     line = lambda key, file, path="", text="", **more: Line(path, text, f"{folder.name}/{file} {key}", str(folder), split, speakers.get(key) or "", name=key, **more)
@@ -277,12 +277,12 @@ def _kaldi_listing(place, lists):
     files = [p/n for p in lists for n in ("wav.scp", "text", "segments", "utt2spk", "utt2dur") if (p/n).is_file()]
     return Listing("kaldi", place, files, lines, list(dict.fromkeys(f.name for f in files)), False)
 
-# %% ../nbs/12_folder.ipynb #954999a5
+# %% ../nbs/12_folder.ipynb #51f79ef5
 def read_lists(
     place: Path,  # A folder, or a list itself
     audio_column: str = "",  # Column that names the audio; empty to find it
     text_column: str = "",  # Column that holds the sentence; empty to find it
-) -> Listing:
+) -> Listing: # All its lines
     "Read every line of a folder's lists."
     kind, lists = find_lists(place)
     root = place if place.is_dir() else place.parent

@@ -1,0 +1,132 @@
+"The pages hold what they promise: every name has its lesson, every command is one, and the references are of the code."
+import ast
+import inspect
+import json
+import re
+import shlex
+
+import pytest
+import typer
+import yaml
+from fastcore.docments import docments
+
+from audio_ft_prep.cli import app
+from audio_ft_prep.config import GROUPS, NOT_SHAPING, RULES, config_from, field_types, setting_list
+from audio_ft_prep.rows import FOUND, REASONS, REMEDIES
+from test_project import MODULES, PACKAGE, ROOT, cells, public
+
+pytestmark = pytest.mark.light
+PAGES = sorted((ROOT / "nbs").rglob("*.ipynb"))
+# Functions that no lesson calls yet, nor a function that one calls. A name that gets its lesson leaves this list, and none may join it.
+LEFT = {"text_lines", "is_commonvoice", "placed_rows", "flac_bytes", "features_array", "rows_per_shard", "stored_features", "log_croissant", "text_table", "markdown_table", "main"}
+
+
+def directive(source, *names): return re.search(rf"^#\|\s*({'|'.join(names)})\b", source, re.M)
+
+
+def fenced(text, language=r"\w*"): return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def lesson_words():
+    "Every word of code that a reader is shown and that is no definition of ours: lessons, and examples in prose."
+    shown = [s for p in PAGES for kind, s in cells(p) if kind == "code" and not directive(s, "exports?", "default_exp", "hide")]
+    return set(re.findall(r"\w+", "\n".join(shown + [b for p in PAGES for kind, s in cells(p) if kind == "markdown" for b in fenced(s)])))
+
+
+def called_by(names):
+    "What the functions and classes of these names use by name."
+    trees = [ast.parse((PACKAGE / f"{m}.py").read_text(encoding="utf-8")) for m in MODULES]
+    bodies = [n for t in trees for n in t.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name in names]
+    return {x.id for b in bodies for x in ast.walk(b) if isinstance(x, ast.Name)}
+
+
+def functions(): return [(m, name, obj) for m in MODULES for name, obj in public(m) if inspect.isfunction(obj)]
+
+
+def test_every_public_function_has_a_lesson_or_serves_one_that_has():
+    words = lesson_words()
+    taught = words | called_by(words)
+    assert {name for _, name, _ in functions()} - taught <= LEFT
+
+
+def test_a_name_that_has_its_lesson_is_on_no_list():
+    words = lesson_words()
+    assert LEFT & (words | called_by(words)) == set()
+
+
+def test_what_a_function_gives_is_said():
+    silent = [f"{m}.{name}" for m, name, obj in functions() if inspect.signature(obj).return_annotation not in (None, "None", inspect.Signature.empty)
+              and not docments(obj, returns=True).get("return")]
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_the_first_cell_holds_name_and_line_and_nothing_that_would_be_lost(page):
+    first = next(s for kind, s in cells(page) if kind == "markdown")
+    assert re.fullmatch(r"# .+\n+> .+\n*", first), "what follows the line is on no page: give it a cell of its own"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_reader_sees_no_plumbing_and_nothing_that_went_wrong(page):
+    for c in json.loads(page.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(c["source"])
+        if c["cell_type"] != "code" or directive(source, "exports?", "hide", "default_exp"): continue
+        assert not re.search(r"\bMock\b|monkeypatch|unittest|sys\.path", source), source
+        said = "".join("".join(o.get("text", "")) for o in c["outputs"])
+        assert not any(o["output_type"] == "error" for o in c["outputs"]) and not re.search(r"Warning|it/s|s/it|0x[0-9a-f]{6}", said), said
+
+
+def commands():
+    "Every line of the command in the pages and in what is read beside them: (where, words)."
+    texts = [(p.stem, s) for p in PAGES for kind, s in cells(p) if kind == "markdown"]
+    texts += [(n, (ROOT / n).read_text(encoding="utf-8")) for n in ("README.md", "docs/usage.md", "CONTRIBUTING.md")]
+    for name, text in texts:
+        for block in fenced(text, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("audio-ft-prep "): yield pytest.param(shlex.split(line, comments=True)[1:], id=f"{name}-{line[14:40]}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_a_command_on_a_page_can_be_typed(words):
+    command = typer.main.get_command(app).commands[words[0]]
+    given = command.make_context(words[0], words[1:]).params
+    if words[0] in ("plan", "prepare"): config_from({k: v for k, v in given.items() if v is not None and k in field_types()})
+
+
+def test_settings_are_told_as_the_config_has_them():
+    told = {s.name: s for s in setting_list()}
+    assert set(told) == set(field_types()) and {n for names in GROUPS.values() for n in names} <= set(told)
+    assert all(s.help and s.group in GROUPS and s.kind for s in told.values())
+    assert {n for n, s in told.items() if not s.shapes} == set(NOT_SHAPING) and {n for n, s in told.items() if s.rule} == set(RULES)
+    command = typer.main.get_command(app).commands["prepare"]
+    assert {s.flag for s in told.values()} <= {o for p in command.params for o in p.opts}
+
+
+def shown(page):
+    "What a page's cells show as Markdown."
+    outputs = [o for c in json.loads((ROOT / "nbs" / page).read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+    return "".join("".join(o["data"].get("text/markdown", "")) for o in outputs if "data" in o)
+
+
+def test_the_pages_of_reference_have_a_row_for_every_setting_and_reason():
+    assert re.findall(r'<span id="(\w+)">', shown("settings.ipynb")) == [s.name for s in setting_list()]
+    assert sorted(re.findall(r'<span id="(\w+)">', shown("reasons.ipynb"))) == sorted(REASONS)
+    for s in setting_list(): assert s.help.replace("<", "&lt;") in shown("settings.ipynb"), f"{s.name}: the page is older than the code"
+    for r in REASONS: assert f"| {REASONS[r]} | {REMEDIES[r]} |" in shown("reasons.ipynb"), f"{r}: the page is older than the code"
+
+
+def test_a_reason_says_when_it_is_found_and_what_to_do():
+    assert FOUND.keys() == REASONS.keys() == REMEDIES.keys()
+    assert all(v and not v.endswith(".") for told in (REASONS, REMEDIES) for v in told.values())
+
+
+def entries(contents):
+    for c in contents:
+        if isinstance(c, str): yield c
+        else: yield from entries(c["contents"]) if "contents" in c else [c["href"]]
+
+
+def test_the_sidebar_has_every_page_once():
+    listed = list(entries(yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]))
+    there = [p.relative_to(ROOT / "nbs").as_posix() for p in [*PAGES, *(ROOT / "nbs").rglob("*.qmd")]]
+    assert sorted(listed) == sorted(there), "run python tools/sidebar.py"
