@@ -154,9 +154,9 @@ def _source_corpus(prep):
     if corpus.source.get("identity") != prep["source"].get("identity"): return None, f"{name} has changed since"
     return corpus, f"{name} doesn't hold it"
 
-# %% ../nbs/70_plots.ipynb #eacaa658
+# %% ../nbs/70_plots.ipynb #f3fbb9db
 INK, FAINT, CARD = "#2b2b2b", "#8a8a8a", "#fbfaf7"  # Text, what stands back, background
-COLOURS = {"train": "#0072B2", "eval": "#D55E00"}  # Okabe and Ito's blue and vermilion
+COLOURS = {"train": "#0072b2", "eval": "#d55e00"}  # Okabe and Ito's blue and vermilion
 _LINES, _HATCHES = {"train": "-", "eval": "--"}, {"train": "", "eval": "////"}
 WIDE = 6.0  # Inches
 _STYLE = {"figure.facecolor": CARD, "axes.facecolor": CARD, "figure.dpi": 110, "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
@@ -178,7 +178,7 @@ def _figure(rows, columns=1, high=2.6, **kw):
     figure = Figure(figsize=(WIDE, high), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
-# %% ../nbs/70_plots.ipynb #a33caff8
+# %% ../nbs/70_plots.ipynb #52e4d3eb
 @dataclass(frozen=True, eq=False, repr=False)
 class Plot:
     "A figure that shows itself in a notebook, and says what it shows elsewhere."
@@ -194,10 +194,11 @@ class Plot:
         Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
         return out.getvalue()
     def svg(self):
-        "Draw it as an SVG without a background, its ink the text colour of the page, its card the page's `--card`."
+        "Draw it as an SVG without a background, its ink the text colour of the page, other colours the page's `--card`, `--train` and `--eval` where it has them."
         text = self._drawn(format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
         text = re.sub("<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.S)
-        return text.replace(INK, "currentColor").replace(CARD, f"var(--card, {CARD})")
+        own = {INK: "currentColor", **{c: f"var(--{name}, {c})" for name, c in (("card", CARD), *COLOURS.items())}}
+        return re.sub("#[0-9a-f]{6}", lambda m: own.get(m[0], m[0]), text)
     def _drawn(self, **kw):
         out = io.BytesIO()
         with _style(): self.figure.savefig(out, **kw)
@@ -469,10 +470,10 @@ def plot_rejects(
         if reasons: _legend(ax)
     return Plot(figure, "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in counts.items()) or "nothing was rejected")
 
-# %% ../nbs/70_plots.ipynb #ebba4b26
+# %% ../nbs/70_plots.ipynb #2db6cda6
 _PANELS = {"seconds": "duration (s)", "rate": "speech rate\n(characters per second)", "labels": "labels (tokens)"}
 def _draw_boxes(ax, columns):
-    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6))
+    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6), whiskerprops=dict(color=INK), capprops=dict(color=INK))
     for patch, split in zip(boxes["boxes"], columns): patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
     ax.set_yticks(range(1, len(columns) + 1), list(columns))
     ax.invert_yaxis()
