@@ -178,13 +178,17 @@ def _figure(rows, columns=1, high=2.6, **kw):
     figure = Figure(figsize=(WIDE, high), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
-# %% ../nbs/70_plots.ipynb #52e4d3eb
+# %% ../nbs/70_plots.ipynb #3e92508f
 @dataclass(frozen=True, eq=False, repr=False)
 class Plot:
     "A figure that shows itself in a notebook, and says what it shows elsewhere."
     figure: Any  # A matplotlib `Figure`
     says: str  # What it shows, in a sentence
 
+    def __post_init__(self):
+        "Lay it out once, so that it is the same however often it is drawn."
+        with _style(): self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
     def __repr__(self): return self.says
     def _repr_png_(self): return self.png()
     def png(self):
@@ -347,20 +351,29 @@ def _round_width(span, most=24):
     power = 10.0 ** np.floor(np.log10(raw))
     return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= raw)
 
-# %% ../nbs/70_plots.ipynb #81cafaa0
-def _shares(ax, columns, most=None):
-    "Draw the share of clips by value, each split."
-    low, high = min(c.min() for c in columns.values()), max(c.max() for c in columns.values())
+# %% ../nbs/70_plots.ipynb #1e01cbe5
+def _edges(columns, most=None):
+    "Edges of the bins; a few clips far out don't stretch them."
+    values = np.concatenate(list(columns.values()))
+    near = np.quantile(values, [0.005, 0.995])
+    room = (near[1] - near[0]) / 4
+    low, high = max(values.min(), near[0] - room), min(values.max(), near[1] + room)
     width = _round_width(most or high - low or high or 1, 60 if most else 24)
-    edges = np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+    return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+
+# %% ../nbs/70_plots.ipynb #9129e8db
+def _shares(ax, columns, xlabel, most=None):
+    "Draw the share of clips by value, each split; those beyond the bins count at the edge, and the axis says so."
+    edges = _edges(columns, most)
     for split, values in columns.items():
-        share = 100 * np.histogram(values, edges)[0] / len(values)
+        share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
         label = f"{split}, {len(values):,} clip{'s' * (len(values) != 1)}"
         ax.stairs(share, edges, label=label, color=COLOURS[split], fill=split == "train", alpha=0.55 if split == "train" else 1, linestyle=_LINES[split], linewidth=1.6)
-    ax.set(ylabel="share of clips (%)", ylim=(0, None))
+    beyond = sum(int(((v < edges[0]) | (v > edges[-1])).sum()) for v in columns.values())
+    ax.set(ylabel="share of clips (%)", ylim=(0, None), xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""))
     _legend(ax)
 
-# %% ../nbs/70_plots.ipynb #1ef3c3b6
+# %% ../nbs/70_plots.ipynb #d8f0524a
 def _legend(ax): ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 def _spread(values, digits, unit):
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
@@ -368,8 +381,7 @@ def _spread(values, digits, unit):
 def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None, most=None):
     with _style():
         figure, axes = _figure(1)
-        _shares(axes[0, 0], columns, most)
-        axes[0, 0].set_xlabel(xlabel)
+        _shares(axes[0, 0], columns, xlabel, most)
         draw(axes[0, 0])
     return Plot(figure, "; ".join(f"{s}: {_spread(c, digits, unit)}" for s, c in columns.items()))
 
