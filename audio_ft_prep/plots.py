@@ -82,7 +82,7 @@ def prepared_folder(
     "Give the folder that is meant."
     return what.folder if isinstance(what, Prepared) else Path(what)
 
-# %% ../nbs/70_plots.ipynb #756dc6d9
+# %% ../nbs/70_plots.ipynb #00323da5
 class PreparedClips:
     "The clips of a prepared folder, and its rejects, one at a time."
     def __init__(self,
@@ -92,14 +92,12 @@ class PreparedClips:
         self.folder = prepared_folder(prepared)
         self.prep, self.data = read_prep(self.folder), load_prepared(self.folder)
         self.rejects = pq.read_table(self.folder/"rejects.parquet")
-        self.rate_hz = self.prep["model"]["rate_hz"]
+        self.rate_hz, self.splits = self.prep["model"]["rate_hz"], list(self.data)
 
     @cached_property
     def model(self): return load_model(str(self.folder/"processor"))
     @cached_property
     def corpus(self): return _source_corpus(self.prep)
-    @property
-    def splits(self): return list(self.data)
 
     def columns(self,
         split: str,  # train or eval
@@ -126,19 +124,21 @@ class PreparedClips:
         if view is None: return ClipView(r["id"], r["split"], "", "", [], self.rate_hz, note=note)
         return ClipView(**{**vars(view), "note": note})
 
-    def _row(self, split, clip):
-        "A row of the corpus, its audio here; none where it has no such row."
-        corpus, _ = self.corpus
-        if corpus is None: return None
-        rows = corpus.rows.filter(pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))).slice(0, 1)
-        if len(rows) and corpus.remote: rows, _ = corpus.remote.bring(rows, False)
-        return next(iter(rows.to_pylist()), None)
+    def _row(self, split, clip): return _find_row(self.corpus[0], split, clip)
     def _row_view(self, split, clip): return row_view(row, self.model) if (row := self._row(split, clip)) else None
     def _samples(self, split, i, clip):
         if self.prep["config"]["storage"] == "audio": return _flac_samples(self.data[split], i), ""
         if (row := self._row(split, clip)) is None: return None, f"no audio: {self.corpus[1]}"
         try: return _row_samples(row, self.rate_hz), ""
         except (BadClip, OSError) as e: return None, f"no audio: {e}"
+
+# %% ../nbs/70_plots.ipynb #3c82ea0e
+def _find_row(corpus, split, clip):
+    "A row of a corpus, its audio here; none where there is no such row."
+    if corpus is None: return None
+    rows = corpus.rows.filter(pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))).slice(0, 1)
+    if len(rows) and corpus.remote: rows, _ = corpus.remote.bring(rows, False)
+    return next(iter(rows.to_pylist()), None)
 
 # %% ../nbs/70_plots.ipynb #3712a32c
 def _flac_samples(data, i):

@@ -82,15 +82,16 @@ def clips_at_the_edges(
             for i, words in ((int(column.argmin()), low), (int(column.argmax()), high)): found.setdefault((split, i), []).append(f"{words} of {split}")
     return {at: ", ".join(words) for at, words in found.items()}
 
-# %% ../nbs/71_report.ipynb #b196e36c
+# %% ../nbs/71_report.ipynb #15722e71
 _CSS = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --train: #0072b2; --eval: #d55e00 }
 @media (prefers-color-scheme: dark) { :root { --page: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #21262d; --train: #56b4e9; --eval: #e69f00 } }
 * { box-sizing: border-box } body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .2rem; overflow-wrap: anywhere }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap }
-th.l, td.l { text-align: left } td.l + td.l { min-width: 14rem; white-space: normal } figure { margin: 1rem 0 } figure svg { width: 100%; height: auto; min-width: 32rem; max-width: 41rem; display: block } figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
-audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3rem 0; font-size: 1.05rem } code { overflow-wrap: anywhere } details { margin: 1rem 0 }
+th.l, td.l { text-align: left } td.l + td.l { min-width: 14rem; white-space: normal } figure { margin: 1rem 0 } figure svg { width: 100%; height: auto; max-width: 41rem; display: block } figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
+audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3rem 0; font-size: 1.05rem } details { margin: 1rem 0 }
+@media (max-width: 30rem) { figure .wide { margin: 0 -1rem } th, td { padding: .2rem .35rem } td:first-child { white-space: normal } }
 """
 
 # %% ../nbs/71_report.ipynb #5e5f4a17
