@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'PrepConfig',
-           'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings', 'load_config', 'shaping',
-           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
+__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'pairs_table',
+           'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings',
+           'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting',
+           'setting_list']
 
 # %% ../nbs/00_config.ipynb #e0d522f9
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -88,7 +89,15 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #0ff18e14
+# %% ../nbs/00_config.ipynb #9533b477
+def pairs_table(
+    pairs: dict,  # Names and values; those without a value are left out
+) -> str: # Markdown
+    "Lay out names and values for a notebook."
+    cell = lambda v: " ".join(str(v).replace("|", "\\|").split())
+    return "\n".join(["| | |", "|---|---|", *(f"| {cell(k)} | {cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
+
+# %% ../nbs/00_config.ipynb #d6289a32
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
@@ -130,9 +139,9 @@ class PrepConfig:
             raise ValueError("log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its features are made when a batch is")
         _check_splits(self.train_splits, self.eval_splits)
 
-    def __repr__(self):
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in given.items())})"
+    def _given(self): return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._given().items())})"
+    def _repr_markdown_(self): return pairs_table({k: f"`{v}`" for k, v in self._given().items()}) + "\n\nAll other settings are as they come."
 
 # %% ../nbs/00_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each field, by name

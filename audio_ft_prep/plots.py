@@ -82,7 +82,7 @@ def prepared_folder(
     "Give the folder that is meant."
     return what.folder if isinstance(what, Prepared) else Path(what)
 
-# %% ../nbs/70_plots.ipynb #756dc6d9
+# %% ../nbs/70_plots.ipynb #00323da5
 class PreparedClips:
     "The clips of a prepared folder, and its rejects, one at a time."
     def __init__(self,
@@ -92,14 +92,12 @@ class PreparedClips:
         self.folder = prepared_folder(prepared)
         self.prep, self.data = read_prep(self.folder), load_prepared(self.folder)
         self.rejects = pq.read_table(self.folder/"rejects.parquet")
-        self.rate_hz = self.prep["model"]["rate_hz"]
+        self.rate_hz, self.splits = self.prep["model"]["rate_hz"], list(self.data)
 
     @cached_property
     def model(self): return load_model(str(self.folder/"processor"))
     @cached_property
     def corpus(self): return _source_corpus(self.prep)
-    @property
-    def splits(self): return list(self.data)
 
     def columns(self,
         split: str,  # train or eval
@@ -126,19 +124,21 @@ class PreparedClips:
         if view is None: return ClipView(r["id"], r["split"], "", "", [], self.rate_hz, note=note)
         return ClipView(**{**vars(view), "note": note})
 
-    def _row(self, split, clip):
-        "A row of the corpus, its audio here; none where it has no such row."
-        corpus, _ = self.corpus
-        if corpus is None: return None
-        rows = corpus.rows.filter(pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))).slice(0, 1)
-        if len(rows) and corpus.remote: rows, _ = corpus.remote.bring(rows, False)
-        return next(iter(rows.to_pylist()), None)
+    def _row(self, split, clip): return _find_row(self.corpus[0], split, clip)
     def _row_view(self, split, clip): return row_view(row, self.model) if (row := self._row(split, clip)) else None
     def _samples(self, split, i, clip):
         if self.prep["config"]["storage"] == "audio": return _flac_samples(self.data[split], i), ""
         if (row := self._row(split, clip)) is None: return None, f"no audio: {self.corpus[1]}"
         try: return _row_samples(row, self.rate_hz), ""
         except (BadClip, OSError) as e: return None, f"no audio: {e}"
+
+# %% ../nbs/70_plots.ipynb #3c82ea0e
+def _find_row(corpus, split, clip):
+    "A row of a corpus, its audio here; none where there is no such row."
+    if corpus is None: return None
+    rows = corpus.rows.filter(pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))).slice(0, 1)
+    if len(rows) and corpus.remote: rows, _ = corpus.remote.bring(rows, False)
+    return next(iter(rows.to_pylist()), None)
 
 # %% ../nbs/70_plots.ipynb #3712a32c
 def _flac_samples(data, i):
@@ -154,9 +154,9 @@ def _source_corpus(prep):
     if corpus.source.get("identity") != prep["source"].get("identity"): return None, f"{name} has changed since"
     return corpus, f"{name} doesn't hold it"
 
-# %% ../nbs/70_plots.ipynb #eacaa658
+# %% ../nbs/70_plots.ipynb #f3fbb9db
 INK, FAINT, CARD = "#2b2b2b", "#8a8a8a", "#fbfaf7"  # Text, what stands back, background
-COLOURS = {"train": "#0072B2", "eval": "#D55E00"}  # Okabe and Ito's blue and vermilion
+COLOURS = {"train": "#0072b2", "eval": "#d55e00"}  # Okabe and Ito's blue and vermilion
 _LINES, _HATCHES = {"train": "-", "eval": "--"}, {"train": "", "eval": "////"}
 WIDE = 6.0  # Inches
 _STYLE = {"figure.facecolor": CARD, "axes.facecolor": CARD, "figure.dpi": 110, "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
@@ -178,13 +178,17 @@ def _figure(rows, columns=1, high=2.6, **kw):
     figure = Figure(figsize=(WIDE, high), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
-# %% ../nbs/70_plots.ipynb #a33caff8
+# %% ../nbs/70_plots.ipynb #3e92508f
 @dataclass(frozen=True, eq=False, repr=False)
 class Plot:
     "A figure that shows itself in a notebook, and says what it shows elsewhere."
     figure: Any  # A matplotlib `Figure`
     says: str  # What it shows, in a sentence
 
+    def __post_init__(self):
+        "Lay it out once, so that it is the same however often it is drawn."
+        with _style(): self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
     def __repr__(self): return self.says
     def _repr_png_(self): return self.png()
     def png(self):
@@ -194,10 +198,11 @@ class Plot:
         Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
         return out.getvalue()
     def svg(self):
-        "Draw it as an SVG without a background, its ink the text colour of the page, its card the page's `--card`."
+        "Draw it as an SVG without a background, its ink the text colour of the page, other colours the page's `--card`, `--train` and `--eval` where it has them."
         text = self._drawn(format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
         text = re.sub("<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.S)
-        return text.replace(INK, "currentColor").replace(CARD, f"var(--card, {CARD})")
+        own = {INK: "currentColor", **{c: f"var(--{name}, {c})" for name, c in (("card", CARD), *COLOURS.items())}}
+        return re.sub("#[0-9a-f]{6}", lambda m: own.get(m[0], m[0]), text)
     def _drawn(self, **kw):
         out = io.BytesIO()
         with _style(): self.figure.savefig(out, **kw)
@@ -346,20 +351,29 @@ def _round_width(span, most=24):
     power = 10.0 ** np.floor(np.log10(raw))
     return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= raw)
 
-# %% ../nbs/70_plots.ipynb #81cafaa0
-def _shares(ax, columns, most=None):
-    "Draw the share of clips by value, each split."
-    low, high = min(c.min() for c in columns.values()), max(c.max() for c in columns.values())
+# %% ../nbs/70_plots.ipynb #1e01cbe5
+def _edges(columns, most=None):
+    "Edges of the bins; a few clips far out don't stretch them."
+    values = np.concatenate(list(columns.values()))
+    near = np.quantile(values, [0.005, 0.995])
+    room = (near[1] - near[0]) / 4
+    low, high = max(values.min(), near[0] - room), min(values.max(), near[1] + room)
     width = _round_width(most or high - low or high or 1, 60 if most else 24)
-    edges = np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+    return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+
+# %% ../nbs/70_plots.ipynb #9129e8db
+def _shares(ax, columns, xlabel, most=None):
+    "Draw the share of clips by value, each split; those beyond the bins count at the edge, and the axis says so."
+    edges = _edges(columns, most)
     for split, values in columns.items():
-        share = 100 * np.histogram(values, edges)[0] / len(values)
+        share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
         label = f"{split}, {len(values):,} clip{'s' * (len(values) != 1)}"
         ax.stairs(share, edges, label=label, color=COLOURS[split], fill=split == "train", alpha=0.55 if split == "train" else 1, linestyle=_LINES[split], linewidth=1.6)
-    ax.set(ylabel="share of clips (%)", ylim=(0, None))
+    beyond = sum(int(((v < edges[0]) | (v > edges[-1])).sum()) for v in columns.values())
+    ax.set(ylabel="share of clips (%)", ylim=(0, None), xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""))
     _legend(ax)
 
-# %% ../nbs/70_plots.ipynb #1ef3c3b6
+# %% ../nbs/70_plots.ipynb #d8f0524a
 def _legend(ax): ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 def _spread(values, digits, unit):
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
@@ -367,8 +381,7 @@ def _spread(values, digits, unit):
 def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None, most=None):
     with _style():
         figure, axes = _figure(1)
-        _shares(axes[0, 0], columns, most)
-        axes[0, 0].set_xlabel(xlabel)
+        _shares(axes[0, 0], columns, xlabel, most)
         draw(axes[0, 0])
     return Plot(figure, "; ".join(f"{s}: {_spread(c, digits, unit)}" for s, c in columns.items()))
 
@@ -469,10 +482,10 @@ def plot_rejects(
         if reasons: _legend(ax)
     return Plot(figure, "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in counts.items()) or "nothing was rejected")
 
-# %% ../nbs/70_plots.ipynb #ebba4b26
+# %% ../nbs/70_plots.ipynb #2db6cda6
 _PANELS = {"seconds": "duration (s)", "rate": "speech rate\n(characters per second)", "labels": "labels (tokens)"}
 def _draw_boxes(ax, columns):
-    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6))
+    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6), whiskerprops=dict(color=INK), capprops=dict(color=INK))
     for patch, split in zip(boxes["boxes"], columns): patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
     ax.set_yticks(range(1, len(columns) + 1), list(columns))
     ax.invert_yaxis()

@@ -82,22 +82,23 @@ def clips_at_the_edges(
             for i, words in ((int(column.argmin()), low), (int(column.argmax()), high)): found.setdefault((split, i), []).append(f"{words} of {split}")
     return {at: ", ".join(words) for at, words in found.items()}
 
-# %% ../nbs/71_report.ipynb #6f2319c9
+# %% ../nbs/71_report.ipynb #15722e71
 _CSS = """
-:root { color-scheme: light dark; --page: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa }
-@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #21262d } }
+:root { color-scheme: light dark; --page: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --train: #0072b2; --eval: #d55e00 }
+@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #21262d; --train: #56b4e9; --eval: #e69f00 } }
 * { box-sizing: border-box } body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .2rem; overflow-wrap: anywhere }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top }
-th.l, td.l { text-align: left } figure { margin: 1rem 0 } figure svg { width: 100%; height: auto; max-width: 41rem; display: block } figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
-audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3rem 0; font-size: 1.05rem } code { overflow-wrap: anywhere } details { margin: 1rem 0 }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap }
+th.l, td.l { text-align: left } td.l + td.l { min-width: 14rem; white-space: normal } figure { margin: 1rem 0 } figure svg { width: 100%; height: auto; max-width: 41rem; display: block } figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
+audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3rem 0; font-size: 1.05rem } details { margin: 1rem 0 }
+@media (max-width: 30rem) { figure .wide { margin: 0 -1rem } th, td { padding: .2rem .35rem } td:first-child { white-space: normal } }
 """
 
-# %% ../nbs/71_report.ipynb #882c0d00
+# %% ../nbs/71_report.ipynb #5e5f4a17
 def _inline(plot, n):
     "A plot as a part of the page; names within it are made its own."
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>f{n}-", plot.svg())
-    return f'<figure role="img" aria-label="{html.escape(plot.says, quote=True)}">{svg}<figcaption>{html.escape(plot.says)}</figcaption></figure>'
+    return f'<figure role="img" aria-label="{html.escape(plot.says, quote=True)}"><div class="wide">{svg}</div><figcaption>{html.escape(plot.says)}</figcaption></figure>'
 
 # %% ../nbs/71_report.ipynb #cd4a833c
 def _table(rows, left=1):
@@ -118,11 +119,11 @@ def _rejects_part(clips, most=200):
     table = _table([["reason", "which means", *counts]] + [[r, REASONS[r], *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons], left=2)
     return f"{_inline(plot_rejects(clips), 'r')}{table}<details><summary>Clip by clip</summary>{_table([['split', 'clip', 'reason', 'what was measured'], *rows], left=4)}{more}</details>"
 
-# %% ../nbs/71_report.ipynb #69c325b9
+# %% ../nbs/71_report.ipynb #225dc229
 def _clip_part(clips, split, i, words, n):
     "One clip: what is said, how it sounds, what the model sees of it."
     view = clips(split, i)
-    sound = f'<audio controls preload="none" src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>' if view.samples is not None else f'<p class="soft">{html.escape(view.note)}</p>'
+    sound = f'<audio controls preload="metadata" src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>' if view.samples is not None else f'<p class="soft">{html.escape(view.note)}</p>'
     speaker = f", speaker {view.speaker[:12]}" if view.speaker else ""
     return (f"<section><h3>{html.escape(words.capitalize())}</h3><div class=soft>{html.escape(f'{view.id}, {view.seconds:.2f} s{speaker}')}</div><blockquote>{html.escape(view.sentence)}</blockquote>"
             f"{sound}{tokens_html(view.labels, clips.model.tokenizer)}{_inline(plot_clip(view), f'c{n}')}</section>")

@@ -9,9 +9,9 @@ TUTORIALS = Path(__file__).resolve().parents[1] / "nbs" / "tutorials"
 
 
 def shown(output):
-    "What a saved output says in text; none for one that is a picture alone."
-    text = output.get("text") or output.get("data", {}).get("text/plain", "")
-    return "".join(text).rstrip("\n")
+    "What a saved output says in text; none for one that is a picture, a player or a page alone."
+    text = "".join(output.get("text") or output.get("data", {}).get("text/plain", "")).rstrip("\n")
+    return "" if text.startswith("<IPython.") else text
 
 
 def block(cell):

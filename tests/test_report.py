@@ -1,0 +1,111 @@
+"The page about a prepared folder: true, whole in one file, readable on every screen."
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+from audio_ft_prep.report import clips_at_the_edges, report_html, statistics, write_report
+
+VOID = {"meta", "br", "hr", "img", "input", "link", "source"}
+
+
+class Page(HTMLParser):
+    "What a page holds, and whether its tags close."
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.tags, self.ids, self.asked = [], [], [], [], []
+        self.feed(text)
+        self.close()
+    def handle_startendtag(self, tag, attrs): self._seen(tag, attrs)
+    def handle_starttag(self, tag, attrs):
+        self._seen(tag, attrs)
+        if tag not in VOID: self.open.append(tag)
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag: self.wrong.append(tag)
+    def _seen(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [v for k, v in attrs if k == "id"]
+        self.asked += [v for k, v in attrs if k in ("src", "href", "xlink:href") and not v.startswith(("data:", "#"))]
+
+
+@pytest.fixture(scope="module")
+def page(prepared): return report_html(prepared(), most_clips=4)
+
+
+def test_the_page_is_whole(page):
+    got = Page(page)
+    assert got.wrong == [] and got.open == [] and got.asked == [] and len(got.ids) == len(set(got.ids))
+    assert not {"script", "link", "iframe"} & set(got.tags) and got.tags.count("audio") == 4 and got.tags.count("svg") == 6 + 4
+    assert all(f"#{name}" in page for name in re.findall(r'url\(#([^)]+)\)', page)) and set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", page)) <= set(got.ids)
+
+
+def test_the_page_is_the_same_each_time(page, prepared): assert report_html(prepared(), most_clips=4) == page
+
+
+def test_every_reject_stands_on_the_page_with_what_was_measured(page, prepared):
+    import pyarrow.parquet as pq
+    from html import escape
+    for r in pq.read_table(prepared().folder / "rejects.parquet").to_pylist(): assert all(escape(r[k]) in page for k in ("id", "reason", "detail"))
+
+
+def test_statistics_add_up(prepared):
+    got, made = statistics(prepared()), prepared()
+    for split, s in got.splits.items():
+        c = made.counts[split]
+        assert (s.clips, s.rejects) == (c["kept"], c["rejects"]) and s.seconds == pytest.approx(c["samples"] / 16000, abs=1e-3)
+        assert list(s.duration.values()) == sorted(s.duration.values())
+    assert got.to_dict()["splits"]["train"]["speakers"] == 6 and "speakers" in repr(got) and got._repr_markdown_().startswith("|  | train | eval |")
+
+
+def test_the_edges_are_where_faults_gather(prepared):
+    from audio_ft_prep.plots import PreparedClips, clip_numbers
+    clips, edges = PreparedClips(prepared()), clips_at_the_edges(prepared())
+    shortest = next(at for at, words in edges.items() if "shortest of train" in words)
+    assert clip_numbers(clips)["train"]["seconds"].min() == clips(*shortest).seconds and "slowest speech of train" in edges[shortest]
+
+
+@pytest.mark.parametrize("settings", [dict(train_splits="dev", eval_splits="", language_code="en"), dict(max_seconds=0.1), dict(storage="audio", max_train_samples=2)], ids=str)
+def test_a_folder_that_lacks_something_has_a_page_too(prepared, settings):
+    text = report_html(prepared(**settings), most_clips=1)
+    assert Page(text).wrong == [] and (("There are no clips" in text) == ("max_seconds" in settings))
+
+
+def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
+    from audio_ft_prep import report
+    write_report(prepared(), tmp_path / "report.html", most_clips=0)
+    before = (tmp_path / "report.html").read_text()
+    def stop(*a): raise KeyboardInterrupt
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(report.os, "replace", stop)
+        write_report(prepared(), tmp_path / "report.html", most_clips=1)
+    assert (tmp_path / "report.html").read_text() == before
+    with pytest.raises(FileNotFoundError, match="make it first"): write_report(prepared(), tmp_path / "none" / "report.html")
+
+
+OUTSIDE = """() => {
+  const wide = document.documentElement.clientWidth, scrolls = e => e.closest('.wide') !== null;
+  return [...document.querySelectorAll('body *')].filter(e => !scrolls(e) && e.getBoundingClientRect().width && (e.getBoundingClientRect().right > wide + 1 || e.getBoundingClientRect().left < -1)).map(e => e.tagName);
+}"""
+CONTRAST = """() => {
+  const lum = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => x / 255).map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4); return .2126 * v[0] + .7152 * v[1] + .0722 * v[2]; };
+  const page = lum(getComputedStyle(document.body).backgroundColor), ratio = l => (Math.max(l, page) + .05) / (Math.min(l, page) + .05);
+  const words = [...document.querySelectorAll('h1, h2, td, figcaption, .soft')].map(e => ratio(lum(getComputedStyle(e).color)));
+  const drawn = [...document.querySelectorAll('svg text')].filter(e => e.getAttribute('style')?.includes('fill')).map(e => ratio(lum(getComputedStyle(e).fill)));
+  return [Math.min(...words), Math.min(...drawn, 99)];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("wide", [1280, 390])
+def test_the_page_is_readable_on_every_screen(browser, shots, page, tmp_path, scheme, wide):
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    tab, errors = browser.new_page(viewport={"width": wide, "height": 900}, color_scheme=scheme), []
+    tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    tab.goto((tmp_path / "report.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= wide and tab.evaluate(OUTSIDE) == [] and errors == []
+    words, drawn = tab.evaluate(CONTRAST)
+    assert words > 4.5 and drawn > 4.5
+    tab.screenshot(path=shots / f"report-{scheme}-{wide}.png", full_page=True)
+    tab.close()
