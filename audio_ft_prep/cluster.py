@@ -40,23 +40,33 @@ def _environment(**env):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
 
-# %% ../nbs/52_cluster.ipynb #068e8d27
+# %% ../nbs/52_cluster.ipynb #061b8045
+def _begin(ray, address, tries, **kw):
+    "Connect; a Ray that is slow to start, as on a busy machine, is started again."
+    for left in reversed(range(tries)):
+        try: return ray.init(address, logging_level="ERROR", log_to_driver=False, **kw)
+        except Exception:
+            if not left: raise
+            ray.shutdown()
 @contextmanager
-def _connected(ray, address, **kw):
+def _connected(ray, address, tries=1, **kw):
     end = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
-        ray.init(address, logging_level="ERROR", log_to_driver=False, **kw)
+        _begin(ray, address, tries, **kw)
         if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, end)  # where Ray has put a handler of its own
         yield
     finally: ray.shutdown()
 
-# %% ../nbs/52_cluster.ipynb #29d2c624
+# %% ../nbs/52_cluster.ipynb #fb2168c6
 @contextmanager
 def _own(workers):
     "A Ray of this run's own, on this machine."
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as d, _environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=token_hex(32)):
-        ray = _ray()
-        with _connected(ray, "local", num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=d): yield ray
+        ray, like = _ray(), dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=d)
+        with ExitStack() as stack:
+            try: stack.enter_context(_connected(ray, "local", tries=3, **like))
+            except Exception as e: raise RuntimeError(f"a Ray of this run's own can't be started ({_first_line(e)}): run it again when the machine is less busy, or set engine to local") from e
+            yield ray
 
 # %% ../nbs/52_cluster.ipynb #6ca5be0c
 @contextmanager
@@ -106,18 +116,21 @@ def _some_files(makers):
 def _nodes(ray, cpus=1, memory=0):
     return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= cpus and n["Resources"].get("memory", 0) >= memory]
 
-# %% ../nbs/52_cluster.ipynb #98c0db1b
+# %% ../nbs/52_cluster.ipynb #429bf9cf
 def _check_machines(ray, makers, job, wait_s=180):
     "Refuse a cluster whose machines would make something else."
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
     corpus, here, asked = _some_files(makers), machine_versions(_log_mel(job)), {}
     for n in _nodes(ray):
         proof = work_folder(job.folder)/f"seen-from-{n['NodeID'][:16]}"
-        asked[ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False)).remote(proof, corpus, _log_mel(job))] = n["NodeManagerHostname"] or n["NodeManagerAddress"], proof
+        asked[ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False)).remote(proof, corpus, _log_mel(job))] = n, proof
     ray.wait(list(asked), num_returns=len(asked), timeout=wait_s)
-    for ref, (name, proof) in asked.items():
+    for ref, (n, proof) in asked.items():
+        name = n["NodeManagerHostname"] or n["NodeManagerAddress"]
         try: there, fault = ray.get(ref, timeout=1)
-        except Exception as e: raise RuntimeError(f"{name} of the Ray cluster can't make shards ({_first_line(e)}): install audio_ft_prep {here['audio_ft_prep']} there, or take it out of the cluster") from None
+        except Exception as e:
+            if n["NodeID"] not in [x["NodeID"] for x in _nodes(ray, 0)]: continue  # it was lost meanwhile
+            raise RuntimeError(f"{name} of the Ray cluster can't make shards ({_first_line(e)}): install audio_ft_prep {here['audio_ft_prep']} there, or take it out of the cluster") from None
         if not fault and not proof.exists(): fault = f"what it writes to {job.folder} is not seen here: output_dir must be a folder that every machine sees, or a URL"
         if why := _unlike(here, there) or fault: raise RuntimeError(f"{name} of the Ray cluster can't make the same shards: {why}")
         proof.unlink()
