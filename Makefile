@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 SAVE ?=
-TESTERS ?= 3
+TESTERS ?= 4
 BIN := $(abspath $(VENV))/bin
 IN_ENV = PATH="$(BIN):$$PATH"
 NEEDS := pyproject.toml settings.ini setup.py constraints.txt
@@ -17,7 +17,7 @@ demo: env  ## prepare the sample corpus that comes with the package
 test: dev-env  ## every lesson of every notebook, then the tests
 	$(IN_ENV) nbdev-test $(SAVE)
 	$(if $(SAVE),$(IN_ENV) nbdev-clean)
-	$(IN_ENV) python -m pytest -q -n $(TESTERS) --dist loadfile tests
+	$(IN_ENV) python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests
 
 bench: dev-env  ## ours beside the reference recipe, and beside the floor
 	$(IN_ENV) python bench/vs_reference.py

@@ -381,15 +381,16 @@ def _log_item(project, artifact, folder):
                 if left.id not in known: project.delete_dataitem(artifact.name, entity_id=left.id, cascade=True)
             raise RuntimeError(f"the Croissant metadata of {artifact.name} could not be logged: {_cause(e)}; run it again") from e
 
-# %% ../nbs/51_artifact.ipynb #c70f6e02
+# %% ../nbs/51_artifact.ipynb #8fb2c123
 def log_croissant(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of an artifact that `log_prepared` made; the data item's name too
     folder: str | Path,  # The prepared folder it was made from
 ) -> Any: # The platform's data item
     "Log a prepared folder's Croissant metadata as a data item; raise a sentence where there is none or the SDK is too old."
-    folder, project = Path(folder), get_project(project)
+    folder = Path(folder)
     if not (folder/"croissant.json").is_file(): raise FileNotFoundError(f"no croissant.json in {folder}: there is nothing to log beside the artifact")
+    project = get_project(project)
     if not hasattr(project, "log_croissant"): raise RuntimeError(f"digitalhub {version('digitalhub')} can't log Croissant metadata: 0.15 or newer can")
     artifact = latest_ready(project, artifact_name)
     if not _made_from(artifact, folder): raise ValueError(f"artifact {artifact_name} was not made from {folder}: log the folder with log_prepared first")

@@ -21,6 +21,14 @@ USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file
 def pytest_configure(config): config.figures = []
 
 
+SLOW = ["test_artifact", "test_ray", "test_prepare", "test_faults", "test_platform", "test_lab", "test_bench"]  # begun first, so that no process waits long for another's last file
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(SLOW)}
+    items.sort(key=lambda i: place.get(i.path.stem, len(SLOW)))
+
+
 def pytest_sessionfinish(session):
     "A process among several hands its lines over to the one that prints."
     if hasattr(session.config, "workeroutput"): session.config.workeroutput["figures"] = session.config.figures

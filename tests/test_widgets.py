@@ -22,7 +22,7 @@ from conftest import SAMPLE, until
 from layouts import served, tar_tree, utterances
 
 BAD = {"dataset_name": " ", "language_code": "Italian!", "model_id": " ", "output_dir": " ", "max_train_samples": "0", "max_eval_samples": "a few", "min_seconds": 31.0, "max_seconds": 45.0,
-       "seed": -1, "shard_rows": -5, "num_workers": -1}
+       "seed": -1, "shard_rows": -5, "num_workers": -1, "ray_address": "ray://head:10001"}
 
 
 @pytest.fixture
