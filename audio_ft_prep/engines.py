@@ -147,16 +147,13 @@ def _work(conn, board, warm, limit_s):
         while True: conn.send(_made(conn.recv(), jobs, board, limit_s))
     except (EOFError, OSError): os._exit(0)  # to take torch apart, piece by piece, would take a third of its import
 
-# %% ../nbs/50_engines.ipynb #97b1bdce
+# %% ../nbs/50_engines.ipynb #5719fb31
 @contextmanager
-def _bare_main(env={"OPENBLAS_NUM_THREADS": "1"}):
-    main, before = sys.modules["__main__"], {k: os.environ.get(k) for k in env}
+def _bare_main():
+    main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    os.environ.update(env)
     try: yield
-    finally:
-        sys.modules["__main__"] = main
-        for k, v in before.items(): os.environ.pop(k) if v is None else os.environ.update({k: v})
+    finally: sys.modules["__main__"] = main
 
 # %% ../nbs/50_engines.ipynb #3cff4d8b
 @contextmanager
@@ -167,14 +164,20 @@ def _deaf():
     try: yield
     finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-# %% ../nbs/50_engines.ipynb #58fecbde
+# %% ../nbs/50_engines.ipynb #fc43ea8b
+_BEGIN = """import os, pickle
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+from audio_ft_prep.engines import _work
+_work(conn, board, pickle.loads(warm), limit_s)"""
+
+# %% ../nbs/50_engines.ipynb #70bc58e8
 class _Worker:
     "A worker process as its parent sees it."
     def __init__(self, warm, limit_s):
         ctx = mp.get_context("spawn")
         self.limit_s, self.board, self.task, self.stuck = limit_s, ctx.RawArray("q", 4), None, False
         self.conn, theirs = ctx.Pipe()
-        self.process = ctx.Process(target=_work, args=(theirs, self.board, warm, limit_s), daemon=True)
+        self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
         with theirs, _bare_main(), _deaf(): self.process.start()
 
     def give(self, task, order):
