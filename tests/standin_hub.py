@@ -429,8 +429,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status, body, headers):
         self._head(status, headers, len(body))
         if self.command != "HEAD":
+            self.req.sent += len(body)  # first: a client that has the bytes is to find them counted
             self.wfile.write(body)
-            self.req.sent += len(body)
 
     def _file(self, path, headers):
         size = path.stat().st_size
@@ -463,8 +463,8 @@ class _Handler(BaseHTTPRequestHandler):
                     if n <= 0:
                         return self._cut(f.cut_how)
                 block = src.read(n)
-                self.wfile.write(block)
                 self.req.sent += len(block)
+                self.wfile.write(block)
                 left -= len(block)
                 if f and f.rate:
                     time.sleep(len(block) / f.rate)
