@@ -57,16 +57,33 @@ def _connected(ray, address, tries=1, **kw):
         yield
     finally: ray.shutdown()
 
-# %% ../nbs/52_cluster.ipynb #fb2168c6
+# %% ../nbs/52_cluster.ipynb #8affe647
+_TOKEN = token_hex(32)
+def _read_token_again():
+    "Have Ray, which reads token and mode once and keeps them, read both again."
+    try:
+        from ray._raylet import AuthenticationTokenLoader, Config
+        AuthenticationTokenLoader.instance().reset_cache()
+        Config.initialize("")
+    except (ImportError, AttributeError): pass  # a Ray without tokens
+@contextmanager
+def _token():
+    "A token for a Ray of this process's own; afterwards the process has the token and the mode that it had."
+    try:
+        with _environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN):
+            _read_token_again()
+            yield
+    finally: _read_token_again()
+
+# %% ../nbs/52_cluster.ipynb #aa6e5420
 @contextmanager
 def _own(workers):
     "A Ray of this run's own, on this machine."
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as d, _environment(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_TOKEN=token_hex(32)):
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as d, _environment(RAY_USAGE_STATS_ENABLED="0"), _token(), ExitStack() as stack:
         ray, like = _ray(), dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=d)
-        with ExitStack() as stack:
-            try: stack.enter_context(_connected(ray, "local", tries=3, **like))
-            except Exception as e: raise RuntimeError(f"a Ray of this run's own can't be started ({_first_line(e)}): run it again when the machine is less busy, or set engine to local") from e
-            yield ray
+        try: stack.enter_context(_connected(ray, "local", tries=3, **like))
+        except Exception as e: raise RuntimeError(f"a Ray of this run's own can't be started ({_first_line(e)}): run it again when the machine is less busy, or set engine to local") from e
+        yield ray
 
 # %% ../nbs/52_cluster.ipynb #6ca5be0c
 @contextmanager

@@ -244,6 +244,15 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, wh
     assert prepare(config(corpus, out, num_workers=2), progress=False).hash == whole.hash
 
 
+def test_a_process_can_have_a_ray_of_its_own_twice_and_join_a_cluster_before_and_after(cluster, machines, corpus, whole, tmp_path):
+    before = {k: v for k, v in os.environ.items() if "AUTH" in k}
+    for n, where in enumerate([cluster.address, "", "", cluster.address]):
+        makers, job = task(corpus, tmp_path / f"out{n}")
+        (made,) = run_ray(makers[-1:], job, workers=1, address=where)
+        assert made.sha256 == whole.prep["shards"][-1]["sha256"]
+    assert {k: v for k, v in os.environ.items() if "AUTH" in k} == before
+
+
 # At a URL
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
