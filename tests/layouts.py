@@ -4,7 +4,6 @@ A test of another layout adds a builder here: `@layout` puts it into LAYOUTS und
 """
 import csv, io, json, tarfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa

@@ -173,7 +173,7 @@ def test_one_missing_byte_is_found_and_none_missing_is_no_alarm(kind):
 def test_cuts_of_an_mp3_without_header_are_found_unless_between_two_frames(name):
     data = FIXTURES[name]
     start, stop = audio_span(data)
-    like, borders = frame_at(data[start:start + 4]), {start}
+    borders = {start}
     while start < stop: borders.add(start := start + frame_at(data[start:start + 4]).size)
     for k in random.Random(0).sample(range(min(borders) + 4, len(data)), 150):
         assert bool(read_container(data[:k]).cut) == (k not in borders), k

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, SAMPLE, flags, sentence
+from conftest import COMMAND, flags, sentence
 from layouts import LAYOUTS, utterances
 
 CORPUS = dict(dataset_name="sample", language_code="it")

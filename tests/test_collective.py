@@ -12,7 +12,7 @@ from audio_ft_prep.example import row_clip
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.rows import BadClip, read_bytes, row_at
 from conftest import SAMPLE, tar_clips, tsv_rows
-from layouts import LAYOUTS, pack, put, table, utterances
+from layouts import pack, put, table, utterances
 
 pytestmark = [pytest.mark.light, pytest.mark.usefixtures("own_cache")]
 HEAD = ["client_id", "path", "sentence", "locale"]

@@ -1,5 +1,5 @@
 "A Common Voice tree is read as it lies: every row and every clip is kept with exactly its bytes, or on record with a reason."
-import bz2, gzip, hashlib, io, json, logging, lzma, re, shutil, signal, struct, tarfile, tempfile
+import bz2, gzip, logging, lzma, re, shutil, signal, tarfile, tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.commonvoice import (AUDIO_SUFFIXES, clip_id, first_places, identity, index_tar, inspect_commonvoice, language_folder,
+from audio_ft_prep.commonvoice import (AUDIO_SUFFIXES, clip_id, first_places, index_tar, inspect_commonvoice, language_folder,
                                        read_commonvoice, read_tsv, tars, transcripts)
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind

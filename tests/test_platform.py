@@ -1,5 +1,5 @@
 """The platform's half through its unmodified SDK: jobs in processes of their own and in this one, against the stand-in core and an S3 server."""
-import importlib.util, json, os, re, shutil, signal, subprocess, sys, threading
+import importlib.util, json, os, re, signal, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path

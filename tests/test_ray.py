@@ -1,6 +1,5 @@
 """Shards made by a Ray cluster, and outputs at a URL: the same bytes as ever, whatever is lost on the way."""
-import json, os, shutil, signal, subprocess, sys, threading, time
-from pathlib import Path
+import json, os, shutil, signal, subprocess, sys, threading
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -8,12 +7,11 @@ import pytest
 pytest.importorskip("ray", reason="ray is not installed")
 pytest.importorskip("s3fs", reason="s3fs is not installed")
 import psutil
-from datasets import DatasetDict
 
 from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.cluster import run_ray
-from audio_ft_prep.engines import Job, run_local
+from audio_ft_prep.engines import Job
 from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model

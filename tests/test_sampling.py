@@ -2,7 +2,6 @@
 from collections import Counter
 from functools import lru_cache
 
-import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings, strategies as st
 
