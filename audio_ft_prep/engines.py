@@ -27,11 +27,34 @@ __all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'warm_up', 'stuck_seconds', '
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logging.getLogger(__name__)
 
-# %% ../nbs/50_engines.ipynb #cb0a120c
-def _quota(path="/sys/fs/cgroup/cpu.max"):
-    try: allowed, period = Path(path).read_text().split()
-    except (OSError, ValueError): return None
-    return None if allowed == "max" else max(1, int(allowed) // int(period))
+# %% ../nbs/50_engines.ipynb #7fd3d7db
+def _by_v2(group):
+    quota, period = (group/"cpu.max").read_text().split()
+    return None if quota == "max" else int(quota) / int(period)
+def _by_v1(group):
+    quota, period = (int((group/f"cpu.cfs_{n}_us").read_text()) for n in ("quota", "period"))
+    return quota / period if quota > 0 else None
+def _granted(group):
+    "Cores that a control group, by its folder, is allowed; none where it has no limit or doesn't say."
+    for read in (_by_v2, _by_v1):
+        try: return read(group)
+        except (OSError, ValueError): pass
+
+# %% ../nbs/50_engines.ipynb #b284d890
+def _groups(listed, root):
+    "Folders of the control groups that `listed` names, each with those around it; version 1 has a tree for CPUs alone."
+    for line in listed.splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds and "cpu" not in kinds.split(","): continue
+        top = root/"cpu" if kinds else root
+        inmost = top/path.strip("/")
+        yield from (g for g in (inmost, *inmost.parents) if g.is_relative_to(top))
+
+# %% ../nbs/50_engines.ipynb #70a14d02
+def _quota(listed=Path("/proc/self/cgroup"), root=Path("/sys/fs/cgroup")):
+    try: granted = [cores for g in _groups(listed.read_text(), root) if (cores := _granted(g))]
+    except OSError: return None
+    return max(1, int(min(granted))) if granted else None
 
 # %% ../nbs/50_engines.ipynb #82be95d4
 def usable_cores() -> int: # At least 1
@@ -60,7 +83,7 @@ def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
     except (OSError, AttributeError, TypeError): return
     for what, size in ((mmap, 1 << 30), (trim, 1 << 29), (top_pad, 1 << 25)): mallopt(what, size)
 
-# %% ../nbs/50_engines.ipynb #6e6362cf
+# %% ../nbs/50_engines.ipynb #71644b50
 def warm_up(
     warm: Callable[[], None],  # Loads what computes, such as `ExampleMaker.warm`
 ) -> None:
@@ -68,18 +91,18 @@ def warm_up(
     _keep_memory()
     gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
     warm()
-    gc.enable()
     gc.freeze()
+    gc.enable()
 
-# %% ../nbs/50_engines.ipynb #cf2727a6
-STUCK_SECONDS = 300.0
+# %% ../nbs/50_engines.ipynb #8067f946
+STUCK_SECONDS, _DAY = 300.0, 86400
 def stuck_seconds() -> float: # AUDIO_FT_PREP_STUCK_SECONDS where it is set
     "Say how long one row may take before its worker counts as stuck."
     asked = os.environ.get("AUDIO_FT_PREP_STUCK_SECONDS") or STUCK_SECONDS
     try: limit_s = float(asked)
     except ValueError: limit_s = 0.
-    if limit_s > 0: return limit_s
-    raise ValueError(f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0, got {asked}")
+    if 0 < limit_s <= _DAY: return limit_s
+    raise ValueError(f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0 and at most {_DAY}, a day, got {asked}")
 
 # %% ../nbs/50_engines.ipynb #d7758485
 class Watchdog:
@@ -147,38 +170,64 @@ def _work(conn, board, warm, limit_s):
         while True: conn.send(_made(conn.recv(), jobs, board, limit_s))
     except (EOFError, OSError): os._exit(0)  # to take torch apart, piece by piece, would take a third of its import
 
-# %% ../nbs/50_engines.ipynb #5719fb31
+# %% ../nbs/50_engines.ipynb #85b2d334
+_starting = threading.Lock()
 @contextmanager
 def _bare_main():
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try: yield
-    finally: sys.modules["__main__"] = main
+    with _starting:  # else another thread would take the bare one for the caller's, and leave it there
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try: yield
+        finally: sys.modules["__main__"] = main
 
-# %% ../nbs/50_engines.ipynb #3cff4d8b
+# %% ../nbs/50_engines.ipynb #2a675c53
 @contextmanager
 def _deaf():
-    "Have processes started here never hear of Ctrl-C; it waits for this one."
-    resource_tracker.ensure_running()  # which would end the waiting
+    "Have processes started here never hear of Ctrl-C."
+    resource_tracker.ensure_running()  # as it starts, it lets SIGINT through again; now it is there before SIGINT is blocked
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try: yield
     finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-# %% ../nbs/50_engines.ipynb #fc43ea8b
-_BEGIN = """import os, pickle
+# %% ../nbs/50_engines.ipynb #019e6586
+@contextmanager
+def _undisturbed():
+    "Have Ctrl-C and SIGTERM take effect when the block is over."
+    ours = threading.current_thread() is threading.main_thread()  # no other is ever interrupted
+    came, before = [], {}
+    try:
+        for s in (signal.SIGINT, signal.SIGTERM):
+            if ours and callable(signal.getsignal(s)): before[s] = signal.signal(s, lambda n, frame: came.append(n))
+        yield
+    finally:
+        for s, handler in before.items(): signal.signal(s, handler)
+        for s in came: signal.raise_signal(s)
+
+# %% ../nbs/50_engines.ipynb #cdb9a13e
+_BEGIN = """import gc, os, pickle
+gc.disable()
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 from audio_ft_prep.engines import _work
 _work(conn, board, pickle.loads(warm), limit_s)"""
 
-# %% ../nbs/50_engines.ipynb #70bc58e8
+# %% ../nbs/50_engines.ipynb #5a7665bc
 class _Worker:
     "A worker process as its parent sees it."
     def __init__(self, warm, limit_s):
         ctx = mp.get_context("spawn")
-        self.limit_s, self.board, self.task, self.stuck = limit_s, ctx.RawArray("q", 4), None, False
-        self.conn, theirs = ctx.Pipe()
-        self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
-        with theirs, _bare_main(), _deaf(): self.process.start()
+        self.limit_s, self.board, self.task, self.stuck_s = limit_s, ctx.RawArray("q", 4), None, 0.
+        self.conn, self.theirs = ctx.Pipe()
+        self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=self.theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
+
+    def start(self):
+        with self.theirs, _undisturbed(), _bare_main(), _deaf(): self.process.start()
+    def kill(self):
+        if self.process.pid: self.process.kill()
+    def leave(self, wait_s):
+        "Have no more to do with its process, which has been killed or has died; one that waits for a disk may not end before that answers, and can do no harm."
+        if self.process.pid: self.process.join(wait_s)
+        self.conn.close()
+        mp.process._children.discard(self.process)  # for which Python would wait at its own end
 
     def give(self, task, order):
         self.task, self.board[:], self.seen, self.quiet_s = task, [0] * 4, (), 0.
@@ -190,24 +239,34 @@ class _Worker:
         try: return [self.conn.recv()] if self.conn.poll() else []
         except (EOFError, OSError): return []
 
-# %% ../nbs/50_engines.ipynb #c758c78f
+    def lost(self):
+        "Whether it was killed and doesn't end."
+        return self.stuck_s and time.monotonic() - self.struck > _GRACE_SECONDS
+
+# %% ../nbs/50_engines.ipynb #9d310f37
+_GRACE_SECONDS = 30.0
 def _watch(worker, passed_s):
     "Kill a worker that has stood still for too long; `passed_s` have gone by since the last call."
     now = tuple(worker.board)
     worker.quiet_s = worker.quiet_s + min(passed_s, 1.) if worker.task and now == worker.seen else 0.
     worker.seen = now
     limit_s = worker.limit_s if now[3] else max(worker.limit_s, STUCK_SECONDS)  # to import torch from a cold disk may take a while
-    if worker.quiet_s > limit_s * 1.25: worker.stuck = True; worker.process.kill()
+    if worker.quiet_s > limit_s * 1.25 and not worker.stuck_s:
+        worker.stuck_s, worker.struck = limit_s, time.monotonic()
+        worker.kill()
 
-# %% ../nbs/50_engines.ipynb #a310b06e
+# %% ../nbs/50_engines.ipynb #385a48ff
 def _ending(worker):
     "Say how a dead worker ended."
     code = worker.process.exitcode
-    if worker.stuck or code == 1 and worker.board[3]: return f"stuck for {worker.limit_s:g} s"
+    if worker.stuck_s: return f"stuck for {worker.stuck_s:g} s" + " (and can't be ended)" * worker.lost()
+    if code == 1 and worker.board[3] and worker.quiet_s > worker.limit_s / 2: return f"stuck for {worker.limit_s:g} s"
+    if code is None: return "gone (how isn't known, because SIGCHLD is ignored here)"
     if code == -signal.SIGKILL: return "killed (signal 9), perhaps because memory ran out"
     return f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
 
-# %% ../nbs/50_engines.ipynb #1720364a
+# %% ../nbs/50_engines.ipynb #2a8da97f
+_PAST = "after its last clip"
 @dataclass
 class _Task:
     "A shard on its way."
@@ -224,9 +283,9 @@ class _Task:
         return self
     def clip(self, n):
         ids = self.make().table()["id"]
-        return f"at clip {ids[n]}" if n < len(ids) else "after its last clip"
+        return f"at clip {ids[n]}" if n < len(ids) else _PAST
 
-# %% ../nbs/50_engines.ipynb #aafa668d
+# %% ../nbs/50_engines.ipynb #1c38158d
 class Workers:
     "Spawned processes for one run, started at once; they end with the `with` that holds them."
     def __init__(self,
@@ -241,23 +300,28 @@ class Workers:
         count: int,  # Processes
     ):
         "Start more, until there are as many."
-        while len(self.all) < count: self.all.append(_Worker(self.warm, self.limit_s))
+        if count and mp.current_process().daemon: raise RuntimeError("a process of a pool may start no workers of its own: call prepare from the main program")
+        while len(self.all) < count:
+            self.all.append(_Worker(self.warm, self.limit_s))  # first, so that it is ended whatever happens as it starts
+            self.all[-1].start()
 
     def close(self):
         "End all; what they have in hand is lost, and its room given back."
-        for w in self.all: w.process.kill()
-        for w in self.all:
-            w.process.join(10)  # one that waits for a disk may take longer, and can do no harm
-            w.conn.close()
+        for w in self.all: w.kill()
+        until = time.monotonic() + 10
+        for w in self.all: w.leave(max(0.01, until - time.monotonic()))
         if self.folder: sweep(self.folder)
+        self.all, self.folder = [], None
 
     def __enter__(self): return self
     def __exit__(self, *e): self.close()
 
-# %% ../nbs/50_engines.ipynb #6111eeb2
+# %% ../nbs/50_engines.ipynb #6740ab2e
 _MORE = "give the run more memory or fewer workers (num_workers)"
 def _advice(how, limit_s):
-    if "stuck" in how: return f"see that the corpus's disk answers, or allow a clip more than {limit_s:g} s (AUDIO_FT_PREP_STUCK_SECONDS)"
+    if "stuck" in how:
+        where, what = ("output_dir's disk or store", "it") if how.endswith(_PAST) else ("the corpus's disk", "a clip")
+        return f"see that {where} answers, or allow {what} more than {limit_s:g} s (AUDIO_FT_PREP_STUCK_SECONDS)"
     return _MORE if "signal 9" in how else "take that clip out of the corpus"
 
 # %% ../nbs/50_engines.ipynb #b6bc4e68
@@ -268,16 +332,19 @@ def _mourn(worker, tries):
     if len(task.ends) < tries: return _log.warning("%s will be made again: its worker was %s", task.shard.name, how)
     raise RuntimeError(f"a worker died {tries} times while {task.shard.name} was made, {', then '.join(dict.fromkeys(task.ends))}: {_advice(how, worker.limit_s)}, and run it again to go on")
 
-# %% ../nbs/50_engines.ipynb #08a83db2
+# %% ../nbs/50_engines.ipynb #c2552852
 def _replaced(workers, worker, tries):
     "Put a new worker in a dead one's place; give the dead one's task back, and whether it is suspect."
-    worker.process.join(10)
-    worker.conn.close()
+    count = len(workers.all)
+    workers.all.remove(worker)
+    worker.leave(1)
     begun = worker.task and worker.board[3]
     workers.false_starts += not begun
     if begun: _mourn(worker, tries)
-    elif workers.false_starts >= tries: raise RuntimeError(f"a worker died {tries} times before it began, {_ending(worker)}: {_MORE}, and run it again to go on")
-    workers.all[workers.all.index(worker)] = _Worker(workers.warm, workers.limit_s)
+    elif workers.false_starts >= tries:
+        advice = "see that the disk with Python's packages answers" if worker.stuck_s else _MORE
+        raise RuntimeError(f"a worker died {tries} times before it began, {_ending(worker)}: {advice}, and run it again to go on")
+    workers.grow(count)
     return worker.task, begun
 
 # %% ../nbs/50_engines.ipynb #c6492025
@@ -312,16 +379,15 @@ def _result(run, worker, wrong):
     run.done = [a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))]
     return result
 
-# %% ../nbs/50_engines.ipynb #7832d985
+# %% ../nbs/50_engines.ipynb #9ec5f3a1
 def _collected(run, wait_s):
     "Wait for workers; give the results that have come, and see to the dead."
-    connection.wait([x for w in run.workers.all for x in (w.conn, w.process.sentinel)], wait_s)
+    ready = connection.wait([x for w in run.workers.all for x in (w.conn, w.process.sentinel)], wait_s)
     passed_s, run.then = time.monotonic() - run.then, time.monotonic()
     results = []
     for w in list(run.workers.all):
-        dead = not w.process.is_alive()  # asked first: what a worker said before it died counts
-        results += [_result(run, w, wrong) for wrong in w.answers()]
-        if not dead: _watch(w, passed_s); continue
+        results += [_result(run, w, wrong) for wrong in w.answers()]  # what a worker said before it died counts
+        if w.process.sentinel not in ready and not w.lost(): _watch(w, passed_s); continue
         task, suspect = _replaced(run.workers, w, run.tries)
         if task: sweep(run.folder, task.shard.name); (run.waiting if suspect else run.ready).append(task)
     return results

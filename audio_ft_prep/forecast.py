@@ -37,7 +37,7 @@ class Sample:
 # %% ../nbs/57_forecast.ipynb #20d4e10e
 def _kept(sizes, maker, rate): return (sizes * rate >= maker.min_seconds) & (sizes * rate <= maker.max_seconds)
 
-# %% ../nbs/57_forecast.ipynb #1c0bee40
+# %% ../nbs/57_forecast.ipynb #4570c997
 def sample_clips(
     rows: pa.Table,  # Rows of a split
     maker: ExampleMaker,  # Makes examples of them
@@ -47,14 +47,15 @@ def sample_clips(
     "Decode a few clips."
     picked = np.sort(np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False))
     used, flac, seconds, cpu_s, sizes = [], 0, 0., 0., rows["size"].take(pa.array(picked)).to_numpy()
-    for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
-        start = time.thread_time()
-        try: clip = row_clip(r, maker.log_mel.rate_hz, 0., maker.max_seconds)
-        except BadClip: clip = None
-        if clip and maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
-        seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start
-        if clip: used.append(r["size"])
-    close_files()
+    try:
+        for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
+            start = time.thread_time()
+            try: clip = row_clip(r, maker.log_mel.rate_hz, 0., maker.max_seconds)
+            except BadClip: clip = None
+            if clip and maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
+            seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start
+            if clip: used.append(r["size"])
+    finally: close_files()
     return Sample(len(picked), int(_kept(sizes, maker, seconds / max(1, sum(used))).sum()), len(used), sum(used), seconds, cpu_s, flac)
 
 # %% ../nbs/57_forecast.ipynb #eeb8b792

@@ -332,7 +332,7 @@ def _prepare(cfg, folder, progress, part):
     model, tokenizer, maker = _model_of(cfg)
     with Workers(0 if cfg.engine != "local" or (folder/"prep.json").exists() else 1, maker.warm) as workers: return _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
 
-# %% ../nbs/60_pipeline.ipynb #a54b004b
+# %% ../nbs/60_pipeline.ipynb #8a06db94
 def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part):
     began_ns, corpus = time.time_ns(), load_rows(cfg)
     mine = _purpose(cfg, corpus.source, part)
@@ -341,7 +341,7 @@ def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
     rows = task.rows()  # a part too many is refused before anything is written
     if not _ours(folder): open_folder(folder, mine, rows)  # says why not
     _check_disk(task, folder)
-    with _alone(folder):
+    with _alone(folder), workers:  # which end before the folder is another's
         if made := _finished(folder, mine): return made  # by a run that was at it when this one began
         here = _brought(task)
         if here is not task: _check_disk(here, folder)  # now that its clips can be looked at

@@ -99,16 +99,22 @@ def shard_slices(
     count = max(1, -(-len(rows) // size))
     return [lambda i=i: Shard(split, i, count, _packed(label(rows.slice(i * size, size)))) for i in range(count)]
 
-# %% ../nbs/40_store.ipynb #7cd527b6
+# %% ../nbs/40_store.ipynb #f9ec7f3e
+_UNSYNCED = 1 << 28
 class _Hashing(io.RawIOBase):
     "A file that hashes what passes through."
-    def __init__(self, f): self.f, self.hash, self.size = f, hashlib.sha256(), 0
+    def __init__(self, f): self.f, self.hash, self.size, self.synced = f, hashlib.sha256(), 0, 0
     def writable(self): return True
     def write(self, data):
         self.hash.update(data)
         self.f.write(data)
         self.size += memoryview(data).nbytes
+        if self.size - self.synced >= _UNSYNCED: self._sync()
         return memoryview(data).nbytes
+    def _sync(self):
+        self.f.flush()
+        os.fsync(self.f.fileno())
+        self.synced = self.size
 
 # %% ../nbs/40_store.ipynb #e94cfa09
 @dataclass(frozen=True, repr=False)
@@ -149,18 +155,18 @@ def _batches(shard, maker, tally, seen):
         if len(batch) == size: yield batch; batch = []
     if batch: yield batch
 
-# %% ../nbs/40_store.ipynb #0ab5fade
+# %% ../nbs/40_store.ipynb #ab7a21ba
 def prepare_shard(
     shard: Shard,  # What to make
     maker: ExampleMaker,  # How to make it
     schema: pa.Schema,  # Columns of an example
     folder: Path | Url,  # The prepared folder
-    seen: Callable = lambda tally: None,  # Called after each row
+    seen: Callable = lambda tally: None,  # Called after each row, and as parts of the file are sent
     since_ns: int | None = None,  # When the corpus was looked at, in nanoseconds since 1970: no file that rows lie in may have changed since
 ) -> ShardResult: # Also left in the folder as a record
     "Make a shard's examples and write its file and then its record, each whole or not at all."
     tally = _Tally(shard)
-    with appearing(folder/shard.file, work_folder(folder)/shard.name) as f:
+    with appearing(folder/shard.file, work_folder(folder)/shard.name, alive=lambda: seen(tally)) as f:
         sink = _Hashing(f)
         with pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema) as writer:
             for batch in _batches(shard, maker, tally, seen): writer.write_batch(record_batch(batch, schema))

@@ -1,5 +1,5 @@
 """The command, as a process: what it prints where, its exit code, and one sentence for what a user got wrong."""
-import json, os, shutil, subprocess
+import json, os, re, shutil, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -156,6 +156,31 @@ def test_verify_of_a_corrupted_shard_ends_with_1_and_names_it(prepared, tmp_path
     assert got.returncode == 1 and f"train/{shard.name}" in sentence(got.stderr)
     if as_json: assert [f"train/{shard.name}" in f for f in json.loads(got.stdout)["faults"]] == [True]
     else: assert got.stdout == ""
+
+
+@pytest.mark.light
+def test_the_command_is_also_there_as_a_module():
+    pyproject = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^audio-ft-prep = "(.*)"$', pyproject, re.M)[1] == "audio_ft_prep.__main__:main"
+    got = subprocess.run([sys.executable, "-m", "audio_ft_prep", "--help"], capture_output=True, text=True)
+    assert (got.returncode, got.stderr, got.stdout) == (0, "", call("--help").stdout)
+
+
+PRESS = """import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Press:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer": os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Press())
+from audio_ft_prep.__main__ import main
+main()"""
+
+
+@pytest.mark.light
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_while_the_command_is_imported_ends_it_in_one_sentence(number, code):
+    got = subprocess.run([sys.executable, "-c", PRESS, str(int(number))], capture_output=True, text=True)
+    assert (got.returncode, got.stdout) == (code, "") and "the same command goes on from here" in sentence(got.stderr)
 
 
 @pytest.mark.parametrize("name", ["run.yaml", "run.json"])

@@ -13,6 +13,7 @@ from audio_ft_prep.pipeline import plan, prepare
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices
 from audio_ft_prep.text import language_tokenizer
+from conftest import SAMPLE
 
 STORED = {"features": {}, "float32": dict(feature_dtype="float32"), "audio": dict(storage="audio"), "padded": dict(storage="padded")}
 CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA", "")
@@ -82,6 +83,18 @@ def test_the_few_clips_are_the_same_for_the_same_seed_and_others_for_another():
     told = [sample_clips(rows, maker(), seed, most=5) for seed in (1, 1, 2)]
     assert [(s.clips, s.audio_bytes, s.seconds) for s in told[:2]] == [(5, told[0].audio_bytes, told[0].seconds)] * 2
     assert told[0].audio_bytes != told[2].audio_bytes and told[0].cpu_s > 0
+
+
+def test_a_look_that_failed_leaves_nothing_open(tmp_path):
+    cfg = PrepConfig(str(shutil.copytree(SAMPLE, tmp_path / "corpus")), "it")
+    rows = load_rows(cfg).rows
+    tar = Path(rows["file"][0].as_py())
+    whole = tar.read_bytes()
+    os.truncate(tar, 20_000)
+    with pytest.raises(OSError, match="it changed during the run"): sample_clips(rows, maker(), 1)
+    (mended := tmp_path / "mended").write_bytes(whole)
+    os.replace(mended, tar)
+    assert sample_clips(rows, maker(), 1).used > 0
 
 
 def test_a_worker_that_loads_no_torch_needs_less(): assert worker_memory(maker(storage="audio")) < worker_memory(maker()) < worker_memory(maker(storage="padded"))
