@@ -326,22 +326,23 @@ class _Flight:
         self.now = {ref: x for ref, x in self.now.items() if x.name != t.name}
         self.waiting = deque(x for x in self.waiting if x.name != t.name)
 
-# %% ../nbs/52_cluster.ipynb #74fa83f6
-def _count_amiss(flight, t, error, least):
+# %% ../nbs/52_cluster.ipynb #449e90f9
+_MOST_AMISS = 8
+def _count_amiss(flight, t, error):
     "End the run when shard after shard fails in the same way."
     kind = type(getattr(error, "cause", None) or error)
     flight.amiss, flight.kind = {t.name, *(flight.amiss if kind is flight.kind else ())}, kind
-    if len(flight.amiss) < max(flight.window, least): return
+    if len(flight.amiss) < max(flight.window, _MOST_AMISS): return
     raise RuntimeError(f"{len(flight.amiss)} shards in a row could not be made ({_first_line(error)}), so the others were not tried; when that is mended, the same command goes on from here")
 
-# %% ../nbs/52_cluster.ipynb #b85db104
+# %% ../nbs/52_cluster.ipynb #a6dd1338
 def _collect(flight, tries, timeout_s):
     "Take in what has ended: results, and attempts to be made again."
     for t, ref in flight.ended(timeout_s):
         try: result, took_s = flight.ray.get(ref)
         except flight.ray.exceptions.RayError as e:
             again, why = _after(e, t, tries)
-            if not _lost(e): _count_amiss(flight, t, e, tries)
+            if not _lost(e): _count_amiss(flight, t, e)
             if flight.elsewhere(t): continue
             if again: flight.waiting.append(again)
             else:
