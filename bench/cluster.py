@@ -49,8 +49,11 @@ def simulated(a, count, seed):
     free = [(max(begin, m.ready_s) + a.worker_s, i, m) for i, m in enumerate(m for m in machines_of(a, count, rng) for _ in range(a.cores))]
     heapq.heapify(free)
     end = used = again = 0
+    ready = begin   # when the driver has a shard to give
     while shards:
         at, i, m = heapq.heappop(free)
+        ready += shards[-1] / a.label_rows_per_s
+        at = max(at, ready)
         took = shards[-1] * a.clip_s * a.core_ms / 1000 * m.pace * max(0.8, rng.gauss(1, 0.03))
         if at + took <= m.fails_s:
             shards.pop()
@@ -60,7 +63,7 @@ def simulated(a, count, seed):
             again, used = again + (at < m.fails_s), used + max(0, m.fails_s - at)
             heir = successor(a, m, rng)
             heapq.heappush(free, (max(at, heir.ready_s) + a.worker_s, i, heir))
-    return dict(wall_s=end, core_s=used + begin, again=again, shards=-(-rows // size))
+    return dict(wall_s=end, core_s=used + begin + rows / a.label_rows_per_s, again=again, shards=-(-rows // size))
 
 
 def line(a, count):
@@ -91,6 +94,7 @@ def arguments():
     add("rows_per_s", 13000.0, "measured: rows that the driver reads and selects in a second")
     add("read_mb", 29.0, "measured: MB of an hour of audio as the corpus holds it (48 kHz MP3 of Common Voice)")
     add("write_mb", 56.0, "measured: MB of an hour as half-precision features")
+    add("label_rows_per_s", 25000.0, "measured: rows that the driver labels and packs in a second, shard after shard, as they are given out")
     add("start_s", 180.0, "assumed: seconds until the last machine is there; the first come after a quarter of it")
     add("hours_to_failure", 24.0, "assumed: mean hours until a machine is lost, as those that are cheap because they may be taken back")
     add("replace_s", 300.0, "assumed: seconds until another takes its place")

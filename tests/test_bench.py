@@ -68,7 +68,7 @@ def simulated(*args):
 
 
 def test_a_cluster_that_never_fails_takes_the_time_that_its_work_takes():
-    ideal = ("--runs", "3", "--hours", "1000", "--hours-to-failure", "1e9", "--stragglers", "0", "--start-s", "0", "--worker-s", "0", "--rows-per-s", "1e12")
+    ideal = ("--runs", "3", "--hours", "1000", "--hours-to-failure", "1e9", "--stragglers", "0", "--start-s", "0", "--worker-s", "0", "--rows-per-s", "1e12", "--label-rows-per-s", "1e12")
     _, (one, four) = simulated(*ideal, "--machines", "1", "4")
     hours = 1000 * 2.4 / 1000   # core-hours of 1,000 h at 2.4 ms a second
     assert float(one[5]) == pytest.approx(hours, rel=0.05) and float(four[5]) == pytest.approx(hours, rel=0.05)
@@ -79,6 +79,11 @@ def test_a_cluster_that_never_fails_takes_the_time_that_its_work_takes():
 def test_machines_that_are_lost_cost_work_and_no_shard():
     _, ((_, _, shards, hours, _, used, _, again, *_),) = simulated("--runs", "5", "--hours", "1000", "--hours-to-failure", "0.2", "--machines", "4")
     assert int(shards) == 131 and float(again) > 5 and float(used) > 2.4
+
+
+def test_a_cluster_waits_for_the_process_that_gives_out_its_shards():
+    _, ((*_, hours, _, _, _, _, _, _),) = simulated("--runs", "3", "--hours", "1000", "--label-rows-per-s", "1000", "--machines", "64")
+    assert float(hours) == pytest.approx(1000 * 3600 / 5.5 / 1000 / 3600, rel=0.2)
 
 
 def test_the_tutorials_tables_are_what_the_simulation_prints():

@@ -1,5 +1,5 @@
 """Shards made by a Ray cluster, and outputs at a URL: the same bytes as ever, whatever is lost on the way."""
-import json, os, shutil, signal, subprocess, sys, threading
+import json, os, shutil, signal, subprocess, sys, tempfile, threading
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -60,8 +60,18 @@ def joined(cluster): return node(cluster, num_cpus=1)
 
 
 @pytest.fixture(scope="module")
-def machines(cluster):
-    "Two machines with a processor each; a test that takes one away brings another."
+def odd_package(tmp_path_factory):
+    "The environment of a machine on which another version of soxr is installed."
+    about = tmp_path_factory.mktemp("other") / "soxr-0.0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: soxr\nVersion: 0.0.1\n")
+    return {"PYTHONPATH": os.pathsep.join([str(about.parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+@pytest.fixture(scope="module")
+def machines(cluster, odd_package):
+    "Two machines with a processor each; a test that takes one away brings another. A third has no room for a worker, so that what is installed there doesn't matter."
+    node(cluster, num_cpus=1, memory=10 ** 8, env_vars=odd_package)
     return [joined(cluster), joined(cluster)]
 
 
@@ -146,12 +156,25 @@ def test_without_ray_one_sentence_says_what_to_install(corpus, tmp_path, monkeyp
         prepare(config(corpus, tmp_path / "out", engine="ray"), progress=False)
 
 
-def test_the_local_engine_never_imports_ray():
-    code = "import sys, audio_ft_prep.pipeline, audio_ft_prep.cli\nassert not {'ray', 's3fs', 'fsspec.implementations.memory'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
 # Two machines
+
+STATE = """
+import os, resource, signal, sys
+from audio_ft_prep import PrepConfig, prepare
+few = dict(train_splits="test", max_train_samples=2, eval_splits="")
+def state(): return dict(os.environ), list(sys.path), sys.excepthook, sys.stdout, signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_NOFILE)
+local = prepare(PrepConfig("sample", "it", output_dir=os.path.abspath("local"), num_workers=1, **few), progress=False)
+assert not {"ray", "s3fs", "fsspec.implementations.memory"} & sys.modules.keys()
+before = state()
+by_ray = prepare(PrepConfig("sample", "it", output_dir=os.path.abspath("by-ray"), engine="ray", ray_address=sys.argv[1], **few), progress=False)
+assert "ray" in sys.modules and by_ray.hash == local.hash
+assert state() == before, (state(), before)
+"""
+
+
+def test_the_local_engine_never_imports_ray_and_after_ray_a_process_is_what_it_was(cluster, machines, tmp_path):
+    subprocess.run([sys.executable, "-c", STATE, cluster.address], check=True, timeout=240, cwd=tmp_path, env={k: v for k, v in os.environ.items() if k not in ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")})
+
 
 def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_json(cluster, machines, corpus, whole, tmp_path):
     out = tmp_path / "out"
@@ -191,6 +214,7 @@ def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made
         for r in run_ray(makers, job, seen=lambda *n: seen.append(n), address=cluster.address): made.append(r)
     assert sorted(r.file for r in made) == sorted(m().file for m in makers[:-1])
     assert seen[-1] == (sum(r.rows + len(r.rejects) for r in made), sum(r.samples for r in made), sum(len(r.rejects) for r in made))
+    assert seen[0] == (0, 0, 0) and len(seen) > len(made) + 1, "whoever waits is heard while nothing ends"
 
 
 def test_a_machine_that_freezes_holds_up_only_what_it_has(cluster, machines, corpus, whole, tmp_path):
@@ -224,16 +248,28 @@ def test_a_corpus_that_shrinks_is_named_by_every_shard_it_fails(cluster, machine
         list(run_ray(makers, job, address=cluster.address))
 
 
-def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, corpus, tmp_path):
-    about = tmp_path / "other/soxr-0.0.1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: soxr\nVersion: 0.0.1\n")
-    path = os.pathsep.join([str(about.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    odd = node(cluster, num_cpus=1, env_vars={"PYTHONPATH": path})
+def test_an_output_that_is_lost_ends_the_run_before_every_shard_has_been_tried(cluster, machines, corpus, tmp_path):
+    makers, job = task(corpus, tmp_path / "out")
+    os.rmdir(tmp_path / "out/train")
+    with pytest.raises(RuntimeError, match=r"^8 shards in a row could not be made \(.*No such file or directory.*\), so the others were not tried; when that is mended, the same command goes on from here$"):
+        list(run_ray(makers, job, workers=1, address=cluster.address))
+
+
+def test_a_full_disk_ends_the_run_at_once(cluster, machines, corpus, tmp_path):
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
     try:
-        with pytest.raises(RuntimeError, match="can't make the same shards: soxr is 0.0.1 there and .* here"):
+        with pytest.raises(OSError, match=f"^no room is left for {tmp_path / 'out'} .No space left on device.: make room, and run it again to go on$"):
+            list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
+    finally: subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, corpus, tmp_path, odd_package):
+    odd = node(cluster, num_cpus=1, env_vars=odd_package)
+    try:
+        with pytest.raises(RuntimeError, match="of the Ray cluster can't make the same shards: soxr is 0.0.1 there and .* here"):
             list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
     finally: cluster.remove_node(odd, allow_graceful=False)
+    assert os.listdir(tmp_path / "out/.work") == ["plan.json"]
 
 
 def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, whole, tmp_path):
@@ -251,13 +287,35 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, wh
     assert prepare(config(corpus, out, num_workers=2), progress=False).hash == whole.hash
 
 
-def test_a_process_can_have_a_ray_of_its_own_twice_and_join_a_cluster_before_and_after(cluster, machines, corpus, whole, tmp_path):
-    before = {k: v for k, v in os.environ.items() if "AUTH" in k}
-    for n, where in enumerate([cluster.address, "", "", cluster.address]):
-        makers, job = task(corpus, tmp_path / f"out{n}")
-        (made,) = run_ray(makers[-1:], job, workers=1, address=where)
-        assert made.sha256 == whole.prep["shards"][-1]["sha256"]
-    assert {k: v for k, v in os.environ.items() if "AUTH" in k} == before
+class Told(BaseException): "What a handler of SIGTERM raises here."
+
+
+@pytest.fixture
+def told():
+    "A handler of SIGTERM."
+    def tell(*_): raise Told
+    before = signal.signal(signal.SIGTERM, tell)
+    yield tell
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_process_can_have_rays_of_its_own_one_at_a_time_and_none_is_left(cluster, machines, corpus, whole, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # longer than the names of Ray's sockets may be
+    state = lambda: (dict(os.environ), list(sys.path), sys.excepthook, sys.stdout, signal.getsignal(signal.SIGTERM), set(psutil.Process().children()))
+    one = lambda n, where="": run_ray(*(x[-1:] if isinstance(x, list) else x for x in task(corpus, tmp_path / f"out{n}")), workers=1, address=where)
+    before = state()
+    def end_it():
+        until(lambda: any(p.name() == "gcs_server" for p in set(psutil.Process().children()) - before[-1]))
+        os.kill(os.getpid(), signal.SIGTERM)
+    ending = meanwhile(end_it)
+    with pytest.raises(Told): list(one("", ""))  # while it starts
+    ending.join()
+    assert state() == before
+    for n, where in enumerate(["", "", cluster.address]):
+        run = one(n, where)
+        assert next(run).sha256 == whole.prep["shards"][-1]["sha256"]
+        with pytest.raises(RuntimeError, match="^another run of this process uses Ray: wait for it, or set engine to local$"): next(one(n, where))
+        assert list(run) == [] and state() == before
 
 
 # At a URL
