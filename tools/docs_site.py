@@ -24,16 +24,28 @@ def page(rel):
     return nbpath2html(rel).with_suffix(".ipynb") if rel.suffix == ".ipynb" else rel
 
 
+def superfluous(source):
+    "Whether a cell has nothing for readers: nbdev's note that the file is made, or the source of a class whose fields stand above it."
+    return source.strip() == MADE or re.match(r'(#\|.*\n)*#\| code-summary: "Exported source"\n(@.*\n)*class ', source)
+
+
+def spoken(cell):
+    "What a cell's pictures show, in words, for those who can't see them: what they are in a terminal."
+    shown = [o["data"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    said = ["".join(d.get("text/plain", "")) for d in shown]
+    return f"#| fig-alt: {json.dumps(said[0], ensure_ascii=False)}\n" if said and said[0] else ""
+
+
 def tidy_nb(text, home, doc_url):
-    "Drop what only Quarto understands; point nbdev's absolute links at this site."
+    "Drop what only Quarto understands, say what pictures show; point nbdev's absolute links at this site."
     nb = json.loads(text)
-    nb["cells"] = [c for c in nb["cells"] if "".join(c["source"]).strip() != MADE]
+    nb["cells"] = [c for c in nb["cells"] if not superfluous("".join(c["source"]))]
     for c in nb["cells"]:
         c.pop("has_sd", None); c["metadata"].pop("execution", None)
         lines = "".join(c["source"]).splitlines(True)
         if c["cell_type"] == "raw": lines = [l for l in lines if not l.startswith("output-file:")]
         if c["cell_type"] == "markdown": lines = [l for l in lines if not l.startswith("#|")]
-        c["source"] = "".join(lines)
+        c["source"] = spoken(c) + "".join(lines)
     return json.dumps(nb, ensure_ascii=False).replace(doc_url, home)
 
 

@@ -21,10 +21,14 @@ WORDS = {*field_types(), *REASONS, "sample", "labels", "audio", "features", "tra
 NAMED = re.compile(r"!?\[(?:[^\[\]\n]|\[[^\]\n]*\])*\]\([^)\n]*\)|(?<!`)`([\w.]+)(\(\))?`(?!`)")
 
 
-class Here: module = None   # the module of the page at hand
+class Here:
+    "The page at hand."
+    module = None   # the module that is made of it
 
 
-def symbols(): return import_module(f"{LIB}._modidx").d["syms"]
+def symbols():
+    "Every name of the package with its page, by module, as nbdev's index has them."
+    return import_module(f"{LIB}._modidx").d["syms"]
 
 
 def modules():
@@ -91,7 +95,9 @@ def exported(sym):
     return getattr(import_module(parted(full)[0]), sym.__name__) if full else sym
 
 
-def init(self, sym, *args, **kwargs): plain_init(self, exported(sym), *args, **kwargs)
+def init(self, sym, *args, **kwargs):
+    "What documents a name, made of the exported one."
+    plain_init(self, exported(sym), *args, **kwargs)
 
 
 def makes_its_own(cls):
@@ -108,20 +114,19 @@ def signature(r):
     return re.sub(r"\)(->None)?:\s*$", ")", re.sub(r"^def ", "class ", text))
 
 
+def source_link(full): return f'[source]({NbdevLookup().code(full)}){{target="_blank" style="float:right; font-size:smaller"}}' if full else ""
+
+
 def shown(self):
     "A name's heading, signature and line, with its source at the right."
     full = qualified(self.fn)
-    source = self_link(NbdevLookup().code(self.fn)) if full else ""
-    head = f"{'#' * self.title_level} {self.nm}" + (f" {{#{anchor(full)}}}" if full and anchor(full).endswith("-class") else "")
+    named = f" {{#{anchor(full)}}}" if full and anchor(full).endswith("-class") else ""
     said = re.sub(r"^(\s*)(.+)", r"\1*\2*", self.docs or "", count=1)
-    return "\n\n".join(x for x in ("---", source, head, f"```python\n{signature(self)}\n```", said) if x)
+    parts = ("---", source_link(full), f"{'#' * self.title_level} {self.nm}{named}", f"```python\n{signature(self)}\n```", said)
+    return "\n\n".join(filter(None, parts))
 
 
-def self_link(url): return f'[source]({url}){{target="_blank" style="float:right; font-size:smaller"}}'
-
-
-if NbdevLookup.doc is not doc:
-    plain_doc, plain_code, plain_begin, plain_init = NbdevLookup.doc, NbdevLookup.code, exec_show_docs.begin, BasicMarkdownRenderer.__init__
-    NbdevLookup.doc, NbdevLookup.code, NbdevLookup.link_line = doc, code, linked
-    exec_show_docs.begin = begin
-    BasicMarkdownRenderer.__init__, BasicMarkdownRenderer._repr_markdown_ = init, shown
+plain_doc, plain_code, plain_begin, plain_init = NbdevLookup.doc, NbdevLookup.code, exec_show_docs.begin, BasicMarkdownRenderer.__init__
+NbdevLookup.doc, NbdevLookup.code, NbdevLookup.link_line = doc, code, linked
+exec_show_docs.begin = begin
+BasicMarkdownRenderer.__init__, BasicMarkdownRenderer._repr_markdown_ = init, shown
