@@ -8,7 +8,7 @@ from importlib import import_module
 from nbdev import doclinks
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
-from nbdev.processors import _default_exp, exec_show_docs
+from nbdev.processors import exec_show_docs
 from nbdev.showdoc import BasicMarkdownRenderer
 
 from audio_ft_prep.config import field_types
@@ -83,8 +83,8 @@ def linked(self, line):
 
 def begin(self):
     "Remember whose page it is."
-    name = _default_exp(self.nb)
-    Here.module = f"{LIB}.{name}" if name else None
+    names = [c.directives_["default_exp"] for c in self.nb.cells if "default_exp" in (getattr(c, "directives_", None) or {})]
+    Here.module = f"{LIB}.{names[0]}" if names else None
     plain_begin(self)
 
 
