@@ -97,21 +97,21 @@ def pairs_table(
     cell = lambda v: " ".join(str(v).replace("|", "\\|").split())
     return "\n".join(["| | |", "|---|---|", *(f"| {cell(k)} | {cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
 
-# %% ../nbs/00_config.ipynb #70606d45
+# %% ../nbs/00_config.ipynb #9fb064a1
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
     dataset_name: str  # Folder, file or archive of the corpus, or its Hub id; mdc:ID for a download from Mozilla Data Collective
     language_code: str  # Locale of the corpus: it, it-IT, zh-CN
-    language: str = ""  # Language the labels announce to the model: Italian, it; empty: taken from language_code
+    language: str = ""  # Language token written into the labels: Italian, it; empty: that of language_code
     model_id: str = "openai/whisper-small"  # Model to prepare for: a folder or a Hub id
     output_dir: str = "prepared"  # Folder to write, or a URL such as s3://bucket/prepared
-    task: Literal["transcribe", "translate"] = "transcribe"  # Task the labels announce to the model
+    task: Literal["transcribe", "translate"] = "transcribe"  # Task token written into the labels
     train_splits: str = "train+validation"  # Corpus splits that make train; empty for none
     eval_splits: str = "test"  # Corpus splits that make eval; empty for none
     max_train_samples: int | None = None  # Rows of train at most, chosen before audio is decoded
     max_eval_samples: int | None = None  # Rows of eval at most, chosen before audio is decoded
-    sampling: Literal["first", "random"] = "first"  # Which rows a maximum takes
+    sampling: Literal["first", "random"] = "first"  # Which rows a maximum takes: the first ones, or a random choice by seed
     seed: int = 42  # Seed of every random choice
     min_seconds: float = 0.0  # Shorter clips are rejected, in seconds
     max_seconds: float = 30.0  # Longer clips are rejected, in seconds; a clip of just this length is kept
@@ -121,8 +121,8 @@ class PrepConfig:
     text_column: str = ""  # Column that holds the sentence, in a table of your own; empty: found by its name
     lower_case: bool = False  # Lower-case the sentences
     storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
-    feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of stored log-mel
-    log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in half the time and without torch (extra fast)
+    feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
+    log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
     shard_rows: int = 0  # Rows in a shard; 0: at least 250, and about 84 shards at most
     num_workers: int = 0  # Shards made at once; 0: one a core
     engine: Literal["local", "ray"] = "local"  # What makes shards: processes of this machine, or a Ray cluster
@@ -141,7 +141,7 @@ class PrepConfig:
 
     def _given(self): return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._given().items())})"
-    def _repr_markdown_(self): return pairs_table({k: f"`{v}`" for k, v in self._given().items()}) + "\n\nAll other settings are as they come."
+    def _repr_markdown_(self): return pairs_table({k: f"`{v}`" for k, v in self._given().items()}) + "\n\nAll other settings have their defaults."
 
 # %% ../nbs/00_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each field, by name

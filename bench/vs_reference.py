@@ -14,7 +14,7 @@ from sides import torchcodec_works
 AGAINST = ("as run", "1 thread")
 OURS = {"ours": "exact", **({"ours fast": "fast"} if find_spec("asrfront") else {})}
 ROWS = {"wall, s": "wall_s", "CPU, s": "cpu_s", "clips/s": "clips_s", "output, MB": "output_mb",
-        "cache beside it, MB": "cache_mb", "peak memory, MB": "peak_mb", "of it not file pages, MB": "anon_mb"}
+        "cache beside it, MB": "cache_mb", "peak memory, MB": "peak_mb", "of which anonymous memory, MB": "anon_mb"}
 
 def folder_mb(folder):
     "Size of the files under a folder."

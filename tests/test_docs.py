@@ -71,20 +71,21 @@ def test_a_reader_sees_no_plumbing_and_nothing_that_went_wrong(page):
 
 
 def commands():
-    "Every line of the command in the pages and in what is read beside them: (where, words)."
+    "Every line of the command in the pages and in what is read beside them: its words, and the settings of a file that is shown with it."
     texts = [(p.stem, s) for p in PAGES for kind, s in cells(p) if kind == "markdown"]
     texts += [(n, (ROOT / n).read_text(encoding="utf-8")) for n in ("README.md", "docs/usage.md", "CONTRIBUTING.md")]
     for name, text in texts:
+        filed = yaml.safe_load("".join(fenced(text, "yaml"))) or {}
         for block in fenced(text, "sh"):
             for line in block.replace("\\\n", " ").splitlines():
-                if line.startswith("audio-ft-prep "): yield pytest.param(shlex.split(line, comments=True)[1:], id=f"{name}-{line[14:40]}")
+                if line.startswith("audio-ft-prep "): yield pytest.param(shlex.split(line, comments=True)[1:], filed, id=f"{name}-{line[14:40]}")
 
 
-@pytest.mark.parametrize("words", list(commands()))
-def test_a_command_on_a_page_can_be_typed(words):
+@pytest.mark.parametrize("words,filed", list(commands()))
+def test_a_command_on_a_page_can_be_typed(words, filed):
     command = typer.main.get_command(app).commands[words[0]]
     given = command.make_context(words[0], words[1:]).params
-    if words[0] in ("plan", "prepare"): config_from({k: v for k, v in given.items() if v is not None and k in field_types()})
+    if words[0] in ("plan", "prepare"): config_from({**(filed if given["config"] else {}), **{k: v for k, v in given.items() if v is not None and k in field_types()}})
 
 
 def test_settings_are_told_as_the_config_has_them():

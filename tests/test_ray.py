@@ -35,6 +35,14 @@ def s3():
         yield made
 
 
+def node(cluster, **kw):
+    "A machine of a cluster; Ray gives one half a minute to start, which can be too little on a busy machine."
+    for left in reversed(range(4)):
+        try: return cluster.add_node(object_store_memory=10 ** 8, **kw)
+        except Exception:
+            if not left: raise
+
+
 @pytest.fixture(scope="module")
 def cluster(s3):
     "A Ray whose head has no processors, so that nothing is made there."
@@ -42,12 +50,13 @@ def cluster(s3):
     with TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as d, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", d)
         os.mkdir(f"{d}/ray")
-        made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, object_store_memory=10 ** 8, include_dashboard=False))
+        made = Cluster()
+        node(made, num_cpus=0, include_dashboard=False)
         yield made
         made.shutdown()
 
 
-def joined(cluster): return cluster.add_node(num_cpus=1, object_store_memory=10 ** 8)
+def joined(cluster): return node(cluster, num_cpus=1)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +157,7 @@ def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_jso
     out = tmp_path / "out"
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", ray_address=cluster.address, **SETTINGS)
     with subprocess.Popen([COMMAND, "prepare", *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 120)
+        until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 300)
         assert run.poll() is None, run.stderr.read()
         cluster.remove_node(machines.pop(), allow_graceful=False)
         said, err = run.communicate(timeout=240)
@@ -220,7 +229,7 @@ def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, co
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: soxr\nVersion: 0.0.1\n")
     path = os.pathsep.join([str(about.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    odd = cluster.add_node(num_cpus=1, object_store_memory=10 ** 8, env_vars={"PYTHONPATH": path})
+    odd = node(cluster, num_cpus=1, env_vars={"PYTHONPATH": path})
     try:
         with pytest.raises(RuntimeError, match="can't make the same shards: soxr is 0.0.1 there and .* here"):
             list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
@@ -232,7 +241,7 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, wh
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", num_workers=1, **{**SETTINGS, "shard_rows": 10})
     with TemporaryDirectory(prefix="t") as temporary:
         with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": temporary}) as run:
-            until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 120)
+            until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 300)
             mine = psutil.Process(run.pid).children(recursive=True)
             run.send_signal(signal.SIGINT)
             said, err = run.communicate(timeout=60)

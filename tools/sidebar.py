@@ -12,7 +12,7 @@ NBS = Path(__file__).resolve().parents[1] / "nbs"
 START = ["index", "which_command"]
 TITLES = {"index": "Home"}   # where the sidebar says something else than the page
 TUTORIALS = ["first_run", "common_voice", "own_data", "look", "fine_tuning", "platform", "scaling_out"]
-TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "training", "platform"]
+TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "stopped", "training", "platform", "cluster"]
 REFERENCE = ["settings", "reasons"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
@@ -48,8 +48,8 @@ def sidebar():
     api = [s for n, title in enumerate(LAYERS) for s in section(title, sorted(p for p in top if layer(p) == n))]
     return [
         *section("Start", [p for p in plain if p.stem in START]),
-        *section("Tutorials", ordered((NBS / "tutorials").glob("*.ipynb"), TUTORIALS)),
         *section("Tasks", ordered((NBS / "tasks").glob("*.ipynb"), TASKS)),
+        *section("Tutorials", ordered((NBS / "tutorials").glob("*.ipynb"), TUTORIALS)),
         *section("Reference", ordered([p for p in plain if p.stem not in START + LAST], REFERENCE)),
         {"section": "API by layer", "contents": api},
         *section("Project", ordered([p for p in plain if p.stem in LAST], LAST))]
