@@ -74,7 +74,7 @@ def _prepare(cfg, as_json):
     from audio_ft_prep.pipeline import prepare
     _show(prepare(cfg), as_json)
 
-# %% ../nbs/62_cli.ipynb #62e48ad5
+# %% ../nbs/62_cli.ipynb #fe1cd93a
 @app.command()
 def demo(
     output_dir: Annotated[str, typer.Option(help="Folder to write.")] = "demo",
@@ -86,7 +86,7 @@ def demo(
     _show(got, as_json)
     if not as_json: print(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
 
-# %% ../nbs/62_cli.ipynb #3add30ed
+# %% ../nbs/62_cli.ipynb #4568c45b
 @app.command()
 def verify(
     folder: Annotated[str, typer.Argument(help="A prepared folder.")],
@@ -99,7 +99,7 @@ def verify(
     elif not faults: print(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
-# %% ../nbs/62_cli.ipynb #83f0f1df
+# %% ../nbs/62_cli.ipynb #fb71bb8c
 @app.command()
 def upload(
     folder: Annotated[str, typer.Argument(help="A prepared folder.")],
@@ -122,7 +122,7 @@ def _inspection(name, splits):
     yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
     for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
 
-# %% ../nbs/62_cli.ipynb #87626286
+# %% ../nbs/62_cli.ipynb #3809b107
 @app.command()
 def inspect(
     dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, mdc:ID, or the id of a Hub data set.")],
@@ -147,7 +147,7 @@ def _prescription(checks):
         yield f"{c.state:<4}  {c.name:<{wide}}  {c.seen}"
         if c.fix: yield f"{'':<{wide + 8}}{c.fix}"
 
-# %% ../nbs/62_cli.ipynb #2f7f033a
+# %% ../nbs/62_cli.ipynb #a21ca658
 @app.command()
 def doctor(as_json: AsJson = False):
     "Look at what a run needs, here and on the platform, and say what to do."

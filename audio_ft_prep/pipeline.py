@@ -1,6 +1,6 @@
 """What would come of it, and then the thing itself: `plan` and `prepare`
 
-`plan` tells what a run would keep, drop and write, without decoding the corpus. `prepare` makes it: rows are selected, shards are made by workers, and the account is drawn up. Killed and started again it goes on; started again when all is done, it says so and touches nothing.
+`plan` tells what a run would keep, drop and write, without decoding the corpus. `prepare` makes it: rows are selected, shards are made by workers, and the account is drawn up: what became of each row. Killed and started again it goes on; started again when all is done, it says so and touches nothing.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 

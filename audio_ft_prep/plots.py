@@ -464,7 +464,7 @@ def _draw_bars(ax, counts, reasons):
         bars = ax.barh(at, [n.get(r, 0) for r in reasons], high * 0.9, label=split, color=COLOURS[split], hatch=_HATCHES[split], edgecolor=CARD, linewidth=0)
         ax.bar_label(bars, [f"{n[r]:,}" if n.get(r) else "" for r in reasons], padding=3)
 
-# %% ../nbs/70_plots.ipynb #63a6f1b4
+# %% ../nbs/70_plots.ipynb #e4474bf6
 def plot_rejects(
     what: str | Path | Prepared | PreparedClips | Plan | Corpus | Selection,  # A prepared folder, a plan, or rows
 ) -> Plot: # Clips by reason
@@ -476,7 +476,7 @@ def plot_rejects(
         ax = axes[0, 0]
         if reasons: _draw_bars(ax, counts, reasons)
         else: ax.text(0.5, 0.5, "nothing was rejected", ha="center", va="center", transform=ax.transAxes)
-        ax.set(xlabel="clips not kept", yticks=range(len(reasons)), yticklabels=[r.replace("_", " ") for r in reasons], ylim=(max(len(reasons), 1) - 0.5, -0.5))
+        ax.set(xlabel="clips not kept", yticks=range(len(reasons)), yticklabels=reasons, ylim=(max(len(reasons), 1) - 0.5, -0.5))
         ax.margins(x=0.12)
         ax.xaxis.get_major_locator().set_params(integer=True)
         if reasons: _legend(ax)

@@ -4,6 +4,8 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -123,3 +125,14 @@ def test_the_sidebar_has_every_page_once():
     listed = list(entries(yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]))
     there = [p.relative_to(ROOT / "nbs").as_posix() for p in [*PAGES, *(ROOT / "nbs").rglob("*.qmd")]]
     assert sorted(listed) == sorted(there), "run python tools/sidebar.py"
+
+
+@pytest.mark.parametrize("html,copy,told", [
+    ("<a href='#there'>x</a><p id='there'>code may hold <code>](x)</code></p>", "[x](page.html.md#there) and `[a](b)`", "0 broken"),
+    ("<a href='#nowhere'>x</a>", "", "no anchor #nowhere"), ("", "[x](gone.html.md)", "no file gone.html.md"),
+    ("<p>see [too_long](../reasons.ipynb)</p>", "", "stray markup"), ("", "[[too_long](page.html.md)](page.html.md#x)", "stray markup"),
+    ("", "[x](page.html.md){target=\"_blank\"}", "stray markup"), ("", "<style scoped>", "stray markup")])
+def test_what_is_wrong_with_links_and_markup_of_a_page_is_told(tmp_path, html, copy, told):
+    for name, text in (("page.html", html), ("page.html.md", copy)): (tmp_path / name).write_text(text)
+    ran = subprocess.run([sys.executable, "tools/anchors.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert told in ran.stdout and ran.returncode == (told != "0 broken"), ran.stdout

@@ -2,7 +2,7 @@
 
 Usage, from the project root: python tools/howto.py [docs/howto]
 """
-import json, sys
+import json, re, sys
 from pathlib import Path
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "nbs" / "tutorials"
@@ -19,8 +19,9 @@ def block(cell):
     source = "".join(cell["source"])
     if source.startswith("#| hide"): return ""
     if cell["cell_type"] == "markdown": return source
-    rich = ["".join(o["data"]["text/markdown"]) for o in cell["outputs"] if "text/markdown" in o.get("data", {})]
-    said = "\n".join(filter(None, map(shown, cell["outputs"])))
+    outputs, source = [] if source.startswith("#| output: false") else cell["outputs"], re.sub(r"^#\|.*\n", "", source, flags=re.M)
+    rich = ["".join(o["data"]["text/markdown"]) for o in outputs if "text/markdown" in o.get("data", {})]
+    said = "\n".join(filter(None, map(shown, outputs)))
     return f"```python\n{source}\n```" + (f"\n\n{rich[0]}" if rich else f"\n\n```text\n{said}\n```" if said else "")
 
 
