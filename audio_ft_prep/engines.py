@@ -210,12 +210,12 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 from audio_ft_prep.engines import _work
 _work(conn, board, pickle.loads(warm), limit_s)"""
 
-# %% ../nbs/50_engines.ipynb #5a7665bc
+# %% ../nbs/50_engines.ipynb #7e692509
 class _Worker:
     "A worker process as its parent sees it."
     def __init__(self, warm, limit_s):
         ctx = mp.get_context("spawn")
-        self.limit_s, self.board, self.task, self.stuck_s = limit_s, ctx.RawArray("q", 4), None, 0.
+        self.limit_s, self.board, self.task, self.ready, self.stuck_s = limit_s, ctx.RawArray("q", 4), None, False, 0.
         self.conn, self.theirs = ctx.Pipe()
         self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=self.theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
 
@@ -243,14 +243,14 @@ class _Worker:
         "Whether it was killed and doesn't end."
         return self.stuck_s and time.monotonic() - self.struck > _GRACE_SECONDS
 
-# %% ../nbs/50_engines.ipynb #9d310f37
+# %% ../nbs/50_engines.ipynb #6d34ed16
 _GRACE_SECONDS = 30.0
 def _watch(worker, passed_s):
     "Kill a worker that has stood still for too long; `passed_s` have gone by since the last call."
     now = tuple(worker.board)
     worker.quiet_s = worker.quiet_s + min(passed_s, 1.) if worker.task and now == worker.seen else 0.
     worker.seen = now
-    limit_s = worker.limit_s if now[3] else max(worker.limit_s, STUCK_SECONDS)  # to import torch from a cold disk may take a while
+    limit_s = worker.limit_s if now[3] or worker.ready else max(worker.limit_s, STUCK_SECONDS)  # to import torch from a cold disk may take a while
     if worker.quiet_s > limit_s * 1.25 and not worker.stuck_s:
         worker.stuck_s, worker.struck = limit_s, time.monotonic()
         worker.kill()
@@ -332,7 +332,7 @@ def _mourn(worker, tries):
     if len(task.ends) < tries: return _log.warning("%s will be made again: its worker was %s", task.shard.name, how)
     raise RuntimeError(f"a worker died {tries} times while {task.shard.name} was made, {', then '.join(dict.fromkeys(task.ends))}: {_advice(how, worker.limit_s)}, and run it again to go on")
 
-# %% ../nbs/50_engines.ipynb #c2552852
+# %% ../nbs/50_engines.ipynb #14787ff6
 def _replaced(workers, worker, tries):
     "Put a new worker in a dead one's place; give the dead one's task back, and whether it is suspect."
     count = len(workers.all)
@@ -344,6 +344,7 @@ def _replaced(workers, worker, tries):
     elif workers.false_starts >= tries:
         advice = "see that the disk with Python's packages answers" if worker.stuck_s else _MORE
         raise RuntimeError(f"a worker died {tries} times before it began, {_ending(worker)}: {advice}, and run it again to go on")
+    elif worker.task: _log.info("%s goes to another worker: its own was %s before it began", worker.task.shard.name, _ending(worker))
     workers.grow(count)
     return worker.task, begun
 
@@ -369,10 +370,10 @@ class _Run:
         return bool(need)
     def totals(self): return [n + sum(w.board[i] for w in self.workers.all if w.task) for i, n in enumerate(self.done)]
 
-# %% ../nbs/50_engines.ipynb #4c7826e1
+# %% ../nbs/50_engines.ipynb #f9287c88
 def _result(run, worker, wrong):
     "A shard's record, when its worker says that it is done."
-    task, worker.task, run.workers.false_starts = worker.task, None, 0
+    task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
     if wrong: raise wrong
     if not (result := done(run.folder, task.shard.name)): raise RuntimeError(f"{task.shard.name} was made, and its record in {run.work} is gone: let nothing else write there, and run it again to go on")
     task.rows(run.work).unlink(missing_ok=True)

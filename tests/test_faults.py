@@ -204,9 +204,11 @@ def test_a_stopped_worker_is_noticed_and_its_shard_made_by_another(corpus, whole
     out = tmp_path / "out"
     run = start("prepare", *flags(**settings_of(corpus, out)), env={"AUDIO_FT_PREP_STUCK_SECONDS": "4"})
     soon(lambda: shards(out) >= 3, run)
-    run.workers()[0].suspend()
+    at_work = lambda: [p for p in run.workers() if any(f.path.startswith(str(corpus)) for f in p.open_files())]  # another may still be importing, and is given longer
+    soon(at_work, run)
+    at_work()[0].suspend()
     end = run.wait()
-    assert end.code == 0 and "will be made again: its worker was stuck for 4 s" in end.err
+    assert end.code == 0 and re.search("its (worker|own) was stuck for 4 s", end.err), "on a shard, or as it was to begin the next"
     same(out, whole.bytes)
 
 
