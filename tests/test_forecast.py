@@ -31,14 +31,14 @@ def small_disk(tmp_path):
     "Make a file system of so many bytes."
     made = []
     def make(size):
-        place = tmp_path / f"disk{len(made)}"
-        place.mkdir()
-        got = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True) if shutil.which("mount") else None
+        disk = tmp_path / f"disk{len(made)}"
+        disk.mkdir()
+        got = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True) if shutil.which("mount") else None
         if got is None or got.returncode: pytest.skip("a file system can't be mounted here")
-        made.append(place)
-        return place
+        made.append(disk)
+        return disk
     yield make
-    for place in made: subprocess.run(["umount", "-l", str(place)], check=True)
+    for disk in made: subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 # The disk

@@ -165,7 +165,7 @@ def test_a_work_dir_that_wont_do_is_found_out_before_anything_is_read(project):
         with pytest.raises(RuntimeError, match=rf"{[*where][0]} must be a folder that can be written, got /proc/work"): ours.preprocess_dataset(project, **asked(dataset_name="nowhere", **where))
 
 
-def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_is_done_already_is_not_counted_again(project, alone, monkeypatch, tmp_path, caplog):
+def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_is_done_already_is_not_counted_again(project, monkeypatch, tmp_path, caplog):
     every = dict(max_train_samples="", max_eval_samples="", storage="padded", shard_rows="2", num_workers="1")
     cfg = ours.job_config({k: v for k, v in asked(**every).items() if k != "artifact_name"})
     told, real = ours.plan(cfg), shutil.disk_usage
