@@ -94,7 +94,7 @@ def test_parts_on_another_disk_are_merged_when_there_is_room_for_them(small_disk
     parts = [tmp_path / f"part{i}" for i in range(2)]
     for i, part in enumerate(parts): prepare(PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)), progress=False, part=Part(i, 2))
     small = small_disk(100_000)
-    with pytest.raises(OSError, match=r"merging the parts takes up to [\d.]+ kB, and .* free: free some, or set output_dir to a folder with room"): merge(parts, small / "out")
+    with pytest.raises(OSError, match=r"merging the parts takes up to [\d.]+ MB, and .* free: free some, or set output_dir to a folder with room"): merge(parts, small / "out")
     assert not [*small.glob("out/*/*.arrow")]
     assert merge(parts, small_disk(20_000_000) / "out").hash == merge(parts, tmp_path / "here").hash
 
