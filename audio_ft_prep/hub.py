@@ -142,14 +142,19 @@ class Repo:
     def folder(self): return _kept(self.id)/self.sha
     def size(self, paths): return sum(self.files[p][0] for p in paths)
 
-# %% ../nbs/13_hub.ipynb #d398f1fc
+# %% ../nbs/13_hub.ipynb #2117e06a
 def _kept(repo_id): return parts_folder()/f"datasets--{repo_id.replace('/', '--')}"
 def _write(path, data):
     "Write a small file whole or not at all."
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/13_hub.ipynb #5d533d04
 def open_repo(
@@ -276,12 +281,10 @@ def file_start(
         if out.tell() == size: _check_whole(place, size, digest)
     return place
 
-# %% ../nbs/13_hub.ipynb #95862a09
+# %% ../nbs/13_hub.ipynb #974556ae
 def have_room(
     need: int,  # Bytes to be fetched
     repo_id: str,  # The data set
 ) -> None:
     "Raise `OSError` when the disk is too small for what is to be fetched."
-    folder = parts_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    check_room(need, folder, f"fetching the audio of {repo_id}", "HF_HOME")
+    check_room(need, parts_folder(), f"fetching the audio of {repo_id}", "HF_HOME")

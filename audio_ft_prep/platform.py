@@ -135,16 +135,6 @@ def _only_job(place):
     finally:
         if made and not any(root.iterdir()): root.rmdir()
 
-# %% ../nbs/61_platform.ipynb #7436399d
-def _written(told):
-    "Bytes that a run will write; where clips are still to be fetched and their length isn't known, twice the fetched ones, as features of MP3s take."
-    sizes = [d["bytes"] for d in told.splits.values()]
-    return 2 * told.fetch if None in sizes else sum(sizes)
-def _check_room(told, root, part):
-    "Refuse a disk that is too small for what the plan says."
-    for fault in (room_fault(root, _written(told) / (part.of if part else 1), "work_dir"), hf_home_fault(told.fetch or 1e8)):
-        if fault: raise RuntimeError(fault)
-
 # %% ../nbs/61_platform.ipynb #4f30f938
 def metrics(
     prep: dict,  # What prep.json says
@@ -177,8 +167,9 @@ def _show_log():
     ours.addHandler(logging.StreamHandler(sys.stderr))
     ours.setLevel(logging.INFO)
 
-# %% ../nbs/61_platform.ipynb #b33c31b8
+# %% ../nbs/61_platform.ipynb #a0779760
 _DENIED = re.compile(r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot be accessed")
+_TOO_SMALL = re.compile(r" are free where | free: free some")  # as `prepare` says it before it fetches or writes
 def advice(
     error: BaseException,  # What ended the job
     names: tuple[str, ...] = (),  # Data set and model that were asked for
@@ -188,7 +179,7 @@ def advice(
     if _DENIED.search(texts):
         has = "is set, so its owner must be given access" if os.environ.get("HF_TOKEN") else "is not set: add it to the project's secrets and to the job's, as run_job does,"
         return f"HF_TOKEN {has} on the page of {' or '.join(names)} on the Hub"
-    if any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in causes(error)): return "the disk is full: give the job a larger one, such as resources={'disk': '100Gi'}, or a volume"
+    if _TOO_SMALL.search(texts) or any(isinstance(e, OSError) and e.errno == errno.ENOSPC for e in causes(error)): return "give the job a larger disk, such as resources={'disk': '100Gi'}, or a volume"
     if isinstance(error, MemoryError) or "a worker died" in texts: return "give the job more memory, such as resources={'mem': '16Gi'}, or set num_workers to 1"
     if any(isinstance(e, ConnectionError) for e in causes(error)): return "see that the address can be reached from the job, and run it again: it goes on"
     return ""
@@ -213,15 +204,14 @@ def _prepare_in(place, cfg, part):
     got = prepare(replace(cfg, output_dir=str(place)), part=part)
     return got, time.monotonic() - start if fresh else None
 
-# %% ../nbs/61_platform.ipynb #e0b7075f
+# %% ../nbs/61_platform.ipynb #ba79ed6f
 def _job(project, artifact_name, cfg, part, work_dir, parts_dir, run):
     "Plan, check, prepare, upload or leave, report."
-    if fault := hf_home_fault(): raise RuntimeError(fault)
+    root, called = (Path(parts_dir).absolute()/artifact_name, "parts_dir") if part and parts_dir else (_root(work_dir), "work_dir")
+    if fault := hf_home_fault() or room_fault(root, 0, called): raise RuntimeError(fault)
     told, name = plan(cfg), part_name(artifact_name, part) if part else artifact_name
     _log.info("%s", told)
-    if part and parts_dir: return _leave_part(project, told, part, Path(parts_dir).absolute()/artifact_name, run)
-    root = _root(work_dir)
-    _check_room(told, root, part)
+    if part and parts_dir: return _leave_part(project, told, part, root, run)
     place = work_place(root, name, cfg, told.source)
     with _only_job(place):
         got, seconds = _prepare_in(place, cfg, part)
@@ -230,10 +220,9 @@ def _job(project, artifact_name, cfg, part, work_dir, parts_dir, run):
     _log_metrics(project, run, metrics(got.prep, seconds))
     return artifact
 
-# %% ../nbs/61_platform.ipynb #733def41
+# %% ../nbs/61_platform.ipynb #f0c62730
 def _leave_part(project, told, part, root, run):
     "Make a part on a volume that all jobs share, and leave it there for the merge."
-    _check_room(told, root, part)
     place = work_place(root, f"{part.of}", told.cfg, told.source)/f"{part.index}"
     got, seconds = _prepare_in(place, told.cfg, part)
     _log.info("%s", got)
@@ -343,14 +332,14 @@ def create_function(
     code = f"from audio_ft_prep.platform import {handler}\n"
     return project.new_function(name=name or handler.replace("_", "-"), kind="python", python_version=python_version, code=code, handler=handler, requirements=job_requirements(package), **spec)
 
-# %% ../nbs/61_platform.ipynb #63ec3fee
+# %% ../nbs/61_platform.ipynb #02279594
 PACKAGES_BYTES = 8e9  # What installing torch and the rest takes, with CUDA's libraries
 def job_resources(
     told: Plan | None = None,  # What `plan` says; none when the corpus can't be read from here
     workers: int = 4,  # Processes, one a core
 ) -> dict[str, str]: # cpu, mem, disk
     "Size a job's pod by what the run will write."
-    data = 1.2 * _written(told) + told.fetch + sum(d["audio_bytes"] for d in told.splits.values()) if told else 50e9
+    data = 1.2 * told.written + told.fetch + sum(d["audio_bytes"] for d in told.splits.values()) if told else 50e9
     return {"cpu": str(workers), "mem": f"{2 + workers}Gi", "disk": f"{math.ceil((PACKAGES_BYTES + data) / 2**30)}Gi"}
 
 # %% ../nbs/61_platform.ipynb #14ad6363

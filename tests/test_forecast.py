@@ -1,15 +1,19 @@
 """What a plan foretells comes to pass, and a disk that can't hold it is refused before work starts."""
-import os, shutil, subprocess
+import json, os, shutil, subprocess, tempfile, time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 
+from audio_ft_prep import forecast
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import example_maker, example_schema
-from audio_ft_prep.forecast import expected_bytes, longest_share, machine_pace, most_bytes, sample_clips, worker_memory
+from audio_ft_prep.forecast import longest_share, machine_pace, most_bytes, sample_clips, worker_memory
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import Extractor, load_model
-from audio_ft_prep.pipeline import plan, prepare
+from audio_ft_prep.pipeline import Part, merge, plan, prepare
+from audio_ft_prep.places import appearing, place
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices
 from audio_ft_prep.text import language_tokenizer
@@ -27,14 +31,14 @@ def small_disk(tmp_path):
     "Make a file system of so many bytes."
     made = []
     def make(size):
-        place = tmp_path / f"disk{len(made)}"
-        place.mkdir()
-        got = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True) if shutil.which("mount") else None
+        disk = tmp_path / f"disk{len(made)}"
+        disk.mkdir()
+        got = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True) if shutil.which("mount") else None
         if got is None or got.returncode: pytest.skip("a file system can't be mounted here")
-        made.append(place)
-        return place
+        made.append(disk)
+        return disk
     yield make
-    for place in made: subprocess.run(["umount", "-l", str(place)], check=True)
+    for disk in made: subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 # The disk
@@ -71,11 +75,81 @@ def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path,
     assert got.hash == prepare(PrepConfig(**{**vars(cfg), "output_dir": str(tmp_path / "whole")}), progress=False).hash
 
 
+def test_a_full_folder_for_temporary_files_is_named_and_not_the_url(small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk(50_000)))
+    with pytest.raises(OSError, match=f"no room is left in {tempfile.tempdir}, .* or set TMPDIR to a folder on a larger disk") as e:
+        with appearing(place("memory://speech/train/data.arrow")) as f: f.write(bytes(100_000))
+    assert "memory" not in str(e.value) and [*Path(tempfile.tempdir).iterdir()] == []
+
+
+def test_a_folder_for_temporary_files_that_cant_hold_the_shards_of_a_url_is_refused_before_work_starts(small_disk, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk(5_000_000)))
+    cfg = lambda workers: PrepConfig("sample", "it", storage="padded", shard_rows=4, num_workers=workers, output_dir="memory://speech/small")
+    with pytest.raises(RuntimeError, match=rf"are to be written, and [\d.]+ MB are free where {tempfile.tempdir} is: free some, set TMPDIR to a folder on a larger disk, or num_workers to fewer"): prepare(cfg(3), progress=False)
+    def begun(now): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): prepare(cfg(1), progress=begun)
+
+
+def test_parts_on_another_disk_are_merged_when_there_is_room_for_them(small_disk, tmp_path):
+    parts = [tmp_path / f"part{i}" for i in range(2)]
+    for i, part in enumerate(parts): prepare(PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)), progress=False, part=Part(i, 2))
+    small = small_disk(100_000)
+    with pytest.raises(OSError, match=r"merging the parts takes up to [\d.]+ MB, and .* free: free some, or set output_dir to a folder with room"): merge(parts, small / "out")
+    assert not [*small.glob("out/*/*.arrow")]
+    assert merge(parts, small_disk(20_000_000) / "out").hash == merge(parts, tmp_path / "here").hash
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_merged_shards_are_on_the_disk_before_their_account(tmp_path, monkeypatch, linked):
+    parts = [tmp_path / f"part{i}" for i in range(2)]
+    for i, part in enumerate(parts): prepare(PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)), progress=False, part=Part(i, 2))
+    synced, real = [], os.fsync
+    def sync(fd):
+        real(fd)
+        synced.append(os.fstat(fd).st_ino)
+    def refuse(*paths): raise OSError(18, "Invalid cross-device link")
+    monkeypatch.setattr(os, "fsync", sync)
+    if not linked: monkeypatch.setattr(os, "link", refuse)
+    merge(parts, tmp_path / "whole")
+    order = {f: max(i for i, n in enumerate(synced) if n == (tmp_path / "whole" / f).stat().st_ino) for f in [s["file"] for s in json.loads((tmp_path / "whole/prep.json").read_text())["shards"]] + ["prep.json"]}
+    assert len(order) > 2 and max(order, key=order.get) == "prep.json"
+
+
 # Bytes, time, memory
 
-def test_no_clip_takes_more_than_the_most_that_is_told():
-    for settings in STORED.values():
-        assert expected_bytes(maker(**settings), 7, 7 * 30., 32_000.) <= most_bytes(maker(**settings), 7)
+def noise(folder, seconds, rate_hz=16_000):
+    "A manifest, and a recording of noise for each of the durations."
+    folder.mkdir()
+    rng, lines = np.random.default_rng(0), []
+    for i, s in enumerate(seconds):
+        sf.write(folder / f"c{i}.wav", rng.uniform(-1, 1, round(s * rate_hz)).astype("float32"), rate_hz)
+        lines.append(json.dumps({"audio_filepath": f"c{i}.wav", "text": f"la frase {i}", "duration": s}))
+    (folder / "train.json").write_text("\n".join(lines) + "\n")
+    return dict(dataset_name=str(folder), language_code="it", train_splits="train", eval_splits="")
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_no_clip_takes_more_than_the_most_that_is_told(tmp_path, stored):
+    cfg = PrepConfig(**noise(tmp_path / "noise", [30.] * 3), output_dir=str(tmp_path / "out"), num_workers=1, **STORED[stored])
+    got = prepare(cfg, progress=False)
+    assert got.counts["train"]["kept"] == 3 and 0.9 < sum(s["bytes"] for s in got.prep["shards"]) / most_bytes(maker(**STORED[stored]), 3) < 1.02
+
+
+def test_durations_that_a_corpus_gives_count_only_where_they_are_within_the_limits(tmp_path):
+    told = plan(PrepConfig(**noise(tmp_path / "noise", [2., 40., 2., 40.], 8000))).splits["train"]
+    assert (told["selected"], told["seconds"], told["seconds_from"]) == (4, 4., "the corpus")
+    assert told["bytes"] == plan(PrepConfig(**noise(tmp_path / "short", [2., 2.], 8000))).splits["train"]["bytes"]
+
+
+def test_a_tar_that_is_put_right_after_a_plan_failed_over_it_is_read_anew(tmp_path):
+    shutil.copytree(SAMPLE, tmp_path / "cv")
+    rows, tar = load_rows(PrepConfig(str(tmp_path / "cv"), "it")).rows, tmp_path / "cv/audio/it/train/it_train_0.tar"
+    whole = tar.read_bytes()
+    os.truncate(tar, 20_000)
+    with pytest.raises(OSError, match="it changed during the run"): sample_clips(rows, maker(), 42)
+    (tmp_path / "whole.tar").write_bytes(whole)
+    os.replace(tmp_path / "whole.tar", tar)
+    assert sample_clips(rows, maker(), 42).used > 10
 
 
 def test_the_few_clips_are_the_same_for_the_same_seed_and_others_for_another():
@@ -104,18 +178,34 @@ def test_a_worker_that_loads_no_torch_needs_less(): assert worker_memory(maker(s
 def test_the_last_shards_are_waited_for(shards, workers, longest): assert longest_share(shards, workers) == pytest.approx(longest)
 
 
-def test_a_machine_is_measured_in_cpu_time_of_its_own():
-    pace = machine_pace(2, units=3)
-    assert pace.unit_s > 0 and pace.alone > 0 and pace.got > 0
+def test_a_machine_is_measured_in_cpu_time_of_its_own(monkeypatch):
+    monkeypatch.setattr(forecast, "_unit", lambda noise: time.sleep(0.1))  # as if other programs had the machine
+    pace = machine_pace(2, units=1, times=1)
+    assert 0 < pace.unit_s < 0.05 and 0.1 <= pace.alone_s and pace.alone < 0.5 and pace.got < 1
+
+
+def test_of_several_measurements_the_best_counts():
+    pace = forecast.Pace(2, 0.5, 1., 2.).best(forecast.Pace(2, 1., 0.5, 1.))
+    assert (pace.unit_s, pace.alone, pace.got) == (0.5, 1., 1.)
 
 
 def test_a_plan_tells_what_it_takes_for_programs_and_for_people():
-    asked, free = plan(PrepConfig("sample", "it", num_workers=3)), plan(PrepConfig("sample", "it"))
+    asked, free = plan(PrepConfig("sample", "it", num_workers=3, shard_rows=8)), plan(PrepConfig("sample", "it"))
     told = asked.to_dict()["forecast"]
     assert told["workers"] == 3 and told["bytes"] == sum(d["bytes"] for d in asked.splits.values()) and told["seconds"] > told["cpu_s"] > 0
     assert told["memory"] == told["parent_memory"] + 3 * told["worker_memory"]
     line = f"with 3 workers, {told['memory'] / 1e6:.0f} MB of memory"
     assert line in repr(asked) and line in asked._repr_markdown_() and "with a worker on each core" in repr(free)
+
+
+def test_no_more_workers_are_told_than_there_are_shards():
+    told = plan(PrepConfig("sample", "it", num_workers=8))
+    assert (told.shards, told.forecast.workers) == (2, 2) and "with 2 workers" in repr(told)
+
+
+def test_of_a_cluster_a_plan_tells_no_time():
+    told = plan(PrepConfig("sample", "it", engine="ray", ray_address="head:6379")).forecast
+    assert (told.seconds, told.workers, told.cluster) == (None, 0, True) and told.cpu_s > 0 and "of CPU time, as this machine counts it, on a cluster" in repr(told)
 
 
 @pytest.mark.skipif(not CORPORA, reason="AUDIO_FT_PREP_CORPORA names no folder in the Common Voice layout")

@@ -1,5 +1,5 @@
 "Data sets on the Hub: only the bytes that are needed, each once, and a sentence for whatever goes wrong. The Hub is a stand-in on loopback, its client the real one."
-import os, subprocess, tarfile
+import os, shutil, subprocess, tarfile
 from io import BytesIO
 
 import pyarrow as pa
@@ -264,6 +264,25 @@ def test_a_disk_too_small_is_found_before_audio_is_fetched(hub, tmp_path, capfd)
     hub.claim("*.tar", 10**15)
     code, told = failed(capfd, "prepare", *flags(dataset_name=REPO, language_code="it", output_dir=tmp_path / "out"))
     assert code == 1 and f"fetching the audio of {REPO} takes up to" in told and "set HF_HOME to a folder with room" in told and hub.bytes_served("*.tar") == 0
+
+
+def test_a_disk_that_holds_what_is_fetched_or_what_is_written_but_not_both_is_refused(hub, tmp_path, monkeypatch):
+    many(served(tmp_path / "x", REPO))
+    hub.claim("*.tar", 150 * 10**6)
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: real(p)._replace(free=10**9))
+    with pytest.raises(RuntimeError, match=r"about [\d.]+ GB are to be fetched and written, and 1\.0 GB are free where .*: free some, set output_dir"):
+        prepare(config(REPO, train_splits="train", output_dir=str(tmp_path / "out")), progress=False)
+    assert hub.bytes_served("*.tar") == 0
+
+
+def test_a_run_goes_on_while_another_fetches_more_of_the_same_tar(hub, tmp_path):
+    size = (many(served(tmp_path / "x", REPO)) / TAR.format(0)).stat().st_size
+    repo, cfg = open_repo(REPO), config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1, output_dir=str(tmp_path / "out"))
+    def meanwhile(now):
+        if not now.clips: assert held(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
+    first = iter([meanwhile])
+    assert prepare(cfg, progress=lambda now: next(first, lambda now: None)(now)).counts["train"]["kept"] == 5
 
 
 def test_the_token_goes_to_the_hub_alone(hub, tmp_path, monkeypatch, capfd, caplog):

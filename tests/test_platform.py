@@ -1,5 +1,5 @@
 """The platform's half through its unmodified SDK: jobs in processes of their own and in this one, against the stand-in core and an S3 server."""
-import importlib.util, json, os, re, signal, subprocess, sys, threading
+import importlib.util, json, os, re, shutil, signal, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -160,13 +160,26 @@ def test_an_hf_home_that_wont_do_is_found_out_before_anything_is_read(project, m
     assert not list(Path(".").iterdir()) and says in caplog.text
 
 
-def test_a_disk_that_is_too_small_for_the_plan_is_found_out_before_a_clip_is_decoded(project, tmp_path):
-    from dataclasses import replace
-    told = ours.plan(ours.job_config({k: v for k, v in asked().items() if k != "artifact_name"}))
-    huge = replace(told, splits={"train": {**told.splits["train"], "bytes": 10**18}})
-    ours._check_room(told, tmp_path, None)
-    with pytest.raises(RuntimeError, match=r"work_dir needs 1000000000\.0 GB and .* free: give a larger disk"): ours._check_room(huge, tmp_path, None)
-    with pytest.raises(RuntimeError, match=r"work_dir needs 250000000\.0 GB"): ours._check_room(huge, tmp_path, ours.Part(0, 4))
+def test_a_work_dir_that_wont_do_is_found_out_before_anything_is_read(project):
+    for where in (dict(work_dir="/proc/work"), dict(parts_dir="/proc/work", shard="0", num_shards="2")):
+        with pytest.raises(RuntimeError, match=rf"{[*where][0]} must be a folder that can be written, got /proc/work"): ours.preprocess_dataset(project, **asked(dataset_name="nowhere", **where))
+
+
+def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_is_done_already_is_not_counted_again(project, monkeypatch, tmp_path, caplog):
+    every = dict(max_train_samples="", max_eval_samples="", storage="padded", shard_rows="2", num_workers="1")
+    cfg = ours.job_config({k: v for k, v in asked(**every).items() if k != "artifact_name"})
+    told, real = ours.plan(cfg), shutil.disk_usage
+    place = ours.work_place(tmp_path, "audio-dataset", cfg, told.source)
+    disk = lambda: monkeypatch.setattr(shutil, "disk_usage", lambda p: real(p)._replace(free=round(1.2 * told.written) - sum(f.stat().st_size for f in tmp_path.rglob("*.arrow"))))
+    def stop(now):
+        if now.clips >= 16: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): ours.prepare(ours.replace(cfg, output_dir=str(place)), progress=stop)
+    disk()
+    assert shutil.disk_usage(tmp_path).free < 0.9 * told.written
+    other = dict(every, shard_rows="3")
+    with pytest.raises(RuntimeError, match="are to be written, and .* are free where"): ours.preprocess_dataset(project, **asked(**other, work_dir=str(tmp_path)))
+    assert "To do: give the job a larger disk, such as resources=" in caplog.text
+    assert ours.preprocess_dataset(project, **asked(**every, work_dir=str(tmp_path))).status.state == "READY"
 
 
 class Gate(BaseHTTPRequestHandler):

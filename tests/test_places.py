@@ -1,0 +1,127 @@
+"""What a run leaves on this machine for a URL, and a URL's lock."""
+import fcntl, os, subprocess, sys, tempfile, threading
+
+import fsspec, pytest
+from filelock import Timeout
+from fsspec.implementations.memory import MemoryFileSystem
+
+from audio_ft_prep import places
+from audio_ft_prep.places import Url, appearing, desk, fetched, held, scratch
+from conftest import until
+
+BEAT_S = 0.05
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    "A folder for temporary files."
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+class Store(MemoryFileSystem):
+    "A store that can be out of reach, or not answer."
+    protocol, store, pseudo_dirs = "shaky", {}, [""]
+    gone, answers, asked, after_create = False, threading.Event(), 0, staticmethod(lambda path: None)
+
+    def _ask(self):
+        if Store.gone: raise ConnectionError("no route to host")
+        Store.asked += not Store.answers.is_set()
+        Store.answers.wait(20)
+    def pipe_file(self, path, value, mode="overwrite", **kw):
+        self._ask()
+        super().pipe_file(path, value, mode=mode, **kw)
+        if mode == "create": Store.after_create(path)
+    def cat_file(self, path, **kw): self._ask(); return super().cat_file(path, **kw)
+    def rm_file(self, path): self._ask(); super().rm_file(path)
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    fsspec.register_implementation("shaky", Store, clobber=True)
+    Store.answers.set()
+    for name in ("gone", "asked", "after_create"): monkeypatch.setattr(Store, name, vars(Store)[name])
+    Store.store.clear()
+    yield Url("shaky://speech/prepared/.work/lock")
+    Store.answers.set()
+
+
+def put(lock, data):
+    "Have something there, whatever was there before and whatever state the store is in."
+    fs, path = fsspec.url_to_fs(lock.url)
+    MemoryFileSystem.pipe_file(fs, path, data)
+
+
+# Temporary files
+
+@pytest.mark.parametrize("use", [lambda url: appearing(url), lambda url: fetched(url), lambda url: desk(url), lambda url: scratch()], ids=["appearing", "fetched", "desk", "scratch"])
+def test_a_folder_that_another_takes_for_a_dead_ones_before_it_is_locked_is_made_again(temporary, monkeypatch, lock, use):
+    put(lock, b"a file")
+    real, done = fcntl.flock, []
+    def flock(f, how):
+        if how == fcntl.LOCK_EX and not done:
+            done.append(f)
+            places._sweep()  # as another worker does at this moment
+        real(f, how)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with use(lock) as got:
+        if hasattr(got, "write"): got.write(b"all of it")
+    assert done and [*temporary.iterdir()] == []
+
+
+LEAVES = """import os, signal
+from audio_ft_prep.places import Url, desk, scratch
+with scratch() as one, desk(Url("memory://speech/.work")) as two:
+    for d in (one, two): (d/"train-00000.rows").write_bytes(b"rows")
+    print("there", flush=True)
+    signal.pause()"""
+
+
+def test_what_a_killed_run_left_goes_and_what_is_at_work_or_a_strangers_stays(temporary):
+    (temporary / "audio_ft_prep-main" / "thesis").mkdir(parents=True)
+    runs = [subprocess.Popen([sys.executable, "-c", LEAVES], env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for r in runs: assert r.stdout.readline() == b"there\n"
+        assert len([*temporary.glob("*/*.rows")]) == 4
+        runs[0].kill()
+        runs[0].wait()
+        with scratch(): assert len([*temporary.glob("*/*.rows")]) == 2 and len([*temporary.iterdir()]) == 4
+        assert (temporary / "audio_ft_prep-main" / "thesis").is_dir()
+    finally:
+        for r in runs: r.kill(); r.communicate()
+
+
+# A URL's lock
+
+def test_ctrl_c_is_not_replaced_by_a_store_that_has_gone(lock):
+    with pytest.raises(KeyboardInterrupt), held(lock, BEAT_S):
+        Store.gone = True
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_does_not_wait_for_a_store_that_gives_no_answer(lock):
+    with pytest.raises(KeyboardInterrupt), held(lock, BEAT_S):
+        Store.answers.clear()
+        until(lambda: Store.asked)
+        raise KeyboardInterrupt
+    assert not Store.answers.is_set() and [t for t in threading.enumerate() if t.name.endswith("(_keep)")], "the beat still waits for its answer"
+
+
+def test_of_two_that_take_a_dead_runs_lock_the_later_goes_on(lock):
+    put(lock, b"left by a run that was killed")
+    Store.after_create = lambda path: put(lock, b"another that found it, too, a moment later")
+    with pytest.raises(Timeout), held(lock, BEAT_S): pass
+    assert lock.read_bytes() == b"another that found it, too, a moment later"
+
+
+def test_a_dead_runs_lock_is_taken_and_let_go(lock):
+    put(lock, b"left by a run that was killed")
+    with held(lock, BEAT_S), pytest.raises(Timeout), held(lock, 2 * BEAT_S): pass
+    assert not lock.exists()
+
+
+def test_a_run_that_lost_its_lock_says_so_and_leaves_the_other_its_own(lock, caplog):
+    with held(lock, BEAT_S):
+        put(lock, b"another")
+        until(lambda: "was taken by another run" in caplog.text)
+    assert lock.read_bytes() == b"another"
