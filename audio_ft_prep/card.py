@@ -17,14 +17,20 @@ from .rows import REASONS
 from .show import markdown_table, show_bytes, show_hours
 
 # %% auto #0
-__all__ = ['COLUMNS', 'REJECT_COLUMNS', 'source_name', 'title', 'column_words', 'card_header', 'data_card', 'croissant']
+__all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'data_card',
+           'croissant']
 
-# %% ../nbs/35_card.ipynb #7dc6558f
+# %% ../nbs/35_card.ipynb #a8dd963e
+def from_hub(
+    source: dict,  # What identifies a corpus
+) -> bool: # Whether its identity is a commit
+    "Tell a corpus on the Hub from one on this machine."
+    return re.fullmatch("[0-9a-f]{40}", str(source.get("identity"))) is not None
 def source_name(
     prep: dict,  # What prep.json says
 ) -> str: # An id on the Hub, or the name of a folder or file
     "Name the corpus that a prepared folder was made of."
-    return _called(prep["config"]["dataset_name"], re.fullmatch("[0-9a-f]{40}", str(prep["source"].get("identity"))))
+    return _called(prep["config"]["dataset_name"], from_hub(prep["source"]))
 def _called(name, whole): return name if whole else Path(name).name or name
 def _model_id(prep): return _called(prep["config"]["model_id"], prep["model"]["origin"] != "the folder")
 
