@@ -238,11 +238,11 @@ def _lab(needs):
     try: yield
     except ImportError: raise ImportError(f'{needs}: pip install "audio_ft_prep[lab]"') from None
 
-# %% ../nbs/70_plots.ipynb #a590c895
+# %% ../nbs/70_plots.ipynb #58aa651e
 @contextmanager
 def _style():
     "Draw in the style of this module, whatever else is set."
-    with _lab("plots need matplotlib"): import matplotlib.style
+    with _lab("plots need matplotlib"): import matplotlib.figure, matplotlib.style
     with matplotlib.style.context(["default", _STYLE]): yield
 
 # %% ../nbs/70_plots.ipynb #5956b9dc
@@ -252,7 +252,7 @@ def _figure(rows, columns=1, high=2.6, **kw):
     figure = Figure(figsize=(WIDE, high), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
-# %% ../nbs/70_plots.ipynb #6d51f2a2
+# %% ../nbs/70_plots.ipynb #3e92508f
 @dataclass(frozen=True, eq=False, repr=False)
 class Plot:
     "A figure that shows itself in a notebook, and says what it shows elsewhere."
@@ -267,7 +267,7 @@ class Plot:
     def _repr_png_(self): return self.png()
     def png(self):
         "Draw it as a PNG of at most 256 colours, the same bytes each time."
-        with _lab("a picture needs Pillow"): from PIL import Image
+        from PIL import Image
         out = io.BytesIO()
         Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
         return out.getvalue()
