@@ -113,9 +113,9 @@ def upload(
     if as_json: print(json.dumps({"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}, indent=1))
     else: print(f"{folder} is {art.key}")
 
-# %% ../nbs/62_cli.ipynb #f79aa078
+# %% ../nbs/62_cli.ipynb #f14ff63b
 def _inspection(name, splits):
-    from audio_ft_prep.pipeline import show_bytes, show_hours, text_table
+    from audio_ft_prep.show import show_bytes, show_hours, text_table
     head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
     table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
     yield (f"\nlanguage {name}\n" if name else "\n") + text_table(table)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'pairs_table',
-           'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings',
-           'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting',
-           'setting_list']
+__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'table_cell',
+           'pairs_table', 'as_it_is', 'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config',
+           'read_settings', 'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing',
+           'Setting', 'setting_list']
 
 # %% ../nbs/00_config.ipynb #e0d522f9
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -89,13 +89,24 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
-# %% ../nbs/00_config.ipynb #9533b477
+# %% ../nbs/00_config.ipynb #89f8aaa5
+def table_cell(
+    value: Any,  # Words, Markdown or a number
+) -> str: # On one line, without a bar that would end the cell
+    "Write a cell of a Markdown table."
+    return " ".join(str(value).replace("|", "\\|").split())
 def pairs_table(
-    pairs: dict,  # Names and values; those without a value are left out
+    pairs: dict,  # Names and values, which may be Markdown; those without a value are left out
 ) -> str: # Markdown
     "Lay out names and values for a notebook."
-    cell = lambda v: " ".join(str(v).replace("|", "\\|").split())
-    return "\n".join(["| | |", "|---|---|", *(f"| {cell(k)} | {cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
+    return "\n".join(["| | |", "|---|---|", *(f"| {table_cell(k)} | {table_cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
+
+# %% ../nbs/00_config.ipynb #66bfe833
+def as_it_is(
+    text: str,  # Text that isn't Markdown
+) -> str: # Markdown
+    "Write a text so that Markdown shows every character of it."
+    return re.sub(r"[\\`*\[\]<>~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 # %% ../nbs/00_config.ipynb #9fb064a1
 @dataclass(frozen=True, repr=False)

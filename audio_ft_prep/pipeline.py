@@ -174,7 +174,7 @@ def plan(
     splits = {s: _split_forecast(task, s, seen) for s, seen in samples.items()}
     return Plan(cfg, f"{cfg.model_id}, processor from {task.model.origin}", task.corpus.source, splits, len(task.shards()), _forecast(task, splits, list(samples.values()), before_s, pace))
 
-# %% ../nbs/60_pipeline.ipynb #6e062333
+# %% ../nbs/60_pipeline.ipynb #d9a24234
 @dataclass(frozen=True, repr=False)
 class Prepared:
     "A prepared folder and its account."
@@ -194,7 +194,7 @@ class Prepared:
         rate = self.prep["model"]["rate_hz"]
         return head + [["duration kept", *(show_hours(c["samples"] / rate) for c in self.counts.values())], ["bytes", *(show_bytes(self._bytes(s)) for s in self.counts)]]
     def __repr__(self): return f"{text_table(self._rows())}\nhash {self.hash[:16]} in {self.folder}"
-    def _repr_markdown_(self): return f"{markdown_table(self._rows())}\n\nhash `{self.hash[:16]}`"
+    def _repr_markdown_(self): return f"{markdown_table(self._rows())}\n\nhash `{self.hash[:16]}` in `{self.folder}`"
 
 # %% ../nbs/60_pipeline.ipynb #65d021a7
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def _steady_since(task, folder, began_ns):
         if plan_ns < os.stat(f).st_mtime_ns <= began_ns: raise ValueError(f"{f} has changed since {folder} was begun: set output_dir to another folder, or remove this one")
     return began_ns if own else time.time_ns()
 
-# %% ../nbs/60_pipeline.ipynb #1f66691a
+# %% ../nbs/60_pipeline.ipynb #0c401ab1
 def _purpose(cfg, source, part): return purpose(cfg, source) | ({"part": asdict(part)} if part else {})
 def _run(task, folder, mine, began_ns, workers, progress):
     model = task.model
@@ -287,7 +287,7 @@ def _run(task, folder, mine, began_ns, workers, progress):
     rejects = all_rejects(before, results)
     counts = balance(rows_in, results, rejects)
     mel = task.maker.log_mel
-    about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz}
+    about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz, "max_labels": model.max_labels}
     return finish(folder, mine, results, rejects, counts, schema, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
 
 # %% ../nbs/60_pipeline.ipynb #026b499f

@@ -11,11 +11,13 @@ import yaml
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.card import card_header, column_words, croissant, data_card, source_name
+from audio_ft_prep.load import load_rows
 from audio_ft_prep.parts import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.rows import REASONS, file_sha256
 from audio_ft_prep.store import read_prep, verify
 from conftest import SAMPLE
+from layouts import tar_tree, utterances
 
 STORAGES = ["features", "audio", "padded"]
 
@@ -93,12 +95,28 @@ def test_the_card_tells_the_counts_and_every_reason(prepared):
     assert (header["language"], header["license"], header["size_categories"]) == (["it"], "cc0-1.0", ["n<1K"])
 
 
-def test_a_licence_nobody_gave_is_not_made_up(tmp_path, prepared):
-    shutil.copytree(SAMPLE, tmp_path / "mine")
-    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": str(tmp_path / "mine"), "model_id": str(tmp_path / "model")}}
-    assert card_header(prep)["license"] == "unknown" and "Its licence is not on record" in data_card(prep)
-    assert source_name(prep) == "mine" and "license" not in croissant(prep)
-    assert str(tmp_path) not in data_card(prep) + json.dumps(croissant(prep))
+def test_the_licence_is_that_of_the_packages_own_sample_and_of_no_folder_of_that_name(tmp_path, monkeypatch):
+    tar_tree(tmp_path / "sample", utterances())
+    monkeypatch.chdir(tmp_path)
+    prep = prepare(PrepConfig("sample", "it", output_dir="out", num_workers=1), progress=False).prep
+    assert card_header(prep)["license"] == "unknown" and "Its licence is not on record" in data_card(prep) and "license" not in croissant(prep)
+    assert "licence" not in load_rows(PrepConfig("sample", "it")).source
+    monkeypatch.chdir(SAMPLE)
+    assert load_rows(PrepConfig("sample", "it")).source["licence"] == load_rows(PrepConfig(str(SAMPLE), "it")).source["licence"] == "cc0-1.0"
+
+
+@pytest.mark.parametrize("name", ["../secret/acme/cv", "secret/cv", "/srv/secret/cv", "~/secret/cv"])
+def test_a_place_on_this_machine_is_nobodys_business(prepared, name):
+    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": name, "model_id": name}, "model": {**prepared().prep["model"], "origin": "the folder"}}
+    assert source_name(prep) == "cv" and "secret" not in data_card(prep) + json.dumps(croissant(prep))
+    there = {**prep, "source": {**prep["source"], "identity": "3f" * 20}}
+    assert source_name({**there, "config": {**prep["config"], "dataset_name": "google/fleurs"}}) == "google/fleurs"
+    assert source_name({**prep, "config": {**prep["config"], "dataset_name": "mdc:cv-it"}}) == "mdc:cv-it"
+
+
+def test_splits_that_were_left_out_are_told(prepared):
+    text = card_of(prepared(language_code="en", train_splits="dev", eval_splits="").folder)[1]
+    assert "| eval_splits | none |" in text and "| train_splits | `dev` |" in text
 
 
 def test_the_hubs_reader_understands_the_header(prepared, tmp_path):

@@ -1,5 +1,7 @@
 "A config is checked when it is made, says in one sentence what is wrong, and comes back from a file as it was."
+import html
 import json
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from audio_ft_prep.config import (NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, load_config,
                                   read_settings, save_config, shaping, split_name, split_names, to_json, to_yaml)
+from audio_ft_prep.rows import Row
 
 pytestmark = pytest.mark.light
 
@@ -247,3 +250,10 @@ def test_a_repr_shows_what_was_set_and_makes_the_config_again():
     cfg = replace(CFG, seed=7, max_train_samples=5)
     assert repr(cfg) == "PrepConfig(dataset_name='cv-corpus', language_code='it', max_train_samples=5, seed=7)"
     assert eval(repr(cfg)) == cfg
+
+
+@pytest.mark.parametrize("text", ["il <unk> treno *forte*", "_piano_ e `presto`", "[a](b) ~~c~~ $x$ &amp; \\*", "c_v_it|d"])
+def test_a_sentence_in_a_table_is_shown_as_it_is(text):
+    mistune = pytest.importorskip("mistune", reason="mistune is not installed")
+    page = mistune.create_markdown(plugins=["table", "strikethrough"], escape=False)(Row("a", "train", "train", "f", 0, 1, text, "it", "s")._repr_markdown_())
+    assert html.unescape(re.search(r"<td>sentence</td>\s*<td>(.*?)</td>", page)[1]) == text

@@ -10,15 +10,17 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from audio_ft_prep import PrepConfig
+from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.pipeline import plan
-from audio_ft_prep.plots import (CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, label_pieces, player, plot_clip, plot_durations, plot_labels, plot_rejects, plot_speakers,
-                                 plot_speech_rate, plot_splits, row_view, speaker_shares, tokens_html)
+from audio_ft_prep.pipeline import Prepared, plan
+from audio_ft_prep.places import Url
+from audio_ft_prep.plots import (CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, find_rows, label_pieces, player, plot_clip, plot_durations, plot_labels, plot_rejects,
+                                 plot_speakers, plot_speech_rate, plot_splits, row_view, speaker_shares, stored_player, tokens_html)
 from audio_ft_prep.rows import REASONS, Corpus, rejects_table, rows_table
 from audio_ft_prep.sampling import select
 from audio_ft_prep.text import labels_of, language_tokenizer
+from layouts import LAYOUTS, tar_tree, utterances
 
 WHOLE = dict(durations=plot_durations, rate=plot_speech_rate, labels=plot_labels, speakers=plot_speakers, splits=plot_splits)
 
@@ -102,7 +104,20 @@ def test_a_plot_of_a_large_corpus_is_readable(name): assert_readable(WHOLE[name]
 def test_every_reason_has_room_in_the_plot_of_rejects(clips):
     for what in (clips, many_rows()): assert_readable(plot_rejects(what))
     labels = [t.get_text() for t in drawn(plot_rejects(many_rows()))[0].axes[0].get_yticklabels()]
-    assert labels == list(REASONS)
+    assert labels == [r for r in REASONS if r != "not_sampled"]
+
+
+@pytest.mark.parametrize("count", [4, 123_456_789])
+def test_rows_beyond_a_maximum_are_counted_beside_the_bars(count):
+    "They would leave no room for the others; numbers are written as elsewhere."
+    made = Prepared(None, {"counts": {"train": {"rejects": {"not_sampled": count, "silent": count // 2}}, "eval": {"rejects": {"not_sampled": 1}}}})
+    plot = plot_rejects(made)
+    assert_readable(plot)
+    axis = plot.figure.axes[0]
+    assert axis.get_xlabel() == f"clips not kept; {count + 1:,} beside them not sampled" and axis.get_xlim()[1] < count
+    assert [t.get_text() for t in axis.get_xticklabels()] == [f"{v:,.0f}" for v in axis.get_xticks()] and f"{count:,} not_sampled" in plot.says
+    spare = plot_rejects(Prepared(None, {"counts": {"train": {"rejects": {"not_sampled": count}}}}))
+    assert "nothing was rejected" in [t.get_text() for t in texts(spare.figure)] and f"{count:,}" in spare.figure.axes[0].get_xlabel()
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -191,9 +206,105 @@ def test_a_corpus_that_is_gone_or_changed_leaves_features_and_says_so(prepared, 
 
 def test_rejects_can_be_looked_at(clips):
     found = {clips.rejects["reason"][i].as_py(): clips.reject(i) for i in range(len(clips.rejects))}
-    assert all(v.note.startswith(r) for r, v in found.items())
+    assert all(v.reason == r and v.why.startswith(f"{r}: ") for r, v in found.items())
     assert found["duplicate_row"].samples is not None and found["truncated"].samples is None
     with pytest.raises(ValueError, match="there is nothing to draw of common_voice_it_41000004: truncated: "): plot_clip(found["truncated"])
+    view = found["duplicate_row"]
+    assert "".join(text for text, control in label_pieces(view.labels, clips.tokenizer) if not control) == view.sentence
+
+
+# what is decoded is what prepare would decode
+
+
+def test_a_row_is_looked_at_with_the_settings_of_the_run(small):
+    cfg = PrepConfig("sample", "it", max_seconds=3.0, min_seconds=2.7, lower_case=True)
+    rows, tokenizer = load_rows(cfg).rows.to_pylist(), language_tokenizer(small, "it")
+    good = [v for v in (row_view(r, small, tokenizer, cfg) for r in rows if r["sentence"]) if v.samples is not None]
+    reason = lambda v: "too_short" if v.seconds < 2.7 else "too_long" if v.seconds > 3 else ""
+    assert [v.reason for v in good] == [reason(v) for v in good] and {v.reason for v in good} == {"", "too_short", "too_long"}
+    assert all(v.features is not None and v.sentence == v.sentence.lower() for v in good) and not any(row_view(r, small).reason in ("too_short", "too_long") for r in rows)
+    assert {v.detail for v in good if v.reason == "too_long"} == {f"{v.seconds:.3f} s, at most 3 s is kept" for v in good if v.reason == "too_long"}
+
+
+def test_a_reject_of_a_folder_is_looked_at_with_the_settings_of_its_run(prepared):
+    clips = PreparedClips(prepared(max_seconds=2.0, lower_case=True))
+    view = next(v for v in map(clips.reject, range(len(clips.rejects))) if v.reason == "too_long")
+    assert view.samples is not None and view.labels and view.sentence == view.sentence.lower() and view.detail.endswith("at most 2 s is kept")
+
+
+def test_what_cannot_be_decoded_is_played_as_it_is_stored(clips, small, tmp_path):
+    import soundfile as sf
+    found = {v.reason: v for v in map(clips.reject, range(len(clips.rejects)))}
+    for reason in ("truncated", "silent"):
+        got = stored_player(found[reason].stored)
+        assert got.mimetype == "audio/mpeg" and got.data == found[reason].stored and len(got.data) > 1000
+    assert found["duplicate_row"].stored is None and found["missing_audio"].stored is None
+    sf.write(tmp_path / "long.wav", np.sin(np.arange(8000 * 31) / 9), 8000)
+    row = {**load_rows(PrepConfig("sample", "it")).rows.slice(0, 1).to_pylist()[0], "file": str(tmp_path / "long.wav"), "offset": 0, "size": (tmp_path / "long.wav").stat().st_size}
+    long = row_view(row, small)
+    assert (long.reason, long.samples, stored_player(long.stored).mimetype) == ("too_long", None, "audio/wav")
+    assert row_view({**row, "start": 0.0}, small).stored is None, "a segment is not its whole recording"
+
+
+# audio that is elsewhere
+
+
+@pytest.mark.parametrize("layout", ["hub_tar_tree", "hub_parquet"])
+def test_a_clip_on_the_hub_is_no_bad_clip_and_plays_once_it_is_here(hub, tmp_path, small, layout):
+    cfg = PrepConfig(LAYOUTS[layout](tmp_path / "x", utterances()), "it", output_dir=str(tmp_path / "out"), num_workers=1)
+    corpus, sent = load_rows(cfg), hub.bytes_served()
+    view = corpus_view(corpus, corpus.rows.slice(0, 1), small, None, cfg)
+    assert (view.reason, view.note, view.samples) == ("", "its audio has not been fetched yet", None) and hub.bytes_served() == sent
+    made = prepare(cfg, progress=False)
+    asked = len(hub.log)
+    assert corpus_view(corpus, corpus.rows.slice(0, 1), small).samples is not None
+    assert all(clips("train", i).samples is not None for clips in [PreparedClips(made)] for i in range(3)) and len(hub.log) == asked
+    (tmp_path / "home").rename(tmp_path / "cleared")
+    left = PreparedClips(made)("train", 0)
+    assert (left.note, left.samples) == ("no audio: it would have to be fetched again", None) and left.features is not None and len(hub.log) == asked
+
+
+def test_a_folder_of_the_hubs_plays_the_commit_it_was_made_of(hub, tmp_path):
+    root = tar_tree(tmp_path / "served/datasets/voices/twelve", utterances())
+    made = prepare(PrepConfig("voices/twelve", "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    (root / "NEWS.md").write_text("a commit later")
+    load_rows(PrepConfig("voices/twelve", "it"))
+    assert PreparedClips(made)("train", 0).samples is not None
+
+
+def test_a_clip_in_a_parquet_file_here_is_brought(hub, tmp_path, small):
+    corpus = load_rows(PrepConfig(str(LAYOUTS["parquet_folder"](tmp_path / "x", utterances())), "it"))
+    assert row_view(corpus.rows.slice(0, 1).to_pylist()[0], small).note == "its audio has not been fetched yet"
+    assert len(corpus_view(corpus, corpus.rows.slice(0, 1), small).samples)
+
+
+def test_a_row_whose_file_is_gone_has_a_note_and_no_reason(tmp_path, small):
+    from audio_ft_prep.rows import close_files
+    root = tar_tree(tmp_path / "corpus", utterances())
+    corpus = load_rows(PrepConfig(str(root), "it"))
+    close_files()
+    root.rename(tmp_path / "gone")
+    view = corpus_view(corpus, corpus.rows.slice(0, 1), small)
+    assert view.reason == "" and "is gone" in view.note
+
+
+def test_a_folder_at_a_url_is_looked_at_as_one_that_is_here(prepared):
+    made = prepared()
+    for at in (url := f"local://{made.folder}", Url(url), Prepared(Url(url), made.prep)):
+        clips = PreparedClips(at)
+        assert clips("train", 0).samples is not None and len(clips.reject(0).labels) == len(PreparedClips(made).reject(0).labels)
+    assert plot_durations(url).says == plot_durations(made).says and plot_rejects(url).says == plot_rejects(made).says and plot_labels(url).says == plot_labels(made).says
+
+
+def test_a_corpus_that_has_moved_is_used_where_it_is_said_to_be_and_is_the_same(tmp_path):
+    root = tar_tree(tmp_path / "corpus", utterances())
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    root.rename(tmp_path / "moved")
+    assert "if it has moved, corpus says where it is" in PreparedClips(made)("train", 0).note
+    assert PreparedClips(made, tmp_path / "moved")("train", 0).samples is not None
+    other = tar_tree(tmp_path / "other", utterances()[:-1])
+    with pytest.raises(ValueError, match="corpus must be the one that .*out was made of, got .*other: .*other has changed since"): PreparedClips(made, other)
+    with pytest.raises(ValueError, match="corpus must be the one .*nowhere: the corpus it was made of is not on this machine"): PreparedClips(made, tmp_path / "nowhere")
 
 
 def test_numbers_are_those_of_the_columns(clips):
@@ -211,6 +322,39 @@ def test_rows_and_selections_are_plotted_as_far_as_they_know(small):
     for draw in (plot_durations, plot_speech_rate, plot_speakers):
         with pytest.raises(ValueError, match="the corpus gives no durations: give a folder that prepare wrote"): draw(corpus)
     with pytest.raises(ValueError, match="rows of a corpus have no labels yet"): plot_labels(corpus)
+
+
+def rows_of(seconds, sentence="parole sparse"):
+    n = len(seconds)
+    return rows_table(dict(id=[f"c{i}" for i in range(n)], split=["train"] * n, source_split=["train"] * n, sentence=[sentence] * n, size=[1] * n, offset=[0] * n, speaker=["a"] * n, seconds=seconds))
+
+
+@pytest.mark.parametrize("seconds", [[0.0, 2.0, 3.0], [None, 2.0, 3.0]], ids=["zero", "unknown"])
+def test_a_clip_without_a_duration_is_left_out_and_told(seconds):
+    plot = plot_speech_rate(Corpus(rows_of(seconds), rejects_table([]), {}))
+    assert_readable(plot)
+    assert plot.says == "train: median 5.4/s, nine in ten from 4.4 to 6.4; train: 1 of 3 without a duration"
+    assert [t.get_text() for t in plot.figure.axes[0].get_legend().get_texts()] == ["train, 2 of 3 clips"]
+    known = Corpus(rows_of(seconds), rejects_table([]), {})
+    for draw in (plot_durations, plot_speakers): assert ("1 of 3 without a duration" in draw(known).says) == (seconds[0] is None)
+
+
+def test_a_split_without_durations_and_a_row_without_a_sentence_are_no_faults():
+    rows = pa.concat_tables([rows_of([2.0, 3.0]), rows_of([None]).set_column(1, "split", pa.array(["eval"]).dictionary_encode())])
+    rows = rows.set_column(6, "sentence", pa.array([None, "sei", "a"]))
+    for draw in (plot_durations, plot_speech_rate, plot_speakers): assert "eval: 1 of 1 without a duration" in draw(Corpus(rows, rejects_table([]), {})).says
+    assert clip_numbers(Corpus(rows, rejects_table([]), {}))["train"]["characters"].tolist() == [0, 3]
+
+
+def test_the_limit_that_is_drawn_is_the_models(prepared):
+    made = prepared()
+    drawn_for = lambda what: [t.get_text() for t in texts(plot_labels(what).figure) if "limit" in t.get_text()]
+    assert made.prep["model"]["max_labels"] == 448 and drawn_for(made) == ["limit: 448"]
+    clips = PreparedClips(made)
+    clips.max_labels = 100
+    assert drawn_for(clips) == ["limit: 100"]
+    old = {**made.prep, "model": {k: v for k, v in made.prep["model"].items() if k != "max_labels"}}
+    assert old != made.prep and PreparedClips(Prepared(made.folder, old)).max_labels == 448
 
 
 def test_few_speakers_that_make_half_are_counted():
@@ -233,6 +377,13 @@ def test_pieces_spell_the_sentence(small):
         assert "<b>" not in shown and shown.count("<span") == len(labels)
 
 
+def test_labels_run_as_their_sentence_does(small):
+    "The control tokens, which are Latin, don't decide the direction."
+    labels = labels_of(["\u0645\u0631\u062d\u0628\u0627"], language_tokenizer(small, "ar"))[0]
+    shown = tokens_html(labels, small.tokenizer)
+    assert shown.startswith('<div dir="auto"') and shown.count("<span dir=ltr") == 5 < shown.count("<span")
+
+
 def test_a_player_plays_what_was_recorded(clips):
     import soundfile as sf
     view = clips("train", 0)
@@ -245,3 +396,25 @@ def test_a_player_plays_what_was_recorded(clips):
 def test_importing_the_module_draws_nothing():
     code = "import sys, audio_ft_prep.plots; print(*(m for m in ('matplotlib', 'librosa', 'IPython', 'PIL') if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+MISSING = """
+import sys
+import numpy as np
+from audio_ft_prep.pipeline import Prepared
+from audio_ft_prep.plots import ClipView, player, plot_clip, plot_rejects
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == sys.argv[1]: raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+todo = {"librosa": lambda: plot_clip(ClipView("a", "train", "", "", [], 16000, features=np.zeros((80, 3000), np.float32), seconds=1.0)),
+        "PIL": lambda: plot_rejects(Prepared(None, {"counts": {"train": {"rejects": {}}}})).png(), "IPython": lambda: player(np.zeros(9, np.float32), 16000)}
+try: todo[sys.argv[1]]()
+except ImportError as e: print(e)
+"""
+
+
+@pytest.mark.parametrize("package", ["librosa", "PIL", "IPython"])
+def test_a_package_that_is_missing_is_named_with_what_to_install(package):
+    said = subprocess.run([sys.executable, "-c", MISSING, package], capture_output=True, text=True, check=True).stdout
+    assert said.endswith(': pip install "audio_ft_prep[lab]"\n') and "No module" not in said and said.count("\n") == 1

@@ -280,3 +280,16 @@ def test_the_how_tos_are_those_of_the_tutorials(tmp_path):
     subprocess.run([sys.executable, "tools/howto.py", str(tmp_path)], cwd=ROOT, check=True)
     texts = lambda d: {p.name: p.read_text(encoding="utf-8") for p in d.glob("*.md")}
     assert texts(tmp_path) == texts(ROOT / "docs" / "howto") != {}
+
+
+def test_a_link_of_a_how_to_leads_somewhere():
+    "To a file beside it, or to a page that the site is built of."
+    sys.path.insert(0, str(ROOT / "tools"))
+    try: anchors = importlib.import_module("anchors")
+    finally: sys.path.pop(0)
+    from nbdev.config import get_config, nbpath2html
+    home = get_config(ROOT / "pyproject.toml").doc_url.rstrip("/") + "/"
+    site = {f"{home}{nbpath2html(p.relative_to(ROOT / 'nbs'))}" for p in (ROOT / "nbs").rglob("*.ipynb")}
+    links = [(p, l) for p in sorted((ROOT / "docs").rglob("*.md")) for l in anchors.markdown_links(p.read_text(encoding="utf-8"))]
+    ours = {l.partition("#")[0] for _, l in links if l.startswith(home)}
+    assert ours <= site and len(ours) >= 5 and list(anchors.broken(links, {})) == []

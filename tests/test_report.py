@@ -72,6 +72,16 @@ def test_a_folder_that_lacks_something_has_a_page_too(prepared, settings):
     assert Page(text).wrong == [] and (("There are no clips" in text) == ("max_seconds" in settings))
 
 
+def test_rows_beyond_a_maximum_make_no_empty_table(prepared):
+    made = prepared(language_code="en", train_splits="dev", eval_splits="", max_train_samples=2)
+    assert made.counts["train"]["rejects"].keys() == {"not_sampled"}
+    text = report_html(made, most_clips=0)
+    assert "Clip by clip" not in text and "not_sampled" in text and "<tbody></tbody>" not in text
+
+
+def test_a_folder_at_a_url_has_the_same_page(prepared): assert report_html(f"local://{prepared().folder}", most_clips=1) == report_html(prepared(), most_clips=1)
+
+
 def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
     from audio_ft_prep import report
     write_report(prepared(), tmp_path / "report.html", most_clips=0)

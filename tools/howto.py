@@ -5,7 +5,10 @@ Usage, from the project root: python tools/howto.py [docs/howto]
 import json, re, sys
 from pathlib import Path
 
-TUTORIALS = Path(__file__).resolve().parents[1] / "nbs" / "tutorials"
+from nbdev.config import get_config, nbpath2html
+
+PAGES = Path(__file__).resolve().parents[1] / "nbs"
+TUTORIALS = PAGES / "tutorials"
 
 
 def shown(output):
@@ -14,11 +17,19 @@ def shown(output):
     return "" if text.startswith("<IPython.") else text
 
 
+def landing(link):
+    "Where a link of a tutorial leads from docs/howto: to another tutorial there, or to a page of the site."
+    at, _, anchor = link.partition("#")
+    page = (TUTORIALS / at).resolve().relative_to(PAGES)
+    to = page.with_suffix(".md").name if page.parent.name == "tutorials" else f"{get_config().doc_url.rstrip('/')}/{nbpath2html(page)}"
+    return to + f"#{anchor}" * bool(anchor)
+
+
 def block(cell):
     "The Markdown of a cell; none for one that readers don't see."
     source = "".join(cell["source"])
     if source.startswith("#| hide"): return ""
-    if cell["cell_type"] == "markdown": return source
+    if cell["cell_type"] == "markdown": return re.sub(r"\]\(((?!https?:)[^)\s]+\.ipynb(#[^)\s]*)?)\)", lambda m: f"]({landing(m[1])})", source)
     outputs, source = [] if source.startswith("#| output: false") else cell["outputs"], re.sub(r"^#\|.*\n", "", source, flags=re.M)
     rich = ["".join(o["data"]["text/markdown"]) for o in outputs if "text/markdown" in o.get("data", {})]
     said = "\n".join(filter(None, map(shown, outputs)))

@@ -1,0 +1,70 @@
+"The browser of clips: what is wrong with a clip is said with what to do, and nothing that goes wrong leaves another clip in its place."
+import pyarrow as pa
+import pytest
+
+pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
+
+from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.browser import ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
+from audio_ft_prep.plots import ClipView
+from audio_ft_prep.rows import REMEDIES
+from layouts import LAYOUTS, tar_tree, utterances
+
+
+def test_a_speaker_is_found_alone_and_the_beginning_of_a_name_where_there_is_none_of_it():
+    names = ["19", "198", "1988", None]
+    table = pa.table({"split": ["train"] * 4, "id": list("abcd"), "speaker": names, "sentence": ["x"] * 4, "reason": pa.nulls(4, pa.string()), "detail": [""] * 4, "seconds": [1.0] * 4})
+    assert [list(find_clips(table, speaker=s)) for s in ("19", "198", "1", "2")] == [[0], [1], [0, 1, 2], []]
+
+
+def test_a_fault_that_is_found_on_opening_has_its_remedy():
+    clips = corpus_clips(PrepConfig("sample", "it", max_seconds=2.0))
+    first = next(i for i in range(len(clips)) if clips.table["reason"][i].as_py() is None and clips.open(i).reason == "too_long")
+    shown = clip_html(clips, first)
+    assert "Rejected: too long." in shown and "at most 2 s is kept" in shown and REMEDIES["too_long"] in shown and "<audio" in shown and "<img" in shown
+
+
+def test_a_reject_that_cannot_be_decoded_plays_as_it_is_and_has_its_labels(prepared):
+    clips = prepared_clips(prepared())
+    for reason in ("truncated", "silent"):
+        shown = clip_html(clips, int(find_clips(clips.table, reason=reason)[0]))
+        assert '<audio' in shown and "data:audio/mpeg" in shown and "<img" not in shown and "&lt;|it|&gt;" in shown
+    assert "<audio" not in clip_html(clips, int(find_clips(clips.table, reason="missing_audio")[0]))
+
+
+@pytest.mark.parametrize("layout", ["hub_tar_tree", "hub_parquet", "parquet_folder"])
+def test_a_corpus_whose_audio_is_elsewhere_has_no_bad_clips_for_it(hub, tmp_path, layout):
+    clips = corpus_clips(PrepConfig(str(LAYOUTS[layout](tmp_path / "x", utterances())), "it"))
+    views = [clips.open(i) for i in range(len(clips))]
+    assert [v.reason for v in views] == [""] * 12 and all(v.labels for v in views)
+    assert {v.note for v in views} == ({""} if layout == "parquet_folder" else {"its audio has not been fetched yet"})
+
+
+def test_a_clip_that_cannot_be_shown_says_so_in_its_place(prepared):
+    clips = prepared_clips(prepared())
+    def opened(i):
+        if i == 1: raise OSError("the disk <is> away")
+        return clips.open(i)
+    browser = ClipBrowser(ClipList(clips.table, opened, clips.tokenizer))
+    before = browser.shown.value
+    browser.list.index = 1
+    assert "This clip can't be shown: the disk &lt;is&gt; away" in browser.shown.value and clips.table["id"][0].as_py() not in browser.shown.value
+    browser.list.index = 0
+    assert browser.shown.value == before
+
+
+def test_a_folder_at_a_url_and_one_whose_corpus_has_moved_are_leafed_through(tmp_path):
+    root = tar_tree(tmp_path / "corpus", utterances())
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    assert ClipBrowser(f"local://{made.folder}").shown.value == ClipBrowser(made).shown.value
+    root.rename(tmp_path / "moved")
+    assert "<audio" not in ClipBrowser(made).shown.value and "<audio" in ClipBrowser(made, corpus=tmp_path / "moved").shown.value
+    with pytest.raises(ValueError, match="corpus is for a prepared folder whose corpus has moved, got elsewhere beside a PrepConfig: leave it out"): ClipBrowser(PrepConfig("sample", "it"), corpus="elsewhere")
+
+
+def test_a_sentence_runs_its_own_way_and_the_whole_is_as_long_as_the_model_sees():
+    view = ClipView("a", "train", "\u0645\u0631\u062d\u0628\u0627 <b>", "", [], 16000)
+    table = pa.table({"split": ["train"], "id": ["a"], "speaker": [""], "sentence": [view.sentence], "reason": pa.nulls(1, pa.string()), "detail": [""], "seconds": [1.0]})
+    browser = ClipBrowser(ClipList(table, lambda i: view, None, 20.0))
+    assert f'<div dir="auto" style="font-size: 1.15em">{view.sentence[:-3]}&lt;b&gt;</div>' in browser.shown.value
+    assert browser.filters["whole"].description == "draw all 20 s that the model sees" and '<td dir="auto"' in browser._repr_mimebundle_()["text/html"]
