@@ -23,8 +23,8 @@ from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .rows import Corpus
 
 # %% auto #0
-__all__ = ['SAMPLE', 'PARQUET_BRANCH', 'SOURCES', 'HUB_SOURCES', 'SETTINGS', 'corpus_path', 'hub_repo', 'Source', 'source_kind',
-           'load_rows', 'inspect_corpus']
+__all__ = ['SAMPLE', 'PARQUET_BRANCH', 'SOURCES', 'HUB_SOURCES', 'SETTINGS', 'local_path', 'corpus_path', 'hub_repo', 'Source',
+           'source_kind', 'load_rows', 'inspect_corpus']
 
 # %% ../nbs/19_load.ipynb #d8036c45
 _log = logging.getLogger(__name__)
@@ -32,7 +32,21 @@ _log = logging.getLogger(__name__)
 # %% ../nbs/19_load.ipynb #ff384efe
 SAMPLE = "sample"
 
-# %% ../nbs/19_load.ipynb #4a002745
+# %% ../nbs/19_load.ipynb #18692352
+def local_path(
+    dataset_name: str,  # As in `PrepConfig`
+) -> Path: # Where it would be on this machine; nothing need be there
+    "Read a name as a path, or raise the sentence that says why it can be none."
+    try:
+        place = Path(dataset_name).expanduser()
+        place.exists()
+    except RuntimeError: raise ValueError(f"dataset_name must begin with a home folder that is known here, got {dataset_name}: write the whole path") from None
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG: raise
+        raise ValueError(f"dataset_name must name a folder, a file or a data set, got {len(dataset_name)} characters, and no name is so long: {dataset_name[:40]} …") from None
+    return place
+
+# %% ../nbs/19_load.ipynb #dce563f2
 def corpus_path(
     dataset_name: str,  # A folder, a file, `sample`, mdc: and the id of a data set, or the id of a Hub data set
     revision: str = "",  # Branch, tag or commit of a Hub data set
@@ -40,20 +54,10 @@ def corpus_path(
     "Give the place that a data set's name means; a release of Mozilla Data Collective is downloaded."
     if dataset_name.startswith(PREFIX): return fetch_release(dataset_name)
     if "://" in dataset_name: raise ValueError(f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder")
-    place = _named_path(dataset_name)
+    place = local_path(dataset_name)
     if dataset_name == SAMPLE and not place.exists():
         place = Path(str(files("audio_ft_prep")/"data/sample"))
     return hub_repo(dataset_name, revision) if is_hub_id(dataset_name) and not place.exists() else place
-def _named_path(name):
-    "The path that a name means, which the system can look for."
-    try:
-        place = Path(name).expanduser()
-        place.exists()
-    except RuntimeError: raise ValueError(f"dataset_name must begin with a home folder that is known here, got {name}: write the whole path") from None
-    except OSError as e:
-        if e.errno != errno.ENAMETOOLONG: raise
-        raise ValueError(f"dataset_name must name a folder, a file or a data set, got {len(name)} characters, which no name has: {name[:40]} …") from None
-    return place
 
 # %% ../nbs/19_load.ipynb #ca45d9b0
 PARQUET_BRANCH = "refs/convert/parquet"
