@@ -195,7 +195,7 @@ def whole_file(
 # %% ../nbs/13_hub.ipynb #0b72ae25
 BLOCK = 8 << 20  # Bytes asked for at a time, at most
 
-# %% ../nbs/13_hub.ipynb #a2881aac
+# %% ../nbs/13_hub.ipynb #a676d097
 class RangeFile(io.RawIOBase):
     "A file of a data set, read by ranges."
     def __init__(self,
@@ -226,20 +226,9 @@ class RangeFile(io.RawIOBase):
         blocks, at, end = [], self.pos, self.pos + n
         while at < end:
             self.go_on(0, None)
-            blocks.append(self._fetch_block(at, min(self.block, end - at)))
+            blocks.append(_fetch_block(self, at, min(self.block, end - at)))
             at += len(blocks[-1])
         return b"".join(blocks)
-
-    def _fetch_block(self, at, n):
-        "Fetch some bytes; the next block is what would have come in a second."
-        began = time.monotonic()
-        with told(self.repo.id, self.repo.sha):
-            self.file.seek(at)
-            data = self.file.read(n)
-        if len(data) != n: raise ConnectionError(f"{self.path} of {self.repo.id}: asked for {n} bytes at {at}, and {len(data)} came; a proxy may not pass ranges on, run again elsewhere")
-        self.block = min(BLOCK, max(1 << 16, int(n / max(time.monotonic() - began, 1e-3))))
-        self.go_on(n, None)
-        return data
 
     def _open(self):
         if found := cached_file(self.repo, self.path): return open(found, "rb")
@@ -250,6 +239,18 @@ class RangeFile(io.RawIOBase):
     def close(self):
         if self.file: self.file.close()
         super().close()
+
+# %% ../nbs/13_hub.ipynb #40315f9a
+def _fetch_block(ranges, at, n):
+    "Fetch some bytes; the next block is what would have come in a second."
+    began = time.monotonic()
+    with told(ranges.repo.id, ranges.repo.sha):
+        ranges.file.seek(at)
+        data = ranges.file.read(n)
+    if len(data) != n: raise ConnectionError(f"{ranges.path} of {ranges.repo.id}: asked for {n} bytes at {at}, and {len(data)} came; a proxy may not pass ranges on, run again elsewhere")
+    ranges.block = min(BLOCK, max(1 << 16, int(n / max(time.monotonic() - began, 1e-3))))
+    ranges.go_on(n, None)
+    return data
 
 # %% ../nbs/13_hub.ipynb #66e8c7b5
 def held(

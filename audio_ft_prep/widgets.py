@@ -247,13 +247,14 @@ def _heard(tell):
         log.removeHandler(handler)
         log.setLevel(before)
 
-# %% ../nbs/72_widgets.ipynb #e6e2c747
+# %% ../nbs/72_widgets.ipynb #1bd01e23
 STYLE = """<style>
 .audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
 .prep-form .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
 .prep-form .prep-bad { font-weight: 600; overflow-wrap: anywhere; }
 .prep-form pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
   background: var(--jp-layout-color2, transparent); color: var(--jp-content-font-color1, inherit); }
+.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 1 1 auto; max-width: 9rem; padding: 0 6px; }
 .prep-form .prep-stale { opacity: .55; }
 .prep-form details > pre { user-select: text; max-height: 20rem; overflow: auto; }
 </style>"""
