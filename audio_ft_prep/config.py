@@ -273,13 +273,13 @@ def differing(
     "Name the fields in which two runs' shaping settings differ."
     return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
 
-# %% ../nbs/00_config.ipynb #26fdb191
+# %% ../nbs/00_config.ipynb #71f1b036
 GROUPS = {
-    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column"),
+    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column", "lower_case"),
     "model": ("model_id", "task"),
     "selection": ("train_splits", "eval_splits", "max_train_samples", "max_eval_samples", "sampling", "seed"),
-    "clips": ("min_seconds", "max_seconds", "lower_case"),
-    "output": ("output_dir", "storage", "feature_dtype"),
+    "audio": ("min_seconds", "max_seconds", "log_mel"),
+    "output": ("output_dir", "storage", "feature_dtype", "shard_rows", "num_workers", "engine", "ray_address"),
 }
 
 # %% ../nbs/00_config.ipynb #d95b7c1d

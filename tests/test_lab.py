@@ -48,14 +48,22 @@ OVER_THE_EDGE = """box => { const edge = box.getBoundingClientRect().right + 1;
   return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !e.closest('pre') && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""
 
 
+CUT_OFF = """box => [...box.querySelectorAll('button, .widget-label, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, select, audio, .widget-label, .widget-html-content, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.getClientRects().length);
+  const both = (a, b) => { const p = a.getBoundingClientRect(), q = b.getBoundingClientRect();
+    return Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2 && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 2; };
+  const name = e => e.textContent.slice(0, 40) || e.className;
+  return seen.flatMap((a, i) => seen.slice(i + 1).filter(b => !a.contains(b) && !b.contains(a) && both(a, b)).map(b => [name(a), name(b)])); }"""
+
+
 class Reader:
     "Someone at JupyterLab, who takes a picture at each step."
     def __init__(self, page, shots, theme): self.page, self.shots, self.theme, self.form = page, shots, theme, page.locator(".prep-form").first
 
     def picture(self, name, part=None):
-        "A picture of a part of the page, once nothing in it reaches over its edge."
+        "A picture of a part of the page, once nothing in it reaches over its edge, is cut off or lies over another."
         (part or self.form).scroll_into_view_if_needed()
-        assert (part or self.form).evaluate(OVER_THE_EDGE) == [], name
+        for fault in (OVER_THE_EDGE, CUT_OFF, OVERLAPPING): assert (part or self.form).evaluate(fault) == [], name
         (part or self.form).screenshot(path=self.shots / f"lab_{self.theme}_{name}.png", animations="disabled")
 
     def run_all(self):
@@ -107,11 +115,11 @@ def fill_in(reader):
     reader.read("folder transcript. en: train")
     reader.picture("3_english")
     reader.fill("language", "Italian")
-    reader.tab("Clips")
+    reader.tab("Audio")
     reader.fill("max_seconds", "45")
     reader.read("max_seconds must lie in (0, 30], got 45.0")
-    reader.form.get_by_role("tab", name="Clips (1 to mend)").wait_for()
-    assert reader.button("Prepare").is_disabled()
+    reader.form.get_by_role("tab", name="Audio (1 to mend)").wait_for()
+    reader.form.locator("button[disabled]:has-text('Prepare')").wait_for()
     reader.picture("4_refused")
     reader.fill("max_seconds", "20")
     reader.tab("Output")
@@ -122,6 +130,10 @@ def plan_and_prepare(reader):
     reader.press("Plan")
     reader.form.locator("th:has-text('to be written')").wait_for(timeout=60_000)
     reader.picture("5_plan")
+    reader.press("Prepare")
+    reader.press("Cancel")
+    reader.read("Prepare goes on from there.")
+    reader.picture("5_stopped")
     reader.press("Prepare")
     reader.read("Done: the data set is in the folder again.")
     reader.form.locator("td:has-text('rejected: truncated')").wait_for()
@@ -138,12 +150,15 @@ def refused_run(reader):
     reader.press("Prepare")
     reader.read("holds a data set that another config made: seed is 42 there and 7 here")
     assert not reader.form.locator("details pre").first.is_visible()
+    reader.fill("seed", "8")
+    reader.read("Below is what came of the settings before they were changed:")
     reader.picture("7_refused_run")
 
 
 def leaf_through(reader):
     browser = reader.page.locator(".clip-browser").first
     browser.locator("audio").wait_for(timeout=30_000)
+    reader.page.wait_for_function("() => document.querySelector('.clip-browser audio').duration > 0")
     reader.picture("8_browser", browser)
     browser.get_by_label("show", exact=True).select_option(label="truncated (1)")
     browser.get_by_text("Rejected: truncated.").wait_for()

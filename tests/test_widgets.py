@@ -1,7 +1,10 @@
 "The form and the browser of clips, without a browser: turned as a program turns them. One test does so in a kernel of its own."
 import ast
+import logging
 import os
 import shlex
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -14,12 +17,17 @@ from hypothesis import given, settings, strategies as st
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import KEPT, PAGE, REJECTED, ClipBrowser, corpus_clips, find_clips, prepared_clips
 from audio_ft_prep.cli import app
-from audio_ft_prep.config import check_field, config_from, field_types, load_config, to_yaml
+from audio_ft_prep.config import GROUPS, check_field, config_from, field_types, load_config, to_yaml
 from audio_ft_prep.pipeline import Progress
-from audio_ft_prep.rows import REASONS
-from audio_ft_prep.widgets import PrepForm, as_command, as_python, error_html, form_tabs
+from audio_ft_prep import hub as hub_module
+from audio_ft_prep.collective import unpack
+from audio_ft_prep.commonvoice import index_tar, read_tsv
+from audio_ft_prep.load import corpus_path, load_rows
+from audio_ft_prep.rows import REASONS, go_on, stoppable
+from audio_ft_prep.sampling import select
+from audio_ft_prep.widgets import Background, PrepForm, as_command, as_python, form_tabs
 from conftest import SAMPLE, until
-from layouts import served, tar_tree, utterances
+from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
 BAD = {"dataset_name": " ", "language_code": "Italian!", "model_id": " ", "output_dir": " ", "max_train_samples": "0", "max_eval_samples": "a few", "min_seconds": 31.0, "max_seconds": 45.0,
        "seed": -1, "shard_rows": -5, "num_workers": -1, "ray_address": "ray://head:10001"}
@@ -37,10 +45,13 @@ def no_platform(monkeypatch):
     monkeypatch.setenv("DH_CONFIG", os.devnull)
 
 
-def found(form):
-    "What stands beside the data set's name when it has been looked at."
-    until(lambda: "looking" not in form.notes["dataset_name"].value, 20)
-    return form.notes["dataset_name"].value
+def settled(form):
+    "The form, when all that was to be looked at has been."
+    for look in form._looks.values(): look.wait()
+    return form
+
+
+def found(form): return settled(form).notes["dataset_name"].value
 
 
 def test_no_field_of_the_config_is_forgotten():
@@ -49,7 +60,8 @@ def test_no_field_of_the_config_is_forgotten():
     assert sorted(shown) == sorted(field_types()) == sorted(form.inputs) and len(shown) == len(set(shown))
     assert all(box.description == name for name, box in form.inputs.items())
     in_tabs = [name for tab in form.tabs.children for row in tab.children for name, box in form.inputs.items() if box in row.children]
-    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == ["Data", "Model", "Selection", "Clips", "Output"]
+    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == ["Data", "Model", "Selection", "Audio", "Output"]
+    assert all(set(GROUPS[g]) == set(names) for g, names in zip(GROUPS, form_tabs().values())), "a field that no group names"
 
 
 @pytest.mark.parametrize("settings", [{}, dict(max_train_samples=7, sampling="random", lower_case=True, min_seconds=0.5, storage="audio", eval_splits="", shard_rows=9)])
@@ -81,15 +93,34 @@ def test_each_rule_of_the_config_has_a_bad_value_here():
         with pytest.raises((TypeError, ValueError)): check_field(name, value, field_types()[name])
 
 
-def test_what_two_fields_say_together_is_refused_beside_the_first(form):
-    form.inputs["min_seconds"].value = 12
-    form.inputs["max_seconds"].value = 10
-    assert form.faults() == {"min_seconds": "min_seconds must be below max_seconds (10.0), got 12.0"}
-    form.inputs["min_seconds"].value = 0
-    form.inputs["train_splits"].value = form.inputs["eval_splits"].value = ""
-    assert "both empty" in form.notes["train_splits"].value
-    form.inputs["train_splits"].value = form.inputs["eval_splits"].value = "test"
-    assert "test stands in train_splits" in form.faults()["train_splits"]
+@pytest.mark.parametrize("first, name, value, says", [
+    ({}, "eval_splits", "train", "train stands in train_splits and in eval_splits"), ({}, "train_splits", "test", "test stands in train_splits and in eval_splits"),
+    ({"min_seconds": 5.0}, "max_seconds", 3.0, "min_seconds must be below max_seconds (3.0), got 5.0"), ({"max_seconds": 3.0}, "min_seconds", 5.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
+    ({"storage": "audio"}, "log_mel", "fast", "log_mel must be exact with storage audio"), ({"log_mel": "fast"}, "storage", "audio", "log_mel must be exact with storage audio"),
+    ({"eval_splits": ""}, "train_splits", "", "both empty"), ({}, "ray_address", "head:6379", "ray_address is for engine ray")])
+def test_what_two_fields_say_together_is_refused_in_red_beside_the_one_that_was_changed(first, name, value, says):
+    form = PrepForm(dataset_name="sample", language="Italian", **first)
+    form.inputs[name].value = value
+    assert says in form.faults()[name] and len(form.faults()) == 1
+    assert "prep-bad" in form.notes[name].value and "prep-bad" in form.message.value and "To begin" not in form.message.value
+    assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
+
+
+def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
+    form = PrepForm()
+    form.inputs["max_seconds"].value = 45
+    assert "prep-bad" in form.message.value and "max_seconds must lie" in form.message.value
+
+
+@pytest.mark.parametrize("setting, error, says", [({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded, got 'bogus'"), ({"max_seconds": "twenty"}, TypeError, "max_seconds must be a number, got 'twenty'"),
+                                                  ({"seed": None}, TypeError, "seed must be a whole number, got None"), ({"language": None}, TypeError, "language must be text")])
+def test_what_no_box_can_hold_is_refused_in_the_configs_own_sentence(setting, error, says):
+    with pytest.raises(error, match=f"^{says}"): PrepForm(dataset_name="sample", **setting)
+
+
+def test_blanks_around_names_are_left_out(tmp_path):
+    form = PrepForm(dataset_name=" sample ", language=" Italian", output_dir=f" {tmp_path} ", text_column=" what is said ")
+    assert form.value == PrepConfig("sample", "it", "Italian", output_dir=str(tmp_path), text_column=" what is said ")
 
 
 def test_an_empty_form_says_how_to_begin_and_accuses_nobody():
@@ -107,6 +138,9 @@ def test_a_language_chosen_by_name_brings_its_code_unless_another_was_typed():
     form.inputs["language_code"].value = "it-IT"
     form.inputs["language"].value = "Italian"
     assert form.inputs["language_code"].value == "it-IT"
+    form = PrepForm(PrepConfig("sample", "it", "Italian"))
+    form.inputs["language"].value = "English"
+    assert form.inputs["language_code"].value == "en"
 
 
 def test_the_box_says_what_it_found_or_why_not(form, tmp_path):
@@ -119,6 +153,43 @@ def test_the_box_says_what_it_found_or_why_not(form, tmp_path):
     for name in ("nowhere", "nothing", "sample"): form.inputs["dataset_name"].value = name
     form.inputs["language_code"].value = "en"
     assert "en: train" in found(form)
+    for name, says in (("~nobody-here/cv", "must begin with a home folder that is known here"), ("a" * 300, "got 300 characters, and no name is so long")):
+        form.inputs["dataset_name"].value = name
+        assert says in found(form) and "prep-bad" in found(form)
+        with pytest.raises(ValueError, match=says): corpus_path(name)
+
+
+def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_counts(monkeypatch):
+    gate, looked = threading.Event(), []
+    def slow(dataset_name, language_code="", **settings):
+        looked.append(dataset_name)
+        gate.wait(20)
+        go_on()
+        return f"found {dataset_name}"
+    monkeypatch.setattr("audio_ft_prep.widgets.found_at", slow)
+    form = PrepForm(dataset_name="first", language="Italian")
+    until(lambda: looked)
+    threads = threading.active_count()
+    for name in "abcd": form.inputs["dataset_name"].value = name
+    form.inputs["seed"].value = 7
+    assert "looking" in form.notes["dataset_name"].value and looked == ["first"] and threading.active_count() <= threads + 1
+    gate.set()
+    assert "found d" in found(form) and looked == ["first", "d"]
+
+
+@pytest.mark.parametrize("settings, name, says", [({"language": "Klingon", "language_code": "it"}, "language", "openai/whisper-small has no language Klingon: set language"),
+    ({"language_code": "xx"}, "language_code", "openai/whisper-small has no language xx"), ({"language": "Italian", "model_id": "openai/whisper-small.en"}, "language", "knows English only"),
+    ({"language": "Italian", "model_id": "nowhere"}, "model_id", "no folder nowhere: model_id names")])
+def test_what_the_model_refuses_stands_beside_the_field_before_anything_is_started(settings, name, says):
+    form = settled(PrepForm(dataset_name="sample", **settings))
+    assert says in form.faults()[name] and says in form.notes[name].value and "prep-bad" in form.notes[name].value and form.buttons["plan"].disabled
+    form.inputs["language"].value, form.inputs["language_code"].value, form.inputs["model_id"].value = "Italian", "it", "openai/whisper-small"
+    assert form.faults() == {} and not settled(form).buttons["plan"].disabled
+
+
+def test_a_model_on_the_hub_is_asked_for_when_the_button_is_pressed_and_not_before(hub):
+    form = settled(PrepForm(dataset_name="sample", language="Italian", model_id="somebody/whisper-of-mine"))
+    assert form.faults() == {} and hub.log == []
 
 
 def test_the_hub_is_asked_when_the_button_is_pressed_and_not_before(form, hub, tmp_path):
@@ -212,6 +283,76 @@ def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_c
     assert last.seconds == pytest.approx(sum(c["samples"] for c in counts.values()) / 16000)
 
 
+def slow_hub(hub, tmp_path, monkeypatch, build):
+    "A corpus on a Hub that takes seconds to give a clip's audio, and a form for it, its tables known."
+    build(served(tmp_path / "x", "voices/slow"), utterances())
+    monkeypatch.setattr(hub_module, "BLOCK", 8_000)
+    form = PrepForm(dataset_name="voices/slow", language="Italian", output_dir=str(tmp_path / "out"), num_workers=1)
+    return settled(form), PrepConfig("voices/slow", "it", output_dir=str(tmp_path / "plain"), num_workers=1)
+
+
+@pytest.mark.parametrize("build, slow", [(tar_tree, "*.tar"), (put_parquet, "*.parquet")])
+def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_what_came(hub, tmp_path, monkeypatch, build, slow):
+    form, cfg = slow_hub(hub, tmp_path, monkeypatch, build)
+    load_rows(cfg)
+    hub.clear()
+    hub.fault(slow, times=None, rate=20_000)
+    said = []
+    form.told.observe(lambda change: said.append(change["new"]), "value")
+    form.prepare()
+    until(lambda: form.bar.value >= 16_000)
+    assert "kB of about" in form.told.value and form.bar.value < form.bar.max
+    form.buttons["cancel"].click()
+    assert "Stopping" in said[-1] and form.buttons["cancel"].disabled
+    with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
+    came, need = hub.bytes_served(slow), load_rows(cfg).remote.need(load_rows(cfg).rows.slice(0, 1), False)
+    assert "prep-bad" not in form.told.value and form.bar.layout.display == "none" and not form.buttons["prepare"].disabled
+    assert came < form.bar.max and not (tmp_path / "out" / "prep.json").exists() and not list((tmp_path / "home").rglob("*.part"))
+    hub.clear()
+    form.prepare()
+    assert form.wait(60).hash == prepare(cfg, progress=False).hash
+    if build is tar_tree: assert hub.bytes_served(slow) + came <= sum(p.stat().st_size for p in (tmp_path / "served").rglob("*.tar")) + 8_000
+
+
+def test_a_plan_can_be_cancelled(hub, tmp_path, monkeypatch):
+    form, _ = slow_hub(hub, tmp_path, monkeypatch, put_parquet)
+    hub.fault("*.parquet", times=None, rate=2_000)
+    form.plan()
+    until(lambda: hub.requests_for("data/train-00000-of-00001.parquet") or "parquet" in form.told.value)
+    form.cancel()
+    with pytest.raises(KeyboardInterrupt, match="Plan goes on from there"): form.wait(20)
+
+
+def test_long_reads_ask_whether_to_go_on(tmp_path):
+    def stops(do):
+        asked = []
+        def listen(fetched, need):
+            asked.append(fetched)
+            raise KeyboardInterrupt
+        with stoppable(listen), pytest.raises(KeyboardInterrupt): do()
+        assert len(asked) == 1
+    cfg, corpus = PrepConfig("sample", "it"), load_rows(PrepConfig("sample", "it"))
+    archive = mdc_archive(tmp_path, utterances())
+    stops(lambda: index_tar(next((SAMPLE / "audio/it/train").glob("*.tar"))))
+    stops(lambda: read_tsv(SAMPLE / "transcript/it/train.tsv"))
+    stops(lambda: select(corpus, cfg, None, None))
+    stops(lambda: load_rows(cfg))
+    stops(lambda: unpack(archive, {"train"}))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_a_run_logs_is_told_also_after_a_plan(form):
+    logging.getLogger("audio_ft_prep.load").isEnabledFor(logging.INFO)
+    settled(form)
+    form.plan()
+    form.wait()
+    said = []
+    form.told.observe(lambda change: said.append(change["new"]), "value")
+    form.prepare()
+    form.wait()
+    assert any("sample is read as commonvoice" in s for s in said)
+
+
 def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
@@ -219,7 +360,9 @@ def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no prepared data set"): form.wait()
     said, _, folded = form.told.value.partition("<details>")
     assert "is not empty and holds no prepared data set" in said and "Traceback" not in said and "Traceback" in folded and not form.buttons["prepare"].disabled
-    assert "&lt;b&gt;" in error_html(ValueError("<b>")) and "<b>" not in error_html(ValueError("<b>"))
+    form.work.start("plan", lambda: int("<b>"), lambda value, error: form._after("plan", value, error))
+    with pytest.raises(ValueError): form.wait()
+    assert "&lt;b&gt;" in form.told.value and "<b>" not in form.told.value
 
 
 def test_one_thing_is_done_at_a_time(form):
@@ -234,16 +377,96 @@ def test_one_thing_is_done_at_a_time(form):
     form.wait()
 
 
+def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form, long_corpus):
+    form.inputs["dataset_name"].value, form.inputs["train_splits"].value = str(long_corpus), "train"
+    form.prepare()
+    form.prepare()
+    form.inputs["seed"].value = 7
+    with pytest.raises(RuntimeError, match="prepare is still under way with other settings: wait for it, or cancel it"): form.prepare()
+    assert form.wait(120).prep["config"]["seed"] == 42
+
+
+def test_what_is_being_stopped_is_not_started_again_and_nothing_is_stopped_for_ever(form):
+    form.cancel()
+    assert form.told.value == "" and not form.work.stop.is_set()
+    gate = threading.Event()
+    form.work.start("prepare", gate.wait, of=form.value)
+    form.cancel()
+    with pytest.raises(RuntimeError, match="prepare is being stopped: wait for that, and start again"): form.prepare()
+    assert form.work.stop.is_set() and "Stopping" in form.told.value
+    gate.set()
+    form.work.wait()
+    form.prepare()
+    assert form.wait(60) is form.result
+
+
+def test_what_has_ended_is_told_before_another_thing_may_start():
+    seen, gate = [], threading.Event()
+    job = Background(lambda: seen.append(job.busy))
+    def after(value, error):
+        seen.append((job.busy, value, type(error)))
+        gate.wait(0.1)
+    job.start("a sum", lambda: 1 / 0, after)
+    until(lambda: not job.busy)
+    assert seen == [(True, None, ZeroDivisionError), False]
+    with pytest.raises(ZeroDivisionError): job.wait()
+
+
+def test_what_cannot_be_shown_is_told_and_the_form_lives_on(form):
+    form._done["plan"] = lambda made: 1 / 0
+    form.plan()
+    form.wait()
+    assert "division by zero" in form.told.value and "<details>" in form.told.value and not form.buttons["plan"].disabled
+
+
+def test_what_stands_below_is_marked_when_the_settings_have_changed_since(form):
+    form.plan()
+    form.wait()
+    assert form.stale.value == "" and "prep-stale" not in form.output._dom_classes
+    form.inputs["max_seconds"].value = 45
+    assert "of the settings before they were changed" in form.stale.value and "prep-stale" in form.output._dom_classes
+    form.inputs["max_seconds"].value = 30
+    assert form.stale.value == "" and "prep-stale" not in form.output._dom_classes
+
+
+def test_after_a_run_that_failed_there_is_nothing_to_upload(form):
+    form.prepare()
+    form.wait()
+    form.inputs["seed"].value = 7
+    form.prepare()
+    with pytest.raises(ValueError, match="another config made"): form.wait()
+    assert form.result is None and form.buttons["upload"].disabled
+    with pytest.raises(ValueError, match="prepare first"): form.upload()
+
+
+def test_a_folder_that_these_settings_made_before_is_at_hand(prepared):
+    made = prepared("it", language="Italian")
+    form = settled(PrepForm(PrepConfig("sample", "it", "Italian", output_dir=str(made.folder))))
+    assert form.result.hash == made.hash and "rows in" in form.output.outputs[0]["data"]["text/markdown"] and "can be looked at" in form.told.value
+    assert len(ClipBrowser(form).places) == sum(c["rows"] for c in made.counts.values())
+    other = settled(PrepForm(form.value, seed=7))
+    assert other.result is None and other.output.outputs == ()
+    other.inputs["seed"].value = 42
+    assert settled(other).result.hash == made.hash
+
+
+def test_without_ipywidgets_a_sentence_names_what_to_install():
+    code = "import sys; sys.modules['ipywidgets'] = None; import audio_ft_prep.widgets"
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert got.stderr.splitlines()[-1] == "ImportError: a form needs ipywidgets, which is not installed: pip install 'audio_ft_prep[lab]'"
+
+
 def test_upload_is_offered_where_a_platform_is_configured(form, monkeypatch):
     pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed")
     from standin import platform
-    assert form.buttons["upload"].disabled and "No platform is configured: run dhcli login" in form.upload_note.value
+    assert settled(form).buttons["upload"].disabled and "No platform is configured: run dhcli login" in form.upload_note.value
     assert all(box.layout.display == "none" for box in form.target.values())
     form.prepare()
     form.wait()
     with platform():
-        form.check()
-        assert not form.buttons["upload"].disabled and all(box.layout.display is None for box in form.target.values())
+        form.look()
+        settled(form)
+        assert "of the folder" in form.upload_note.value and not form.buttons["upload"].disabled and all(box.layout.display is None for box in form.target.values())
         form.buttons["upload"].click()
         assert "project and artifact must be named" in form.told.value
         form.target["project"].value, form.target["artifact"].value = "speech", "audio-dataset"
@@ -283,7 +506,8 @@ def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepar
         run("form.prepare()")
         assert run("form.work.busy")[1] == ["True"]
         assert run("form.wait(120).counts['train']['rows'], form.bar.value")[1] == ["(300, 312)"]
-        assert "application/vnd.jupyter.widget-view+json" in run("data = form._repr_mimebundle_(); list(data)")[1][0]
+        run("data = form._repr_mimebundle_()")
+        assert run("'application/vnd.jupyter.widget-view+json' in data, data['text/html'].count('<tr>') > 20, data['text/plain'][:9]")[1] == ["(True, True, 'PrepForm(')"]
     finally:
         kc.stop_channels()
         km.shutdown_kernel(now=True)
