@@ -15,7 +15,7 @@ from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Prepared, plan
 from audio_ft_prep.places import Url
-from audio_ft_prep.plots import (CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, find_rows, label_pieces, player, plot_clip, plot_durations, plot_labels, plot_rejects,
+from audio_ft_prep.plots import (CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, label_pieces, player, plot_clip, plot_durations, plot_labels, plot_rejects,
                                  plot_speakers, plot_speech_rate, plot_splits, row_view, speaker_shares, stored_player, tokens_html)
 from audio_ft_prep.rows import REASONS, Corpus, rejects_table, rows_table
 from audio_ft_prep.sampling import select
