@@ -77,7 +77,7 @@ def test_a_cluster_that_never_fails_takes_the_time_that_its_work_takes():
 
 
 def test_machines_that_are_lost_cost_work_and_no_shard():
-    _, ((_, _, shards, hours, _, used, _, again, *_),) = simulated("--runs", "5", "--hours", "1000", "--hours-to-failure", "0.2", "--machines", "4")
+    _, ((_, _, shards, hours, _, used, _, again, *_),) = simulated("--runs", "5", "--hours", "1000", "--hours-to-failure", "0.1", "--machines", "4")
     assert int(shards) == 131 and float(again) > 5 and float(used) > 2.0
 
 

@@ -32,10 +32,10 @@ def test_each_source_link_leads_to_the_line_where_the_name_is_defined(site):
 
 
 def test_a_name_in_the_text_leads_to_what_it_names(site):
-    named = {(p.name, i): said for p in site.glob("*.html") for i, said in re.findall(r'<h[234] id="([^"]+)"[^>]*>([\w.]+)<', p.read_text(encoding="utf-8"))}
+    named = {(p.name, i or j): said for p in site.glob("*.html") for i, j, said in re.findall(r'<(?:section id="([^"]+)"[^>]*>\s*<h[234][^>]*|h[234] id="([^"]+)"[^>]*)>([\w.]+)<', p.read_text(encoding="utf-8"))}
     links = {m for text in copies(site).values() for m in re.findall(r"\[`([\w.]+)`\]\((?!http)\S*?(\w+\.html)\.md#([\w.-]+)\)", text)}
     links = {(name, page, at) for name, page, at in links if page not in ("reasons.html", "settings.html")}
-    assert len(links) > 80 and {x for x in links if named.get(x[1:]) != x[0]} == set()
+    assert len(links) > 50 and {x for x in links if named.get(x[1:]) != x[0]} == set()
     assert ("plan", "pipeline.html", "plan") in links and ("verify", "store.html", "verify") in links
     assert not {name for name, *_ in links} & {"sample", "labels", "too_long"}
     assert named["pipeline.html", "plan-class"] == "Plan" and named["report.html", "statistics"] == "statistics"
@@ -129,10 +129,10 @@ def test_the_search_finds_a_setting_and_a_reason_and_leads_to_its_place(open_pag
 # What is asked, and the pages of which one must be among the first three found.
 ASKED = {
     "italian common voice": ["tasks/common_voice"], "own recordings csv": ["tasks/own_recordings"], "hub data set": ["tasks/hub"],
-    "disk full": ["tasks/stopped", "tasks/storage"], "disk": ["tasks/storage"], "resume": ["tasks/stopped", "store"], "rejected": ["tasks/rejected"], "missing clip": ["reasons", "tasks/rejected"],
-    "clip not in output": ["tasks/rejected", "tasks/storage", "tasks/common_voice"], "train": ["tasks/training"], "trainer": ["tasks/training"], "platform": ["tasks/platform", "tutorials/platform"],
-    "ray": ["tasks/cluster", "tutorials/scaling_out", "settings"], "s3": ["tutorials/scaling_out"], "gpu": ["tutorials/fine_tuning", "tasks/training"], "storage": ["tasks/storage"],
-    "max_seconds": ["settings"], "max_label_tokens": ["text", "reasons"], "truncatd": ["reasons"], "load_prepared": ["train"], "PrepConfig": ["config"], "plan": ["pipeline"]}
+    "disk full": ["tasks/stopped"], "disk": ["tasks/storage"], "resume": ["tasks/stopped"], "rejected": ["tasks/rejected"], "missing clip": ["tasks/rejected"],
+    "clip not in output": ["tasks/rejected"], "train": ["tasks/training"], "trainer": ["tasks/training"], "platform": ["tasks/platform", "tutorials/platform"],
+    "ray": ["tasks/cluster"], "s3": ["tasks/cluster"], "gpu": ["tutorials/fine_tuning", "tasks/training"], "storage": ["tasks/storage"],
+    "max_seconds": ["settings"], "max_label_tokens": ["tasks/rejected", "text"], "truncatd": ["reasons"], "load_prepared": ["train"], "PrepConfig": ["config"], "plan": ["pipeline"]}
 
 
 @pytest.mark.parametrize("asked", ASKED)
