@@ -20,7 +20,7 @@ from .show import markdown_table, show_bytes, show_hours
 __all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'data_card',
            'croissant']
 
-# %% ../nbs/35_card.ipynb #a8dd963e
+# %% ../nbs/35_card.ipynb #f7063a4f
 def from_hub(
     source: dict,  # What identifies a corpus
 ) -> bool: # Whether its identity is a commit
@@ -32,7 +32,7 @@ def source_name(
     "Name the corpus that a prepared folder was made of."
     return _called(prep["config"]["dataset_name"], from_hub(prep["source"]))
 def _called(name, whole): return name if whole else Path(name).name or name
-def _model_id(prep): return _called(prep["config"]["model_id"], prep["model"]["origin"] != "the folder")
+def _model_id(prep): return _called(prep["config"]["model_id"], prep["model"].get("origin") != "the folder")
 
 # %% ../nbs/35_card.ipynb #6bfaf52e
 def title(
