@@ -2,7 +2,7 @@
 
 Whisper sees 30 seconds whatever the clip's length, and its extractor computes and returns all of them: 3,000 frames, most of them padding. `LogMel` computes
 the frames that hold sound, and one frame of padding behind them. `refill` repeats that frame, and has the extractor's result back, to the bit. `FastLogMel` is for those who can do with
-a difference of about 1e-4: it takes half the time, and does without torch.
+a difference of about 1e-4: it takes a third of the time, and does without torch.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/features.html.md"""
 

@@ -166,8 +166,7 @@ def leaf_through(reader):
     browser.get_by_label("show", exact=True).select_option(index=0)
     browser.get_by_label("clips", exact=True).press("ArrowDown")
     browser.locator("audio").wait_for()
-    drawn = "() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth > 300).length"
-    assert reader.page.evaluate(drawn) >= 3
+    reader.page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth > 300).length >= 3")
     for n, plot in enumerate(reader.page.locator(".jp-RenderedImage").all()): reader.picture(f"10_plot_{n}", plot)
 
 
