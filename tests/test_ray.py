@@ -226,7 +226,7 @@ def test_a_machine_that_freezes_holds_up_only_what_it_has(cluster, machines, cor
     (raylet,) = (psutil.Process(i.process.pid) for i in machines[-1].all_processes["raylet"])
     made = {}
     try:
-        for r in run_ray(*task(corpus, tmp_path / "out"), address=cluster.address, stall_s=4):
+        for r in run_ray(*task(corpus, tmp_path / "out"), address=cluster.address, stall_s=20):
             made[r.file] = r.sha256
             if not frozen: freeze(raylet)
     finally:
