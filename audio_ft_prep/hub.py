@@ -21,7 +21,7 @@ from .rows import file_sha256, go_on, listener
 
 # %% auto #0
 __all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'is_offline', 'is_hub_id', 'causes', 'hub_error', 'told',
-           'patiently', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'held', 'file_start',
+           'patiently', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'fetched_part', 'file_start',
            'have_room']
 
 # %% ../nbs/13_hub.ipynb #c06f86a0
@@ -257,8 +257,8 @@ def _fetch_block(ranges, at, n):
     ranges.go_on(n, None)
     return data
 
-# %% ../nbs/13_hub.ipynb #66e8c7b5
-def held(
+# %% ../nbs/13_hub.ipynb #96660b48
+def fetched_part(
     repo: Repo,  # The data set
     path: str,  # A large file of it
 ) -> tuple[Path, int]: # Where its beginning lies; how many bytes of it
@@ -277,14 +277,14 @@ def _check_whole(place, size, digest):
         raise OSError(f"{place.name} came with other bytes than the Hub holds, and was removed: run the same command again")
     mark.touch()
 
-# %% ../nbs/13_hub.ipynb #47ea9200
+# %% ../nbs/13_hub.ipynb #396f5edf
 def file_start(
     repo: Repo,  # The data set
     path: str,  # A large file of it
     upto: int,  # Bytes that are needed, from its start
 ) -> Path: # A file with at least those
     "Have the beginning of a file here."
-    (place, have), (size, digest) = held(repo, path), repo.files[path]
+    (place, have), (size, digest) = fetched_part(repo, path), repo.files[path]
     if have >= upto and (have < size or place != repo.folder()/path): return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"), open(place, "ab") as out, RangeFile(repo, path) as f:

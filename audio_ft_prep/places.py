@@ -19,8 +19,8 @@ from typing import Callable, Iterator
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['Url', 'place', 'sync_folder', 'scratch', 'appearing', 'write_whole', 'fetched', 'modified_ns', 'remove_tree', 'desk',
-           'held']
+__all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'scratch', 'appearing', 'write_whole', 'fetched', 'modified_ns',
+           'remove_tree', 'desk', 'held']
 
 # %% ../nbs/34_places.ipynb #6a66030a
 _log = logging.getLogger(__name__)
@@ -115,8 +115,9 @@ def _locked_folder():
         if os.fstat(lock.fileno()).st_nlink: return folder, lock
         lock.close()
 
-# %% ../nbs/34_places.ipynb #d7e9a4d6
-def _is_full(e): return isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)
+# %% ../nbs/34_places.ipynb #6b8aad66
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # What the system says when a disk, or somebody's share of it, is full
+def _is_full(e): return isinstance(e, OSError) and e.errno in NO_ROOM
 @contextmanager
 def _full_told():
     here = tempfile.gettempdir()
