@@ -1,5 +1,6 @@
 "The first-run tutorial as its reader meets it: JupyterLab in a real browser, in its light theme and in its dark one."
 import json, os, shutil, subprocess, sys, urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,14 @@ class Reader:
     def run_all(self):
         self.page.locator(".jp-NotebookPanel .jp-Cell").first.click(timeout=90_000)
         self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=90_000)
-        self.page.locator("#jp-MainMenu >> text=Run").click()
-        self.page.locator(".lm-Menu >> text=Run All Cells").first.click()
-        self.page.wait_for_function(f"() => {RUN_ALL_DONE}", timeout=180_000)
+        from playwright.sync_api import TimeoutError
+        for _ in range(5):  # JupyterLab forgets cells that it was given while it still joins the kernel
+            self.page.locator("#jp-MainMenu >> text=Run").click()
+            self.page.locator(".lm-Menu >> text=Run All Cells").first.click()
+            with suppress(TimeoutError): self.page.wait_for_function(f"() => {PROMPTS}.some(p => p != '[ ]:')", timeout=10_000)
+            self.page.wait_for_function(f"() => !{PROMPTS}.includes('[*]:')", timeout=300_000)
+            if self.page.evaluate(RUN_ALL_DONE): return
+        raise AssertionError("Run All did not run all")
 
     def tab(self, name): self.form.get_by_role("tab", name=name).first.click()
 
@@ -85,7 +91,8 @@ class Reader:
     def read(self, sentence): self.form.get_by_text(sentence).first.wait_for(timeout=60_000)
 
 
-RUN_ALL_DONE = "[...document.querySelectorAll('.jp-CodeCell')].every(c => /^\\[\\d+\\]:$/.test(c.querySelector('.jp-InputPrompt').textContent))"
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
+RUN_ALL_DONE = PROMPTS + ".every(p => /^\\[\\d+\\]:$/.test(p))"
 
 
 @pytest.fixture
