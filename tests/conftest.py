@@ -9,11 +9,19 @@ os.environ["HF_TOKEN_PATH"] = os.devnull  # read when huggingface_hub is importe
 
 import pytest
 
+try:
+    from hypothesis import HealthCheck, settings
+    settings.register_profile("commit", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a commit is judged by the same draws each time
+    settings.register_profile("search", deadline=None)  # HYPOTHESIS_PROFILE=search draws anew
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "commit"))
+except ImportError: pass
+
 import audio_ft_prep
 from audio_ft_prep.rows import close_files
 from standin_hub import StandinHub
 
 SAMPLE = Path(audio_ft_prep.__file__).parent / "data" / "sample"
+PATIENCE_S = 180  # for what a browser does at once on an idle machine
 COMMAND = str(Path(sys.executable).parent / "audio-ft-prep")
 USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file, and its name here
 
@@ -49,6 +57,15 @@ def figure(pytestconfig):
     return pytestconfig.figures.append
 
 
+def patient(new):
+    "Have pages and contexts wait as long as a busy machine takes."
+    def made(**how):
+        got = new(**how)
+        got.set_default_timeout(PATIENCE_S * 1000)
+        return got
+    return made
+
+
 @pytest.fixture(scope="session")
 def browser():
     "A headless Chromium."
@@ -56,7 +73,8 @@ def browser():
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not path: pytest.skip("no Chromium on this machine")
     with sync_api.sync_playwright() as pw:
-        chromium = pw.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        chromium = pw.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_S * 1000)
+        for name in ("new_page", "new_context"): setattr(chromium, name, patient(getattr(chromium, name)))
         yield chromium
         chromium.close()
 
@@ -194,8 +212,8 @@ for line in sys.stdin:
 """
 
 
-def until(found, seconds=60):
-    "Wait until something is so, and give it."
+def until(found, seconds=600):
+    "Wait until something is so, and give it; the limit is for what will never be."
     end = time.monotonic() + seconds
     while not (got := found()):
         assert time.monotonic() < end, f"nothing happened in {seconds} s"
@@ -216,7 +234,7 @@ class Run:
         import psutil
         try: return [p for p in psutil.Process(self.pid).children() if "spawn_main" in " ".join(p.cmdline())]
         except psutil.Error: return []
-    def wait(self, seconds=120):
+    def wait(self, seconds=600):
         "Give exit code, stdout and stderr once it has ended."
         until(lambda: not self.alive(), seconds)
         self.gone()
@@ -246,7 +264,7 @@ def start(tmp_path_factory):
     for r in runs:
         if not r.over: r.signal(signal.SIGKILL)
     server.stdin.close()
-    server.wait(10)
+    server.wait(120)
 
 
 def flags(**settings):

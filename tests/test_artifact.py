@@ -336,7 +336,7 @@ def child(moto):
     def upload(faults, fault, **given):
         reached, pid = threading.Event(), queue.Queue()
         def kill():
-            os.kill(pid.get(timeout=20), signal.SIGKILL)
+            os.kill(pid.get(timeout=600), signal.SIGKILL)
             reached.set()
             return "cut"
         faults.append(Fault(**fault, what=kill))
@@ -347,7 +347,7 @@ def child(moto):
         return reached.is_set()
     yield upload
     server.stdin.close()
-    server.wait(10)
+    server.wait(120)
 
 
 def put(core): return Counter(p.split("/uploads")[0].split("?")[0] for m, p in core.s3.faults.asked if m == "PUT" and "/artifact/" in p)
@@ -474,7 +474,7 @@ def test_croissant_metadata_that_cannot_be_logged_leaves_nothing(unharmed, proje
 # the command
 
 
-def call(*args): return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, timeout=180)
+def call(*args): return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, timeout=600)
 
 
 def test_the_command_uploads_and_says_where(unharmed, project, folder):
@@ -502,7 +502,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def test_without_the_sdk_everything_else_works_and_the_extra_is_named(folder):
-    bare = lambda *args: subprocess.run([sys.executable, "-c", BLOCKED, *map(str, args)], capture_output=True, text=True, timeout=180)
+    bare = lambda *args: subprocess.run([sys.executable, "-c", BLOCKED, *map(str, args)], capture_output=True, text=True, timeout=600)
     assert bare("verify", folder).returncode == 0
     got = bare("upload", folder, "--project", "speech", "--artifact-name", NAME)
     assert got.returncode == 2 and "pip install 'audio_ft_prep[platform]'" in sentence(got.stderr)

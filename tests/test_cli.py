@@ -12,7 +12,7 @@ CORPUS = dict(dataset_name="sample", language_code="it")
 
 def call(*args, cwd=None, **env):
     "Run the command and wait for it."
-    return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd, env={**os.environ, **env}, timeout=180)
+    return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd, env={**os.environ, **env}, timeout=600)
 
 
 @pytest.mark.light

@@ -17,7 +17,7 @@ def env(tmp_path):
 
 
 def doctor(env, *args):
-    got = subprocess.run([COMMAND, "doctor", "--json", *args], capture_output=True, text=True, env=env, timeout=60)
+    got = subprocess.run([COMMAND, "doctor", "--json", *args], capture_output=True, text=True, env=env, timeout=600)
     assert SECRET not in got.stdout + got.stderr
     return got.returncode, {c["name"]: c for c in json.loads(got.stdout)}, got.stderr
 
@@ -31,7 +31,7 @@ def test_without_a_platform_nothing_fails_and_every_row_that_isnt_ok_has_a_remed
 
 
 def test_a_person_reads_the_same_rows_and_remedies(env):
-    got = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=60)
+    got = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=600)
     assert got.returncode == 1 and "1 of 7 checks failed: HF_HOME" in sentence(got.stderr)
     lines = got.stdout.splitlines()
     at = next(i for i, l in enumerate(lines) if l.split()[:2] == ["fail", "HF_HOME"])
@@ -105,7 +105,7 @@ except ImportError as e: print(e)
 
 
 def test_without_the_sdk_everything_is_imported_and_the_first_use_names_the_extra(env):
-    got = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, env=env, timeout=60)
+    got = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, env=env, timeout=600)
     assert got.returncode == 0, got.stderr
     assert "pip install 'audio_ft_prep[platform]'" in got.stdout and "Traceback" not in got.stderr
 

@@ -89,4 +89,4 @@ def test_a_stop_as_a_worker_starts_leaves_no_process(monkeypatch, number):
     threading.Thread(target=over.wait, daemon=True).start()  # which hears of the signal where the main thread is deaf
     with heeding(number, stop), pytest.raises(KeyboardInterrupt) as e: Workers(1, int)
     over.set()
-    assert psutil.Process().children() == before and e  # whose stack may keep what was started
+    assert set(psutil.Process().children()) <= set(before) and e  # whose stack may keep what was started

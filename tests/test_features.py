@@ -67,7 +67,7 @@ def holds(x, mels):
     assert half.dtype == np.float16 and np.array_equal(half, got.astype(np.float16))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(kind=st.sampled_from(sorted(SIGNALS)), mels=st.sampled_from(MELS), seed=st.integers(0, 99), level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
        n=st.one_of(st.integers(160, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)))
 def test_features_of_any_length_and_signal_are_the_extractors(kind, mels, seed, level, n):
@@ -144,24 +144,24 @@ def holds_fast(x, mels, most=1.5e-4):
     assert fast.shape == exact.shape and fast.dtype == np.float32
     apart = np.abs(fast - exact)
     SAME[f"fast {mels}"] = max(SAME[f"fast {mels}"], float(apart.max()))
-    SAME.update({f"bins {mels}": apart.size, f"beyond {mels}": int((apart > 1e-4).sum())})
     assert apart.max() <= most and np.abs(apart[:, -1]).max() <= 1e-4
     assert fast.shape[1] == 3000 or (fast[:, -1] == fast[0, -1]).all(), "the last frame is padding, and the same in every band"
+    return Counter(bins=apart.size, beyond=int((apart > 1e-4).sum()))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(kind=st.sampled_from(sorted(SIGNALS)), mels=st.sampled_from(MELS), seed=st.integers(0, 99), level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
        n=st.one_of(st.integers(1, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)))
 def test_fast_features_of_any_length_and_signal_are_those_of_the_exact_ones_within_their_precision(kind, mels, seed, level, n):
-    holds_fast(SIGNALS[kind](n, seed, level).astype(np.float32), mels, most=1e-3 if kind == "tone" else 1.5e-4)  # a pure tone of a few hundred samples was seen to be 3.1e-4 away
+    holds_fast(SIGNALS[kind](n, seed, level).astype(np.float32), mels, most=1e-3)  # what single precision allows eight decades below the loudest; a pure tone was seen to be 3.1e-4 away
 
 
 @pytest.mark.parametrize("mels", MELS)
 def test_fast_features_at_every_edge_and_of_every_sample_clip_are_within_1e_4_in_all_but_single_bins(mels, figure):
-    for i, n in enumerate(EDGES): holds_fast((noise if i % 2 else voice)(n, i, 0.3).astype(np.float32), mels)
-    for x in speech(): holds_fast(x, mels)
-    assert SAME[f"beyond {mels}"] <= 1e-5 * SAME[f"bins {mels}"]
-    figure(f"fast log-mel against the exact one, {mels} mels: {SAME[f'beyond {mels}']} of {SAME[f'bins {mels}']} numbers more than 1e-4 apart, largest difference {SAME[f'fast {mels}']:g}")
+    edges = ((noise if i % 2 else voice)(n, i, 0.3).astype(np.float32) for i, n in enumerate(EDGES))
+    seen = sum((holds_fast(x, mels) for x in (*edges, *speech())), Counter())
+    assert seen["beyond"] <= 1e-5 * seen["bins"]
+    figure(f"fast log-mel against the exact one, {mels} mels: {seen['beyond']} of {seen['bins']} numbers more than 1e-4 apart, largest difference {SAME[f'fast {mels}']:g}")
 
 
 def test_the_loudest_samples_that_are_read_have_fast_features_too():

@@ -78,7 +78,7 @@ def test_ten_rows_of_several_tars_move_less_than_a_tenth_of_their_bytes(hub, tmp
     total = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
     args = flags(language_code="it", max_train_samples=10, max_eval_samples=1, train_splits="train", num_workers=1)
     env = {**os.environ, **hub.env(tmp_path / "home")}
-    got = subprocess.run([COMMAND, "prepare", *flags(dataset_name=REPO, output_dir=tmp_path / "out"), *args], env=env, capture_output=True, text=True, timeout=300)
+    got = subprocess.run([COMMAND, "prepare", *flags(dataset_name=REPO, output_dir=tmp_path / "out"), *args], env=env, capture_output=True, text=True, timeout=600)
     assert got.returncode == 0, got.stderr[-2000:]
     moved = sum(hub.bytes_by_file().values())
     assert 0 < moved < total / 10

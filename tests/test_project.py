@@ -76,7 +76,7 @@ def undocumented(obj):
 
 def python(code, *args):
     "What a fresh interpreter prints."
-    got = subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    got = subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert got.returncode == 0, got.stderr[-2000:]
     return got.stdout
 

@@ -176,7 +176,7 @@ def test_a_pickled_data_set_opens_in_another_process_with_the_same_items(opened,
     if stored == "audio": return
     (tmp_path / "data.pkl").write_bytes(pickle.dumps((data["eval"], [*data["eval"]])))
     code = "import pickle; a, b = pickle.load(open('data.pkl', 'rb')); print(all((x['input_features'] == y['input_features']).all() for x, y in zip(a, b, strict=True)))"
-    got = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    got = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert got.stdout == "True\n", got.stderr[-2000:]
 
 

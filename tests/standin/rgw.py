@@ -49,7 +49,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def run(*args, seconds=30):
+def run(*args, seconds=120):
     "Run a program to its end, and give what it prints."
     got = subprocess.run(args, capture_output=True, text=True, timeout=seconds)
     if got.returncode: raise RuntimeError(f"{args[0]} ended with {got.returncode}: {got.stderr[-500:]}")
@@ -91,7 +91,7 @@ def begin(stack, root, key, secret):
     run(*ceph, "osd", "new", osd, "0")
     run("ceph-osd", "-c", str(conf), "-i", "0", "--mkfs", "--osd-uuid", osd)
     stack.enter_context(daemon(root, "ceph-osd", "-c", str(conf), "-i", "0"))
-    run("radosgw-admin", "-c", str(conf), "user", "create", "--uid", "standin", "--display-name", "standin", "--access-key", key, "--secret", secret, seconds=60)
+    run("radosgw-admin", "-c", str(conf), "user", "create", "--uid", "standin", "--display-name", "standin", "--access-key", key, "--secret", secret, seconds=120)
     gateway = stack.enter_context(daemon(root, "radosgw", "-c", str(conf), "-n", "client.rgw", "--rgw-frontends", f"beast endpoint=127.0.0.1:{web}"))
     until_it_answers(web, gateway, 60)
     return web
