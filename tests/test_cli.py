@@ -1,6 +1,7 @@
 """The command, as a process: what it prints where, its exit code, and one sentence for what a user got wrong."""
 import json, os, re, shutil, signal, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,12 @@ CORPUS = dict(dataset_name="sample", language_code="it")
 def call(*args, cwd=None, **env):
     "Run the command and wait for it."
     return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd, env={**os.environ, **env}, timeout=600)
+
+
+def at_once(start, *args):
+    "Run the command in a process that has imported everything already."
+    got = start(*args).wait()
+    return SimpleNamespace(returncode=got.code, stdout=got.out, stderr=got.err)
 
 
 @pytest.mark.light
@@ -110,7 +117,7 @@ def test_demo_needs_neither_hub_nor_ffmpeg_nor_cache_and_leaves_a_folder_that_op
 
 def test_a_corpus_is_inspected_planned_prepared_and_verified_with_the_same_numbers(start, prepared, tmp_path):
     out = tmp_path / "out"
-    looked = json.loads(call("inspect", "sample", "--language-code", "it", "--json").stdout)
+    looked = json.loads(at_once(start, "inspect", "sample", "--language-code", "it", "--json").stdout)
     assert {s: d["rows"] for s, d in looked["languages"]["it"].items()} == {"train": 24, "validation": 4, "test": 4}
     told = start("plan", *flags(**CORPUS, output_dir=out), "--json").wait()
     told = json.loads(told.out)
@@ -120,16 +127,16 @@ def test_a_corpus_is_inspected_planned_prepared_and_verified_with_the_same_numbe
     made, want = json.loads(made.out), prepared("it", feature_dtype="float16")
     assert (made["hash"], made["counts"], made["folder"]) == (want.hash, want.counts, str(out))
     assert made["bytes"] == sum(p.stat().st_size for p in out.rglob("*.arrow"))
-    good = call("verify", out, "--json")
+    good = at_once(start, "verify", out, "--json")
     assert (good.returncode, json.loads(good.stdout)) == (0, {"folder": str(out), "hash": want.hash, "faults": []})
     again = start("prepare", *flags(**CORPUS, output_dir=out), "--json").wait()
     assert again.code == 0 and json.loads(again.out) == made and "finished already" in again.err
 
 
-def test_a_look_at_a_list_of_ones_own_shows_layout_splits_columns_and_rows(tmp_path):
+def test_a_look_at_a_list_of_ones_own_shows_layout_splits_columns_and_rows(start, tmp_path):
     items = utterances()
     place = LAYOUTS["tsv_tables"](tmp_path, items)
-    seen, told = call("inspect", place), json.loads(call("inspect", place, "--language-code", "it", "--json").stdout)
+    seen, told = at_once(start, "inspect", place), json.loads(at_once(start, "inspect", place, "--language-code", "it", "--json").stdout)
     assert (seen.returncode, seen.stderr) == (0, "") and f"{place} is read as folder: it has a table, dev.tsv, test.tsv, train.tsv" in seen.stdout
     assert ["train", "5", "5"] in [l.split()[:3] for l in seen.stdout.splitlines()] and "columns: path, text, speaker" in seen.stdout and f"{items[0].id}: {items[0].sentence}" in seen.stdout
     assert told["kind"] == "folder" and {s: d["rows"] for s, d in told["languages"]["it"].items()} == {"train": 5, "validation": 4, "test": 3}
@@ -137,22 +144,22 @@ def test_a_look_at_a_list_of_ones_own_shows_layout_splits_columns_and_rows(tmp_p
 
 def test_what_a_person_reads_has_the_counts_too(start, prepared):
     done = prepared("it", feature_dtype="float16")
-    seen = call("inspect", "sample", "--language-code", "it")
+    seen = at_once(start, "inspect", "sample", "--language-code", "it")
     assert (seen.returncode, seen.stderr) == (0, "") and all(f"train: 1 {r}" in seen.stdout for r in ("missing_audio", "no_row", "duplicate_row"))
     told = start("plan", *flags(**CORPUS)).wait()
     assert told.code == 0 and ["train", "28", "24", "4"] in [l.split()[:4] for l in told.out.splitlines()]
-    whole = call("verify", done.folder)
+    whole = at_once(start, "verify", done.folder)
     assert (whole.returncode, whole.stderr) == (0, "") and done.hash[:16] in whole.stdout
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_verify_of_a_corrupted_shard_ends_with_1_and_names_it(prepared, tmp_path, as_json):
+def test_verify_of_a_corrupted_shard_ends_with_1_and_names_it(start, prepared, tmp_path, as_json):
     folder = shutil.copytree(prepared("it", feature_dtype="float16").folder, tmp_path / "out")
     shard = next((folder / "train").glob("*.arrow"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    got = call("verify", folder, *["--json"] * as_json)
+    got = at_once(start, "verify", folder, *["--json"] * as_json)
     assert got.returncode == 1 and f"train/{shard.name}" in sentence(got.stderr)
     if as_json: assert [f"train/{shard.name}" in f for f in json.loads(got.stdout)["faults"]] == [True]
     else: assert got.stdout == ""
