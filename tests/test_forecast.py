@@ -52,15 +52,15 @@ def test_a_disk_that_is_clearly_too_small_is_refused_before_anything_is_written(
 
 
 def test_a_disk_that_is_short_by_a_hair_is_tried(small_disk):
-    size = sum(d["bytes"] for d in plan(PrepConfig("sample", "it", storage="padded")).splits.values())
-    cfg = lambda share: PrepConfig("sample", "it", storage="padded", output_dir=str(small_disk(round(share * size)) / "out"))
+    size = sum(d["bytes"] for d in plan(PrepConfig("sample", "it", storage="padded", log_mel="fast")).splits.values())
+    cfg = lambda share: PrepConfig("sample", "it", storage="padded", log_mel="fast", output_dir=str(small_disk(round(share * size)) / "out"))
     with pytest.raises(RuntimeError, match="are to be written"): prepare(cfg(0.85), progress=False)
     with pytest.raises((OSError, RuntimeError)) as e: prepare(cfg(0.95), progress=False)
     assert "are to be written" not in str(e.value)
 
 
-def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path, one_thread):
-    cfg = PrepConfig("sample", "it", storage="padded", shard_rows=4)
+def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path):
+    cfg = PrepConfig("sample", "it", storage="padded", log_mel="fast", shard_rows=4)
     model, corpus = load_model(cfg.model_id), load_rows(cfg)
     chosen, make = select(corpus, cfg, model, language_tokenizer(model, "it")), example_maker(cfg, model.extractor)
     folder = small_disk(plan(cfg).forecast.bytes + 12_000_000) / "out"
