@@ -136,7 +136,7 @@ def _forecast(task, splits, samples, before_s, pace):
 # %% ../nbs/60_pipeline.ipynb #ecee9af8
 def _known(show, value): return "not known" if value is None else show(value)
 
-# %% ../nbs/60_pipeline.ipynb #5529a213
+# %% ../nbs/60_pipeline.ipynb #5f6a6d2a
 @dataclass(frozen=True, repr=False)
 class Plan:
     "What a run would keep, drop and write."
@@ -157,10 +157,12 @@ class Plan:
     def _rows(self):
         head = [["split", "rows", "selected", "rejected", "audio", "duration", "estimated from", "to be written"]]
         return head + [[s, d["rows"], d["selected"], sum(d["rejects"].values()), show_bytes(d["audio_bytes"]), _known(show_hours, d["seconds"]), d["seconds_from"], _known(show_bytes, d["bytes"])] for s, d in self.splits.items()]
-    def _notes(self): return [f"about {show_bytes(self.fetch)} of audio to be fetched or laid out first"] * (self.fetch > 0) + [f"{s}: {n} {r}" for s, d in self.splits.items() for r, n in d["rejects"].items()] + self.source.get("notes", [])
-    def _files(self): return f"{self.shards} file{'s' * (self.shards != 1)}"
-    def __repr__(self): return "\n".join([text_table(self._rows()), *self._notes(), f"{self.forecast}", f"{self._files()}; {self.model}"])
-    def _repr_markdown_(self): return markdown_table(self._rows()) + "\n\n" + "; ".join([*self._notes(), f"{self.forecast}", self._files(), self.model])
+    def _notes(self):
+        told = [f"about {show_bytes(self.fetch)} of audio to be fetched or laid out first"] * (self.fetch > 0)
+        told += [f"rejected in {s}: {', '.join(f'{n} {r}' for r, n in d['rejects'].items())}" for s, d in self.splits.items() if d["rejects"]]
+        return [*told, *self.source.get("notes", []), f"{self.forecast}", f"writes {self.shards} file{'s' * (self.shards != 1)}", f"model: {self.model}"]
+    def __repr__(self): return "\n".join([text_table(self._rows()), *self._notes()])
+    def _repr_markdown_(self): return "\n".join([markdown_table(self._rows()), "", *(f"- {n}" for n in self._notes())])
 
 # %% ../nbs/60_pipeline.ipynb #76f8ef12
 def plan(
