@@ -243,7 +243,7 @@ def show(self:ClipBrowser) -> None:
     try: self.shown.value = "" if i is None else clip_html(self.clips, i, self.filters["whole"].value)
     except Exception as e: self.shown.value = f'<div style="color: var(--jp-error-color1, #c62828)">This clip can\'t be shown: {escape(str(e) or type(e).__name__)}</div>'
 
-# %% ../nbs/73_browser.ipynb #89e6d772
+# %% ../nbs/73_browser.ipynb #7d40ec96
 _CELL = "text-align:left; vertical-align:top; padding:.2em .9em .2em 0"
 def _row(cells, tag="td"):
     "A row of a table in which names stay whole and the last column takes what is left."
@@ -256,7 +256,7 @@ def _table(self:ClipBrowser, most=8):
     asked = [(b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any") for n, b in self.filters.items() if n != "whole"]
     count = f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips" if shown else self.count.value
     rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [_row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown]
-    return f'<p>{count} (filters: {escape("; ".join(f"{name}: {value}" for name, value in asked))})</p><div style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+    return f'<p>{count} (filters: {escape("; ".join(f"{name}: {value}" for name, value in asked))})</p><div class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
 
 # %% ../nbs/73_browser.ipynb #0b204aa6
 @patch

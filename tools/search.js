@@ -62,7 +62,7 @@ window.Fuse = class {
     const called = item.section ? bags[1].whole === asked : bags[0].whole === asked;
     const titled = !item.section && meant.every((m) => m.some(([k]) => bags[0].counts.has(k)));   // a page about just that
     const factor = called ? 3 : titled ? 2 : item.section ? 1 : 1.2, kind = this.kinds[item.kind] || 1;
-    return { item, called, opens: all && !item.section, first: called || (all && kind >= 1), score: worths.reduce((a, b) => a + b, 0) * share ** 2 * factor * kind };
+    return { item, called, opens: all && !item.section, first: (called && !!item.section) || (all && kind >= 1), score: worths.reduce((a, b) => a + b, 0) * share ** 2 * factor * kind };
   }
 
   // A page's opening that has every word stands before the sections of that page, but for one that is called as was typed.
