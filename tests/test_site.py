@@ -168,6 +168,8 @@ def test_a_telephone_has_one_menu_that_says_what_it_holds_and_the_search_in_sigh
     (button,) = [b for b in page.locator("header button").all() if b.is_visible()]
     assert button.inner_text().strip() == "Pages" and page.locator("header input[type=search]").is_visible()
     boxes = [page.locator(f"header {x}").first.bounding_box() for x in (".navbar-brand", "input[type=search]")] + [button.bounding_box()]
+    boxes = sorted(boxes + [page.locator(".quarto-color-scheme-toggle").bounding_box()], key=lambda b: b["x"])
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in zip(boxes, boxes[1:]))
     assert max(b["y"] for b in boxes) < min(b["y"] + b["height"] for b in boxes) and all(0 <= b["x"] and b["x"] + b["width"] <= NARROW["width"] for b in boxes)
     button.click()
     page.get_by_role("link", name="Look before you train").first.click()
@@ -209,6 +211,16 @@ def test_names_in_tables_are_not_broken(open_page, home):
     for name in (*LOOKED_AT, "tutorials/first_run"):
         page.goto(f"{home}{name}.html", wait_until="load")
         assert page.evaluate(broken) == [], name
+
+
+def test_what_scrolls_sideways_on_a_telephone_shows_that_it_does(open_page, home):
+    page = open_page(size=NARROW)
+    scrolling = "() => [...document.querySelectorAll('main *')].filter(e => e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).map(e => [e.className, getComputedStyle(e).backgroundImage])"
+    found = []
+    for name in (*LOOKED_AT, "tutorials/first_run", "tutorials/look"):
+        page.goto(f"{home}{name}.html", wait_until="load")
+        found += [(name, *x) for x in page.evaluate(scrolling)]
+    assert len(found) > 5 and [x[:2] for x in found if x[2].count("gradient") != 4] == []
 
 
 def test_the_form_and_the_browser_of_clips_are_shown_in_first_run(open_page):
