@@ -243,15 +243,23 @@ def show(self:ClipBrowser) -> None:
     try: self.shown.value = "" if i is None else clip_html(self.clips, i, self.filters["whole"].value)
     except Exception as e: self.shown.value = f'<div style="color: var(--jp-error-color1, #c62828)">This clip can\'t be shown: {escape(str(e) or type(e).__name__)}</div>'
 
-# %% ../nbs/73_browser.ipynb #289003ea
+# %% ../nbs/73_browser.ipynb #7d40ec96
+_CELL = "text-align:left; vertical-align:top; padding:.2em .9em .2em 0"
+def _row(cells, tag="td"):
+    "A row of a table in which names stay whole and the last column takes what is left."
+    looks = ["; white-space:nowrap"] * (len(cells) - 1) + ["; min-width:14em"]
+    return "<tr>" + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{escape(c)}</{tag}>' for c, look in zip(cells, looks)) + "</tr>"
 @patch
 def _table(self:ClipBrowser, most=8):
-    for label, i in self.list.options[:most]:
-        r = self.clips.table.slice(i, 1).to_pylist()[0]
-        cells = (r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")
-        yield "<tr>" + "".join(f'<td dir="auto" style="text-align:left">{escape(c)}</td>' for c in cells) + "</tr>"
+    "How many of how many are listed, what the filters ask for, and the first clips."
+    shown = [self.clips.table.slice(i, 1).to_pylist()[0] for _, i in self.list.options[:most]]
+    asked = [(b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any") for n, b in self.filters.items() if n != "whole"]
+    count = f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips" if shown else self.count.value
+    rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [_row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown]
+    return f'<p>{count} (filters: {escape("; ".join(f"{name}: {value}" for name, value in asked))})</p><div class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+
+# %% ../nbs/73_browser.ipynb #0b204aa6
 @patch
 def _repr_mimebundle_(self:ClipBrowser, **kwargs):
     if hasattr(get_ipython(), "kernel"): return self.box._repr_mimebundle_(**kwargs)
-    head = "".join(f'<th style="text-align:left">{h}</th>' for h in ("clip", "split", "", "sentence"))
-    return {"text/plain": repr(self), "text/html": f"<p>{self.count.value}</p><table><tr>{head}</tr>{''.join(self._table())}</table>{self.shown.value}"}
+    return {"text/plain": repr(self), "text/html": self._table() + self.shown.value}

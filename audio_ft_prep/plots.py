@@ -434,27 +434,27 @@ def _column(what, name):
 def _known(column): return column[~np.isnan(column)]
 def _unknown(columns): return [f"{s}: {n:,} of {len(c):,} without a duration" for s, c in columns.items() if (n := int(np.isnan(c).sum()))]
 
-# %% ../nbs/70_plots.ipynb #db4b646d
-def _round_width(span, most=24):
-    "A round width for at most so many bins."
-    raw = max(span, 1e-9) / most
+# %% ../nbs/70_plots.ipynb #f06972f1
+def _round_width(span):
+    "A round width for at most 24 bins."
+    raw = max(span, 1e-9) / 24
     power = 10.0 ** np.floor(np.log10(raw))
     return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= raw)
 
-# %% ../nbs/70_plots.ipynb #7c1f72a9
-def _edges(columns, most=None):
+# %% ../nbs/70_plots.ipynb #0282c436
+def _edges(columns):
     "Edges of the bins; a few clips far out don't stretch them."
     values = np.concatenate(list(map(_known, columns.values())))
     near = np.quantile(values, [0.005, 0.995])
     room = (near[1] - near[0]) / 4
     low, high = max(values.min(), near[0] - room), min(values.max(), near[1] + room)
-    width = _round_width(most or high - low or high or 1, 60 if most else 24)
+    width = _round_width(high - low or high or 1)
     return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
 
-# %% ../nbs/70_plots.ipynb #f6200df8
-def _shares(ax, columns, xlabel, most=None):
+# %% ../nbs/70_plots.ipynb #d7dccbef
+def _shares(ax, columns, xlabel):
     "Draw the share of clips by value, each split; those beyond the bins count at the edge, and the axis says so."
-    edges = _edges(columns, most)
+    edges = _edges(columns)
     for split, column in columns.items():
         values = _known(column)
         share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(len(values), 1)
@@ -464,16 +464,16 @@ def _shares(ax, columns, xlabel, most=None):
     ax.set(ylabel="share of clips (%)", ylim=(0, None), xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""))
     _legend(ax)
 
-# %% ../nbs/70_plots.ipynb #0425e15b
+# %% ../nbs/70_plots.ipynb #5a50ef66
 def _legend(ax): ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 def _spread(values, digits, unit):
     if not len(values): return "not known"
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return f"median {middle:.{digits}f}{unit}, nine in ten from {low:.{digits}f} to {high:.{digits}f}"
-def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None, most=None):
+def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None):
     with _style():
         figure, axes = _figure(1)
-        _shares(axes[0, 0], columns, xlabel, most)
+        _shares(axes[0, 0], columns, xlabel)
         draw(axes[0, 0])
     return Plot(figure, "; ".join([*(f"{s}: {_spread(_known(c), digits, unit)}" for s, c in columns.items()), *_unknown(columns)]))
 
@@ -491,7 +491,7 @@ def plot_speech_rate(
     "Show how fast is spoken."
     return _shares_plot(_column(what, "rate"), "speech rate (characters per second)", 1, "/s")
 
-# %% ../nbs/70_plots.ipynb #cadc8491
+# %% ../nbs/70_plots.ipynb #cbde798c
 def plot_labels(
     what: str | Path | Url | Prepared | PreparedClips | Selection,  # A prepared folder, or selected rows
     most: int | None = None,  # Labels the model can be trained on; none for what the folder says, else 448
@@ -499,11 +499,15 @@ def plot_labels(
     "Show how many labels clips have, against the model's limit."
     what = what if isinstance(what, (Corpus, Selection)) else clips_of(what)
     most = most or getattr(what, "max_labels", 448)
-    def limit(ax):
+    return _shares_plot(_column(what, "labels"), "labels of a clip (tokens)", 0, "", lambda ax: _draw_limit(ax, most))
+def _draw_limit(ax, most):
+    "A line where the limit is; one so far from all clips that it would squeeze them is named at the edge."
+    far = most > 1.5 * ax.get_xlim()[1]
+    if far: ax.text(1, 1.03, f"limit: {most} →", ha="right", transform=ax.transAxes)
+    else:
         ax.axvline(most, color=INK, linewidth=1, linestyle=":")
         ax.text(most * 0.99, 0.5, f"limit: {most}", rotation=90, ha="right", va="center", transform=ax.get_xaxis_transform())
-        ax.set_xlim(0, most * 1.04)
-    return _shares_plot(_column(what, "labels"), "labels of a clip (tokens)", 0, "", limit, most)
+    ax.set_xlim(0, None if far else max(ax.get_xlim()[1], most * 1.04))
 
 # %% ../nbs/70_plots.ipynb #a5a3d50c
 def speaker_shares(
@@ -516,7 +520,7 @@ def speaker_shares(
     time = np.sort(np.bincount(who, weights=seconds[known]))[::-1]
     return time / max(time.sum(), 1e-9), int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
 
-# %% ../nbs/70_plots.ipynb #04adff6b
+# %% ../nbs/70_plots.ipynb #674d7d7f
 def _half(split, shares, half, seconds):
     return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make half of {split}'s {show_hours(seconds)}" if len(shares) else f"the speakers of {split} are not known"
 def _draw_shares(ax, split, shares, half):
@@ -525,9 +529,10 @@ def _draw_shares(ax, split, shares, half):
     ax.plot([0, len(shares)], [0, 100], color=FAINT, linewidth=1)
     ax.plot(range(len(grown)), grown, color=COLOURS[split], linestyle=_LINES[split], linewidth=2)
     ax.plot([half], [grown[half]], "o", color=COLOURS[split])
-    ax.annotate(f"{half} of {len(shares):,}: {grown[half]:.0f} %", (half, grown[half]), (0.96, 0.08), textcoords="axes fraction", ha="right", arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5))
+    told = f"more than half: {half} of {len(shares):,},\n{grown[half]:.0f} % of the time"
+    ax.annotate(told, (half, grown[half]), (0.97, 0.05), textcoords="axes fraction", ha="right", arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5))
 
-# %% ../nbs/70_plots.ipynb #705579ad
+# %% ../nbs/70_plots.ipynb #3fe6135c
 def plot_speakers(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
 ) -> Plot: # Share of the time by speakers, for each split
@@ -539,7 +544,7 @@ def plot_speakers(
         for ax, (split, (shares, half)) in zip(axes[0], found.items()):
             if len(shares): _draw_shares(ax, split, shares, half)
             else: ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
-            ax.set(xlabel=f"speakers of {split}, largest first", xlim=(0, max(len(shares), 1)), ylim=(0, 102))
+            ax.set(xlabel=f"speakers of {split}, largest first\n(straight line: all as much)", xlim=(0, max(len(shares), 1)), ylim=(0, 102))
             ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 0].set_ylabel("share of the time (%)")
     return Plot(figure, "; ".join([*(_half(s, *found[s], _known(c).sum()) for s, c in seconds.items()), *_unknown(seconds)]))

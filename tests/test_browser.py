@@ -1,4 +1,6 @@
 "The browser of clips: what is wrong with a clip is said with what to do, and nothing that goes wrong leaves another clip in its place."
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -68,3 +70,16 @@ def test_a_sentence_runs_its_own_way_and_the_whole_is_as_long_as_the_model_sees(
     browser = ClipBrowser(ClipList(table, lambda i: view, None, 20.0))
     assert f'<div dir="auto" style="font-size: 1.15em">{view.sentence[:-3]}&lt;b&gt;</div>' in browser.shown.value
     assert browser.filters["whole"].description == "draw all 20 s that the model sees" and '<td dir="auto"' in browser._repr_mimebundle_()["text/html"]
+
+
+def test_a_saved_page_says_how_many_of_how_many_it_lists_and_by_which_filters(prepared):
+    browser = ClipBrowser(prepared_clips(prepared()))
+    said = lambda: browser._repr_mimebundle_()["text/html"]
+    total = len(browser.places)
+    assert f"<p>1 to 8 of {total} clips (filters: split: train and eval; show: every clip ({total}); speaker: any; words: any)</p>" in said() and said().count("<tr>") == 9
+    heads = re.findall(r"<th [^>]*>(.*?)</th>", said())
+    assert heads == ["clip", "split", "kept or why not", "sentence"]
+    browser.filters["reason"].value = "truncated"
+    assert "<p>1 to 1 of 1 clips" in said() and "show: truncated (1)" in said() and ">truncated</td>" in said()
+    browser.filters["words"].value = "<nobody> says this"
+    assert "<p>no clip answers this (filters: " in said() and "words: &lt;nobody&gt; says this)" in said() and "<td" not in said()

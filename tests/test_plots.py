@@ -349,12 +349,27 @@ def test_a_split_without_durations_and_a_row_without_a_sentence_are_no_faults():
 def test_the_limit_that_is_drawn_is_the_models(prepared):
     made = prepared()
     drawn_for = lambda what: [t.get_text() for t in texts(plot_labels(what).figure) if "limit" in t.get_text()]
-    assert made.prep["model"]["max_labels"] == 448 and drawn_for(made) == ["limit: 448"]
+    assert made.prep["model"]["max_labels"] == 448 and drawn_for(made) == ["limit: 448 →"]
     clips = PreparedClips(made)
     clips.max_labels = 100
-    assert drawn_for(clips) == ["limit: 100"]
+    assert drawn_for(clips) == ["limit: 100 →"]
     old = {**made.prep, "model": {k: v for k, v in made.prep["model"].items() if k != "max_labels"}}
     assert old != made.prep and PreparedClips(Prepared(made.folder, old)).max_labels == 448
+
+
+@pytest.mark.parametrize("most, named, beyond", [(448, "limit: 448 →", True), (30, "limit: 30", False), (5, "limit: 5", False)])
+def test_a_limit_far_from_all_clips_does_not_squeeze_them(prepared, most, named, beyond):
+    plot = plot_labels(prepared(), most)
+    (ax,) = plot.figure.axes
+    longest = max(n["labels"].max() for n in clip_numbers(prepared()).values())
+    assert named in [t.get_text() for t in texts(plot.figure)] and (ax.get_xlim()[1] < most) == beyond
+    assert ax.get_xlim()[0] == 0 and longest < ax.get_xlim()[1] < 3 * longest
+    assert_readable(plot)
+
+
+def test_the_point_and_the_line_of_speakers_are_named(clips):
+    said = " ".join(t.get_text() for t in texts(plot_speakers(clips).figure))
+    assert "more than half: 3 of 6,\n67 % of the time" in said and said.count("straight line: all as much") == 2
 
 
 def test_few_speakers_that_make_half_are_counted():

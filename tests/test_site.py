@@ -134,16 +134,98 @@ ASKED = {
     "ray": ["tasks/cluster"], "s3": ["tasks/cluster"], "gpu": ["tutorials/fine_tuning", "tasks/training"], "storage": ["tasks/storage"],
     "max_seconds": ["settings"], "max_label_tokens": ["tasks/rejected", "text"], "truncatd": ["reasons"], "load_prepared": ["train"], "PrepConfig": ["config"], "plan": ["pipeline"]}
 
+# What is asked, and the place that must be found first: a page's opening where one is about just that.
+FIRST = {"disk": "tasks/storage.html", "rejected clip": "tasks/rejected.html", "resume": "tasks/stopped.html", "csv columns": "tasks/own_recordings.html", "train": "tasks/training.html",
+         "hub data set": "tasks/hub.html", "deduplicate": "reasons.html#leak", "truncated": "reasons.html#truncated", "load_prepared": "train.html#load_prepared"}
+
+
+def found_for(page, asked):
+    "Where the search leads for what is asked all at once, so that what stands there was found for all of it, best first."
+    page.locator("header input[type=search]").fill(asked)
+    page.locator("a.search-result").first.wait_for(state="visible", timeout=10_000)
+    return [a.get_attribute("href").removeprefix("./") for a in page.locator("#quarto-search a.search-result").all()]
+
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_search_finds_the_page_among_the_first_three(open_page, asked):
-    page = open_page()
-    page.keyboard.press("/")
-    page.keyboard.type(asked)
-    page.locator("a.search-result").first.wait_for(state="visible", timeout=10_000)
-    page.wait_for_timeout(200)   # until what was found for the last letter stands there
-    found = [a.get_attribute("href").removeprefix("./").partition(".html")[0] for a in page.locator("#quarto-search a.search-result").all()[:3]]
+    found = [href.partition(".html")[0] for href in found_for(open_page(), asked)[:3]]
     assert set(found) & set(ASKED[asked]), found
+
+
+@pytest.mark.parametrize("asked", FIRST)
+def test_the_search_leads_first_to_the_page_that_answers(open_page, asked): assert found_for(open_page(), asked)[0] == FIRST[asked]
+
+
+@pytest.mark.parametrize("asked", ["storage", "rejected", "platform", "trainer", "disk", "ray"])
+def test_the_search_shows_pages_that_answer_before_the_reference_of_the_code(open_page, site, asked):
+    kind = {e["href"]: e["kind"] for e in json.loads((site / "search.json").read_text(encoding="utf-8"))}
+    api = [kind[href] == "API" for href in found_for(open_page(), asked)[:5]]
+    assert not api[0] and sorted(api) == api
+
+
+def test_a_telephone_has_one_menu_that_says_what_it_holds_and_the_search_in_sight(open_page, home):
+    page = open_page("tasks/storage", size=NARROW)
+    (button,) = [b for b in page.locator("header button").all() if b.is_visible()]
+    assert button.inner_text().strip() == "Pages" and page.locator("header input[type=search]").is_visible()
+    boxes = [page.locator(f"header {x}").first.bounding_box() for x in (".navbar-brand", "input[type=search]")] + [button.bounding_box()]
+    boxes = sorted(boxes + [page.locator(".quarto-color-scheme-toggle").bounding_box()], key=lambda b: b["x"])
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in zip(boxes, boxes[1:]))
+    assert max(b["y"] for b in boxes) < min(b["y"] + b["height"] for b in boxes) and all(0 <= b["x"] and b["x"] + b["width"] <= NARROW["width"] for b in boxes)
+    button.click()
+    page.get_by_role("link", name="Look before you train").first.click()
+    page.wait_for_url(f"{home}tutorials/look.html")
+
+
+def test_a_telephone_has_the_contents_of_a_page_at_its_top(open_page, home):
+    page = open_page("tutorials/look", size=NARROW)
+    page.locator(".on-this-page summary").click()
+    page.locator(".on-this-page a", has_text="Who speaks").click()
+    page.wait_for_url(f"{home}tutorials/look.html#who-speaks")
+    assert not open_page("tutorials/look").locator(".on-this-page").is_visible()
+
+
+def test_a_picture_leads_to_itself_and_is_turned_over_in_the_dark_but_for_what_is_bright_where_it_is_loud(open_page, home):
+    page = open_page("tutorials/first_run", "dark")
+    looks = dict(page.evaluate("() => [...document.querySelectorAll('main img')].map(i => [i.alt, getComputedStyle(i).filter])"))
+    clips = {alt for alt in looks if alt.endswith("that the model sees")}
+    assert clips and set(looks) - clips and all(("invert" in f) == (alt not in clips) and f != "none" for alt, f in looks.items())
+    page.locator("main img").last.click()
+    page.wait_for_url(f"{home}pictures/*.png")
+
+
+def test_light_and_dark_have_the_same_font_and_blue_links(open_page):
+    look = lambda scheme: open_page("settings", scheme).evaluate("() => [getComputedStyle(document.body).fontFamily, getComputedStyle(document.querySelector('main p a')).color]")
+    (font, day), (same, night) = look("light"), look("dark")
+    assert font == same
+    for colour in (day, night): assert (rgb := [int(x) for x in re.findall(r"\d+", colour)])[2] == max(rgb) and day != night
+
+
+def test_88_columns_of_code_fit_beside_both_sidebars(open_page):
+    fits = "() => { const e = document.querySelector('main pre.sourceCode'); e.querySelector('code').textContent = 'x'.repeat(88); return [e.scrollWidth, e.clientWidth]; }"
+    asked, room = open_page("tutorials/look").evaluate(fits)
+    assert asked <= room
+
+
+def test_names_in_tables_are_not_broken(open_page, home):
+    page, broken = open_page(size=NARROW), "() => [...document.querySelectorAll('main td code')].filter(e => /^[\\w.-]+$/.test(e.textContent) && e.getClientRects().length > 1).map(e => e.textContent)"
+    for name in (*LOOKED_AT, "tutorials/first_run"):
+        page.goto(f"{home}{name}.html", wait_until="load")
+        assert page.evaluate(broken) == [], name
+
+
+def test_what_scrolls_sideways_on_a_telephone_shows_that_it_does(open_page, home):
+    page = open_page(size=NARROW)
+    scrolling = "() => [...document.querySelectorAll('main *')].filter(e => e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).map(e => [e.className, getComputedStyle(e).backgroundImage])"
+    found = []
+    for name in (*LOOKED_AT, "tutorials/first_run", "tutorials/look"):
+        page.goto(f"{home}{name}.html", wait_until="load")
+        found += [(name, *x) for x in page.evaluate(scrolling)]
+    assert len(found) > 5 and [x[:2] for x in found if x[2].count("gradient") != 4] == []
+
+
+def test_the_form_and_the_browser_of_clips_are_shown_in_first_run(open_page):
+    shown = open_page("tutorials/first_run").locator("main").inner_text()
+    assert "max_train_samples" in shown and re.search(r"1 to 8 of \d+ clips \(filters: .*show: every clip", shown)
 
 
 # Text that differs too little from what it stands on (WCAG's measure; 4.5 is its bound for text).

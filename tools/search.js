@@ -1,6 +1,6 @@
 // The search of the site, in the place and with the interface of Fuse, which smalldocs asks: new Fuse(entries, options).search(asked, {limit}).
 // Each word is looked for by itself: as it stands, with another ending, as the beginning of a longer word, or with one letter wrong. What has more of the words,
-// and has them in its heading, comes first; pages that answer a question come before the reference of the code.
+// and has them in its heading, comes first: a page's opening before its sections, and pages that answer a question before the reference of the code.
 window.Fuse = class {
   constructor(entries) {
     this.entries = entries.map((item) => ({ item, bags: this.fields.map(([name]) => this.bag(item[name] || "")) }));
@@ -9,11 +9,11 @@ window.Fuse = class {
   }
 
   fields = [["title", 5], ["section", 4], ["text", 1]];
-  kinds = { Start: 1, Tutorials: 1, Tasks: 1.3, Reference: 1.1, API: 0.45, Project: 0.6 };
+  kinds = { Start: 1, Tutorials: 1, Tasks: 1.5, Reference: 1.1, API: 0.45, Project: 0.6 };
   idle = new Set("a an and are at be by can do does for from how i in is it its my no not of on or that the this to what when where which why with".split(" "));
 
   // Other words for what the pages call something else.
-  also = { resume: "stopped", continue: "stopped", restart: "stopped", crash: "stopped", interrupted: "stopped", space: "disk", dataset: "data", datasets: "data", missing: "rejected", skipped: "rejected", dropped: "rejected" };
+  also = { resume: "stopped", continue: "stopped", restart: "stopped", crash: "stopped", interrupted: "stopped", space: "disk", dataset: "data", datasets: "data", missing: "rejected", skipped: "rejected", dropped: "rejected", overlap: "leak", deduplicate: "leak" };
 
   // A word without its ending, so that rejects, rejected and rejecting are one; names with an underscore stay as they are.
   stem(w) { return w.includes("_") || w.length < 5 ? w.replace(/^(.{3,})s$/, "$1") : w.replace(/(ings?|ed|es|s)$/, "").replace(/e$/, "").replace(/([^aeiou])\1$/, "$1"); }
@@ -56,10 +56,20 @@ window.Fuse = class {
     }));
   }
 
-  score({ item, bags }, meant, asked) {
-    const worths = meant.map((m) => this.worth(m, bags)), share = worths.filter((x) => x > 0).length / meant.length;
-    const named = bags[1].whole === asked ? 3 : bags[0].whole === asked && !item.section ? 2 : item.section ? 1 : 1.2;   // the heading, or the page, is what was typed
-    return worths.reduce((a, b) => a + b, 0) * share ** 2 * named * (this.kinds[item.kind] || 1);
+  // How well an entry answers, and whether it goes before the reference of the code: what has every word does, and what is called as was typed.
+  scored({ item, bags }, meant, asked) {
+    const worths = meant.map((m) => this.worth(m, bags)), all = worths.every((x) => x > 0), share = worths.filter((x) => x > 0).length / meant.length;
+    const called = item.section ? bags[1].whole === asked : bags[0].whole === asked;
+    const titled = !item.section && meant.every((m) => m.some(([k]) => bags[0].counts.has(k)));   // a page about just that
+    const factor = called ? 3 : titled ? 2 : item.section ? 1 : 1.2, kind = this.kinds[item.kind] || 1;
+    return { item, called, opens: all && !item.section, first: (called && !!item.section) || (all && kind >= 1), score: worths.reduce((a, b) => a + b, 0) * share ** 2 * factor * kind };
+  }
+
+  // A page's opening that has every word stands before the sections of that page, but for one that is called as was typed.
+  lifted(hits) {
+    const best = new Map(), page = ({ item }) => item.href.split("#")[0];
+    for (const h of hits) if (!h.called) best.set(page(h), Math.max(h.score, best.get(page(h)) || 0));
+    return hits.map((h) => (h.opens ? { ...h, score: Math.max(h.score, 1.001 * (best.get(page(h)) || 0)) } : h));
   }
 
   search(asked, { limit = 20 } = {}) {
@@ -67,7 +77,7 @@ window.Fuse = class {
     const telling = typed.filter((w) => !this.idle.has(w)), pages = new Map();
     const meant = (telling.length ? telling : typed).map((w) => this.meant(w)), said = typed.join(" ");
     if (!meant.length) return [];
-    return this.entries.map((e) => ({ item: e.item, score: this.score(e, meant, said) })).filter((hit) => hit.score > 0).sort((a, b) => b.score - a.score)
+    return this.lifted(this.entries.map((e) => this.scored(e, meant, said)).filter((hit) => hit.score > 0)).sort((a, b) => b.first - a.first || b.score - a.score)
       .filter(({ item }) => { const p = item.href.split("#")[0], n = (pages.get(p) || 0) + 1; pages.set(p, n); return n <= 2; })   // two places of a page at most
       .slice(0, limit);
   }
