@@ -45,12 +45,12 @@ def _listed(table, **columns):
         return pa.repeat(pa.scalar(value, f.type), n) if not isinstance(value, (pa.Array, pa.ChunkedArray)) else value.cast(f.type)
     return pa.table([column(f) for f in LISTED], schema=LISTED)
 
-# %% ../nbs/73_browser.ipynb #631b6f02
+# %% ../nbs/73_browser.ipynb #7ba82f73
 def _key(table): return pc.binary_join_element_wise(table["split"].cast(pa.string()), table["id"], "/")
 def _listed_rejects(rejects, rows):
     "Rejects, with what the corpus's rows say of them."
     if rows is None or not len(rows): return _listed(rejects)
-    at = pc.index_in(_key(rejects), _key(rows).combine_chunks())
+    at = pc.if_else(pc.equal(rejects["reason"], "duplicate_row"), None, pc.index_in(_key(rejects), _key(rows).combine_chunks()))
     return _listed(rejects, **{c: rows[c].cast(pa.string()).take(at) for c in ("speaker", "sentence")}, seconds=rows["seconds"].take(at))
 
 # %% ../nbs/73_browser.ipynb #c1685fb2

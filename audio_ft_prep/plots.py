@@ -133,7 +133,8 @@ def corpus_view(
     except OSError as e: found = {"note": str(e)}
     return replace(row_view({**rows.to_pylist()[0], "file": ""}, model, tokenizer, cfg), **found)
 
-# %% ../nbs/70_plots.ipynb #afa2da00
+# %% ../nbs/70_plots.ipynb #09dbc949
+_SAME_CLIP = "the sound is that of the clip that an earlier row names too; this row's own sentence and speaker are not on record"
 def reject_view(
     reject: dict,  # A line of a table of rejects
     corpus: Corpus | None,  # What it came from; none where that isn't at hand
@@ -144,6 +145,7 @@ def reject_view(
     "Look at one clip that was not kept."
     rows = find_rows(corpus, reject["split"], reject["id"])
     view = corpus_view(corpus, rows, model, tokenizer, cfg) if len(rows) else ClipView(reject["id"], reject["split"], "", "", [], model.extractor.sampling_rate)
+    if reject["reason"] == "duplicate_row": view = replace(view, sentence="", speaker="", labels=[], note=_SAME_CLIP)
     return replace(view, reason=reject["reason"], detail=reject["detail"])
 
 # %% ../nbs/70_plots.ipynb #02e00a04

@@ -34,6 +34,15 @@ def test_a_reject_that_cannot_be_decoded_plays_as_it_is_and_has_its_labels(prepa
     assert "<audio" not in clip_html(clips, int(find_clips(clips.table, reason="missing_audio")[0]))
 
 
+def test_a_row_that_names_a_kept_clip_again_is_not_shown_with_that_clips_words(prepared):
+    clips = prepared_clips(prepared())
+    (i,) = find_clips(clips.table, reason="duplicate_row")
+    listed, opened = clips.table.slice(int(i), 1).to_pylist()[0], clips.open(int(i))
+    kept = next(r for r in clips.table.to_pylist() if r["id"] == listed["id"] and r["reason"] is None)
+    assert (listed["sentence"], listed["speaker"], opened.sentence, opened.labels) == (None, None, "", []) and kept["sentence"] and kept["speaker"]
+    assert "not on record" in clip_html(clips, int(i)) and "<audio" in clip_html(clips, int(i))
+
+
 @pytest.mark.parametrize("layout", ["hub_tar_tree", "hub_parquet", "parquet_folder"])
 def test_a_corpus_whose_audio_is_elsewhere_has_no_bad_clips_for_it(hub, tmp_path, layout):
     clips = corpus_clips(PrepConfig(str(LAYOUTS[layout](tmp_path / "x", utterances())), "it"))

@@ -209,7 +209,9 @@ def test_rejects_can_be_looked_at(clips):
     assert all(v.reason == r and v.why.startswith(f"{r}: ") for r, v in found.items())
     assert found["duplicate_row"].samples is not None and found["truncated"].samples is None
     with pytest.raises(ValueError, match="there is nothing to draw of common_voice_it_41000004: truncated: "): plot_clip(found["truncated"])
-    view = found["duplicate_row"]
+    again = found["duplicate_row"]
+    assert (again.sentence, again.speaker, again.labels) == ("", "", []) and "not on record" in again.note, "the row that was kept is another"
+    view = found["silent"]
     assert "".join(text for text, control in label_pieces(view.labels, clips.tokenizer) if not control) == view.sentence
 
 
