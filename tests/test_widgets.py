@@ -94,7 +94,7 @@ def test_each_rule_of_the_config_has_a_bad_value_here():
 
 
 @pytest.mark.parametrize("first, name, value, says", [
-    ({}, "eval_splits", "train", "train stands in train_splits and in eval_splits"), ({}, "train_splits", "test", "test stands in train_splits and in eval_splits"),
+    ({}, "eval_splits", "train", "must share no split, got train in both"), ({}, "train_splits", "test", "must share no split, got test in both"),
     ({"min_seconds": 5.0}, "max_seconds", 3.0, "min_seconds must be below max_seconds (3.0), got 5.0"), ({"max_seconds": 3.0}, "min_seconds", 5.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
     ({"storage": "audio"}, "log_mel", "fast", "log_mel must be exact with storage audio"), ({"log_mel": "fast"}, "storage", "audio", "log_mel must be exact with storage audio"),
     ({"eval_splits": ""}, "train_splits", "", "both empty"), ({}, "ray_address", "head:6379", "ray_address is for engine ray")])
