@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'table_cell',
-           'pairs_table', 'as_it_is', 'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config',
-           'read_settings', 'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing',
-           'Setting', 'setting_list']
+           'pairs_table', 'as_it_is', 'code_cell', 'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml',
+           'save_config', 'read_settings', 'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed',
+           'differing', 'Setting', 'setting_list']
 
 # %% ../nbs/00_config.ipynb #e0d522f9
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -108,7 +108,16 @@ def as_it_is(
     "Write a text so that Markdown shows every character of it."
     return re.sub(r"[\\`*\[\]<>~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
-# %% ../nbs/00_config.ipynb #9fb064a1
+# %% ../nbs/00_config.ipynb #347d50d6
+def code_cell(
+    value: Any,  # A setting's value
+) -> str: # Markdown
+    "Write a value as code."
+    text = str(value)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
+
+# %% ../nbs/00_config.ipynb #7fd3595d
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
@@ -152,7 +161,7 @@ class PrepConfig:
 
     def _given(self): return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._given().items())})"
-    def _repr_markdown_(self): return pairs_table({k: f"`{v}`" for k, v in self._given().items()}) + "\n\nAll other settings have their defaults."
+    def _repr_markdown_(self): return pairs_table({k: code_cell(v) for k, v in self._given().items()}) + "\n\nAll other settings have their defaults."
 
 # %% ../nbs/00_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each field, by name
@@ -160,11 +169,11 @@ def field_types() -> dict[str, Any]: # Type of each field, by name
     hints = get_type_hints(PrepConfig)
     return {f.name: hints[f.name] for f in fields(PrepConfig)}
 
-# %% ../nbs/00_config.ipynb #c71c5733
+# %% ../nbs/00_config.ipynb #8641c0a9
 def _check_splits(train, evaluation):
     a, b = split_names(train, "train_splits"), split_names(evaluation, "eval_splits")
     if not a and not b: raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
-    if both := set(a) & set(b): raise ValueError(f"{sorted(both)[0]} stands in train_splits and in eval_splits: a split serves one of the two")
+    if both := set(a) & set(b): raise ValueError(f"train_splits and eval_splits must share no split, got {sorted(both)[0]} in both: a split serves one of the two")
 
 # %% ../nbs/00_config.ipynb #5ef81446
 def config_from(

@@ -99,7 +99,7 @@ def packaged_vocabulary(
     made.add_tokens([AddedToken(f"<|{i * 0.02:.2f}|>", normalized=False) for i in range(1501)])
     return made
 
-# %% ../nbs/02_models.ipynb #cdc0ba91
+# %% ../nbs/02_models.ipynb #99a3c3c2
 @dataclass
 class PackagedTokenizer:
     "What preparing needs of a `WhisperTokenizer`, from the vocabularies in this package."
@@ -120,7 +120,7 @@ class PackagedTokenizer:
     def decode(self, ids): return self.backend_tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
     def __len__(self): return self.backend_tokenizer.get_vocab_size()
 
-    def __call__(self, text, add_special_tokens=True):
+    def __call__(self, text, add_special_tokens=True, verbose=True):  # of a text that is too long nothing is said here in any case
         ids = [e.ids for e in self.backend_tokenizer.encode_batch([text] if isinstance(text, str) else text, add_special_tokens=False)]
         if add_special_tokens: ids = [[*self.prefix_tokens, *i, self.eos_token_id] for i in ids]
         return SimpleNamespace(input_ids=ids[0] if isinstance(text, str) else ids)

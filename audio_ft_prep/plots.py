@@ -42,7 +42,7 @@ __all__ = ['PLAYED_BYTES', 'INK', 'FAINT', 'CARD', 'COLOURS', 'WIDE', 'ClipView'
            'tokens_html', 'player', 'stored_player', 'clip_numbers', 'plot_durations', 'plot_speech_rate',
            'plot_labels', 'speaker_shares', 'plot_speakers', 'plot_rejects', 'plot_splits']
 
-# %% ../nbs/70_plots.ipynb #572e0bd2
+# %% ../nbs/70_plots.ipynb #b1ed1077
 _HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
 @dataclass(frozen=True, eq=False, repr=False)
 class ClipView:
@@ -61,6 +61,8 @@ class ClipView:
     detail: str = ""  # What was measured
     stored: bytes | None = None  # The file as it is stored, of a clip that can't be decoded
 
+    @property
+    def by(self): return f", speaker {self.speaker[:16]}" if self.speaker else ""
     @property
     def why(self): return f"{self.reason}: {self.detail or REASONS[self.reason]}" if self.reason else self.note
     def __repr__(self):
@@ -367,17 +369,19 @@ def _token_bytes(token):
     hidden = [b for b in range(256) if b not in seen]
     return bytes(ord(c) if ord(c) < 256 else hidden[ord(c) - 256] for c in token)
 
-# %% ../nbs/70_plots.ipynb #ad29a074
+# %% ../nbs/70_plots.ipynb #3a5ae262
 def tokens_html(
     labels: list[int],  # Label ids
     tokenizer: Any,  # A Whisper tokenizer
+    most: int = 450,  # Pieces that are shown; how many follow is said
 ) -> str: # HTML that reads on light and on dark
     "Show label ids as coloured pieces of text."
     out, n = [], 0
-    for i, (text, control) in zip(labels, label_pieces(labels, tokenizer)):
+    for i, (text, control) in zip(labels, label_pieces(labels[:most], tokenizer)):
         look = "border:1px solid; opacity:.75; font-family:monospace" if control else f"background:rgba({_TINTS[n % len(_TINTS)]}, .35)"
         out.append(f'<span{" dir=ltr" * control} title="{int(i)}" style="{_PIECE}{look}">{html.escape(text)}</span>')
         n += not control
+    if len(labels) > most: out.append(f" and {len(labels) - most:,} more")
     return f'<div dir="auto" style="line-height:1.8">{"".join(out)}</div>'
 
 # %% ../nbs/70_plots.ipynb #ff054500
@@ -522,9 +526,15 @@ def speaker_shares(
     time = np.sort(np.bincount(who, weights=seconds[known]))[::-1]
     return time / max(time.sum(), 1e-9), int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
 
-# %% ../nbs/70_plots.ipynb #674d7d7f
-def _half(split, shares, half, seconds):
-    return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make half of {split}'s {show_hours(seconds)}" if len(shares) else f"the speakers of {split} are not known"
+# %% ../nbs/70_plots.ipynb #211a5624
+def _half(split, shares, half, known, unknown):
+    if not len(shares): return f"the speakers of {split} are not known"
+    whole = f"{split}'s {show_hours(known)}" + f" with a known speaker; {show_hours(unknown)} are without" * (unknown > 0)
+    return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make{'s' * (half == 1)} half of {whole}"
+def _by_known(speakers, seconds):
+    "Duration of the clips whose speaker is known, and of the others; clips without a duration count in neither."
+    known = speakers != ""
+    return float(np.nansum(seconds[known])), float(np.nansum(seconds[~known]))
 def _draw_shares(ax, split, shares, half):
     "Draw one split's curve, and where it passes a half."
     grown = 100 * np.concatenate([[0], np.cumsum(shares)])
@@ -534,13 +544,14 @@ def _draw_shares(ax, split, shares, half):
     told = f"more than half: {half} of {len(shares):,},\n{grown[half]:.0f} % of the time"
     ax.annotate(told, (half, grown[half]), (0.97, 0.05), textcoords="axes fraction", ha="right", arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5))
 
-# %% ../nbs/70_plots.ipynb #3fe6135c
+# %% ../nbs/70_plots.ipynb #3c081162
 def plot_speakers(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
 ) -> Plot: # Share of the time by speakers, for each split
     "Show how few speakers make most of the time."
     numbers, seconds = clip_numbers(what), _column(what, "seconds")
     found = {s: speaker_shares(numbers[s]["speakers"][~np.isnan(c)], _known(c)) for s, c in seconds.items()}
+    time = {s: _by_known(numbers[s]["speakers"], c) for s, c in seconds.items()}
     with _style():
         figure, axes = _figure(1, len(found), sharey=True)
         for ax, (split, (shares, half)) in zip(axes[0], found.items()):
@@ -548,8 +559,8 @@ def plot_speakers(
             else: ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
             ax.set(xlabel=f"speakers of {split}, largest first\n(straight line: all as much)", xlim=(0, max(len(shares), 1)), ylim=(0, 102))
             ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 0].set_ylabel("share of the time (%)")
-    return Plot(figure, "; ".join([*(_half(s, *found[s], _known(c).sum()) for s, c in seconds.items()), *_unknown(seconds)]))
+        axes[0, 0].set_ylabel("share of the time (%)" if not any(u for _, u in time.values()) else "share of the time with\na known speaker (%)")
+    return Plot(figure, "; ".join([*(_half(s, *found[s], *time[s]) for s in seconds), *_unknown(seconds)]))
 
 # %% ../nbs/70_plots.ipynb #0c2b6a7f
 def _rejects(what):

@@ -31,20 +31,21 @@ def markdown_table(
     line = lambda r: "| " + " | ".join(map(table_cell, r)) + " |"
     return "\n".join([line(rows[0]), "|" + "|".join(["---" if i < left else "---:" for i in range(len(rows[0]))]) + "|", *map(line, rows[1:])])
 
-# %% ../nbs/03_show.ipynb #5b5b7521
+# %% ../nbs/03_show.ipynb #473c5261
 def show_bytes(
     n: float,  # Bytes
 ) -> str: # With a unit of 1000
     "Write a number of bytes for a person."
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000: return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+    if n < 999.5: return f"{n:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         n /= 1000
-    return f"{n:.1f} TB"
+        if n < 999.95: return f"{n:.1f} {unit}"
+    return f"{n / 1000:.1f} TB"
 
-# %% ../nbs/03_show.ipynb #29d49e6b
+# %% ../nbs/03_show.ipynb #7ba4fa3d
 def show_hours(
     seconds: float,  # Duration
 ) -> str: # Hours, or minutes or seconds when it is short
     "Write a duration for a person."
-    if seconds < 60: return f"{seconds:.1f} s"
-    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+    if seconds < 59.95: return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 59.95 * 60 else f"{seconds / 3600:.2f} h"

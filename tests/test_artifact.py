@@ -94,7 +94,9 @@ def left(core, project):
 
 
 def test_a_folder_goes_there_and_comes_back_the_same(core, project, folder, tmp_path):
-    art = log_prepared(project, NAME, folder, **SOON)
+    told, size = [], sum(sizes(folder).values())
+    art = log_prepared(project, NAME, folder, **{**SOON, "progress": lambda *sent: told.append(sent)})
+    assert (told[0], told[-1]) == ((0, size), (size, size)) and told == sorted(told)
     assert whole(core, art, folder) and art.id == project.get_artifact(NAME).id == latest_ready(project, NAME).id and left(core, project) == []
     assert art.spec.path == f"s3://{core.s3.bucket}/{project.name}/artifact/{NAME}/{art.id}/"
     got = fetch_prepared(project, NAME, tmp_path / "v0.3")

@@ -1,5 +1,5 @@
 "The browser of clips: what is wrong with a clip is said with what to do, and nothing that goes wrong leaves another clip in its place."
-import re
+import logging, re, unicodedata
 
 import pyarrow as pa
 import pytest
@@ -10,6 +10,7 @@ from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
 from audio_ft_prep.plots import ClipView
 from audio_ft_prep.rows import REMEDIES
+from conftest import SAMPLE, tar_clips, write_corpus
 from layouts import LAYOUTS, tar_tree, utterances
 
 
@@ -17,6 +18,29 @@ def test_a_speaker_is_found_alone_and_the_beginning_of_a_name_where_there_is_non
     names = ["19", "198", "1988", None]
     table = pa.table({"split": ["train"] * 4, "id": list("abcd"), "speaker": names, "sentence": ["x"] * 4, "reason": pa.nulls(4, pa.string()), "detail": [""] * 4, "seconds": [1.0] * 4})
     assert [list(find_clips(table, speaker=s)) for s in ("19", "198", "1", "2")] == [[0], [1], [0, 1, 2], []]
+
+
+def test_words_are_found_however_their_accents_are_written_and_whatever_blanks_are_around_them():
+    said = [unicodedata.normalize(form, "Perch\u00e9 no?") for form in ("NFC", "NFD")]
+    table = pa.table({"split": ["train"] * 2, "id": list("ab"), "speaker": [""] * 2, "sentence": said, "reason": pa.nulls(2, pa.string()), "detail": [""] * 2, "seconds": [1.0] * 2})
+    for words in (*said, " perch\u00e9 ", "perche\u0301"): assert list(find_clips(table, words=words)) == [0, 1]
+
+
+def test_a_sentence_of_thousands_of_labels_is_shown_by_its_beginning_and_nobody_complains(tmp_path):
+    (data, *_) = tar_clips(SAMPLE, "it", "train").values()
+    root, heard = write_corpus(tmp_path / "corpus", {"train": [("good", data, "una frase"), ("long", data, "parola " * 700)]}), []
+    cfg = PrepConfig(str(root), "it", train_splits="train", eval_splits="", output_dir=str(tmp_path / "out"), num_workers=1)
+    listener = logging.Handler()
+    listener.emit = lambda record: heard.append(record.getMessage())
+    logging.getLogger("transformers").addHandler(listener)
+    try:
+        for clips in (corpus_clips(cfg), prepared_clips(prepare(cfg, progress=False))):
+            at = int(find_clips(clips.table, reason="label_too_long")[0])
+            shown = clip_html(clips, at)
+            assert f" and {len(clips.open(at).labels) - 450:,} more" in shown and shown.count("<span") < 460
+            assert " more</div>" not in clip_html(clips, int(find_clips(clips.table, words="una frase")[0]))
+    finally: logging.getLogger("transformers").removeHandler(listener)
+    assert heard == []
 
 
 def test_a_fault_that_is_found_on_opening_has_its_remedy():

@@ -56,6 +56,17 @@ def test_rejects_are_read_through_croissant(prepared):
     assert read == pq.read_table(folder / "rejects.parquet").to_pylist() and len(read) == 8
 
 
+def test_the_name_of_a_corpus_is_shown_as_it_is(tmp_path):
+    name = "a*b* <i>_c_ `d`"
+    root = tar_tree(tmp_path / name, utterances())
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    header, text = card_of(made.folder)
+    assert header["pretty_name"].startswith(f"{name} (it)") and croissant_of(made.folder)["name"] == header["pretty_name"]
+    shown = r"a\*b\* \<i\>\_c\_ \`d\`"
+    assert text.startswith(f"\n# {shown} (it) for whisper-small\n") and f"\n{shown}, read as commonvoice" in text and f"| dataset_name | `` {name} `` |" in text
+    assert "`` x`y ``" in PrepConfig("x`y", "it")._repr_markdown_()
+
+
 @pytest.mark.parametrize("storage", STORAGES)
 def test_every_file_is_described_by_its_hash(prepared, storage):
     folder = prepared(storage=storage).folder

@@ -48,7 +48,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     "a number out of range": (["prepare", *flags(**CORPUS, max_seconds=45)], "max_seconds must lie in (0, 30], got 45.0"),
     "a value that is none of the choices": (["plan", *flags(**CORPUS, storage="tape")], "storage must be one of features, audio, padded, got 'tape'"),
     "no such locale": (["plan", *flags(dataset_name="sample", language_code="Italian!")], "language_code must be a locale such as it"),
-    "a split in both": (["plan", *flags(**CORPUS, eval_splits="train")], "train stands in train_splits and in eval_splits"),
+    "a split in both": (["plan", *flags(**CORPUS, eval_splits="train")], "must share no split, got train in both"),
     "a config that isn't there": (["plan", "--config", "nowhere.yaml"], "no config file nowhere.yaml"),
     "a config with an unknown field": (["plan", "--config", "unknown.yaml"], "did you mean language_code?"),
     "a config with a word for a number": (["plan", *flags(**CORPUS), "--config", "kind.yaml"], "seed must be a whole number, got 'many'"),

@@ -1,9 +1,10 @@
 """`doctor` tells what is wrong with this machine and with the platform's settings, one row and one remedy each, and no secret."""
-import json, os, subprocess, sys
+import json, os, socketserver, subprocess, sys, threading
 from pathlib import Path
 
 import pytest
 
+from audio_ft_prep.doctor import check_platform, sdk_against_core
 from conftest import COMMAND, sentence
 
 SECRET = "s3cret-of-the-test"
@@ -51,6 +52,52 @@ def test_a_token_is_seen_and_never_shown(env):
 def test_an_endpoint_that_doesnt_answer_is_a_fault(env):
     code, rows, said = doctor({**env, "DHCORE_ENDPOINT": "http://127.0.0.1:9"})
     assert code == 1 and rows["platform endpoint"]["state"] == "fail" and "can be reached" in rows["platform endpoint"]["fix"]
+
+
+def answer(body, length=None): return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) if length is None else length, body)
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    "Have the platform's endpoint answer in bytes that are given, time and again, and look at it."
+    for k in [k for k in os.environ if k.startswith(("DHCORE_", "AWS_"))]: monkeypatch.delenv(k)
+    monkeypatch.setenv("DH_CONFIG", os.devnull)
+    server = socketserver.TCPServer(("127.0.0.1", 0), None)
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(server.said)
+    server.RequestHandlerClass = Handler
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    def look(said, **env):
+        server.said = said
+        for k, v in {"DHCORE_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", **env}.items(): monkeypatch.setenv(k, v)
+        return {c.name: c for c in check_platform()}
+    yield look
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("said, why", [(b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"), (answer(b"[]"), "it names no dhcore_api_level"), (answer(b'{"dhcore_api_level": null}'), "it names no dhcore_api_level"),
+                                       (answer(b'{"dhcore_api_level": "x"}'), "invalid literal"), (answer(b"{}", 99), "IncompleteRead"), (answer(b"<html>"), "Expecting value"), (b"", "closed connection")])
+def test_what_doesnt_answer_as_a_core_does_is_a_row_and_no_traceback(answered, said, why):
+    row = answered(said)["platform endpoint"]
+    assert row.state == "fail" and why in row.seen and "\n" not in row.seen and row.fix
+
+
+@pytest.mark.parametrize("url", ["http://core example:8080", "core.example:8080", "http://[bad"])
+def test_an_endpoint_that_is_no_address_is_a_row_and_no_traceback(answered, url):
+    row = answered(b"", DHCORE_ENDPOINT=url)["platform endpoint"]
+    assert row.state == "fail" and url in row.seen
+
+
+def test_a_token_that_cannot_be_sent_is_a_row_and_isnt_shown(answered):
+    row = answered(answer(b'{"dhcore_api_level": 15}'), DHCORE_ACCESS_TOKEN=f"{SECRET}\nmore")["platform credentials"]
+    assert row.state == "fail" and "a character that can't be sent" in row.seen and SECRET not in row.seen + row.fix
+
+
+@pytest.mark.parametrize("sdk, state", [("0.16rc1", "fail"), ("0.15.0.dev1", "ok"), ("0.15", "ok"), ("0.14.0b2", "warn"), ("1", "warn")])
+def test_every_version_of_the_sdk_is_held_against_the_core(sdk, state): assert sdk_against_core(sdk, 15).state == state
 
 
 @pytest.fixture(scope="module")

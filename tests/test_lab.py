@@ -23,11 +23,25 @@ def lab_settings(theme):
             "notebook-extension/tracker": {"windowingMode": "none"}}
 
 
+HOLD = """
+import os, time
+from audio_ft_prep.widgets import PrepForm
+tell = PrepForm._tell
+def held(self, now):
+    while os.path.exists(PLACE): time.sleep(0.05)
+    tell(self, now)
+PrepForm._tell = held
+"""
+
+
 @pytest.fixture(params=["light", "dark"])
 def lab(request, tmp_path):
-    "A JupyterLab with the tutorial in it and nothing else, under a port that was free: its address and its theme."
+    "A JupyterLab with the tutorial in it and nothing else, under a port that was free: its address, its theme, and a file that holds runs for as long as it is there."
     (tmp_path / "notebooks").mkdir()
     shutil.copy(TUTORIALS / "first_run.ipynb", tmp_path / "notebooks")
+    startup = tmp_path / "ipythondir" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "hold.py").write_text(HOLD.replace("PLACE", repr(str(tmp_path / "hold"))))
     env = {**os.environ, **{k: str(tmp_path / k.lower()) for k in FOLDERS}, "DHCORE_ENDPOINT": "", "DH_CONFIG": os.devnull}
     for name, settings in lab_settings(request.param).items():
         path = tmp_path / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -39,10 +53,13 @@ def lab(request, tmp_path):
         found = until(lambda: next((tmp_path / "jupyter_runtime_dir").glob("jpserver-*.json"), None), 90)
         url = until(lambda: json.loads(found.read_text() or "{}").get("url"))
         until(lambda: answers(f"{url}api/status"))
-        yield url, request.param
+        yield url, request.param, tmp_path / "hold"
     finally:
         server.terminate()
-        server.wait(30)
+        try: server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 OVER_THE_EDGE = """box => { const edge = box.getBoundingClientRect().right + 1;
@@ -59,7 +76,7 @@ OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, 
 
 class Reader:
     "Someone at JupyterLab, who takes a picture at each step."
-    def __init__(self, page, shots, theme): self.page, self.shots, self.theme, self.form = page, shots, theme, page.locator(".prep-form").first
+    def __init__(self, page, shots, theme, hold): self.page, self.shots, self.theme, self.hold, self.form = page, shots, theme, hold, page.locator(".prep-form").first
 
     def picture(self, name, part=None):
         "A picture of a part of the page, once nothing in it reaches over its edge, is cut off or lies over another."
@@ -98,13 +115,13 @@ RUN_ALL_DONE = PROMPTS + ".every(p => /^\\[\\d+\\]:$/.test(p))"
 @pytest.fixture
 def reader(lab, browser, shots):
     "The tutorial, open in the browser; no error may have been shown or written to the console when the test is over."
-    url, theme = lab
+    url, theme, hold = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1200})
     complaints = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
     page.goto(f"{url}lab/tree/first_run.ipynb?reset")
-    yield Reader(page, shots, theme)
+    yield Reader(page, shots, theme, hold)
     page.screenshot(path=shots / f"lab_{theme}_last.png")
     assert page.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
     page.close()
@@ -137,8 +154,10 @@ def plan_and_prepare(reader):
     reader.press("Plan")
     reader.form.locator("th:has-text('to be written')").wait_for(timeout=60_000)
     reader.picture("5_plan")
+    reader.hold.touch()
     reader.press("Prepare")
     reader.press("Cancel")
+    reader.hold.unlink()
     reader.read("Prepare goes on from there.")
     reader.picture("5_stopped")
     reader.press("Prepare")
@@ -146,7 +165,7 @@ def plan_and_prepare(reader):
     reader.form.locator("td:has-text('rejected: truncated')").wait_for()
     reader.form.get_by_text("Show as command, Python or YAML").click()
     reader.read("audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir again --max-seconds 20.0")
-    reader.page.wait_for_timeout(400)   # the fold opens
+    reader.form.get_by_text("audio-ft-prep prepare --dataset-name sample").first.click(trial=True)  # the fold has opened, and nothing moves
     reader.picture("6_prepared")
 
 

@@ -6,7 +6,11 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
+from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.plots import clip_numbers, plot_speakers
 from audio_ft_prep.report import clips_at_the_edges, report_html, statistics, write_report
+from audio_ft_prep.show import show_hours
+from layouts import tar_tree, utterances
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "source"}
 
@@ -57,6 +61,20 @@ def test_statistics_add_up(prepared):
         assert (s.clips, s.rejects) == (c["kept"], c["rejects"]) and s.seconds == pytest.approx(c["samples"] / 16000, abs=1e-3)
         assert list(s.duration.values()) == sorted(s.duration.values())
     assert got.to_dict()["splits"]["train"]["speakers"] == 6 and "speakers" in repr(got) and got._repr_markdown_().startswith("|  | train | eval |")
+
+
+def test_half_of_the_time_is_that_of_known_speakers_and_the_rest_is_said(tmp_path):
+    root = tar_tree(tmp_path / "corpus", utterances())
+    for path in (root / "transcript/it").glob("*.tsv"):
+        head, first, *others = path.read_text(encoding="utf-8").splitlines(True)
+        path.write_text(head + first + "".join("\t" + line.partition("\t")[2] for line in others), encoding="utf-8")
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    got, clips = statistics(made), clip_numbers(made)["train"]
+    known = clips["seconds"][clips["speakers"] != ""].sum()
+    assert got.splits["train"].unnamed == pytest.approx(got.splits["train"].seconds - known, abs=2e-3) and 0 < known < got.splits["train"].unnamed
+    rows = {r[0]: r[1] for r in got.rows()}
+    assert rows["speakers with half of their time"] == "1" and rows["duration without a speaker"] == show_hours(got.splits["train"].unnamed)
+    assert f"1 of 2 speakers makes half of train's {show_hours(known)} with a known speaker; {show_hours(got.splits['train'].unnamed)} are without" in plot_speakers(made).says
 
 
 def test_the_edges_are_where_faults_gather(prepared):

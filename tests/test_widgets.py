@@ -3,6 +3,7 @@ import ast
 import logging
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,6 +55,16 @@ def settled(form):
 def found(form): return settled(form).notes["dataset_name"].value
 
 
+def held(form, name="_tell", clips=0):
+    "A gate at which runs of a form wait: where they tell of clips, once so many are done, or where they read (`_go_on`)."
+    gate, tell = threading.Event(), getattr(form, name)
+    def wait(*told):
+        if name != "_tell" or told[0].clips >= clips: assert gate.wait(60)
+        tell(*told)
+    setattr(form, name, wait)
+    return gate
+
+
 def test_no_field_of_the_config_is_forgotten():
     form = PrepForm()
     shown = [n for names in form_tabs().values() for n in names]
@@ -94,7 +105,7 @@ def test_each_rule_of_the_config_has_a_bad_value_here():
 
 
 @pytest.mark.parametrize("first, name, value, says", [
-    ({}, "eval_splits", "train", "train stands in train_splits and in eval_splits"), ({}, "train_splits", "test", "test stands in train_splits and in eval_splits"),
+    ({}, "eval_splits", "train", "must share no split, got train in both"), ({}, "train_splits", "test", "must share no split, got test in both"),
     ({"min_seconds": 5.0}, "max_seconds", 3.0, "min_seconds must be below max_seconds (3.0), got 5.0"), ({"max_seconds": 3.0}, "min_seconds", 5.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
     ({"storage": "audio"}, "log_mel", "fast", "log_mel must be exact with storage audio"), ({"log_mel": "fast"}, "storage", "audio", "log_mel must be exact with storage audio"),
     ({"eval_splits": ""}, "train_splits", "", "both empty"), ({}, "ray_address", "head:6379", "ray_address is for engine ray")])
@@ -104,6 +115,13 @@ def test_what_two_fields_say_together_is_refused_in_red_beside_the_one_that_was_
     assert says in form.faults()[name] and len(form.faults()) == 1
     assert "prep-bad" in form.notes[name].value and "prep-bad" in form.message.value and "To begin" not in form.message.value
     assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
+
+
+@pytest.mark.parametrize("splits", [{"train_splits": "seed+seed"}, {"train_splits": "seed", "eval_splits": "seed"}])
+def test_a_split_that_is_called_like_a_field_is_no_fault_of_that_field(splits):
+    form = PrepForm(dataset_name="sample", language="Italian")
+    for name, value in {**splits, "seed": 8}.items(): form.inputs[name].value = value
+    assert list(form.faults()) == [list(splits)[-1]]
 
 
 def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
@@ -118,6 +136,10 @@ def test_what_no_box_can_hold_is_refused_in_the_configs_own_sentence(setting, er
     with pytest.raises(error, match=f"^{says}"): PrepForm(dataset_name="sample", **setting)
 
 
+def test_a_name_in_the_place_of_a_config_is_told_where_it_goes():
+    with pytest.raises(TypeError, match="^config must be a PrepConfig, got 'sample': a corpus is named by dataset_name=...$"): PrepForm("sample")
+
+
 def test_blanks_around_names_are_left_out(tmp_path):
     form = PrepForm(dataset_name=" sample ", language=" Italian", output_dir=f" {tmp_path} ", text_column=" what is said ")
     assert form.value == PrepConfig("sample", "it", "Italian", output_dir=str(tmp_path), text_column=" what is said ")
@@ -128,6 +150,12 @@ def test_an_empty_form_says_how_to_begin_and_accuses_nobody():
     assert "To begin: dataset_name must name a folder or a Hub data set" in form.message.value
     assert not any("prep-bad" in note.value for note in form.notes.values())
     assert form.buttons["plan"].disabled and form.buttons["cancel"].disabled and form.buttons["upload"].disabled
+
+
+def test_to_look_without_a_name_is_told_that_one_is_needed():
+    form = settled(PrepForm())
+    form.buttons["look"].click()
+    for part in (form.notes["dataset_name"], settled(form).message): assert "prep-bad" in part.value and "dataset_name must name a folder or a Hub data set" in part.value
 
 
 def test_a_language_chosen_by_name_brings_its_code_unless_another_was_typed():
@@ -192,6 +220,21 @@ def test_a_model_on_the_hub_is_asked_for_when_the_button_is_pressed_and_not_befo
     assert form.faults() == {} and hub.log == []
 
 
+def test_what_a_model_on_the_hub_was_refused_for_stands_until_it_is_asked_again(hub):
+    form = settled(PrepForm(dataset_name="sample", language="Italian", model_id="somebody/whisper-of-mine"))
+    form.buttons["look"].click()
+    said = settled(form).faults()
+    assert said.keys() == {"model_id"} and "somebody/whisper-of-mine" in said["model_id"]
+    for seed in (-1, 7):
+        form.inputs["seed"].value = seed
+        settled(form)
+    assert form.faults() == said and form.buttons["plan"].disabled and "prep-bad" in form.notes["model_id"].value
+    form.inputs["model_id"].value = "openai/whisper-small"
+    assert settled(form).faults() == {} and not form.buttons["plan"].disabled
+    form.inputs["model_id"].value = "somebody/whisper-of-another"
+    assert settled(form).faults() == {}
+
+
 def test_the_hub_is_asked_when_the_button_is_pressed_and_not_before(form, hub, tmp_path):
     tar_tree(served(tmp_path / "x", "voices/few"), utterances())
     asked = len(hub.log)
@@ -254,10 +297,12 @@ def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
 def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_corpus, tmp_path):
     cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1)
     form = PrepForm(cfg)
+    gate = held(form, clips=40)
     form.prepare()
     until(lambda: list((tmp_path / "out" / ".work").glob("train-*.json")))
     assert form.buttons["prepare"].disabled and not form.buttons["cancel"].disabled
     form.buttons["cancel"].click()
+    gate.set()
     with pytest.raises(KeyboardInterrupt, match="of 312 clips"): form.wait(60)
     assert "Stopped at" in form.told.value and "prep-bad" not in form.told.value and form.result is None
     assert (tmp_path / "out" / ".work").is_dir() and not (tmp_path / "out" / "prep.json").exists() and not form.buttons["prepare"].disabled
@@ -303,7 +348,7 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     until(lambda: form.bar.value >= 16_000)
     assert "kB of about" in form.told.value and form.bar.value < form.bar.max
     form.buttons["cancel"].click()
-    assert "Stopping" in said[-1] and form.buttons["cancel"].disabled
+    assert any("Stopping" in s for s in said) and form.buttons["cancel"].disabled
     with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
     came, need = hub.bytes_served(slow), load_rows(cfg).remote.need(load_rows(cfg).rows.slice(0, 1), False)
     assert "prep-bad" not in form.told.value and form.bar.layout.display == "none" and not form.buttons["prepare"].disabled
@@ -353,6 +398,38 @@ def test_what_a_run_logs_is_told_also_after_a_plan(form):
     assert any("sample is read as commonvoice" in s for s in said)
 
 
+def test_two_forms_at_once_are_both_heard_and_leave_the_log_as_it_was(form):
+    log, other, said = logging.getLogger("audio_ft_prep"), PrepForm(form.value), []
+    before, gates = log.level, [held(form, "_go_on"), held(other, "_go_on")]
+    other.told.observe(lambda change: said.append(change["new"]), "value")
+    for f in (form, other):
+        f.plan()
+        until(lambda: len(log.handlers) > 0 and log.isEnabledFor(logging.INFO))
+    until(lambda: sum(type(h).__name__ == "_Heard" for h in log.handlers) == 2)
+    for f, gate in zip((form, other), gates):
+        gate.set()
+        f.wait()
+    assert any("sample is read as commonvoice" in s for s in said) and log.level == before
+
+
+def test_what_a_run_tells_before_it_counts_as_started_is_shown(form):
+    told, start = threading.Event(), form.work.start
+    def read():
+        form._go_on(0, 1000)
+        told.set()
+        assert gate.wait(20)
+        form._go_on(100, None)
+    def slow_start(*args):
+        started = start(*args)
+        assert told.wait(20)
+        return started
+    gate, form.work.start, form._done["plan"] = threading.Event(), slow_start, lambda made: None
+    form._start("plan", read, "Planning …", form.value)
+    gate.set()
+    form.wait()
+    assert (form.bar.value, form.bar.max) == (100, 1000)
+
+
 def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
@@ -366,9 +443,11 @@ def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
 
 
 def test_one_thing_is_done_at_a_time(form):
+    reading = held(form, "_go_on")
     form.plan()
     form.plan()
     with pytest.raises(RuntimeError, match="plan is still under way"): form.prepare()
+    reading.set()
     form.wait()
     gate = threading.Event()
     form.work.start("plan", gate.wait)
@@ -377,12 +456,13 @@ def test_one_thing_is_done_at_a_time(form):
     form.wait()
 
 
-def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form, long_corpus):
-    form.inputs["dataset_name"].value, form.inputs["train_splits"].value = str(long_corpus), "train"
+def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form):
+    gate = held(form)
     form.prepare()
     form.prepare()
     form.inputs["seed"].value = 7
     with pytest.raises(RuntimeError, match="prepare is still under way with other settings: wait for it, or cancel it"): form.prepare()
+    gate.set()
     assert form.wait(120).prep["config"]["seed"] == 42
 
 
@@ -407,7 +487,7 @@ def test_what_has_ended_is_told_before_another_thing_may_start():
         seen.append((job.busy, value, type(error)))
         gate.wait(0.1)
     job.start("a sum", lambda: 1 / 0, after)
-    until(lambda: not job.busy)
+    job.thread.join(60)
     assert seen == [(True, None, ZeroDivisionError), False]
     with pytest.raises(ZeroDivisionError): job.wait()
 
@@ -450,13 +530,48 @@ def test_a_folder_that_these_settings_made_before_is_at_hand(prepared):
     assert settled(other).result.hash == made.hash
 
 
+def test_what_came_of_a_plan_stands_when_another_setting_has_a_folder_already(prepared):
+    made = prepared("it", language="Italian")
+    form = settled(PrepForm(PrepConfig("sample", "it", "Italian", output_dir=str(made.folder)), seed=5))
+    form.plan()
+    form.wait()
+    shown = form.output.outputs
+    form.inputs["seed"].value = 42
+    assert settled(form).result.hash == made.hash and form.output.outputs == shown and "before they were changed" in form.stale.value
+    form.inputs["seed"].value = 5
+    assert settled(form).output.outputs == shown and form.stale.value == ""
+
+
+def test_a_folder_that_is_no_longer_there_is_not_at_hand(prepared, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(prepared("it", language="Italian").folder, folder)
+    form = settled(PrepForm(PrepConfig("sample", "it", "Italian", output_dir=str(folder))))
+    assert form.result and "can be looked at" in form.told.value
+    folder.rename(tmp_path / "elsewhere")
+    form.buttons["look"].click()
+    assert settled(form).result is None and (form.told.value, form.output.outputs) == ("", ())
+    (tmp_path / "elsewhere").rename(folder)
+    form.look()
+    assert settled(form).result and "can be looked at" in form.told.value and form.output.outputs
+
+
+def test_a_browser_of_a_form_shows_what_its_fields_say(form):
+    form.prepare()
+    form.wait()
+    ids = lambda: {i[:15] for i in ClipBrowser(form).clips.table["id"].to_pylist()}
+    form.inputs["language"].value = "English"
+    assert ids() == {"common_voice_en"}
+    form.inputs["language"].value = "Italian"
+    assert ids() == {"common_voice_it"} and "samples, all zero" in str(ClipBrowser(form).clips.table["detail"].to_pylist()), "the folder, whose rejects were found by decoding"
+
+
 def test_without_ipywidgets_a_sentence_names_what_to_install():
     code = "import sys; sys.modules['ipywidgets'] = None; import audio_ft_prep.widgets"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert got.stderr.splitlines()[-1] == "ImportError: a form needs ipywidgets, which is not installed: pip install 'audio_ft_prep[lab]'"
 
 
-def test_upload_is_offered_where_a_platform_is_configured(form, monkeypatch):
+def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
     pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed")
     from standin import platform
     assert settled(form).buttons["upload"].disabled and "No platform is configured: run dhcli login" in form.upload_note.value
@@ -470,8 +585,15 @@ def test_upload_is_offered_where_a_platform_is_configured(form, monkeypatch):
         form.buttons["upload"].click()
         assert "project and artifact must be named" in form.told.value
         form.target["project"].value, form.target["artifact"].value = "speech", "audio-dataset"
+        bars, table = [], form.output.outputs
+        form.bar.observe(lambda change: bars.append(change["new"]), "value")
+        capfd.readouterr()
         form.buttons["upload"].click()
-        assert form.wait(60).key in form.told.value
+        key = form.wait(60).key
+        size = sum(p.stat().st_size for p in form.result.folder.rglob("*") if p.is_file())
+        assert bars[-1] == form.bar.max == size and form.bar.layout.display == "none" and "B/s" not in capfd.readouterr().err
+        form.buttons["look"].click()
+        assert key in settled(form).told.value and form.output.outputs == table and form.stale.value == ""
 
 
 def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
@@ -483,7 +605,15 @@ def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
 
 KERNEL = """
 from audio_ft_prep.widgets import PrepForm
+import threading
 form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, num_workers=1)
+gate, tell = threading.Event(), form._tell
+def held(now):
+    tell(now)
+    if now.clips:
+        assert gate.wait(100)
+        tell(now)
+form._tell = held
 form.prepare()
 """
 
@@ -501,10 +631,11 @@ def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepar
         run(KERNEL.format(corpus=str(long_corpus)))
         assert run("form.work.busy, sum(range(1000))")[1] == ["(True, 499500)"]
         run("import time\nwhile not form.bar.value: time.sleep(.05)")
-        run("form.cancel()\ntry: form.wait(60)\nexcept KeyboardInterrupt as e: stopped = str(e)")
+        run("form.cancel()\ngate.set()\ntry: form.wait(60)\nexcept KeyboardInterrupt as e: stopped = str(e)")
         assert "Prepare goes on from there" in run("stopped")[1][0] and not (tmp_path / "out" / "prep.json").exists()
-        run("form.prepare()")
+        run("gate.clear()\nform.prepare()")
         assert run("form.work.busy")[1] == ["True"]
+        run("gate.set()")
         assert run("form.wait(120).counts['train']['rows'], form.bar.value")[1] == ["(300, 312)"]
         run("data = form._repr_mimebundle_()")
         assert run("'application/vnd.jupyter.widget-view+json' in data, data['text/html'].count('<tr>') > 20, data['text/plain'][:9]")[1] == ["(True, True, 'PrepForm(')"]
