@@ -76,7 +76,7 @@ def tree_memory(root: psutil.Process) -> list[float]:
     found = {}
     for p in [root, *root.children(recursive=True)]:
         try: found[p.pid] = memory_of(p)
-        except (OSError, psutil.Error): continue  # it has just ended
+        except (OSError, KeyError, psutil.Error): continue  # it has just ended
     return [sum(t for t, _ in found.values()), sum(a for _, a in found.values()), *(max((t for pid, (t, _) in found.items() if (pid == root.pid) == own), default=0.0) for own in (True, False))]
 
 def watch(pid: int, peak: list, done: threading.Event):

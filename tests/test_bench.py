@@ -13,7 +13,7 @@ BENCH = Path(__file__).resolve().parent.parent / "bench"
 def run(script, *args, tmp_path):
     "Run a benchmark on a dozen clips; give what it printed and what it wrote."
     out = tmp_path / "figures.json"
-    got = subprocess.run([sys.executable, str(BENCH / script), "--smoke", "--json", str(out), *args], capture_output=True, text=True, timeout=300)
+    got = subprocess.run([sys.executable, str(BENCH / script), "--smoke", "--json", str(out), *args], capture_output=True, text=True, timeout=600)
     assert got.returncode == 0, got.stderr[-3000:]
     return got.stdout, json.loads(out.read_text())
 
@@ -63,7 +63,7 @@ def test_a_folder_without_transcripts_is_refused_by_name(tmp_path):
 
 def simulated(*args):
     "Lines of the simulation's table, as lists of cells."
-    said = subprocess.run([sys.executable, str(BENCH / "cluster.py"), "--markdown", *args], capture_output=True, text=True, timeout=120, check=True).stdout
+    said = subprocess.run([sys.executable, str(BENCH / "cluster.py"), "--markdown", *args], capture_output=True, text=True, timeout=600, check=True).stdout
     return said, [[c.strip() for c in line.strip("|").split("|")] for line in said.splitlines()[2:]]
 
 
