@@ -93,11 +93,11 @@ def test_the_tutorials_tables_are_what_the_simulation_prints():
 
 def test_a_corpus_of_any_size_is_planned_and_prepared_whole(tmp_path):
     said, got = run("scale.py", "--folder", str(tmp_path), "--markdown", tmp_path=tmp_path)
-    assert [(r["side"], r["rows"]) for r in got["runs"]] == [("planned", 2000), ("ours", 300), ("ours", 600)]
+    assert [(r["side"], r["rows"]) for r in got["runs"]] == [("planned", 1000), ("ours", 200), ("ours", 400)]
     assert all(r["parent_mb"] > 0 for r in got["runs"]) and [r["worker_mb"] > 0 for r in got["runs"]] == [False, True, True]
     assert len(got["growth"]) == 2 and all(line in said for line in got["growth"])
-    rows = load_rows(PrepConfig(str(tmp_path / "corpus-600"), "it"))
-    assert (len(rows.rows), len(rows.rejects)) == (600, 0)
+    rows = load_rows(PrepConfig(str(tmp_path / "corpus-400"), "it"))
+    assert (len(rows.rows), len(rows.rejects)) == (400, 0)
 
 
 def test_what_is_foretold_stands_beside_what_happened(tmp_path):

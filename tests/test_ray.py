@@ -80,8 +80,10 @@ def machines(cluster, odd_package):
 @pytest.fixture(scope="module")
 def quick(corpus, tmp_path_factory):
     "SHA-256 of each shard of the task below, as this machine's own processes make it."
-    done = prepare(config(corpus, tmp_path_factory.mktemp("quick") / "out", num_workers=2, log_mel="fast"), progress=False)
-    return {s["file"]: s["sha256"] for s in done.prep["shards"]}
+    return hashes(prepare(config(corpus, tmp_path_factory.mktemp("quick") / "out", num_workers=2, log_mel="fast"), progress=False))
+
+
+def hashes(done): return {s["file"]: s["sha256"] for s in done.prep["shards"]}
 
 
 def task(corpus, out, **maker):
@@ -163,7 +165,7 @@ def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_jso
     out = tmp_path / "out"
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", ray_address=cluster.address, **SETTINGS)
     with subprocess.Popen([COMMAND, "prepare", *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")))
+        until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 600)
         assert run.poll() is None, run.stderr.read()
         cluster.remove_node(machines.pop(), allow_graceful=False)
         said, err = run.communicate(timeout=600)
@@ -178,7 +180,7 @@ def test_a_shard_whose_worker_is_killed_once_is_made_again(cluster, machines, st
     makers, job = task(mine, tmp_path / "out")
     block()
     def kill():
-        at_work = until(lambda: makers_of("eval-00000"))
+        at_work = until(lambda: makers_of("eval-00000"), 600)
         unblock()
         for p in at_work: p.kill()
     killing = meanwhile(kill)
@@ -260,19 +262,19 @@ def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, co
     assert os.listdir(tmp_path / "out/.work") == ["plan.json"]
 
 
-def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, whole, tmp_path):
+def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, quick, tmp_path):
     out = tmp_path / "out"
-    args = flags(dataset_name=corpus, output_dir=out, engine="ray", num_workers=1, **{**SETTINGS, "shard_rows": 10})
+    args = flags(dataset_name=corpus, output_dir=out, engine="ray", num_workers=1, log_mel="fast", **SETTINGS)
     with TemporaryDirectory(prefix="t") as temporary:
         with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": temporary}) as run:
-            until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")))
+            until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 600)
             mine = psutil.Process(run.pid).children(recursive=True)
             run.send_signal(signal.SIGINT)
             said, err = run.communicate(timeout=600)
         assert (run.returncode, said) == (130, "") and sentence(err) == "stopped; the same command goes on from here"
         until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in mine))
         assert len(mine) > 3 and os.listdir(temporary) == []
-    assert prepare(config(corpus, out, num_workers=2), progress=False).hash == whole.hash
+    assert hashes(prepare(config(corpus, out, num_workers=2, log_mel="fast"), progress=False)) == quick
 
 
 class Told(BaseException): "What a handler of SIGTERM raises here."

@@ -85,7 +85,7 @@ def test_a_run_to_s3_that_was_killed_goes_on(s3, corpus, whole, heartbeat):
     args = flags(dataset_name=corpus, output_dir=f"s3://{BUCKET}/killed", num_workers=1, **SETTINGS)
     with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
         records = lambda: [k for k in s3.objects("killed/.work/train-")]
-        until(lambda: run.poll() is not None or records())
+        until(lambda: run.poll() is not None or records(), 600)
         assert run.poll() is None, run.stderr.read()
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
