@@ -32,14 +32,17 @@ def calm():
 
 
 def node(cluster, **kw):
-    "A machine of a cluster; Ray gives one half a minute to start, which can be too little on a busy machine. One that didn't make it must not join later."
-    running, head, others = children(), cluster.head_node, set(cluster.worker_nodes)
+    "A machine of a cluster; Ray gives one half a minute to start, which can be too little on a busy machine. What is left of one that didn't make it must not join later."
+    running = children()
     for left in reversed(range(4)):
-        try: return cluster.add_node(object_store_memory=10 ** 8, **kw)
+        try:
+            made = cluster.add_node(wait=False, object_store_memory=10 ** 8, **kw)
+            break
         except Exception:
             _kill(children() - running)
-            cluster.head_node, cluster.worker_nodes = head, set(others)
             if not left: raise
+    cluster._wait_for_node(made, 600)
+    return made
 
 
 def children(): return set(psutil.Process().children())
