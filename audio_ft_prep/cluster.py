@@ -121,7 +121,7 @@ def _short_folder(
         if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK): return folder
     raise RuntimeError(f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}: set TMPDIR to one, or set engine to local")
 
-# %% ../nbs/52_cluster.ipynb #742a1d96
+# %% ../nbs/52_cluster.ipynb #3cd1fa42
 def _started(ray):
     "The first processes of all Rays that this process has started."
     import psutil  # comes with Ray
@@ -135,7 +135,9 @@ def _kill(roots):
     import psutil
     doomed = set(roots)
     for p in roots:
-        with suppress(psutil.Error): doomed |= set(p.children(recursive=True))
+        with suppress(psutil.Error):
+            p.suspend()  # so that none is born after this look
+            doomed |= set(p.children(recursive=True))
     for p in doomed:
         with suppress(psutil.Error): p.kill()
     psutil.wait_procs(doomed, timeout=5)

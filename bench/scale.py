@@ -108,10 +108,10 @@ def main(
     folder: str = "",  # Where corpora and outputs go; corpora made there are kept and used again. Left out: a temporary folder
     markdown: bool = False,  # Print the table as Markdown
     json: str = "",  # File to write every figure to
-    smoke: bool = False,  # Some hundred rows: shows that it works, measures nothing
+    smoke: bool = False,  # Some hundred rows, one worker: shows that it works, measures nothing
 ):
     "Measure memory and time of `plan` on many rows, and of `prepare` on some and on ten times as many clips."
-    if smoke: rows, clips = 2000, "300,600"
+    if smoke: rows, clips, workers = 1000, "200,400", 1
     about = machine() | dict(workers=workers)
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(folder or tmp)

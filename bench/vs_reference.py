@@ -78,10 +78,10 @@ def main(
     decoder: str = "auto",  # Of the reference: torchcodec, soundfile (the same samples as ours), auto: torchcodec where it works
     markdown: bool = False,  # Print the table as Markdown
     json: str = "",  # File to write every figure to
-    smoke: bool = False,  # A dozen clips, one turn: shows that it works, measures nothing
+    smoke: bool = False,  # A dozen clips, one turn, one worker: shows that it works, measures nothing
 ):
     "Measure the reference recipe, as people run it and with one thread a process, and this package."
-    if smoke: clips, repeats = 12, 1
+    if smoke: clips, repeats, workers = 12, 1, 1
     sides = against.split(",")
     if unknown := set(sides) - set(AGAINST): raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
     if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"

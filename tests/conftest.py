@@ -29,7 +29,7 @@ USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file
 def pytest_configure(config): config.figures = []
 
 
-SLOW = ["test_artifact", "test_ray", "test_prepare", "test_faults", "test_platform", "test_lab", "test_bench"]  # begun first, so that no process waits long for another's last file
+SLOW = ["test_ray", "test_faults", "test_prepare", "test_platform", "test_bench", "test_lab", "test_plots", "test_report", "test_artifact", "test_urls"]  # begun first, so that no process waits long for another's last file
 
 
 def pytest_collection_modifyitems(items):
