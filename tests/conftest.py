@@ -193,6 +193,7 @@ def tell(place, name, value):
     os.replace(place / f".{name}", place / name)
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 for line in sys.stdin:
     if os.fork(): continue
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
