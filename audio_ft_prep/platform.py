@@ -229,14 +229,14 @@ def _leave_part(project, told, part, root, run):
     _log.info("%s", got)
     _log_metrics(project, run, metrics(got.prep, seconds))
 
-# %% ../nbs/61_platform.ipynb #f465e90a
+# %% ../nbs/61_platform.ipynb #de1b1aa5
 def preprocess_dataset(
     project: Any,  # The platform's project, or its name
     artifact_name: str,  # Name of the artifact to log
     model_id: str,  # Model to prepare for
     dataset_name: str,  # Folder of the corpus, or its Hub id
     language_code: str = "it",  # Locale of the corpus
-    language: str = "Italian",  # Language the labels announce to the model
+    language: str = "",  # Language the labels announce to the model; empty: that of language_code
     max_train_samples: int | str | None = None,  # Rows of train at most
     max_eval_samples: int | str | None = None,  # Rows of eval at most
     shard: int | str | None = None,  # Which of several jobs this is, from 0
@@ -422,7 +422,7 @@ def pipeline():
     return w
 '''
 
-# %% ../nbs/61_platform.ipynb #68e659a9
+# %% ../nbs/61_platform.ipynb #2a27a60a
 def workflow_code(
     num_shards: int,  # How many jobs
     parallel: int = 4,  # How many of them at a time
@@ -434,7 +434,7 @@ def workflow_code(
     secrets: tuple[str, ...] = ("HF_TOKEN",),  # Secrets of the project that the jobs see
 ) -> str: # Python source; its handler is pipeline
     "Write the workflow that prepares in several jobs."
-    every = {"artifact_name": None, "model_id": None, "dataset_name": None, "language_code": "it", "language": "Italian", "max_train_samples": "", "max_eval_samples": "", **(parameters or {})}
+    every = {"artifact_name": None, "model_id": None, "dataset_name": None, "language_code": "it", "language": "", "max_train_samples": "", "max_eval_samples": "", **(parameters or {})}
     return WORKFLOW.format(num_shards=Part(0, num_shards).of, parallel=parallel, function=function, merge_function=merge_function, parameters=every, job=_settings(volume, None, resources, secrets))
 
 # %% ../nbs/61_platform.ipynb #52099c81

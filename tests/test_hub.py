@@ -9,7 +9,7 @@ import pytest
 from audio_ft_prep import PrepConfig, hub as hub_module, plan, prepare
 from audio_ft_prep.cli import run
 from audio_ft_prep.columns import arrow_places, read_parquet, read_saved
-from audio_ft_prep.hub import RangeFile, file_start, held, open_repo
+from audio_ft_prep.hub import RangeFile, fetched_part, file_start, open_repo
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
@@ -148,7 +148,7 @@ def test_a_file_that_the_client_has_cached_is_used_as_it_is(hub, tmp_path):
     path = hf_hub_download(REPO, TAR.format(0), repo_type="dataset", cache_dir=hub_module.hub_cache(), endpoint=hub.endpoint)
     hub.clear()
     chosen(config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1))
-    assert hub.bytes_served(TAR.format(0)) == 0 and str(held(open_repo(REPO), TAR.format(0))[0]) == path
+    assert hub.bytes_served(TAR.format(0)) == 0 and str(fetched_part(open_repo(REPO), TAR.format(0))[0]) == path
 
 
 # What breaks on the way
@@ -280,7 +280,7 @@ def test_a_run_goes_on_while_another_fetches_more_of_the_same_tar(hub, tmp_path)
     size = (many(served(tmp_path / "x", REPO)) / TAR.format(0)).stat().st_size
     repo, cfg = open_repo(REPO), config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1, output_dir=str(tmp_path / "out"))
     def meanwhile(now):
-        if not now.clips: assert held(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
+        if not now.clips: assert fetched_part(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
     first = iter([meanwhile])
     assert prepare(cfg, progress=lambda now: next(first, lambda now: None)(now)).counts["train"]["kept"] == 5
 

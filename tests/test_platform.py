@@ -119,10 +119,14 @@ def test_local_execution_makes_the_same_and_a_trainer_that_isnt_ours_reads_it(co
     assert not Path("audio-ft-prep-work").exists() and "HF_TOKEN" not in os.environ
 
 
-def test_a_notebook_calls_the_handler_with_a_projects_name_and_gets_the_artifact(core, project, alone, tmp_path):
-    got = ours.preprocess_dataset("audio-training", "by-hand", *[SEED[k] for k in ("model_id", "dataset_name")], max_train_samples=12, max_eval_samples=3, num_workers=1)
+def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_the_corpuss_language(core, project, alone, tmp_path):
+    got = ours.preprocess_dataset("audio-training", "by-hand", *[SEED[k] for k in ("model_id", "dataset_name")], "en", max_train_samples=12, max_eval_samples=3, num_workers=1)
     assert got.status.state == "READY" and got.key == project.get_artifact("by-hand").key
-    assert read_prep(fetch_prepared(project, "by-hand", tmp_path / "fetched")) == read_prep(alone())
+    folder = fetch_prepared(project, "by-hand", tmp_path / "fetched")
+    assert read_prep(folder) == read_prep(alone(language_code="en", language=""))
+    from audio_ft_prep import load_prepared
+    from audio_ft_prep.models import load_model
+    assert {ids[1] for ids in load_prepared(folder)["train"]["labels"]} == {load_model("openai/whisper-small").tokenizer.convert_tokens_to_ids("<|en|>")}
 
 
 WRONG = {
