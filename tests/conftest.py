@@ -248,6 +248,30 @@ class Run:
         return self.over
 
 
+def halted(run):
+    "Have a run stand still as it is; whether it does, and was not over before."
+    import psutil
+    run.signal(signal.SIGSTOP)
+    def stands():
+        try: return psutil.Process(run.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess: return False
+    return until(lambda: "over" if not run.alive() else stands()) is True
+
+
+def read_all(out):
+    "Read every file that has its final name; give the time of each shard's file that is on record."
+    import pyarrow as pa, pyarrow.parquet as pq
+    for p in out.rglob("*"):
+        if ".work" in p.parts: continue
+        if p.suffix == ".arrow": pa.ipc.open_stream(p.read_bytes()).read_all()
+        if p.suffix == ".parquet": pq.read_table(p)
+        if p.suffix == ".json": json.loads(p.read_bytes())
+    return written(out, [json.loads(p.read_bytes())["file"] for p in out.glob(".work/*-00*.json")])
+
+
+def written(out, files): return {f: (out / f).stat().st_mtime_ns for f in files}
+
+
 @pytest.fixture(scope="session")
 def start(tmp_path_factory):
     "Start the command with arguments; limits are those of the system by name, such as FSIZE, the bytes that a file may have."

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import multiprocessing as mp
 import psutil
-import pyarrow as pa, pyarrow.parquet as pq
 import pytest
 from filelock import FileLock, Timeout
 
@@ -23,7 +22,7 @@ from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
-from conftest import SAMPLE, flags, sentence, tar_clips, until, write_corpus
+from conftest import SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
 
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
@@ -52,15 +51,6 @@ def soon(happens, run, pause_s=0.004):
     while not happens() and run.alive(): assert time.monotonic() < end; time.sleep(pause_s)
 
 
-def halted(run):
-    "Have a run stand still as it is; whether it does, and was not over before."
-    run.signal(signal.SIGSTOP)
-    def stands():
-        try: return psutil.Process(run.pid).status() == psutil.STATUS_STOPPED
-        except psutil.NoSuchProcess: return False
-    return until(lambda: "over" if not run.alive() else stands()) is True
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     "120 clips of train and 8 of test: the sample's Italian ones, good and bad, under new names."
@@ -87,19 +77,6 @@ def completes(start, whole):
         same(Path(args[args.index("--output-dir") + 1]), whole.bytes)
         return end
     return check
-
-
-def read_all(out):
-    "Read every file that has its final name; give the time of each shard's file that is on record."
-    for p in out.rglob("*"):
-        if ".work" in p.parts: continue
-        if p.suffix == ".arrow": pa.ipc.open_stream(p.read_bytes()).read_all()
-        if p.suffix == ".parquet": pq.read_table(p)
-        if p.suffix == ".json": json.loads(p.read_bytes())
-    return written(out, [json.loads(p.read_bytes())["file"] for p in out.glob(".work/*-00*.json")])
-
-
-def written(out, files): return {f: (out / f).stat().st_mtime_ns for f in files}
 
 
 def same(out, wanted):

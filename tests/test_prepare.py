@@ -24,8 +24,7 @@ from audio_ft_prep.models import load_model
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import is_finished, open_folder, purpose, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
-from conftest import SAMPLE, USED, flags, readme_table, reopened, sentence, tar_clips, tsv_rows, until, write_corpus
-from test_faults import halted, read_all, written
+from conftest import SAMPLE, USED, flags, halted, read_all, readme_table, reopened, sentence, tar_clips, tsv_rows, until, write_corpus, written
 
 NAMES = {"it": "italian", "en": "english", "es": "spanish"}
 STORED = {"float16": dict(feature_dtype="float16"), "float32": dict(feature_dtype="float32"), "padded": dict(storage="padded"), "audio": dict(storage="audio")}

@@ -117,7 +117,7 @@ def test_the_search_finds_a_setting_and_a_reason_and_leads_to_its_place(open_pag
     page.keyboard.press("/")
     page.keyboard.type(asked)
     hit = page.locator(f"a[href$='{place}']").first
-    hit.wait_for(state="visible", timeout=10_000)
+    hit.wait_for(state="visible")
     page.screenshot(path=shots / f"site-search-{asked}.png")
     hit.click()
     page.wait_for_url(f"{home}{place}**")
@@ -142,7 +142,7 @@ FIRST = {"disk": "tasks/storage.html", "rejected clip": "tasks/rejected.html", "
 def found_for(page, asked):
     "Where the search leads for what is asked all at once, so that what stands there was found for all of it, best first."
     page.locator("header input[type=search]").fill(asked)
-    page.locator("a.search-result").first.wait_for(state="visible", timeout=10_000)
+    page.locator("a.search-result").first.wait_for(state="visible")
     return [a.get_attribute("href").removeprefix("./") for a in page.locator("#quarto-search a.search-result").all()]
 
 
