@@ -1,7 +1,7 @@
 """Whatever happens to a run, the same command goes on and ends with the same bytes.
 
 By default a few faults of each kind are tried; AUDIO_FT_PREP_FAULTS=200 kills that many runs."""
-import json, logging, os, random, re, shutil, signal, subprocess, time
+import logging, os, random, re, shutil, signal, subprocess, time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
