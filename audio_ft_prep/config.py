@@ -9,17 +9,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/config.html.md"""
 
 # %% ../nbs/00_config.ipynb #c8521b1f
 from __future__ import annotations
-import hashlib, json, math, re
+import hashlib, html, json, math, re
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'table_cell',
-           'pairs_table', 'as_it_is', 'code_cell', 'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml',
-           'save_config', 'read_settings', 'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed',
-           'differing', 'Setting', 'setting_list']
+__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'visible',
+           'visible_lines', 'html_text', 'json_text', 'table_cell', 'pairs_table', 'as_it_is', 'code_cell',
+           'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings',
+           'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting',
+           'setting_list']
 
 # %% ../nbs/00_config.ipynb #e0d522f9
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -89,12 +90,50 @@ def check_field(
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
 
+# %% ../nbs/00_config.ipynb #8e30819e
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+def _escape(found):
+    char = found[0]
+    return _SHORT.get(char) or (f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}")
+
+# %% ../nbs/00_config.ipynb #08d65d53
+def visible(
+    text: Any,  # Text from a corpus, a file or an error, or what `str` makes text of
+) -> str: # One line that only shows: the rest of the text is as it was
+    "Write control characters, marks of direction and halves of characters as `\\x1b`, `\\u202e`, `\\ud800`."
+    return _UNSEEN.sub(_escape, str(text))
+
+# %% ../nbs/00_config.ipynb #4dfded1a
+def visible_lines(
+    text: Any,  # Lines, or what `str` makes lines of
+) -> str: # As many lines
+    "Write a text of lines as `visible` does, its line breaks kept."
+    return "\n".join(map(visible, str(text).split("\n")))
+
+# %% ../nbs/00_config.ipynb #dd1ab891
+def html_text(
+    text: Any,  # Text that isn't HTML
+) -> str: # HTML, for an element or a quoted attribute
+    "Write a text so that a page shows every character of it."
+    return html.escape(visible(text))
+
+# %% ../nbs/00_config.ipynb #9a4f9083
+_JSON_UNSEEN = re.compile(r"(?!\n)" + _UNSEEN.pattern)  # line breaks are `indent`'s own
+def json_text(
+    value: Any,  # What `json` can write
+    indent: int | None = 1,  # Blanks a level; none for one line
+) -> str: # JSON
+    "Write a value as JSON for a person and a program: letters as they are, what can't be seen as `\\u202e`."
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _JSON_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
 # %% ../nbs/00_config.ipynb #89f8aaa5
 def table_cell(
     value: Any,  # Words, Markdown or a number
 ) -> str: # On one line, without a bar that would end the cell
     "Write a cell of a Markdown table."
-    return " ".join(str(value).replace("|", "\\|").split())
+    return visible(" ".join(str(value).replace("|", "\\|").split()))
 def pairs_table(
     pairs: dict,  # Names and values, which may be Markdown; those without a value are left out
 ) -> str: # Markdown
@@ -102,18 +141,22 @@ def pairs_table(
     return "\n".join(["| | |", "|---|---|", *(f"| {table_cell(k)} | {table_cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
 
 # %% ../nbs/00_config.ipynb #66bfe833
+_MARKUP = r"[\\`*\[\]<>~$&]|(?<!\w)_|_(?!\w)"  # signs of Markdown anywhere in a line
+_LINE_MARKUP = r"^[#+=-]|(?<=\d)[.)](?=\s|$)"  # those that say what a line is
+_LINK_MARKUP = r":(?=//)|(?<=\bwww)\."  # those of an address that would become a link
+_SIGNS = re.compile(f"{_MARKUP}|{_LINE_MARKUP}|{_LINK_MARKUP}")
 def as_it_is(
     text: str,  # Text that isn't Markdown
 ) -> str: # Markdown
     "Write a text so that Markdown shows every character of it."
-    return re.sub(r"[\\`*\[\]<>~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return _SIGNS.sub(r"\\\g<0>", visible(text))
 
 # %% ../nbs/00_config.ipynb #347d50d6
 def code_cell(
     value: Any,  # A setting's value
 ) -> str: # Markdown
     "Write a value as code."
-    text = str(value)
+    text = visible(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
 

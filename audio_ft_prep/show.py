@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/show.html.md"""
 
 # %% ../nbs/03_show.ipynb #cd1a14db
 from __future__ import annotations
-from .config import table_cell
+from .config import table_cell, visible
 
 # %% auto #0
 __all__ = ['text_table', 'markdown_table', 'show_bytes', 'show_hours']
@@ -18,7 +18,7 @@ def text_table(
     rows: list[list],  # Cells, header first
 ) -> str: # Lines, the first column to the left and the others to the right
     "Lay out a table for a terminal."
-    cells = [[str(c) for c in r] for r in rows]
+    cells = [list(map(visible, r)) for r in rows]
     wide = [max(map(len, col)) for col in zip(*cells)]
     return "\n".join("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, wide))).rstrip() for r in cells)
 

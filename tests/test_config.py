@@ -8,9 +8,11 @@ import pytest
 import yaml
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.config import (NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, load_config,
-                                  read_settings, save_config, shaping, split_name, split_names, to_json, to_yaml)
+from audio_ft_prep.config import (NOT_SHAPING, PrepConfig, as_it_is, code_cell, config_from, differing, field_types,
+                                  fingerprint, html_text, json_text, load_config, read_settings, save_config, shaping,
+                                  split_name, split_names, table_cell, to_json, to_yaml, visible, visible_lines)
 from audio_ft_prep.rows import Row
+from audio_ft_prep.show import markdown_table, text_table
 
 pytestmark = pytest.mark.light
 
@@ -257,3 +259,44 @@ def test_a_sentence_in_a_table_is_shown_as_it_is(text):
     mistune = pytest.importorskip("mistune", reason="mistune is not installed")
     page = mistune.create_markdown(plugins=["table", "strikethrough"], escape=False)(Row("a", "train", "train", "f", 0, 1, text, "it", "s")._repr_markdown_())
     assert html.unescape(re.search(r"<td>sentence</td>\s*<td>(.*?)</td>", page)[1]) == text
+
+
+UNSEEN = {"clears the terminal": "\x1b[2J", "rings": "\x07", "8-bit escape": "\x9b31m", "delete": "\x7f", "nothing": "\0", "turns the line around": "\u202e", "isolates": "\u2066x\u2069",
+          "right-to-left mark": "\u200f", "Arabic mark": "\u061c", "another line": "\u2028", "another paragraph": "\u2029", "next line": "\x85", "byte order mark": "\ufeff", "half a character": "\ud83d",
+          "a byte that is no UTF-8": b"\xff".decode(errors="surrogateescape"), "tab": "\t", "line feed": "\n", "carriage return": "\r", "annotation": "\ufff9"}
+
+
+@pytest.mark.parametrize("unseen", UNSEEN.values(), ids=UNSEEN)
+def test_what_acts_on_a_terminal_or_a_page_is_shown_by_its_code_on_every_way_out(unseen):
+    acting = {c for c in unseen if not c.isalpha() and c not in "[]0123456789;"}
+    text = f"a{unseen}b"
+    for shown in (visible(text), visible_lines(text).replace("\n", ""), html_text(text), as_it_is(text), code_cell(text), table_cell(text), text_table([["id"], [text]]).splitlines()[-1],
+                  markdown_table([["id"], [text]]).splitlines()[-1], json_text(text)):
+        assert not acting & set(shown)
+        shown.encode()
+    assert visible(text).startswith("a\\") and json.loads(json_text({text: [text]})) == {text: [text]}
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp", "Cs"])))
+def test_what_can_be_seen_stays(text):
+    assert visible(text) == visible_lines(text) == text and html.unescape(html_text(text)) == text
+
+
+@pytest.mark.parametrize("text", ["👩\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e007f", "می\u200cخواهم", "नमस्ते", "e\u0301", "𐐷 𝄞", "ไทย\u200bไทย", "a\u00a0b"])
+def test_scripts_and_emoji_stay_as_they_are(text): assert visible(text) == text
+
+
+@settings(deadline=None)
+@given(st.text(st.characters()))
+def test_text_made_visible_is_visible_already_and_can_be_written(text):
+    assert visible(visible(text)) == visible(text) and visible(text).isprintable() >= text.isprintable()
+    visible(text).encode()
+    assert json.loads(json_text([text])) == [text] and json_text([text]).encode()
+
+
+@pytest.mark.parametrize("text", ["# title", "- item", "+ item", "1. item", "23) item", "=====", "https://example.org/a_b", "www.example.org", "<https://a.org>", "![x](y)", "a\tb | c"])
+def test_a_text_at_the_start_of_a_line_of_markdown_is_shown_as_it_is(text):
+    mistune = pytest.importorskip("mistune", reason="mistune is not installed")
+    page = mistune.create_markdown(plugins=["table", "strikethrough", "url"], escape=False)(as_it_is(text))
+    assert html.unescape(re.fullmatch(r"<p>(.*)</p>\n", page)[1]) == visible(text)
