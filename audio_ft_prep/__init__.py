@@ -34,6 +34,7 @@ Modules:
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
