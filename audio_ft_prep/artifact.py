@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/artifact.html.md"""
 
 # %% ../nbs/51_artifact.ipynb #65d615ea
 from __future__ import annotations
-import hashlib, json, logging, mimetypes, os, re, shutil, sys, time
+import hashlib, json, mimetypes, os, re, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from typing import Any, Callable
 from uuid import uuid4
 from .places import Url, place
 from .rows import file_sha256
+from .secrets import logger_of, no_secrets_raised
 from .store import read_prep, sync_folder, verify
 
 # %% auto #0
@@ -26,7 +27,7 @@ __all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get
            'log_prepared', 'fetch_prepared', 'addressed', 'log_croissant']
 
 # %% ../nbs/51_artifact.ipynb #5c07e999
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/51_artifact.ipynb #0711c585
 def manifest(
@@ -121,6 +122,7 @@ def _digitalhub():
 
 # %% ../nbs/51_artifact.ipynb #158f7258
 def _cause(e): return " ".join(str(e.__cause__ or e).split()).strip("(',)") or type(e).__name__
+@no_secrets_raised()
 def get_project(
     project: Any,  # Name of a project; one that is open already is given back
 ) -> Any: # The platform's project
@@ -148,6 +150,7 @@ class _Patience:
 # %% ../nbs/51_artifact.ipynb #105f08a1
 def _versions(project, name): return sorted(project.get_artifact_versions(name), key=lambda a: a.metadata.created, reverse=True)
 def _ready(project, name): return [a for a in _versions(project, name) if a.status.state == "READY"]
+@no_secrets_raised()
 def latest_ready(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of the artifact
@@ -291,6 +294,7 @@ def check_name(
     raise ValueError(f"artifact_name must be made of letters, digits and . _ + -, got {artifact_name!r}")
 
 # %% ../nbs/51_artifact.ipynb #e082d332
+@no_secrets_raised()
 def log_prepared(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of the artifact
@@ -333,6 +337,7 @@ def _download(artifact, folder, patience):
     finally: shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/51_artifact.ipynb #437672fc
+@no_secrets_raised()
 def fetch_prepared(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of the artifact
@@ -385,6 +390,7 @@ def _log_item(project, artifact, folder):
             raise RuntimeError(f"the Croissant metadata of {artifact.name} could not be logged: {_cause(e)}; run it again") from e
 
 # %% ../nbs/51_artifact.ipynb #8fb2c123
+@no_secrets_raised()
 def log_croissant(
     project: Any,  # Name of a project, or the project
     artifact_name: str,  # Name of an artifact that `log_prepared` made; the data item's name too

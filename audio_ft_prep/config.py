@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/config.html.md"""
 
 # %% ../nbs/00_config.ipynb #c8521b1f
 from __future__ import annotations
-import hashlib, html, json, math, re
+import hashlib, html, json, math, os, re
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'visible',
-           'visible_lines', 'html_text', 'json_text', 'table_cell', 'pairs_table', 'as_it_is', 'code_cell',
+           'visible_lines', 'html_text', 'json_text', 'user_path', 'table_cell', 'pairs_table', 'as_it_is', 'code_cell',
            'PrepConfig', 'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings',
            'load_config', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting',
            'setting_list']
@@ -120,13 +120,33 @@ def html_text(
 
 # %% ../nbs/00_config.ipynb #9a4f9083
 _JSON_UNSEEN = re.compile(r"(?!\n)" + _UNSEEN.pattern)  # line breaks are `indent`'s own
+def _finite(value):
+    "A value without numbers that JSON can't write: they become null."
+    if isinstance(value, dict): return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 def json_text(
     value: Any,  # What `json` can write
     indent: int | None = 1,  # Blanks a level; none for one line
 ) -> str: # JSON
     "Write a value as JSON for a person and a program: letters as they are, what can't be seen as `\\u202e`."
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False)
     return _JSON_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+# %% ../nbs/00_config.ipynb #c0efb117
+def user_path(
+    text: str | Path,  # A path as a person writes it
+    what: str = "a path",  # What an error calls it
+) -> Path: # With the home folder in the place of `~`
+    "Read a path, and refuse in a sentence what can be none."
+    path = os.path.expanduser(str(text))
+    if path.startswith("~"):
+        home, _, _ = path.partition("/")
+        raise ValueError(f"{what} begins with {visible(home)}, a home folder that this machine doesn't know: write the whole path, got {visible(path)}")
+    try: usable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError: usable = False
+    if not usable: raise ValueError(f"{what} holds a character that no path can have: got {visible(path)}")
+    return Path(path)
 
 # %% ../nbs/00_config.ipynb #89f8aaa5
 def table_cell(

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/platform.html.md"""
 
 # %% ../nbs/61_platform.ipynb #676cb240
 from __future__ import annotations
-import logging, math, os, re, shutil, sys, time, traceback
+import logging, math, os, re, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,21 +17,22 @@ from pathlib import Path
 from typing import Any, Callable, get_args, get_origin
 from filelock import FileLock, Timeout
 from .artifact import check_name, fetch_prepared, get_project, latest_ready, log_prepared
-from .config import PrepConfig, config_from, field_types, fingerprint_of
+from .config import PrepConfig, config_from, field_types, fingerprint_of, user_path
 from .doctor import hf_home_fault, requirements, room_fault
 from .hub import causes
 from .parts import Part
 from .places import NO_ROOM
 from .pipeline import Plan, merge, plan, prepare
+from .secrets import OneLine, keep_secret, logger_of, no_secrets_raised
 from .store import purpose
 
 # %% auto #0
-__all__ = ['WORK', 'PACKAGES_BYTES', 'WORKFLOW', 'job_config', 'part_name', 'hub_token', 'without_secrets', 'work_place',
-           'metrics', 'advice', 'preprocess_dataset', 'merge_shards', 'job_requirements', 'create_function',
-           'job_resources', 'job_volume', 'run_job', 'submit_shards', 'wait_for', 'workflow_code', 'create_workflow']
+__all__ = ['WORK', 'PACKAGES_BYTES', 'WORKFLOW', 'job_config', 'part_name', 'hub_token', 'work_place', 'metrics', 'advice',
+           'preprocess_dataset', 'merge_shards', 'job_requirements', 'create_function', 'job_resources', 'job_volume',
+           'run_job', 'submit_shards', 'wait_for', 'workflow_code', 'create_workflow']
 
 # %% ../nbs/61_platform.ipynb #e38ec060
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/61_platform.ipynb #1df719e5
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -82,6 +83,7 @@ def hub_token(
     if os.environ.get("HF_TOKEN"): yield True; return
     token = _project_secret(project, "HF_TOKEN")
     if not token: yield False; return
+    keep_secret(token)
     os.environ["HF_TOKEN"] = token
     try: yield True
     finally: os.environ.pop("HF_TOKEN", None)
@@ -94,19 +96,12 @@ def _project_secret(project, name):
         _log.debug("no secret %s in the project: %s", name, type(e).__name__)
         return None
 
-# %% ../nbs/61_platform.ipynb #1bc587af
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY")
-def without_secrets(
-    text: str,  # Anything that will be logged
-) -> str: # The same, secrets as ***
-    "Take the values of the environment's secrets out of a text."
-    for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= 8: text = text.replace(value, "***")
-    return text
-
 # %% ../nbs/61_platform.ipynb #b3022866
 WORK = "AUDIO_FT_PREP_WORK"  # Environment variable: where jobs work
-def _root(work_dir): return Path(work_dir or os.environ.get(WORK) or "audio-ft-prep-work").expanduser().absolute()
+def _folder(path, what):
+    try: return user_path(path, what).absolute()
+    except FileNotFoundError: raise FileNotFoundError(f"{what} must be a whole path, got {path}: the folder that this job stands in is gone") from None
+def _root(work_dir): return _folder(work_dir or os.environ.get(WORK) or "audio-ft-prep-work", "work_dir")
 
 # %% ../nbs/61_platform.ipynb #90a6019a
 def work_place(
@@ -158,15 +153,20 @@ def _run_of(project, run):
 def _log_metrics(project, run, numbers):
     try:
         if run := _run_of(project, run): run.log_metrics(numbers)
-    except Exception as e: _log.warning("the run's metrics could not be logged: %s", without_secrets(str(e)))  # the data set matters more
+    except Exception as e: _log.warning("the run's metrics could not be logged: %s", e)  # the data set matters more
 
 # %% ../nbs/61_platform.ipynb #ff37055a
 def _show_log():
     "In a job, have what the run says written to the job's log."
     ours = logging.getLogger("audio_ft_prep")
     if not os.environ.get("RUN_ID") or ours.handlers or logging.getLogger().handlers: return
-    ours.addHandler(logging.StreamHandler(sys.stderr))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+def _log_lines(told):
+    "Write a table or a page to the log, a record a line."
+    for line in str(told).splitlines(): _log.info("%s", line)
 
 # %% ../nbs/61_platform.ipynb #97284143
 _DENIED = re.compile(r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot be accessed")
@@ -187,16 +187,19 @@ def advice(
 
 # %% ../nbs/61_platform.ipynb #ee0a9a29
 _OURS = (ValueError, TypeError, FileNotFoundError, RuntimeError, LookupError, ImportError)
+def _log_failure(what, names, error):
+    "Say in the log what ended a job and what to do."
+    said, todo = " ".join(str(error).split()) or type(error).__name__, advice(error, names)
+    _log.error("%s failed: %s%s", what, said, f". To do: {todo}" if todo else "")
+    if not todo and not isinstance(error, _OURS): _log.error("for a report:", exc_info=error)
 @contextmanager
 def _told(what, names=()):
-    "Log what ends a job, its cause and what to do, no secret in it."
-    try: yield
-    except Exception as e:
-        said, todo = without_secrets(" ".join(str(e).split())) or type(e).__name__, advice(e, names)
-        _log.error("%s failed: %s%s", what, said, f". To do: {todo}" if todo else "")
-        if not todo and not isinstance(e, _OURS): _log.error("%s", without_secrets(traceback.format_exc()))
-        if without_secrets(str(e)) != str(e): raise RuntimeError(said) from None
-        raise
+    "Log what ends a job, its cause and what to do; neither the log nor the error tells a secret."
+    with no_secrets_raised():
+        try: yield
+        except Exception as e:
+            _log_failure(what, names, e)
+            raise
 
 # %% ../nbs/61_platform.ipynb #41556348
 def _prepare_in(place, cfg, part):
@@ -208,15 +211,15 @@ def _prepare_in(place, cfg, part):
 # %% ../nbs/61_platform.ipynb #ba79ed6f
 def _job(project, artifact_name, cfg, part, work_dir, parts_dir, run):
     "Plan, check, prepare, upload or leave, report."
-    root, called = (Path(parts_dir).absolute()/artifact_name, "parts_dir") if part and parts_dir else (_root(work_dir), "work_dir")
+    root, called = (_folder(parts_dir, "parts_dir")/artifact_name, "parts_dir") if part and parts_dir else (_root(work_dir), "work_dir")
     if fault := hf_home_fault() or room_fault(root, 0, called): raise RuntimeError(fault)
     told, name = plan(cfg), part_name(artifact_name, part) if part else artifact_name
-    _log.info("%s", told)
+    _log_lines(told)
     if part and parts_dir: return _leave_part(project, told, part, root, run)
     place = work_place(root, name, cfg, told.source)
     with _only_job(place):
         got, seconds = _prepare_in(place, cfg, part)
-        _log.info("%s", got)
+        _log_lines(got)
         artifact = log_prepared(project, name, place)
     _log_metrics(project, run, metrics(got.prep, seconds))
     return artifact
@@ -226,7 +229,7 @@ def _leave_part(project, told, part, root, run):
     "Make a part on a volume that all jobs share, and leave it there for the merge."
     place = work_place(root, f"{part.of}", told.cfg, told.source)/f"{part.index}"
     got, seconds = _prepare_in(place, told.cfg, part)
-    _log.info("%s", got)
+    _log_lines(got)
     _log_metrics(project, run, metrics(got.prep, seconds))
 
 # %% ../nbs/61_platform.ipynb #de1b1aa5
@@ -286,7 +289,7 @@ def _logged_parts(project, artifact_name, of):
 def _remove(parts):
     "Remove parts that have served; the whole is READY whether that succeeds or not."
     try: parts.remove()
-    except Exception as e: _log.warning("the parts have served, and could not be removed: %s", without_secrets(str(e)))
+    except Exception as e: _log.warning("the parts have served, and could not be removed: %s", e)
 
 # %% ../nbs/61_platform.ipynb #b8dda9bf
 def merge_shards(
@@ -302,10 +305,10 @@ def merge_shards(
     _show_log()
     with _told("merge_shards"):
         project, of, artifact_name = get_project(project), Part(0, _read(num_shards, int)).of, check_name(artifact_name)
-        parts = _left_parts(Path(parts_dir).absolute()/artifact_name, of) if parts_dir else _logged_parts(project, artifact_name, of)
+        parts = _left_parts(_folder(parts_dir, "parts_dir")/artifact_name, of) if parts_dir else _logged_parts(project, artifact_name, of)
         with _only_job(_root(work_dir)/f"{artifact_name}-merge-{parts.key}") as place:
             got = merge(parts.bring(place), place/"whole")
-            _log.info("%s", got)
+            _log_lines(got)
             artifact = log_prepared(project, artifact_name, got.folder)
         _log_metrics(project, run, metrics(got.prep))
         if not _read(keep_parts, bool): _remove(parts)
