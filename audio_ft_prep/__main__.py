@@ -1,22 +1,25 @@
 "The command, and `python -m audio_ft_prep`: a stop ends it in a sentence from the first moment, before the third of a second in which it is imported."
 import os, signal
+from contextlib import suppress
 
-SAID = {signal.SIGINT: "stopped", signal.SIGTERM: "told to end (SIGTERM)"}
+SAID = {signal.SIGINT: "stopped", signal.SIGTERM: "told to end (SIGTERM)", signal.SIGHUP: "told to end (SIGHUP)"}
 
 
 def _stop(number, frame=None):
     "End at once: nothing has begun that is to be tidied up."
-    os.write(2, f"audio-ft-prep: {SAID[number]}; the same command goes on from here\n".encode())
+    with suppress(OSError): os.write(2, f"audio-ft-prep: {SAID[number]}; the same command goes on from here\n".encode())
     os._exit(128 + number)
 
 
 def main():
     "Run the command."
     before = {s: signal.signal(s, _stop) for s in SAID if signal.getsignal(s) != signal.SIG_IGN}
+    from audio_ft_prep.process import open_standard_streams
+    open_standard_streams()
     from audio_ft_prep.cli import main
     try:
         if signal.SIGINT in before: signal.signal(signal.SIGINT, before[signal.SIGINT])
-        main()  # which sees to SIGTERM itself
+        main()  # which sees to SIGTERM and SIGHUP itself
     except KeyboardInterrupt: _stop(signal.SIGINT)
 
 

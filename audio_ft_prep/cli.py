@@ -8,16 +8,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/cli.html.md"""
 
 # %% ../nbs/62_cli.ipynb #f7af70d4
 from __future__ import annotations
-import inspect as _inspect, json, logging, signal, sys
+import errno, inspect as _inspect, logging, os, sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Optional, get_args, get_origin
 import typer
 from fastcore.docments import docments
-from .config import PrepConfig, config_from, field_types, read_settings
+from .config import PrepConfig, config_from, field_types, json_text, read_settings, user_path, visible, visible_lines
+from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere
+from .secrets import NoSecrets, OneLine, without_secrets
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'config_flags', 'demo', 'verify', 'upload', 'inspect', 'doctor', 'run', 'main']
+__all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'demo', 'verify', 'upload', 'inspect', 'doctor', 'run', 'main']
 
 # %% ../nbs/62_cli.ipynb #929fd3c7
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -57,8 +59,15 @@ def _takes_config(run):
     return app.command(command.__name__)(command)
 
 # %% ../nbs/62_cli.ipynb #2b062bfd
+def _say(text):
+    "Print lines that only show, and tell no secret."
+    print(visible_lines(without_secrets(str(text))))
+def _say_json(value):
+    "Print JSON for a program, in letters that the terminal has."
+    print(json_text(without_secrets(value), encoding=sys.stdout.encoding or "utf-8"))
 def _show(value, as_json):
-    print(json.dumps(value.to_dict(), indent=1, ensure_ascii=False) if as_json else value)
+    if as_json: _say_json(value.to_dict())
+    else: _say(value)
 
 # %% ../nbs/62_cli.ipynb #e3d0021e
 @_takes_config
@@ -72,7 +81,18 @@ def _plan(cfg, as_json):
 def _prepare(cfg, as_json):
     "Prepare a corpus; run again after a stop, it goes on."
     from audio_ft_prep.pipeline import prepare
+    _whole(cfg.output_dir)
     _show(prepare(cfg), as_json)
+
+# %% ../nbs/62_cli.ipynb #265812bf
+def _given(folder):
+    "A folder or a URL, as the other modules take it."
+    return folder if "://" in folder else str(user_path(folder, "the folder"))
+def _whole(folder):
+    "A folder that can be made: by its whole path, when there is none to stand in."
+    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)): return folder
+    raise ValueError(f"output_dir must be a whole path, got {folder}: the folder that this command was started in is gone")
+_GONE = []
 
 # %% ../nbs/62_cli.ipynb #fe1cd93a
 @app.command()
@@ -82,9 +102,9 @@ def demo(
 ):
     "Prepare the sample corpus that comes with the package, for openai/whisper-small."
     from audio_ft_prep.pipeline import prepare
-    got = prepare(PrepConfig("sample", "it", "Italian", output_dir=output_dir))
+    got = prepare(PrepConfig("sample", "it", "Italian", output_dir=_whole(output_dir)))
     _show(got, as_json)
-    if not as_json: print(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
+    if not as_json: _say(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
 
 # %% ../nbs/62_cli.ipynb #4568c45b
 @app.command()
@@ -94,9 +114,10 @@ def verify(
 ):
     "Hold a prepared folder against its prep.json: every shard is hashed again."
     from audio_ft_prep.store import read_prep, verify
+    folder = _given(folder)
     faults, prep = verify(folder), read_prep(folder)
-    if as_json: print(json.dumps({"folder": folder, "hash": prep["hash"], "faults": faults}, indent=1))
-    elif not faults: print(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
+    if as_json: _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
+    elif not faults: _say(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
 # %% ../nbs/62_cli.ipynb #fb71bb8c
@@ -109,18 +130,23 @@ def upload(
 ):
     "Log a prepared folder to a DigitalHub project, whole or not at all."
     from audio_ft_prep.artifact import log_prepared
+    folder = _given(folder)
     art = log_prepared(project, artifact_name, folder)
-    if as_json: print(json.dumps({"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}, indent=1))
-    else: print(f"{folder} is {art.key}")
+    told = {"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}
+    if as_json: _say_json(told)
+    else: _say(f"{folder} is {art.key}")
 
 # %% ../nbs/62_cli.ipynb #f14ff63b
 def _inspection(name, splits):
     from audio_ft_prep.show import show_bytes, show_hours, text_table
     head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
     table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
-    yield (f"\nlanguage {name}\n" if name else "\n") + text_table(table)
-    yield from (f"{s}: {n} {reason}" for s, d in splits.items() for reason, n in d["rejects"].items())
-    for d in list(splits.values())[:1]: yield from [f"columns: {', '.join(d['columns'])}", *(f"{r['id']}: {r['sentence']}" for r in d["first"])]
+    yield (f"\nlanguage {visible(name)}\n" if name else "\n") + text_table(table)
+    for split, d in splits.items():
+        yield from (f"{split}: {n} {reason}" for reason, n in d["rejects"].items())
+    for d in list(splits.values())[:1]:
+        yield f"columns: {visible(', '.join(d['columns']))}"
+        yield from (visible(f"{r['id']}: {r['sentence']}") for r in d["first"])
 
 # %% ../nbs/62_cli.ipynb #3809b107
 @app.command()
@@ -136,16 +162,16 @@ def inspect(
     "Show what a corpus holds before anything is prepared."
     from audio_ft_prep.load import inspect_corpus
     got = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
-    if as_json: return print(json.dumps(got, indent=1, ensure_ascii=False))
-    print(f"{dataset_name} is read as {got['kind']}: {got['why']}")
-    for name, splits in got["languages"].items(): print(*_inspection(name, splits), sep="\n")
+    if as_json: return _say_json(got)
+    _say(visible(f"{dataset_name} is read as {got['kind']}: {got['why']}"))
+    for name, splits in got["languages"].items(): _say("\n".join(_inspection(name, splits)))
 
 # %% ../nbs/62_cli.ipynb #022de3f6
 def _prescription(checks):
     wide = max(len(c.name) for c in checks)
     for c in checks:
-        yield f"{c.state:<4}  {c.name:<{wide}}  {c.seen}"
-        if c.fix: yield f"{'':<{wide + 8}}{c.fix}"
+        yield f"{c.state:<4}  {c.name:<{wide}}  {visible(c.seen)}"
+        if c.fix: yield f"{'':<{wide + 8}}{visible(c.fix)}"
 
 # %% ../nbs/62_cli.ipynb #a21ca658
 @app.command()
@@ -153,27 +179,60 @@ def doctor(as_json: AsJson = False):
     "Look at what a run needs, here and on the platform, and say what to do."
     from audio_ft_prep.doctor import doctor
     checks = doctor()
-    print(json.dumps([asdict(c) for c in checks], indent=1, ensure_ascii=False) if as_json else "\n".join(_prescription(checks)))
+    if as_json: _say_json([asdict(c) for c in checks])
+    else: _say("\n".join(_prescription(checks)))
     if bad := [c.name for c in checks if c.state == "fail"]: raise RuntimeError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}; do what is said of each")
 
 # %% ../nbs/62_cli.ipynb #34a38f8d
 def _fail(sentence, code):
-    print(f"audio-ft-prep: {' '.join(str(sentence).split())}", file=sys.stderr)
+    print(f"audio-ft-prep: {visible(without_secrets(' '.join(str(sentence).split())))}", file=sys.stderr)
     return code
 
 # %% ../nbs/62_cli.ipynb #d16fb653
 _BadRequest = typer.BadParameter.__mro__[2]
 
 # %% ../nbs/62_cli.ipynb #fee404c8
+_SEE = {errno.ENOSPC: "make room there", errno.EDQUOT: "make room there", errno.EROFS: "name a folder that can be written", errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
+        errno.ENAMETOOLONG: "give it a shorter name", errno.ELOOP: "its links lead in a circle: see where they point", errno.ENOTDIR: "a part of the path is a file: see that it is right"}
 def _told(e):
-    if not (isinstance(e, OSError) and e.filename): return e
-    return f"{e.filename}: {e.strerror}; see that the folder can be written and has room, and run again"
+    if not (isinstance(e, OSError) and e.filename and e.strerror): return e
+    remedy = _SEE.get(e.errno, "see that it is there, and that it can be read and its folder be written")
+    name = os.fsdecode(e.filename) if isinstance(e.filename, bytes) else e.filename
+    return f"{name}: {e.strerror}; {remedy}, and run again"
 
 # %% ../nbs/62_cli.ipynb #73993f26
-class _Terminated(BaseException): "SIGTERM has come."
-def _end(*_): raise _Terminated
+_USERS = (ValueError, FileNotFoundError, ImportError, RuntimeError, OSError)
+def _is_expected(e):
+    "Whether an error is one that a user can cause."
+    if isinstance(e, _USERS): return True
+    if not isinstance(e, (TypeError, LookupError)) or isinstance(e, (KeyError, IndexError)): return False
+    import traceback
+    last = traceback.extract_tb(e.__traceback__)[-1:]
+    return any(os.path.dirname(frame.filename) == os.path.dirname(__file__) and "raise " in (frame.line or "") for frame in last)
 
 # %% ../nbs/62_cli.ipynb #810f4133
+_GOES_ON = "the same command goes on from here"
+def _stopped(e):
+    "What is said of an end that was asked for, and the exit code; none for an error."
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return f"stopped; {_GOES_ON}", 130
+    if isinstance(e, Ended): return f"told to end ({e}); {_GOES_ON}", 128 + e.number
+def _verdict(e):
+    "What is said of an error, and the exit code."
+    if isinstance(e, _BadRequest): return f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2
+    if isinstance(e, MemoryError): return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
+    if isinstance(e, RecursionError): return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
+    if not _is_expected(e): return f"this was not expected: {type(e).__name__}: {e}; please report it at {_ISSUES} with the traceback, which {DEBUG}=1 shows", 1
+    return _told(e), 2 if isinstance(e, (ValueError, TypeError, FileNotFoundError, ImportError)) else 1
+
+# %% ../nbs/62_cli.ipynb #5f97bbcd
+DEBUG = "AUDIO_FT_PREP_DEBUG"  # Environment variable: show the traceback of an error
+_ISSUES = "https://github.com/audio-ft-prep/audio_ft_prep/issues"
+def _show_traceback(e):
+    import traceback
+    lines = "".join(traceback.format_exception(type(e), e, e.__traceback__))
+    print(visible_lines(without_secrets(lines.rstrip())), file=sys.stderr)
+
+# %% ../nbs/62_cli.ipynb #3ec9008e
 def run(
     args: list[str] | None = None,  # The command line; the process's own when left out
 ) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
@@ -181,17 +240,37 @@ def run(
     try:
         code = app(args or sys.argv[1:] or ["--help"], prog_name="audio-ft-prep", standalone_mode=False) or 0
         if code == 130: raise KeyboardInterrupt  # which typer turns into this code
+        sys.stdout.flush()
         return code
-    except _BadRequest as e: return _fail(f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2)
-    except (ValueError, TypeError, FileNotFoundError, ImportError) as e: return _fail(_told(e), 2)
-    except (RuntimeError, OSError) as e: return _fail(_told(e), 1)
-    except (KeyboardInterrupt, typer.Abort): return _fail("stopped; the same command goes on from here", 130)
-    except _Terminated: return _fail("told to end (SIGTERM); the same command goes on from here", 143)
+    except (Exception, KeyboardInterrupt, Ended) as e:
+        if os.environ.get(DEBUG): _show_traceback(e)
+        return _fail(*(_stopped(e) or _verdict(e)))
 
 # %% ../nbs/62_cli.ipynb #30666292
+def _begin():
+    "Make the process's surroundings plain."
+    patient_streams()
+    logging.raiseExceptions = False  # a log that can't be written is no reason to end
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(message)s"))
+    handler.addFilter(NoSecrets())
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("audio_ft_prep").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    if stand_somewhere(): _GONE.append(True)
+    ensure_home()
+    end_by_exception()
 def main() -> None:
     "Run the command as a process, messages of the run on stderr."
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("audio_ft_prep").setLevel(logging.INFO)
-    signal.signal(signal.SIGTERM, _end)
-    sys.exit(run())
+    _begin()
+    try: code = run()
+    except (KeyboardInterrupt, Ended) as e: code = _fail(*_stopped(e))
+    if code >= 128: end_in_peace()
+    sys.exit(_flushed(code))
+def _flushed(code):
+    "The exit code, when all that was said is written."
+    try: sys.stdout.flush()
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _fail(f"what was to be printed can't be written: {e.strerror}; make room there", 1)
+    return code

@@ -128,10 +128,14 @@ def _finite(value):
 def json_text(
     value: Any,  # What `json` can write
     indent: int | None = 1,  # Blanks a level; none for one line
+    encoding: str = "utf-8",  # In what it will be written
 ) -> str: # JSON
     "Write a value as JSON for a person and a program: letters as they are, what can't be seen as `\\u202e`."
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False)
-    return _JSON_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _JSON_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    try: text.encode(encoding)
+    except UnicodeEncodeError: return json.dumps(_finite(value), indent=indent)
+    return text
 
 # %% ../nbs/00_config.ipynb #c0efb117
 def user_path(
