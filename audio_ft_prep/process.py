@@ -86,7 +86,9 @@ def stand_somewhere() -> bool: # Whether the working folder was gone
 # %% ../nbs/09_process.ipynb #a73f954f
 class Ended(BaseException):
     "A signal has come that ends the process."
-    def __init__(self, number):
+    def __init__(self,
+        number: int,  # The signal
+    ):
         super().__init__(signal.Signals(number).name)
         self.number = number
 
