@@ -10,7 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/models.html.md"""
 
 # %% ../nbs/02_models.ipynb #7b325f43
 from __future__ import annotations
-import gzip, json, logging
+import gzip, json, math, os, re, stat
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -18,14 +18,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 import numpy as np
+from .config import user_path
+from .secrets import logger_of, without_secrets
 
 # %% auto #0
-__all__ = ['VARIANTS', 'SIZES', 'Variant', 'packaged_variant', 'read_merges', 'vocabulary', 'languages', 'control_tokens',
-           'packaged_vocabulary', 'PackagedTokenizer', 'mel_filters', 'Extractor', 'Model', 'load_model',
-           'save_processor']
+__all__ = ['VARIANTS', 'SIZES', 'MOST_BYTES', 'Variant', 'packaged_variant', 'read_merges', 'vocabulary', 'languages',
+           'control_tokens', 'packaged_vocabulary', 'PackagedTokenizer', 'mel_filters', 'Extractor', 'Model',
+           'check_files', 'check_patterns', 'load_model', 'save_processor']
 
 # %% ../nbs/02_models.ipynb #9b9f1c41
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 _DATA = files("audio_ft_prep")/"data/whisper"
 
 # %% ../nbs/02_models.ipynb #5058f33a
@@ -120,7 +122,7 @@ class PackagedTokenizer:
     def decode(self, ids): return self.backend_tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
     def __len__(self): return self.backend_tokenizer.get_vocab_size()
 
-    def __call__(self, text, add_special_tokens=True, verbose=True):  # of a text that is too long nothing is said here in any case
+    def __call__(self, text, add_special_tokens=True, **how):  # of a text that is too long nothing is said here in any case
         ids = [e.ids for e in self.backend_tokenizer.encode_batch([text] if isinstance(text, str) else text, add_special_tokens=False)]
         if add_special_tokens: ids = [[*self.prefix_tokens, *i, self.eos_token_id] for i in ids]
         return SimpleNamespace(input_ids=ids[0] if isinstance(text, str) else ids)
@@ -199,39 +201,144 @@ class Model:
     def english_only(self): return self.tokenizer.convert_tokens_to_ids("<|endoftext|>") == 50256
     def __repr__(self): return f"Model({self.model_id}: {self.extractor.feature_size} mels, {len(self.tokenizer)} tokens, from {self.origin})"
 
+# %% ../nbs/02_models.ipynb #2b0d4be6
+MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those of large vocabularies have a fifth of it
+_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json",
+          "added_tokens.json", "special_tokens_map.json", "normalizer.json", "generation_config.json", "merges.txt")
+_AGAIN = "get the model's folder again"
+def _plain_file(path):
+    "Refuse what is no plain file of its folder, or of the store that a Hub's cache keeps beside it."
+    real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    homes = [folder] + [folder.parents[1]/"blobs"] * (len(folder.parents) > 1 and folder.parent.name == "snapshots")
+    if not any(home in real.parents for home in homes): raise ValueError(f"{path} must lie in the model's folder, and is a link to {real}: put the file itself there")
+    seen = os.stat(real)
+    if not stat.S_ISREG(seen.st_mode): raise ValueError(f"{path} must be a plain file, and isn't: {_AGAIN}")
+    if seen.st_size > MOST_BYTES: raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
+
+# %% ../nbs/02_models.ipynb #ee613b8d
+def _finite(text):
+    number = float(text)
+    if not math.isfinite(number): raise ValueError(f"{text} is no number")
+    return number
+def _object_in(path):
+    "What a JSON file of a model says; a sentence that names it where that isn't an object."
+    _plain_file(path)
+    try: held = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+    except RecursionError: raise ValueError(f"{path} is nested too deeply: {_AGAIN}") from None
+    except ValueError as e: raise ValueError(f"{path} is not valid JSON ({e}): {_AGAIN}") from None
+    if not isinstance(held, dict): raise ValueError(f"{path} must hold an object, got {type(held).__name__}: {_AGAIN}")
+    return held
+
+# %% ../nbs/02_models.ipynb #a94ff6fc
+_PATHS = ("vocab_file", "merges_file", "tokenizer_file", "normalizer_file")
+def check_files(
+    folder: Path,  # A model's folder
+) -> dict: # What its config.json says; empty where there is none
+    "Refuse a model's folder whose files are damaged, or lead out of it."
+    held = {}
+    for name in _FILES:
+        path = folder/name
+        if not os.path.lexists(path): continue
+        if name.endswith(".json"): held[name] = _object_in(path)
+        else: _plain_file(path)
+    if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
+        raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")
+    return held.get("config.json", {})
+
+# %% ../nbs/02_models.ipynb #0cbd6b30
+_USUAL_PATTERNS = {
+    r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""}
+_PIECES = re.compile(r"\\(?:[pP]\{[^}]*\}|.)|\[(?:\\.|[^\]\\])+\]|\{\d*,?\d*\}|\(\?[a-z-]*[:=!<>]*|.", re.S)
+_ALLOWED = ("(?:", "(?=", "(?!", "(?i:")
+def _is_simple(pattern):
+    "Whether the time that a pattern takes can't explode."
+    depth, before, repeats, choices = 0, "", 0, 0
+    for piece in _PIECES.findall(pattern):
+        if re.fullmatch(r"\\[1-9kg]", piece) or piece.startswith("(?") and piece not in _ALLOWED: return False
+        repeated = piece in ("*", "+") or piece.startswith("{") and len(piece) > 1
+        if repeated and before in (")", "*", "+", "?", "}"): return False
+        depth += piece.startswith("(") - (piece == ")")
+        if piece == "|" and not depth: repeats = choices = 0
+        repeats, choices = repeats + repeated, choices + (piece in ("?", "|") and before not in ("*", "+", "}"))
+        if repeats > 1 or choices > 8: return False
+        before = "}" if piece.startswith("{") else piece
+    return True
+
+# %% ../nbs/02_models.ipynb #534a9032
+def _patterns(part):
+    "Regular expressions in a part of a tokenizer."
+    if isinstance(part, list): return [p for v in part for p in _patterns(v)]
+    if not isinstance(part, dict): return []
+    found = [v for k, v in part.items() if k == "Regex" and isinstance(v, str)]
+    return found + [p for v in part.values() for p in _patterns(v)]
+def check_patterns(
+    tokenizer: Any,  # A `tokenizers.Tokenizer`
+    model_id: str,  # What an error calls it
+) -> None:
+    "Refuse a tokenizer whose patterns could keep a run busy for ever."
+    for name in ("normalizer", "pre_tokenizer", "decoder"):
+        part = getattr(tokenizer, name)
+        if part is None: continue
+        for pattern in _patterns(json.loads(part.__getstate__())):
+            if pattern in _USUAL_PATTERNS or _is_simple(pattern): continue
+            raise ValueError(f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the tokenizer of the model that it was made from")
+
+# %% ../nbs/02_models.ipynb #21d14df5
+_BOUNDS = {"feature_size": (1, 1024), "sampling_rate": (1000, 192_000), "hop_length": (1, 10_000), "chunk_length": (1, 600), "n_fft": (2, 32_768)}
+def _extractor(settings, model_id):
+    "An extractor with settings that can be."
+    where = f"the preprocessor_config.json or processor_config.json of {model_id}"
+    for name, value in settings.items():
+        low, high = _BOUNDS.get(name, (-1e9, 1e9))
+        kinds = int if name in _BOUNDS else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            raise ValueError(f"{name} must be {'a whole' if kinds is int else 'a'} number from {low} to {high} in {where}, got {str(value)[:40]!r}: {_AGAIN}")
+    return Extractor(**settings)
+
 # %% ../nbs/02_models.ipynb #27b2fbfa
-def _why(e): return " ".join(str(e).split())[:300]
+def _why(e): return without_secrets(" ".join(str(e).split()))[:300]
 def _settings(model_id, **kw):
     from transformers.feature_extraction_utils import FeatureExtractionMixin
     found, _ = FeatureExtractionMixin.get_feature_extractor_dict(model_id, **kw)
     if (kind := found.get("feature_extractor_type", "WhisperFeatureExtractor")) != "WhisperFeatureExtractor":
         raise ValueError(f"model_id must name a Whisper model, got {model_id}, which has a {kind}")
-    return Extractor(**{f.name: found[f.name] for f in fields(Extractor) if f.name in found})
+    return _extractor({f.name: found[f.name] for f in fields(Extractor) if f.name in found}, model_id)
 
 # %% ../nbs/02_models.ipynb #4658f751
+def _damage(e):
+    "Whether an error is the tokenizers library's for data that it can't hold, which is none of Python's own kinds."
+    return isinstance(e, Exception) or type(e).__name__ == "PanicException"
 def _read(model_id, origin, **kw):
     from transformers.models.whisper.tokenization_whisper import WhisperTokenizer
-    try: return _settings(model_id, **kw), WhisperTokenizer.from_pretrained(model_id, **kw)
-    except ValueError as e:
-        if "must name a Whisper model" in str(e): raise
-        why = e
-    except Exception as e: why = e
-    raise FileNotFoundError(f"no Whisper processor at {model_id} ({origin}): it needs tokenizer.json and preprocessor_config.json or processor_config.json; {_why(why)}")
+    extractor = _read_by(lambda: _settings(model_id, **kw), model_id, origin)
+    tokenizer = _read_by(lambda: WhisperTokenizer.from_pretrained(model_id, **kw), model_id, origin)
+    check_patterns(tokenizer.backend_tokenizer, model_id)
+    return extractor, tokenizer
+def _read_by(read, model_id, origin):
+    try: return read()
+    except BaseException as e:
+        if not _damage(e) or isinstance(e, MemoryError) or isinstance(e, ValueError) and " must " in str(e): raise
+        why = _why(e)
+    raise FileNotFoundError(f"no Whisper processor at {model_id} ({origin}): it needs tokenizer.json and preprocessor_config.json or processor_config.json; {why}")
 
 # %% ../nbs/02_models.ipynb #b19ef785
-def _max_labels(folder):
-    path = Path(folder)/"config.json"
-    try: return int(json.loads(path.read_text(encoding="utf-8")).get("max_target_positions", 448))
-    except (OSError, ValueError): return 448
+def _max_labels(config, folder):
+    most = config.get("max_target_positions", 448)
+    if isinstance(most, int) and not isinstance(most, bool) and 8 <= most <= 1 << 20: return most
+    raise ValueError(f"max_target_positions must be a whole number from 8 on in {folder}/config.json, got {str(most)[:40]!r}: {_AGAIN}")
 
 # %% ../nbs/02_models.ipynb #ce0742b9
 def load_model(
     model_id: str,  # A folder, `openai/whisper-*`, or another id on the Hub
 ) -> Model: # Its interface
     "Find a model's extractor settings and tokenizer by rule, and log where they came from."
-    if Path(model_id).expanduser().is_dir():
-        folder = Path(model_id).expanduser()
-        model = Model(model_id, "the folder", *_read(str(folder), "a folder", local_files_only=True), _max_labels(folder))
+    folder = user_path(model_id, "model_id")
+    if os.path.isdir(folder):
+        most = _max_labels(check_files(folder), folder)
+        model = Model(model_id, "the folder", *_read(str(folder), "a folder", local_files_only=True), most)
     elif variant := packaged_variant(model_id):
         model = Model(model_id, f"this package, vocabulary {variant}", Extractor(VARIANTS[variant].mels), PackagedTokenizer(variant))
     elif model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):

@@ -82,17 +82,18 @@ def language_tokenizer(
 def _split_tokens(sentence): return re.split(r"(?<=<\|)(?=[A-Za-z0-9])", sentence)
 
 # %% ../nbs/21_text.ipynb #7c4cf8e4
+_AS_TEXT = dict(verbose=False, split_special_tokens=True)  # a tokenizer's own </s> or [PAD] in a sentence is text, too
 def labels_of(
     sentences: list[str],  # Clean sentences
     tokenizer: Any,  # As `language_tokenizer` makes it
 ) -> list[list[int]]: # Start token, language, task, text, end token
     "Make label ids as the model's tokenizer does, the text never read as control tokens."
     if not sentences: return []
-    ids = tokenizer(sentences, verbose=False).input_ids  # a label that is too long has a reason of its own
+    ids = tokenizer(sentences, **_AS_TEXT).input_ids  # a label that is too long has a reason of its own
     start = len(tokenizer.prefix_tokens)
     for i, s in enumerate(sentences):
         if "<|" not in s: continue
-        parts = tokenizer(_split_tokens(s), add_special_tokens=False, verbose=False).input_ids
+        parts = tokenizer(_split_tokens(s), add_special_tokens=False, **_AS_TEXT).input_ids
         ids[i] = [*ids[i][:start], *(t for p in parts for t in p), tokenizer.eos_token_id]
     return ids
 
