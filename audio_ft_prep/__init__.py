@@ -5,6 +5,7 @@ fraction of the disk, and all cores of the machine work on them. Each clip that 
 
 Modules:
 
+- `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
@@ -20,6 +21,7 @@ Modules:
 - `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
+- `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
