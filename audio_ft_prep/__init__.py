@@ -39,6 +39,7 @@ Modules:
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
+- `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
