@@ -20,9 +20,9 @@ from .collective import check_room
 from .rows import file_sha256, go_on, listener
 
 # %% auto #0
-__all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'is_offline', 'is_hub_id', 'causes', 'hub_error', 'told',
-           'patiently', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'fetched_part', 'file_start',
-           'have_room']
+__all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'own_folder', 'is_offline', 'is_hub_id', 'causes', 'hub_error',
+           'told', 'patiently', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'fetched_part',
+           'file_start', 'have_room']
 
 # %% ../nbs/13_hub.ipynb #c06f86a0
 _log = logging.getLogger(__name__)
@@ -39,9 +39,29 @@ def hub_cache() -> Path: # HF_HUB_CACHE, else the folder hub in HF_HOME
     return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
 
 # %% ../nbs/13_hub.ipynb #4377346e
+def _is_own(folder):
+    "Whether nobody else can have put anything into a folder that is there."
+    if not hasattr(os, "geteuid") or not folder.is_dir(): return not folder.is_symlink()
+    seen = folder.stat()
+    return not folder.is_symlink() and (seen.st_uid == os.geteuid() or seen.st_uid == 0 and not seen.st_mode & 0o022)
 def parts_folder() -> Path: # Beside the cache of the Hub's client
-    "Name the folder for parts of files."
-    return hub_cache().parent/"audio_ft_prep"
+    "Name the folder for parts of files; one that belongs to another user is not used."
+    folder = hub_cache().parent/"audio_ft_prep"
+    if _is_own(folder): return folder
+    if _is_own(own := folder.with_name(f"{folder.name}-{os.geteuid()}")): return own
+    raise PermissionError(f"{folder} and {own.name} beside it belong to other users: set HF_HOME to a folder of your own")
+
+# %% ../nbs/13_hub.ipynb #a7898c7b
+def own_folder(
+    folder: Path,  # At or below `parts_folder`
+) -> Path: # The same; it is there now
+    "Make a folder for parts of files, closed to others."
+    top = parts_folder()
+    top.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if top.stat().st_mode & 0o077 and _may_close(top): top.chmod(0o700)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+def _may_close(folder): return hasattr(os, "geteuid") and folder.stat().st_uid == os.geteuid()
 
 # %% ../nbs/13_hub.ipynb #58900593
 def is_offline() -> bool: # As HF_HUB_OFFLINE says
@@ -128,6 +148,7 @@ def patiently(
         time.sleep(pause * 2 ** (tries - 1 - left))
 
 # %% ../nbs/13_hub.ipynb #8be99366
+def _is_inside(path): return "\0" not in path and not set(path.split("/")) & {"", ".", ".."}
 @dataclass(frozen=True, repr=False)
 class Repo:
     "A Hub data set at one commit."
@@ -137,7 +158,8 @@ class Repo:
 
     def __post_init__(self):
         for p in self.files:
-            if p.startswith("/") or ".." in p.split("/"): raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
+            if not _is_inside(p): raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
+        if not re.fullmatch(r"[0-9a-f]{40,64}", self.sha): raise ValueError(f"{self.id} must be at a commit of hexadecimal digits, got {self.sha[:80]!r}: it is not read")
     def __repr__(self): return f"Repo({self.id}, {len(self.files)} files)"
     def folder(self): return _kept(self.id)/self.sha
     def size(self, paths): return sum(self.files[p][0] for p in paths)
@@ -146,7 +168,7 @@ class Repo:
 def _kept(repo_id): return parts_folder()/f"datasets--{repo_id.replace('/', '--')}"
 def _write(path, data):
     "Write a small file whole or not at all."
-    path.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as f:
@@ -157,6 +179,18 @@ def _write(path, data):
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/13_hub.ipynb #5d533d04
+def _held(path, repo_id):
+    "The list of files that an earlier run has kept; none where there is none, or where it is damaged."
+    if not path.exists(): return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        files = {k: (size, digest) for k, (size, digest) in held["files"].items()}
+        if not all(isinstance(s, int) and s >= 0 and isinstance(d, str) for s, d in files.values()): raise ValueError("sizes")
+        return Repo(repo_id, held["sha"], files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        _log.warning("%s is damaged: the files of %s are listed again", path, repo_id)
+
+# %% ../nbs/13_hub.ipynb #23ee407c
 def open_repo(
     repo_id: str,  # Namespace and name
     revision: str = "",  # Branch, tag or commit; empty for main
@@ -164,9 +198,8 @@ def open_repo(
     "List a Hub data set; raise a sentence when it can't be reached."
     revision = revision or "main"
     kept = lambda r: _kept(repo_id)/f"{quote(r, safe='')}.json"
-    if (is_offline() or re.fullmatch(r"[0-9a-f]{40}", revision)) and kept(revision).exists():
-        held = json.loads(kept(revision).read_text(encoding="utf-8"))
-        return Repo(repo_id, held["sha"], {k: tuple(v) for k, v in held["files"].items()})
+    settled = is_offline() or re.fullmatch(r"[0-9a-f]{40}", revision)
+    if settled and (held := _held(kept(revision), repo_id)): return held
     if is_offline(): raise _offline(repo_id, f"revision {revision}")
     from huggingface_hub import HfApi
     with told(repo_id, revision): info = patiently(lambda: HfApi(endpoint=endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True))
@@ -221,8 +254,10 @@ class RangeFile(io.RawIOBase):
     def read(self, n=-1):
         n = self.size - self.pos if n is None or n < 0 else max(0, min(n, self.size - self.pos))
         kept = self.keep and self.keep/f"{self.pos}-{n}"
-        data = kept.read_bytes() if kept and kept.exists() else self._fetch(n) if n else b""
-        if kept and n and not kept.exists(): _write(kept, data)
+        data = kept.read_bytes() if kept and kept.is_file() and kept.stat().st_size == n else b""
+        if len(data) != n:
+            data = self._fetch(n)
+            if kept: _write(kept, data)
         self.pos += n
         return data
 
@@ -265,7 +300,8 @@ def fetched_part(
     "Find what is here of a file."
     if found := cached_file(repo, path): return found, repo.files[path][0]
     place = repo.folder()/path
-    return place, place.stat().st_size if place.exists() else 0
+    have = place.stat().st_size if place.exists() else 0
+    return place, have if have <= repo.files[path][0] else 0
 
 # %% ../nbs/13_hub.ipynb #2f06e28a
 def _check_whole(place, size, digest):
@@ -286,8 +322,9 @@ def file_start(
     "Have the beginning of a file here."
     (place, have), (size, digest) = fetched_part(repo, path), repo.files[path]
     if have >= upto and (have < size or place != repo.folder()/path): return place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(place.parent)
     with FileLock(f"{place}.lock"), open(place, "ab") as out, RangeFile(repo, path) as f:
+        if out.tell() > size: out.truncate(0)
         if out.tell() < upto: _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
         while (at := out.tell()) < upto:
             f.seek(at)
