@@ -16,20 +16,17 @@ from itertools import islice
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
+from .links import AUDIO_SUFFIXES
 from .rows import Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
 
 # %% auto #0
-__all__ = ['AUDIO_SUFFIXES', 'COLUMNS', 'clip_id', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv', 'unsafe_name', 'unsafe',
-           'TarIndex', 'index_tar', 'is_commonvoice', 'matching_language', 'language_folder', 'transcripts', 'tars',
-           'tars_short', 'first_places', 'Clips', 'index_tars', 'clip_faults', 'given_seconds', 'read_tsvs', 'clip_ids',
-           'join_clips', 'join_split', 'identity', 'read_commonvoice', 'describe', 'is_transcript',
-           'inspect_commonvoice']
+__all__ = ['COLUMNS', 'clip_id', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex',
+           'index_tar', 'is_commonvoice', 'matching_language', 'language_folder', 'transcripts', 'tars', 'tars_short',
+           'first_places', 'Clips', 'index_tars', 'clip_faults', 'given_seconds', 'read_tsvs', 'clip_ids', 'join_clips',
+           'join_split', 'identity', 'read_commonvoice', 'describe', 'is_transcript', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
 _log = logging.getLogger(__name__)
-
-# %% ../nbs/10_commonvoice.ipynb #57ba4f80
-AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".webm", ".mp4", ".aac")
 
 # %% ../nbs/10_commonvoice.ipynb #141efa74
 def clip_id(
