@@ -44,6 +44,7 @@ Modules:
 - `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
+- `audio_ft_prep.tableaudio`: The audio that a table holds: where each clip lies, laid out only for the rows that need it
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence

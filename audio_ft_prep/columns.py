@@ -1,7 +1,7 @@
 """Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
 
 Most speech data sets on the Hub are Parquet files with a column of audio beside columns of text, and `save_to_disk` writes the same as Arrow. The columns of text are read without the audio, rows are chosen, and then only those row groups are read whose rows were chosen. Audio in an Arrow file is read in place; audio
-in Parquet is compressed, so it is laid out first, one Arrow file a row group.
+in Parquet is compressed, so it is laid out first, one Arrow file a row group. A column of paths names files instead.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/columns.html.md"""
 
@@ -9,121 +9,45 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/columns.html.md"""
 
 # %% ../nbs/15_columns.ipynb #7701c036
 from __future__ import annotations
-import hashlib, os, re
+import hashlib, json, logging, os
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-from .commonvoice import clip_id, describe, first_places, matching_language
+from .arrow import explained, open_arrow, open_parquet, read_columns
+from .clipnames import clip_names, clips_as_told, part_names, plain_path
+from .commonvoice import clip_id, describe
 from .config import PrepConfig, split_name
-from .folder import USUAL, Line, choose_columns, place_file, split_roles, splits_there
-from .hub import RangeFile, Repo, have_room, parts_folder, whole_file
-from .rows import BadClip, Corpus, Remote, go_on, rejects_table, repeated, rows_table, with_places
+from .fields import is_text, read_labels, read_parts, read_texts
+from .folder import COLUMNS, USUAL, split_roles, splits_there
+from .hub import Repo
+from .links import corpus_file
+from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
+from .splitfiles import card_entries, choose_config, table_files
 from .splits import seeded_splits
+from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips, read_card
+from .values import PART_COLUMNS
 
 # %% auto #0
-__all__ = ['config_and_split', 'table_files', 'choose_config', 'Place', 'find_audio', 'find_texts', 'Texts', 'parquet_texts',
-           'arrow_places', 'arrow_texts', 'lay_out', 'TableAudio', 'Tables', 'read_tables', 'table_identity',
-           'parquet_tables', 'read_parquet', 'saved_tables', 'read_saved', 'inspect_tables']
+__all__ = ['MOST_HASHED', 'find_texts', 'find_times', 'Texts', 'Wanted', 'parquet_texts', 'arrow_texts', 'table_names', 'Tables',
+           'Read', 'read_tables', 'table_identity', 'parquet_tables', 'read_parquet', 'saved_tables', 'read_saved',
+           'inspect_tables']
 
-# %% ../nbs/15_columns.ipynb #6d7d3154
-def config_and_split(
-    path: str,  # A file's path in its data set
-) -> tuple[str, str]: # Configuration; split
-    "Read configuration and split off a path."
-    *folders, name = path.split("/")
-    stem = re.sub(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$|^\d+$|[-_]\d+$", "", name.rpartition(".")[0])
-    if folders and (not stem or split_name(stem) not in USUAL and split_name(folders[-1]) in USUAL): stem = folders.pop().removeprefix("partial-")
-    return "/".join(folders[folders[:1] == ["data"]:]) or "default", split_name(stem)
+# %% ../nbs/15_columns.ipynb #4bde1134
+_log = logging.getLogger(__name__)
 
-# %% ../nbs/15_columns.ipynb #2a91011b
-def _matches(path, pattern):
-    "Whether a path fits a pattern in which * stays within a folder and ** doesn't."
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.removeprefix("./"))
-    kinds = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.fullmatch("".join(kinds.get(p) or re.escape(p) for p in parts), path) is not None
-
-# %% ../nbs/15_columns.ipynb #85bc8675
-def _listed(value): return value if isinstance(value, list) else [value]
-def _card_configs(card):
-    "Entries (configuration, split, patterns) of a card; an empty split where it says none."
-    import yaml
-    head = re.match(r"---\s*\n(.*?)\n---", card, re.S)
-    try: found = yaml.safe_load(head[1]) if head else None
-    except yaml.YAMLError: found = None
-    for c in found.get("configs") or [] if isinstance(found, dict) else []:
-        name = str(c.get("config_name", "default"))
-        files = c.get("data_files") or f"{c.get('data_dir', '.')}/**".removeprefix("./")
-        for f in _listed(files):
-            if isinstance(f, dict): yield name, split_name(str(f["split"])), _listed(f["path"])
-            else: yield name, "", [f]
-
-# %% ../nbs/15_columns.ipynb #800ea2ce
-def table_files(
-    paths: list[str],  # Parquet files of a data set
-    card: str = "",  # Its README.md
-) -> dict[str, dict[str, list[str]]]: # Files by configuration and split
-    "Sort the files of a data set."
-    said = [(c, s or config_and_split(p)[1], p) for c, s, patterns in _card_configs(card) for p in sorted(paths) if any(_matches(p, str(x)) for x in patterns)]
-    out = {}
-    for config, split, path in said or [(*config_and_split(p), p) for p in sorted(paths)]: out.setdefault(config, {}).setdefault(split, []).append(path)
-    return out
-
-# %% ../nbs/15_columns.ipynb #b4348167
-def choose_config(
-    configs: list[str],  # Configurations of a data set
-    asked: str,  # The one asked for; empty to find it
-    language_code: str,  # Locale
-    where: str,  # The data set, for the error
-) -> str: # One of them
-    "Choose a configuration: the one asked for, the only one, or the language's; raise `ValueError` with those that are there."
-    found = asked if asked in configs else "" if asked else configs[0] if len(configs) == 1 else matching_language(configs, language_code)
-    if found: return found
-    raise ValueError(f"{where} has {f'no configuration {asked}' if asked else 'several configurations'}: set dataset_config to one of {', '.join(configs)[:500]}")
-
-# %% ../nbs/15_columns.ipynb #12dd08b4
-@dataclass(frozen=True)
-class Place:
-    "Where the files of a data set are: on the Hub, or in a folder."
-    at: Repo | Path  # The data set
-
-    def __str__(self): return self.at.id if isinstance(self.at, Repo) else str(self.at)
-    def root(self): return self.at.parent if self.at.is_file() else self.at
-    def paths(self, suffix):
-        if isinstance(self.at, Repo): return sorted(p for p in self.at.files if p.endswith(suffix))
-        found = [self.at] if self.at.is_file() else self.at.rglob(f"*{suffix}")
-        return sorted(p.relative_to(self.root()).as_posix() for p in found if p.name.endswith(suffix) and not p.name.startswith("."))
-    def card(self):
-        if isinstance(self.at, Repo): return whole_file(self.at, "README.md").read_text(encoding="utf-8") if "README.md" in self.at.files else ""
-        return p.read_text(encoding="utf-8") if (p := self.root()/"README.md").is_file() else ""
-    def open(self, path, again=False):
-        "Open a file; what is read `again` in later runs stays."
-        return RangeFile(self.at, path, self.at.folder()/f"{path}.ranges" if again else None) if isinstance(self.at, Repo) else open(self.root()/path, "rb")
-    def clips(self, path, group):
-        "The file in which the audio of a row group is laid out."
-        if isinstance(self.at, Repo): return self.at.folder()/f"{path}.clips"/f"{group:05d}.arrow"
-        seen = (self.root()/path).stat()
-        name = hashlib.sha256(f"{(self.root()/path).resolve()}\0{seen.st_size}\0{seen.st_mtime_ns}".encode()).hexdigest()[:32]
-        return parts_folder()/"tables"/name/f"{group:05d}.arrow"
-
-# %% ../nbs/15_columns.ipynb #a7ecaf08
-def _holds_audio(typ):
-    if pa.types.is_struct(typ): return any(f.name == "bytes" and _holds_audio(f.type) for f in typ)
-    return pa.types.is_binary(typ) or pa.types.is_large_binary(typ)
-def _is_text(typ): return pa.types.is_string(typ) or pa.types.is_large_string(typ)
-
-# %% ../nbs/15_columns.ipynb #ce295c8e
-def find_audio(
-    schema: pa.Schema,  # Of a table
-    asked: str,  # The column asked for; empty to find it
-    where: str,  # The data set, for the error
-) -> str: # Its name
-    "Find the column of audio."
-    have = [f.name for f in schema if _holds_audio(f.type)]
-    found = asked if asked in have else "" if asked else "audio" if "audio" in have else have[0] if len(have) == 1 else ""
-    if found: return found
-    raise ValueError(f"{where} has {f'no audio in a column {asked}' if asked else 'several columns of audio' if have else 'no column of audio'}: its columns are {', '.join(schema.names)[:300]}; name the one with audio_column")
+# %% ../nbs/15_columns.ipynb #ae4be104
+_LABELS = ("speaker", "split")  # What may be a number
+_WORDS = ("locale", "age", "gender", "accents")  # What is read where it is text
+def _named(schema, names, fits):
+    "The first of some names that a column has, in whatever case, and whose type fits."
+    have = {n.lower(): n for n in reversed(schema.names)}
+    found = [have[n] for n in names if n in have]
+    return next((n for n in found if fits(schema.field(schema.names.index(n)).type)), "")
+def _anything(typ): return True
+def _is_words(typ): return is_text(typ) or pa.types.is_null(typ)
 
 # %% ../nbs/15_columns.ipynb #69ae1ee4
 def find_texts(
@@ -132,30 +56,82 @@ def find_texts(
     where: str,  # The data set, for the error
 ) -> dict[str, str]: # Column by what it holds
     "Find the column of sentences, and those that tell more."
-    numbers = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    texts = [f.name for f in schema if _is_text(f.type)]
-    found = {k: v for k, v in choose_columns(texts + numbers, "", asked).items() if k not in ("path", "start", "split")}
-    keep = lambda k, v: v in numbers if k in ("seconds", "ms") else v in texts or k == "speaker"
-    found = {k: v for k, v in found.items() if keep(k, v)}
-    if "sentence" in found: return found
-    raise ValueError(f"{where} has no column {asked or 'of sentences'}: its columns are {', '.join(schema.names)[:300]}; name the one with text_column")
+    names = COLUMNS["sentence"]
+    sentence = asked if asked in schema.names else "" if asked else _named(schema, names, _is_words) or _named(schema, names, _anything)
+    if not sentence:
+        texts = [n for n in dict.fromkeys(schema.names) if is_text(schema.field(schema.names.index(n)).type)]
+        nearly = f", of which {', '.join(texts)[:200]} hold text" if texts and not asked else ""
+        raise ValueError(f"{where} has no column {asked or 'of sentences'}: its columns are {', '.join(schema.names)[:300]}{nearly}; name the one with text_column")
+    found = {"sentence": sentence} | {k: _named(schema, COLUMNS[k], _anything) for k in _LABELS}
+    found |= {k: _named(schema, COLUMNS[k], is_text) for k in _WORDS}
+    return {k: v for k, v in found.items() if v}
+
+# %% ../nbs/15_columns.ipynb #3ea2a3b9
+def find_times(
+    schema: pa.Schema,  # Of a table
+) -> list[str]: # Its columns of times
+    "Find the columns that say which part of a recording a row means."
+    return [n for n in dict.fromkeys(schema.names) if n.lower() in PART_COLUMNS]
 
 # %% ../nbs/15_columns.ipynb #8936d357
 @dataclass(frozen=True)
 class Texts:
     "What a file tells without its audio."
-    table: pa.Table  # Columns named as in `Row`
+    table: pa.Table  # Columns named as in `Row`, and split
     paths: list[str]  # Path of each clip, as the file gives it; empty where it gives none
-    groups: list[tuple[str, int, int, int]]  # File, number, rows and bytes of audio of each group
+    groups: list[Group]  # How its rows are grouped
     audio: str  # The column of audio
     header: list[str]  # Columns as the file names them
+    faults: dict[int, str]  # What can't be read, by row
+    notes: list[str]  # Sentences for the log
 
-# %% ../nbs/15_columns.ipynb #90cf0273
+# %% ../nbs/15_columns.ipynb #ac4c41ef
+class Wanted(NamedTuple):
+    "Columns that are read of a file."
+    audio: AudioColumn  # The audio
+    texts: dict[str, str]  # Column by what it holds
+    times: list[str]  # Columns of times
+
+    def leaves(self):
+        "Their names, one within a struct as struct.field."
+        audio = [self.audio.leaf(self.audio.path)] if self.audio.path else [self.audio.name] if self.audio.kind == "path" else []
+        return list(dict.fromkeys([*self.texts.values(), *self.times, *audio]))
+
+# %% ../nbs/15_columns.ipynb #3174cda9
+def _wanted(schema, audio, text, name):
+    audio = find_audio(schema, audio, name)
+    return Wanted(audio_column(schema, audio), find_texts(schema, text, name), find_times(schema))
+def _column(table, name): return table.column(table.column_names.index(name))
+
+# %% ../nbs/15_columns.ipynb #6ad610ac
 def _clip_paths(table, audio):
-    column = table[audio] if audio in table.column_names else None
-    if column is None or not pa.types.is_struct(column.type) or column.type.get_field_index("path") < 0: return [""] * len(table)
-    return [p or "" for c in column.chunks for p in c.field("path").to_pylist()]
-def _named(table, columns): return pa.table({k: table[c] for k, c in columns.items()})
+    "Path of each clip; empty where the table gives none."
+    if not audio.path and audio.kind != "path": return [""] * len(table), {}
+    column = _column(table, audio.name)
+    if audio.path: column = pa.chunked_array([c.flatten()[c.type.get_field_index(audio.path)] for c in column.chunks], column.type.field(audio.path).type)
+    paths, faults = read_texts(column, audio.leaf(audio.path))
+    paths = [p.strip() for p in paths.to_pylist()]
+    if audio.kind != "path": return paths, {}
+    return paths, {i: f"{audio.leaf(audio.path)} must name a file, got nothing" for i, p in enumerate(paths) if not p} | faults
+
+# %% ../nbs/15_columns.ipynb #f50c143d
+def _texts(table, wanted, name):
+    "Read the columns of a file by the rules of `values`."
+    columns, faults, n = {}, {}, len(table)
+    for what, column in wanted.texts.items():
+        columns[what], bad = (read_labels if what in _LABELS else read_texts)(_column(table, column), column)
+        faults = bad | faults
+    start, seconds, bad = read_parts({c: _column(table, c) for c in wanted.times}) if wanted.times else (np.full(n, np.nan),) * 2 + ({},)
+    paths, odd = _clip_paths(table, wanted.audio)
+    columns |= {"start": pa.array(start, from_pandas=True), "seconds": pa.array(seconds, from_pandas=True)}
+    return pa.table(columns), paths, {i: f"{d} ({name}, row {i + 1})" for i, d in sorted((odd | bad | faults).items())}
+
+# %% ../nbs/15_columns.ipynb #38c960cd
+def _time_note(wanted, table):
+    "What is made of times beside audio that the table holds."
+    if wanted.audio.kind == "path" or table["start"].null_count == len(table): return []
+    names = ", ".join(wanted.times)
+    return [f"{names}: where the audio of a row lasts as long as they say, it is the clip itself and they say where it was cut out; where it is longer, that part of it is taken"]
 
 # %% ../nbs/15_columns.ipynb #e2e95c95
 def parquet_texts(
@@ -165,33 +141,22 @@ def parquet_texts(
     text_column: str,  # As in `find_texts`
 ) -> Texts: # Its columns of text, and how its rows are grouped
     "Read a Parquet file without its audio."
-    with place.open(path, again=True) as f, pq.ParquetFile(f) as pf:
-        audio, columns = find_audio(pf.schema_arrow, audio_column, f"{place}"), find_texts(pf.schema_arrow, text_column, f"{place}")
-        leaves = [pf.schema.column(i).path for i in range(len(pf.schema))]
-        table = pf.read(columns=[*columns.values(), *(n for n in leaves if n == f"{audio}.path")])
-        size = lambda g: sum(g.column(i).total_compressed_size for i, n in enumerate(leaves) if n in (audio, f"{audio}.bytes"))
-        groups = [(path, i, (g := pf.metadata.row_group(i)).num_rows, size(g)) for i in range(pf.metadata.num_row_groups)]
-    return Texts(_named(table, columns), _clip_paths(table, audio), groups, audio, pf.schema_arrow.names)
+    name = place.name(path)
+    with place.open(path, again=True) as f:
+        parquet = open_parquet(f, name)
+        wanted = _wanted(parquet.schema_arrow, audio_column, text_column, name)
+        table = read_columns(f, name, wanted.leaves())
+        with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
+        groups = _row_groups(parquet, path, wanted.audio)
+    return Texts(texts, paths, groups, wanted.audio.name, parquet.schema_arrow.names, faults, _time_note(wanted, texts))
 
-# %% ../nbs/15_columns.ipynb #f2bc88f2
-def _map(path): return pa.memory_map(str(path)).read_buffer()
-def _stream(buffer): return pa.ipc.open_stream(pa.BufferReader(buffer)).read_all()
-def arrow_places(
-    path: Path,  # An Arrow stream that isn't compressed
-    column: str,  # The column of audio
-) -> tuple[np.ndarray, np.ndarray]: # First byte of each clip, -1 for none; bytes of each
-    "Find where the clips of an Arrow file lie."
-    whole, offsets, sizes = _map(path), [], []
-    for chunk in _stream(whole)[column].chunks:
-        data = chunk.field("bytes") if pa.types.is_struct(chunk.type) else chunk
-        _, ends, values = data.buffers()
-        ends = np.frombuffer(ends, np.int64 if pa.types.is_large_binary(data.type) else np.int32)[data.offset:data.offset + len(data) + 1].astype(np.int64) if len(data) else np.zeros(1, np.int64)
-        start = values.address - whole.address if values is not None else 0
-        if ends[-1] and not 0 <= start + ends[-1] <= whole.size: raise ValueError(f"{path} is compressed: save the data set again with save_to_disk")
-        none = data.is_null().to_numpy(zero_copy_only=False)
-        offsets.append(np.where(none, -1, start + ends[:-1]))
-        sizes.append(np.where(none, 0, np.diff(ends)))
-    return np.concatenate([*offsets, np.zeros(0, np.int64)]), np.concatenate([*sizes, np.zeros(0, np.int64)])
+# %% ../nbs/15_columns.ipynb #9b1df119
+def _row_groups(parquet, path, audio):
+    "The row groups of a file, with the bytes of their audio as they are stored."
+    leaf, schema, meta = audio.leaf(audio.field), parquet.schema, parquet.metadata
+    mine = [i for i in range(len(schema)) if audio.kind != "path" and f"{schema.column(i).path}.".startswith(f"{leaf}.")]
+    size = lambda group: sum(max(0, group.column(i).total_compressed_size) for i in mine)
+    return [Group(path, i, meta.row_group(i).num_rows, size(meta.row_group(i)), audio) for i in range(meta.num_row_groups)]
 
 # %% ../nbs/15_columns.ipynb #47785361
 def arrow_texts(
@@ -201,98 +166,74 @@ def arrow_texts(
     text_column: str,  # As in `find_texts`
 ) -> Texts: # Its columns of text, and how its rows are grouped
     "Read an Arrow file without its audio."
-    table = _stream(_map(place.root()/path))
-    audio, columns = find_audio(table.schema, audio_column, f"{place}"), find_texts(table.schema, text_column, f"{place}")
-    return Texts(_named(table, columns), _clip_paths(table, audio), [(path, 0, len(table), 0)], audio, table.schema.names)
+    name, file = place.name(path), place.file(path)
+    found = open_arrow(file, name)
+    wanted = _wanted(found.table.schema, audio_column, text_column, name)
+    with explained(name, "Arrow"): texts, paths, faults = _texts(found.table, wanted, name)
+    group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
+    return Texts(texts, paths, [group], wanted.audio.name, found.table.schema.names, faults, [n for n in (found.note, *_time_note(wanted, texts)) if n])
 
-# %% ../nbs/15_columns.ipynb #95bfa54b
-def lay_out(
+# %% ../nbs/15_columns.ipynb #a496fa5a
+MOST_HASHED = 16 << 30  # Bytes of audio that are read at most to tell clips apart
+def _shared(paths):
+    "Rows whose clip would share its name with that of another row."
+    names = [clip_id(plain_path(p)) for p in paths]
+    uses = Counter(names)
+    return [i for i, n in enumerate(names) if uses[n] > 1]
+
+# %% ../nbs/15_columns.ipynb #acd67dfc
+def _digests(place, groups, rows):
+    "Hash the audio of some rows; nothing for rows without."
+    found, begin = {}, 0
+    for group in groups:
+        mine = rows[np.searchsorted(rows, begin):np.searchsorted(rows, begin + group.rows)] - begin
+        wanted = set(mine.tolist())
+        for i, clip in enumerate(group_clips(place, group)) if wanted and group.audio.kind != "path" else ():
+            if i in wanted and isinstance(clip, bytes): found[begin + i] = hashlib.blake2b(clip, digest_size=16).digest()
+        begin += group.rows
+    return found
+
+# %% ../nbs/15_columns.ipynb #d0dce47d
+def _file_of(place, table, path):
+    "What a row's path means, for telling clips apart."
+    path = path.replace("\\", "/")
+    return os.path.normpath(os.path.join(place.root(), os.path.dirname(table), path))
+def _held_clips(place, groups, paths):
+    "What tells the clips of rows apart: their bytes, or the file that they name."
+    clips, rows = list(range(len(paths))), np.array(_shared(paths), np.int64)
+    if not len(rows): return clips
+    tables, digests = [g.path for g in groups for _ in range(g.rows)], _digests(place, groups, rows)
+    for i in rows.tolist():
+        if i in digests: clips[i] = digests[i]
+        elif paths[i]: clips[i] = _file_of(place, tables[i], paths[i])
+    return clips
+
+# %% ../nbs/15_columns.ipynb #aba381d2
+def _told_clips(paths, table):
+    "What tells the clips of rows apart, where audio isn't read: what rows say."
+    start, seconds = (table[c].to_pylist() for c in ("start", "seconds"))
+    speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [""] * len(table)
+    said = list(zip(table["sentence"].to_pylist(), speakers, seconds))
+    parts = [p if s is None or not p else f"{p}\0{s}-{d}" for p, s, d in zip(paths, start, seconds)]
+    told = clips_as_told(parts, said)
+    return [t if isinstance(t, tuple) else t.partition("\0")[0] for t in told]
+
+# %% ../nbs/15_columns.ipynb #358ea936
+def table_names(
     place: Place,  # The data set
-    path: str,  # A Parquet file of it
-    group: int,  # One of its row groups
-    audio: str,  # The column of audio
-) -> Path: # An Arrow file with a column `bytes`
-    "Have the audio of a row group in a file in which clips can be read in place."
-    to = place.clips(path, group)
-    if to.exists(): return to
-    to.parent.mkdir(parents=True, exist_ok=True)
-    part, schema = to.with_name(f"{to.name}.{os.getpid()}.part"), pa.schema({"bytes": pa.large_binary()})
-    try:
-        with place.open(path) as f, pq.ParquetFile(f) as pf, pa.OSFile(str(part), "wb") as out, pa.ipc.new_stream(out, schema) as writer:
-            for data in _clips_of(pf, group, audio): writer.write_batch(pa.record_batch([data.cast(pa.large_binary())], schema=schema))
-    except BaseException: part.unlink(missing_ok=True); raise
-    os.replace(part, to)
-    return to
-def _clips_of(pf, group, audio):
-    "Yield the bytes of a row group's clips, some at a time."
-    leaf = audio if audio in [pf.schema.column(i).path for i in range(len(pf.schema))] else f"{audio}.bytes"
-    for batch in pf.iter_batches(64, row_groups=[group], columns=[leaf]):
-        go_on()
-        data = batch.column(0)
-        yield data.field("bytes") if pa.types.is_struct(data.type) else data
-
-# %% ../nbs/15_columns.ipynb #8d8860b1
-@dataclass(frozen=True, repr=False)
-class TableAudio(Remote):
-    "The audio of a table, laid out for the rows that need it."
-    place: Place  # The data set
-    audio: str  # The column of audio
-    groups: list[tuple[str, int, int, int]]  # File, number, rows and bytes of audio of each group, in the order of rows
-    ids: pa.Array  # Name of each row
-    paths: list[str]  # Path of each clip, as the table gives it
-
-    def need(self, rows, whole): return sum(self.groups[g][3] for g in set(self._where(rows)[0].tolist()) if not self._is_here(g))
-    def bring(self, rows, whole):
-        have_room(self.need(rows, whole), str(self.place))
-        group, at = self._where(rows)
-        files, offset, size = np.full(len(rows), "", object), np.full(len(rows), -1), np.zeros(len(rows), np.int64)
-        for g in np.unique(group):
-            mine, file = np.flatnonzero(group == g), self._file(g)
-            starts, sizes = arrow_places(file, self.audio if self._is_arrow(g) else "bytes")
-            files[mine], offset[mine], size[mine] = str(file), starts[at[mine]], sizes[at[mine]]
-        faults = self._outside(rows, files, offset, size)
-        lost = np.flatnonzero(offset < 0)
-        names = rows.select(["split", "source_split", "id"]).take(pa.array(lost)).to_pylist()
-        lost = [(*n.values(), *faults.get(i, ("missing_audio", ""))) for i, n in zip(lost, names)]
-        here = pa.array(offset >= 0)
-        return with_places(rows, pa.array(files.tolist(), pa.string()), offset, size).filter(here), lost
-
-    def _where(self, rows):
-        "Group of each row, and its number there."
-        at, ends = first_places(rows["id"].combine_chunks(), self.ids), np.cumsum([n for _, _, n, _ in self.groups])
-        group = np.searchsorted(ends, at, side="right")
-        return group, at - np.concatenate([[0], ends])[group]
-
-    def _is_arrow(self, g): return self.groups[g][0].endswith(".arrow")
-    def _is_here(self, g): return self._is_arrow(g) or self.place.clips(*self.groups[g][:2]).exists()
-    def _file(self, g): return self.place.root()/self.groups[g][0] if self._is_arrow(g) else lay_out(self.place, *self.groups[g][:2], self.audio)
-
-    def _outside(self, rows, files, offset, size):
-        "Find clips that the table names by a path instead of holding them, and give what is wrong with the others; on the Hub there are none."
-        faults = {}
-        if isinstance(self.place.at, Repo): return faults
-        for i, n in zip(np.flatnonzero(offset < 0), first_places(rows["id"].combine_chunks(), self.ids)[offset < 0]):
-            if not self.paths[n]: continue
-            try: files[i], size[i] = place_file(Line(self.paths[n], "", self.paths[n], str(self.place.root())), self.place.root(), absolute=True)
-            except BadClip as e: faults[i] = (e.reason, e.detail)
-            else: offset[i] = 0
-        return faults
-
-# %% ../nbs/15_columns.ipynb #867ee441
-def _ids(paths, splits):
-    names = [clip_id(p) for p in paths]
-    if all(names) and len(set(names)) == len(names): return names
-    return [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
-
-# %% ../nbs/15_columns.ipynb #fbc7da6e
-def _column(table, name):
-    if name not in table.column_names: return None
-    if name == "seconds" or name == "ms": return pc.cast(table[name], pa.float64())
-    return pc.fill_null(pc.cast(table[name], pa.string()), "")
-def _row_columns(table, locale):
-    got = {k: c for k in ("sentence", "speaker", "locale", "seconds", "age", "gender", "accents") if (c := _column(table, k)) is not None}
-    if "ms" in table.column_names and "seconds" not in got: got["seconds"] = pc.divide(_column(table, "ms"), 1000.)
-    return {"locale": repeated(locale, len(table)), **got}
+    groups: list[Group],  # Its rows in groups
+    paths: list[str],  # Path of each row's clip
+    splits: list[str],  # Split of each row's file
+    table: pa.Table,  # What rows say
+) -> tuple[list[str], list[str]]: # Name of each row's clip; sentences for the log
+    "Name the clips of a table."
+    numbers = [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
+    shared, size = bool(_shared(paths)), sum(g.bytes for g in groups)
+    told = place.on_hub() or shared and size > MOST_HASHED
+    clips = _told_clips(paths, table) if told else _held_clips(place, groups, paths)
+    names = clip_names(paths, clips, numbers.__getitem__)
+    note = f"clips that share a path are told apart by what rows say, since the audio is more than {MOST_HASHED >> 30} GB"
+    return part_names(names, *(table[c].to_pylist() for c in ("start", "seconds"))), [note] if told and not place.on_hub() else []
 
 # %% ../nbs/15_columns.ipynb #6099cd7d
 @dataclass(frozen=True)
@@ -301,6 +242,110 @@ class Tables:
     place: Place  # Where they are
     files: dict[str, list[str]]  # Of each split; one split without a name where the data set has none
     read: Any  # Reads one file: `parquet_texts` or `arrow_texts`
+    notes: tuple[str, ...] = ()  # Sentences for the log
+
+# %% ../nbs/15_columns.ipynb #3125097f
+class Read(NamedTuple):
+    "All rows of some files."
+    texts: list[Texts]  # What each file told
+    table: pa.Table  # Columns named as in `Row`
+    ids: list[str]  # Name of each row's clip
+    paths: list[str]  # Path of each row's clip
+    splits: list[str]  # Split of each row; empty where there is none
+    faults: dict[int, str]  # What can't be read, by row
+    notes: list[str]  # Sentences for the log
+    groups: list[Group]  # Rows in groups
+
+# %% ../nbs/15_columns.ipynb #9ff5b3e0
+def _one_table(texts):
+    "The tables of all files as one; a label that a file doesn't have is empty there."
+    names = list(dict.fromkeys(n for t in texts for n in t.table.column_names))
+    empty = lambda n, rows: pa.array([""] * rows, pa.string())
+    return pa.concat_tables([pa.table([_column(t.table, n) if n in t.table.column_names else empty(n, len(t.table)) for n in names], names) for t in texts])
+
+# %% ../nbs/15_columns.ipynb #60ccec9c
+def _row_splits(own, of_files, roles):
+    "Split of each row, its own before its file's; sentences for the log."
+    own = [split_name(s) if s else "" for s in own]
+    if not set(own) & {*USUAL, *roles}: 
+        odd = sorted(set(own) - {""})
+        known = any(of_files)
+        if known and odd: return of_files, [f"the column split names {', '.join(odd)[:100]}, which are no splits of this data set: those of its files are taken"]
+    return [o or f for o, f in zip(own, of_files)], []
+
+# %% ../nbs/15_columns.ipynb #950e5581
+def _read_all(tables, splits, audio, text, roles):
+    "Read the files of some splits."
+    files = [(s, p) for s in splits for p in tables.files[s]]
+    texts = []
+    for _, path in files:
+        go_on()
+        texts.append(tables.read(tables.place, path, audio, text))
+    table, paths, groups = _one_table(texts), [p for t in texts for p in t.paths], [g for t in texts for g in t.groups]
+    of_files = [s for (s, _), t in zip(files, texts) for _ in t.paths]
+    ids, notes = table_names(tables.place, groups, paths, of_files, table)
+    own = table["split"].to_pylist() if "split" in table.column_names else [""] * len(ids)
+    row_splits, more = _row_splits(own, of_files, roles)
+    begins = np.cumsum([0, *(len(t.paths) for t in texts)]).tolist()
+    faults = {b + i: d for b, t in zip(begins, texts) for i, d in t.faults.items()}
+    return Read(texts, table, ids, paths, row_splits, faults, list(dict.fromkeys([*tables.notes, *(n for t in texts for n in t.notes), *notes, *more])), groups)
+
+# %% ../nbs/15_columns.ipynb #1fb72a7c
+def _gives_splits(tables):
+    "Whether the rows of a data set name their splits."
+    place, path = tables.place, next(p for files in tables.files.values() for p in files)
+    if path.endswith(".arrow"): schema = open_arrow(place.file(path), place.name(path)).table.schema
+    else:
+        with place.open(path, again=True) as f: schema = open_parquet(f, place.name(path)).schema_arrow
+    return bool(_named(schema, COLUMNS["split"], _anything))
+
+# %% ../nbs/15_columns.ipynb #f8bbe595
+def _chosen_splits(tables, roles):
+    "Splits of files to read; sentences for the log. Raises `FileNotFoundError` for one that isn't there."
+    if _gives_splits(tables): return [*(s for s in roles if s in tables.files), *(s for s in tables.files if s not in roles)], []
+    if list(tables.files) == [""]: return [""], []
+    _, notes = _all_there(set(tables.files), roles, tables.place)
+    return [s for s in roles if s in tables.files], notes
+def _all_there(have, roles, place):
+    lost, notes = splits_there(have, roles)
+    if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {', '.join(sorted(have - {''}))}; set {roles[lost[0]]}_splits")
+    return lost, notes
+
+# %% ../nbs/15_columns.ipynb #f2e3509a
+def _dealt(read, roles, cfg, place):
+    "Split of each row as it is used; sentences for the log."
+    if any(read.splits):
+        _, notes = _all_there(set(read.splits), roles, place)
+        return read.splits, notes
+    if odd := [s for s in roles if s not in USUAL]: raise FileNotFoundError(f"no split {odd[0]}: the data set gives no splits, and train, validation and test are what can be made of it")
+    speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(read.ids)
+    splits, how = seeded_splits(read.ids, speakers, tuple(roles), cfg.seed)
+    return splits, [f"the data set gives no splits: {how}"]
+
+# %% ../nbs/15_columns.ipynb #20943ea5
+def _faults(read, splits, roles):
+    "Rejects, and which rows are none."
+    first, rejects, good = next(iter(roles.values())), [], np.array([s in roles for s in splits], bool)
+    for i, split in enumerate(splits):
+        detail = read.faults.get(i, "" if split else f"split must name a split, got nothing ({_where(read, i)})")
+        if not detail or split and split not in roles: continue
+        good[i] = False
+        rejects.append((roles.get(split, first), split, read.ids[i], "bad_row", detail))
+    return good, rejects
+def _where(read, i):
+    ends = np.cumsum([len(t.paths) for t in read.texts])
+    n = int(np.searchsorted(ends, i, side="right"))
+    return f"{read.texts[n].groups[0].path}, row {i - (int(ends[n - 1]) if n else 0) + 1}"
+
+# %% ../nbs/15_columns.ipynb #d288e0bf
+def _rows(read, splits, roles, locale, keep):
+    "Rows of a table as `rows_table` makes them."
+    table, n = read.table.filter(pa.array(keep)), int(keep.sum())
+    mine = [s for s, k in zip(splits, keep) if k]
+    columns = {k: table[k] for k in ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents") if k in table.column_names}
+    if "locale" in columns: columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
+    none, ids = np.zeros(n, np.int64), [x for x, k in zip(read.ids, keep) if k]
+    return rows_table({"locale": repeated(locale, n), **columns, "id": ids, "split": [roles[s] for s in mine], "source_split": mine, "offset": none, "size": none})
 
 # %% ../nbs/15_columns.ipynb #2544f40f
 def read_tables(
@@ -309,29 +354,26 @@ def read_tables(
     kind: str,  # What the source is called
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a data set with an audio column; raise `FileNotFoundError` for a split it lacks."
-    roles, alone = split_roles(cfg), list(tables.files) == [""]
-    lost, notes = ([], []) if alone else splits_there(set(tables.files), roles)
-    if lost: raise FileNotFoundError(f"no split {lost[0]} in {tables.place}: it has {', '.join(tables.files)}; set {roles[lost[0]]}_splits")
-    wanted = [""] if alone else [s for s in roles if s in tables.files]
-    read = [(s, tables.read(tables.place, p, cfg.audio_column, cfg.text_column)) for s in wanted for p in tables.files[s]]
-    splits, paths = [s for s, t in read for _ in t.paths], [p for _, t in read for p in t.paths]
-    ids, table = _ids(paths, splits), pa.concat_tables([t.table for _, t in read], promote_options="permissive")
-    columns = _row_columns(table, cfg.language_code)
-    if alone:
-        speakers = columns["speaker"].to_pylist() if "speaker" in columns else [""] * len(ids)
-        splits, how = seeded_splits(ids, speakers, tuple(roles), cfg.seed)
-        notes.append(f"the data set gives no splits: {how}")
-    none = np.zeros(len(ids), np.int64)
-    rows = rows_table({"id": ids, "split": [roles[s] for s in splits], "source_split": splits, "offset": none, "size": none, **columns})
-    audio = TableAudio(tables.place, read[0][1].audio, [g for _, t in read for g in t.groups], pa.array(ids, pa.string()), paths)
-    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": table_identity(tables, ids, table), "notes": notes}
-    return _with_arrow(Corpus(rows, rejects_table([]), source, audio))
+    roles = split_roles(cfg)
+    wanted, notes = _chosen_splits(tables, roles)
+    read = _read_all(tables, wanted, cfg.audio_column, cfg.text_column, roles)
+    splits, more = _dealt(read, roles, cfg, tables.place)
+    notes = list(dict.fromkeys([*notes, *read.notes, *more]))
+    good, rejects = _faults(read, splits, roles)
+    rows = _rows(read, splits, roles, cfg.language_code, good)
+    audio = TableAudio(tables.place, read.groups, pa.array(read.ids, pa.string()), read.paths)
+    for note in notes: _log.warning(note)
+    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": table_identity(tables, read.ids, read.table), "notes": notes}
+    return _at_once(Corpus(rows, rejects_table(rejects), source, audio))
 
 # %% ../nbs/15_columns.ipynb #a5ceefa7
-def _with_arrow(corpus):
-    if not all(p.endswith(".arrow") for p, *_ in corpus.remote.groups): return corpus
-    rows, lost = corpus.remote.bring(corpus.rows, True)
-    return Corpus(rows, rejects_table(lost), corpus.source)
+def _at_once(corpus):
+    remote = corpus.remote
+    named = all(g.audio.kind == "path" for g in remote.groups)
+    whole = all(g.path.endswith(".arrow") and g.audio.kind == "bytes" for g in remote.groups) and corpus.rows["start"].null_count == len(corpus.rows)
+    if remote.place.on_hub() or not (named or whole) or not len(corpus.rows): return corpus
+    rows, lost = remote.bring(corpus.rows, True)
+    return Corpus(rows, pa.concat_tables([corpus.rejects, rejects_table(lost)]), corpus.source)
 
 # %% ../nbs/15_columns.ipynb #87517d4e
 def table_identity(
@@ -342,8 +384,8 @@ def table_identity(
     "Name the state of a data set: on disk by size of files and content of texts."
     place, h = tables.place, hashlib.sha256()
     if isinstance(place.at, Repo): return place.at.sha
-    for p in sorted(p for found in tables.files.values() for p in found): h.update(f"{p}\0{(place.root()/p).stat().st_size}\0".encode())
-    for name, sentence in zip(ids, (s for c in table["sentence"].chunks for s in c.to_pylist())): h.update(f"{name}\0{sentence}\0".encode())
+    for p in sorted(p for found in tables.files.values() for p in found): h.update(f"{p}\0{os.path.getsize(place.file(p))}\0".encode("utf-8", "surrogateescape"))
+    for name, sentence in zip(ids, (s for c in table["sentence"].chunks for s in c.to_pylist())): h.update(f"{name}\0{sentence}\0".encode("utf-8", "surrogateescape"))
     return h.hexdigest()
 
 # %% ../nbs/15_columns.ipynb #6d8148f0
@@ -354,9 +396,13 @@ def parquet_tables(
 ) -> Tables: # Its files by split
     "Find the Parquet files of a data set."
     place = Place(at)
-    configs = table_files(place.paths(".parquet"), place.card())
+    paths = place.paths(".parquet")
+    if not paths: raise FileNotFoundError(f"{place} holds no Parquet files that are read: hidden folders and prepared data sets are passed over")
+    entries, note = card_entries(read_card(place), place.name("README.md"))
+    configs = table_files(paths, entries)
     files = configs[choose_config(list(configs), config, language_code, str(place))]
-    return Tables(place, {"": f for f in files.values()} if len(files) == 1 and not set(files) & set(USUAL) and not isinstance(at, Repo) else files, parquet_texts)
+    alone = len(files) == 1 and not set(files) & set(USUAL) and not place.on_hub()
+    return Tables(place, {"": f for f in files.values()} if alone else files, parquet_texts, (note,) if note else ())
 
 # %% ../nbs/15_columns.ipynb #389f1013
 def read_parquet(
@@ -366,15 +412,44 @@ def read_parquet(
     "Read a Parquet data set, on the Hub or on disk."
     return read_tables(cfg, parquet_tables(at, cfg.dataset_config, cfg.language_code), "parquet")
 
+# %% ../nbs/15_columns.ipynb #4b81be63
+_MOST_JSON = 4 << 20  # Bytes of dataset_dict.json and of state.json that are read
+def _json_of(place, path):
+    "Read a small JSON file of a saved data set; an object, or a sentence."
+    try: file, size = corpus_file(path, place.root())
+    except BadClip as e: raise FileNotFoundError(f"{place} is no data set that save_to_disk wrote: {e.detail}") from None
+    if size > _MOST_JSON: raise ValueError(f"{place.name(path)} has {size:,} bytes, and at most {_MOST_JSON:,} are read: save the data set again")
+    try: found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError): found = None
+    if not isinstance(found, dict): raise ValueError(f"{place.name(path)} is damaged, it holds no JSON object: save the data set again with save_to_disk")
+    return found
+
+# %% ../nbs/15_columns.ipynb #061cc6f0
+def _is_plain(name): return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0") and len(name) <= 255
+def _plain_names(found, key, path, place, of=lambda item: item):
+    "The plain names that a JSON file lists under a key."
+    items = found.get(key)
+    try: names = [of(i) for i in items] if isinstance(items, list) else []
+    except (TypeError, KeyError): names = []
+    if not names and items != []: raise ValueError(f"{place.name(path)} must list names under {key}: save the data set again with save_to_disk")
+    if odd := [n for n in names if not _is_plain(n)]: raise ValueError(f"{place.name(path)} must list plain names under {key}, got {odd[0]!r:.80}: nothing is read")
+    return names
+
 # %% ../nbs/15_columns.ipynb #4772bd26
 def saved_tables(
     at: Path,  # A folder that `save_to_disk` wrote
 ) -> Tables: # Its files by split
     "Find the Arrow files of a saved data set."
-    import json
-    read = lambda p: json.loads(p.read_text(encoding="utf-8"))
-    folders = {split_name(s): f"{s}/" for s in read(at/"dataset_dict.json")["splits"]} if (at/"dataset_dict.json").is_file() else {"": ""}
-    return Tables(Place(at), {s: [f + d["filename"] for d in read(at/f/"state.json")["_data_files"]] for s, f in folders.items()}, arrow_texts)
+    place, folders = Place(at), {"": ""}
+    if (at/"dataset_dict.json").is_file():
+        names = _plain_names(_json_of(place, "dataset_dict.json"), "splits", "dataset_dict.json", place)
+        folders = {split_name(s): f"{s}/" for s in names}
+    if not folders: raise ValueError(f"{place.name('dataset_dict.json')} lists no splits: save the data set again with save_to_disk")
+    state = {s: f"{f}state.json" for s, f in folders.items()}
+    names = {s: _plain_names(_json_of(place, p), "_data_files", p, place, lambda d: d["filename"]) for s, p in state.items()}
+    files = {s: [folders[s] + n for n in found] for s, found in names.items() if found}
+    if not files: raise ValueError(f"{place} holds no rows: state.json lists no files")
+    return Tables(place, files, arrow_texts)
 
 # %% ../nbs/15_columns.ipynb #21f0c3b3
 def read_saved(
@@ -390,13 +465,22 @@ def inspect_tables(
     language_code: str = "",  # Locale
     audio_column: str = "",  # As in `find_audio`
     text_column: str = "",  # As in `find_texts`
-) -> dict: # Splits by language, each as `describe` gives it
+) -> dict: # Splits by language, each as `describe` gives it, with what was found
     "Describe a data set without its audio."
-    out = {}
-    for split, paths in tables.files.items():
-        read = [tables.read(tables.place, p, audio_column, text_column) for p in paths]
-        table = pa.concat_tables([t.table for t in read], promote_options="permissive")
-        ids, none = _ids([p for t in read for p in t.paths], [split] * len(table)), np.zeros(len(table), np.int64)
-        rows = rows_table({"id": ids, "split": repeated("train", len(ids)), "source_split": repeated(split, len(ids)), "offset": none, "size": none, **_row_columns(table, language_code)})
-        out[split or "no split"] = {**describe(rows, [], read[0].header), "bytes": sum(b for t in read for *_, b in t.groups)}
+    read = _read_all(tables, list(tables.files), audio_column, text_column, {})
+    splits = read.splits
+    out = {s or "no split": _described(read, s, language_code) for s in dict.fromkeys(splits)}
     return {language_code: {s: out[s] for s in sorted(out, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))}}
+
+# %% ../nbs/15_columns.ipynb #d5a98d0a
+def _described(read, split, locale):
+    "One split of a data set, as `describe` gives it."
+    mine = np.array([s == split for s in read.splits], bool)
+    good = mine & np.array([i not in read.faults for i in range(len(mine))], bool)
+    rows = _rows(read, read.splits, dict.fromkeys(read.splits, "train"), locale, good)
+    rejects = [("train", split, read.ids[i], "bad_row", d) for i, d in read.faults.items() if mine[i]]
+    ends = np.cumsum([g.rows for g in read.groups])
+    used = sorted(set(np.searchsorted(ends, np.flatnonzero(mine), side="right").tolist()))
+    size = sum(read.groups[g].bytes for g in used if read.groups[g].path.endswith(".parquet"))
+    first = read.texts[0]
+    return {**describe(rows, rejects, first.header), "bytes": size, "audio": f"{first.audio} ({read.groups[0].audio.kind})" if read.groups else first.audio}

@@ -100,7 +100,7 @@ def _numbers(column):
     "Numbers of a column, NaN where none is given; nothing for a column of another type."
     typ = column.type
     if pa.types.is_null(typ): return np.full(len(column), np.nan)
-    if not (pa.types.is_integer(typ) or pa.types.is_floating(typ)): return None
+    if not (pa.types.is_integer(typ) or pa.types.is_floating(typ) or pa.types.is_decimal(typ)): return None
     column.validate(full=True)
     return pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
 
