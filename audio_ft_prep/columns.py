@@ -198,13 +198,13 @@ def _file_of(place, table, path):
     "What a row's path means, for telling clips apart."
     path = path.replace("\\", "/")
     return os.path.normpath(os.path.join(place.root(), os.path.dirname(table), path))
-def _held_clips(place, groups, paths):
-    "What tells the clips of rows apart: their bytes, or the file that they name."
+def _held_clips(place, groups, paths, sentences):
+    "What tells the clips of rows apart: their bytes, with the sentence where they have no path; or the file that they name."
     clips, rows = list(range(len(paths))), np.array(_shared(paths), np.int64)
     if not len(rows): return clips
     tables, digests = [g.path for g in groups for _ in range(g.rows)], _digests(place, groups, rows)
     for i in rows.tolist():
-        if i in digests: clips[i] = digests[i]
+        if i in digests: clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
         elif paths[i]: clips[i] = _file_of(place, tables[i], paths[i])
     return clips
 
@@ -230,7 +230,7 @@ def table_names(
     numbers = [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
     shared, size = bool(_shared(paths)), sum(g.bytes for g in groups)
     told = place.on_hub() or shared and size > MOST_HASHED
-    clips = _told_clips(paths, table) if told else _held_clips(place, groups, paths)
+    clips = _told_clips(paths, table) if told else _held_clips(place, groups, paths, table["sentence"].to_pylist())
     names = clip_names(paths, clips, numbers.__getitem__)
     note = f"clips that share a path are told apart by what rows say, since the audio is more than {MOST_HASHED >> 30} GB"
     return part_names(names, *(table[c].to_pylist() for c in ("start", "seconds"))), [note] if told and not place.on_hub() else []

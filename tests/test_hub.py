@@ -8,11 +8,12 @@ import pytest
 
 from audio_ft_prep import PrepConfig, hub as hub_module, plan, prepare
 from audio_ft_prep.cli import run
-from audio_ft_prep.columns import arrow_places, read_parquet, read_saved
+from audio_ft_prep.columns import read_parquet
 from audio_ft_prep.hub import RangeFile, fetched_part, file_start, open_repo
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
+from audio_ft_prep.tableaudio import arrow_places
 from audio_ft_prep.sampling import bring, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence
@@ -327,11 +328,12 @@ def test_audio_in_place_is_right_for_chunks_slices_and_long_offsets(tmp_path):
         assert [None if o < 0 else data[o:o + n] for o, n in zip(starts, sizes)] == clips + clips[2:]
 
 
-def test_a_compressed_saved_data_set_is_refused(tmp_path):
+def test_a_compressed_saved_data_set_is_laid_out(hub, tmp_path):
     put(tmp_path / "s/state.json", '{"_data_files": [{"filename": "data.arrow"}]}')
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.OSFile(str(tmp_path / "s/data.arrow"), "wb") as f, pa.ipc.new_stream(f, audio_table(ITEMS).schema, options=options) as out: out.write_table(audio_table(ITEMS))
-    with pytest.raises(ValueError, match="is compressed: save the data set again"): read_saved(config(tmp_path / "s"), tmp_path / "s")
+    got = chosen(config(tmp_path / "s", eval_splits="")).train
+    assert [read_bytes(r["file"], r["offset"], r["size"]) for r in got.to_pylist()] == [u.data for u in ITEMS]
 
 
 def test_ranges_are_kept_where_asked(hub, tmp_path):
