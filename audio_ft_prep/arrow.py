@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 import pyarrow as pa, pyarrow.parquet as pq
 from .fields import MOST_TEXT, is_text
 from .rows import go_on
@@ -78,13 +78,13 @@ MOST_ROWS = 20_000_000  # Rows that one file may have
 def open_parquet(
     file: BinaryIO,  # A Parquet file
     name: str,  # What it is called in sentences
-    **how: Any,  # As `pyarrow.parquet.ParquetFile` takes it
+    dictionaries: tuple[str, ...] = (),  # Columns of text that stay dictionaries
 ) -> pq.ParquetFile: # Its columns are not read yet
     "Open a Parquet file; raise `ValueError` where it can't be read."
     file.seek(0)
     check_begin(file.read(64), name)
     file.seek(0)
-    with explained(name, "Parquet"): parquet = pq.ParquetFile(file, **how)
+    with explained(name, "Parquet"): parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
     rows = parquet.metadata.num_rows
     if not 0 <= rows <= MOST_ROWS: raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: split it, or fetch it again if it is damaged")
     return parquet
@@ -128,7 +128,7 @@ def read_columns(
     parquet = open_parquet(file, name)
     _check_sizes(parquet, name, leaves)
     flat = [f.name for f in parquet.schema_arrow if f.name in leaves and is_text(f.type)]
-    parquet = open_parquet(file, name, read_dictionary=flat, metadata=parquet.metadata)
+    parquet = open_parquet(file, name, tuple(flat))
     parts = [[l for l in leaves if "." not in l], *([l] for l in leaves if "." in l)]
     with explained(name, "Parquet"): tables = [_table(parquet, name, part) for part in parts if part]
     _check_rows(tables, parquet.metadata.num_rows, name)

@@ -22,18 +22,18 @@ from .commonvoice import clip_id, describe
 from .config import PrepConfig, split_name
 from .fields import is_text, read_labels, read_parts, read_texts
 from .folder import COLUMNS, USUAL, split_roles, splits_there
-from .hub import Repo
+from .hub import Repo, whole_file
 from .links import corpus_file
 from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
-from .splitfiles import card_entries, choose_config, table_files
+from .splitfiles import MOST_CARD, card_entries, choose_config, table_files
 from .splits import seeded_splits
-from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips, read_card
+from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips
 from .values import PART_COLUMNS
 
 # %% auto #0
 __all__ = ['MOST_HASHED', 'find_texts', 'find_times', 'Texts', 'Wanted', 'parquet_texts', 'arrow_texts', 'table_names', 'Tables',
-           'Read', 'read_tables', 'table_identity', 'parquet_tables', 'read_parquet', 'saved_tables', 'read_saved',
-           'inspect_tables']
+           'Read', 'read_tables', 'table_identity', 'read_card', 'parquet_tables', 'read_parquet', 'saved_tables',
+           'read_saved', 'inspect_tables']
 
 # %% ../nbs/15_columns.ipynb #4bde1134
 _log = logging.getLogger(__name__)
@@ -387,6 +387,20 @@ def table_identity(
     for p in sorted(p for found in tables.files.values() for p in found): h.update(f"{p}\0{os.path.getsize(place.file(p))}\0".encode("utf-8", "surrogateescape"))
     for name, sentence in zip(ids, (s for c in table["sentence"].chunks for s in c.to_pylist())): h.update(f"{name}\0{sentence}\0".encode("utf-8", "surrogateescape"))
     return h.hexdigest()
+
+# %% ../nbs/15_columns.ipynb #afb7d8a4
+def read_card(
+    place: Place,  # A data set
+) -> bytes: # The beginning of its README.md; empty where it has none that may be read
+    "Read the card of a data set, as far as it is read at all."
+    if place.on_hub():
+        size = place.at.files.get("README.md", (0, ""))[0]
+        file = whole_file(place.at, "README.md") if 0 < size <= 4 * MOST_CARD else None
+    else:
+        try: file = corpus_file("README.md", place.root())[0]
+        except BadClip: file = None
+    if file is None: return b""
+    with open(file, "rb") as f: return f.read(MOST_CARD)
 
 # %% ../nbs/15_columns.ipynb #6d8148f0
 def parquet_tables(

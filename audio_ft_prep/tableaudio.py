@@ -21,12 +21,11 @@ from .folder import COLUMNS
 from .hub import RangeFile, Repo, have_room, own_folder, parts_folder, whole_file
 from .links import corpus_file, walk_files
 from .rows import BadClip, ROWS, Remote, go_on, read_bytes, with_places
-from .splitfiles import MOST_CARD
 from .values import shown
 
 # %% auto #0
-__all__ = ['RATES', 'Place', 'read_card', 'AudioColumn', 'audio_column', 'find_audio', 'places_in_arrow', 'arrow_places',
-           'wav_of', 'Group', 'group_clips', 'lay_out', 'part_of_clip', 'Found', 'named_file', 'TableAudio']
+__all__ = ['RATES', 'Place', 'AudioColumn', 'audio_column', 'find_audio', 'places_in_arrow', 'arrow_places', 'wav_of', 'Group',
+           'group_clips', 'lay_out', 'part_of_clip', 'Found', 'named_file', 'TableAudio']
 
 # %% ../nbs/14_tableaudio.ipynb #526a51d0
 @dataclass(frozen=True)
@@ -51,20 +50,6 @@ class Place:
     def open(self, path, again=False):
         "Open a file; what is read `again` in later runs stays."
         return RangeFile(self.at, path, self.at.folder()/f"{path}.ranges" if again else None) if self.on_hub() else open(self.file(path), "rb")
-
-# %% ../nbs/14_tableaudio.ipynb #07337a15
-def read_card(
-    place: Place,  # A data set
-) -> bytes: # The beginning of its README.md; empty where it has none that may be read
-    "Read the card of a data set, as far as it is read at all."
-    if place.on_hub():
-        size = place.at.files.get("README.md", (0, ""))[0]
-        file = whole_file(place.at, "README.md") if 0 < size <= 4 * MOST_CARD else None
-    else:
-        try: file = corpus_file("README.md", place.root())[0]
-        except BadClip: file = None
-    if file is None: return b""
-    with open(file, "rb") as f: return f.read(MOST_CARD)
 
 # %% ../nbs/14_tableaudio.ipynb #93e092f6
 class AudioColumn(NamedTuple):
