@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/cluster.html.md"""
 
 # %% ../nbs/52_cluster.ipynb #166112e2
 from __future__ import annotations
-import errno, hashlib, os, resource, signal, sys, tempfile, threading, time
+import errno, hashlib, os, re, resource, signal, sys, tempfile, threading, time
 from collections import deque
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
@@ -114,12 +114,38 @@ def _token():
 
 # %% ../nbs/52_cluster.ipynb #a2d00c96
 def _short_folder(
-    most: int = 26,  # Bytes of its path; Ray adds up to 77, and a socket's path has 107 at most on Linux, 103 on macOS
+    most: int = 24,  # Bytes of its path; what is added has up to 79, and a socket's path has 107 at most on Linux, 103 on macOS
 ) -> str: # The folder for temporary files, or another one
     "Find a folder whose path leaves room for Ray's sockets."
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK): return folder
     raise RuntimeError(f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}: set TMPDIR to one, or set engine to local")
+
+# %% ../nbs/52_cluster.ipynb #7e61f0ab
+@contextmanager
+def _loopback():
+    "Have a Ray of this process's own listen on 127.0.0.1, and on no other address."
+    from ray._private import ray_constants
+    before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"): yield
+    finally: ray_constants.ENABLE_RAY_CLUSTER = before
+
+# %% ../nbs/52_cluster.ipynb #7e61f0ad
+_CREDENTIALS = re.compile(r"(HF|HUGGING_?FACE(_HUB)?)_TOKEN|(AWS|DHCORE|MDC)_\w+", re.I)
+_STORES = {"s3": "AWS_", "s3a": "AWS_", "hf": "HF_"}
+def _not_for_workers(folder):
+    "Names of the variables that hold credentials which workers on this machine don't need."
+    scheme = str(folder).partition("://")[0] if isinstance(folder, Url) else ""
+    needed = _STORES.get(scheme, "")
+    return [k for k in os.environ if _CREDENTIALS.fullmatch(k) and not (needed and k.upper().startswith(needed))]
+@contextmanager
+def _without(names):
+    "Leave variables out of the environment for a while."
+    before = {k: os.environ.pop(k) for k in names}
+    try: yield
+    finally: os.environ.update(before)
 
 # %% ../nbs/52_cluster.ipynb #3cd1fa42
 def _started(ray):
@@ -157,22 +183,30 @@ def _begin(ray, before, tries=3, **how):
             if not left or not may_pass: raise RuntimeError(f"a Ray of this run's own can't be started ({_first_line(e)}): {'run it again when the machine is less busy' if may_pass else 'mend that'}, or set engine to local") from e
             _end(ray, before)
 @contextmanager
-def _own(ray, workers):
+def _private_folder():
+    "A folder for Ray's temporary files, in one that is this user's alone."
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as private:
+        folder = os.path.join(private, "t")
+        os.mkdir(folder)
+        yield folder
+@contextmanager
+def _own(ray, workers, folder):
     "Have a Ray of this run's own, on this machine."
     before = _started(ray)
-    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as d, _environment(RAY_USAGE_STATS_ENABLED="0"), _token():
+    with _private_folder() as temporary, _environment(RAY_USAGE_STATS_ENABLED="0"), _token(), _loopback():
+        how = dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=temporary)
         try:
-            _begin(ray, before, num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=d)
+            with _without(_not_for_workers(folder)): _begin(ray, before, **how)
             yield
         finally: _end(ray, before)
 
 # %% ../nbs/52_cluster.ipynb #6afe2de1
 @contextmanager
-def _connected(address, workers):
+def _connected(address, workers, folder):
     "Ray, joined or started, and this process afterwards as it was."
     with _one_run(), _put_back(), redirect_stdout(_Aside(sys.stdout)):
         ray = _imported()
-        with _joined(ray, address) if address else _own(ray, workers): yield ray
+        with _joined(ray, address) if address else _own(ray, workers, folder): yield ray
 
 # %% ../nbs/52_cluster.ipynb #d9e01fb5
 def _source():
@@ -249,7 +283,7 @@ def _attempt(shard, job, here, limit_s):
     if not _like: _prepare_worker(job)
     if why := _unlike(here, _like): raise RuntimeError(f"a machine that joined the Ray cluster can't make the same shards: {why}")
     try:
-        with told_plainly(job.folder), Watchdog(limit_s) as dog: result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns)
+        with told_plainly(job.folder), Watchdog(limit_s) as dog: result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns, job.token)
     except OSError as e:
         if isinstance(job.folder, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG): raise  # at a URL it is the machine's own disk
         raise _NoRoom(str(e)) from None
@@ -392,7 +426,7 @@ def run_ray(
     "Have a Ray cluster make shards; raise what ends the run, tasks ended."
     if not makers: return
     clips = samples = rejects = 0
-    with _connected(address, workers) as ray:
+    with _connected(address, workers, job.folder) as ray:
         cores = _room(ray)
         flight = _Flight(ray, makers, job, workers or cores + min(cores, 32), stuck_seconds())
         _check_machines(ray, makers, job)

@@ -9,11 +9,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/engines.html.md"""
 
 # %% ../nbs/50_engines.ipynb #dd192d58
 from __future__ import annotations
-import ctypes, faulthandler, gc, logging, multiprocessing as mp, os, pickle, signal, sys, threading, time, traceback, types
+import ctypes, faulthandler, gc, logging, multiprocessing as mp, os, pickle, signal, sys, tempfile, threading, time, traceback, types
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, reduction, resource_tracker
 from pathlib import Path
 from typing import Callable, Iterator
 import pyarrow as pa
@@ -22,7 +22,8 @@ from .places import Url
 from .store import Shard, ShardResult, done, prepare_shard, sweep, work_folder
 
 # %% auto #0
-__all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
+__all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'wants_memory', 'hold_standard_files',
+           'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Job:
     schema: pa.Schema  # Columns of an example
     folder: Path | Url  # The prepared folder
     since_ns: int | None = None  # When the corpus was looked at, for `prepare_shard`
-    work: Path | None = None  # A folder here for the run's own use; that of the prepared folder when left out
+    token: str = ""  # The run's, as `run_token` gives it, for the shards' records
 
 # %% ../nbs/50_engines.ipynb #76bbe355
 def _leave_with_parent():
@@ -132,43 +133,84 @@ class _Counting:
     def __call__(self, tally): self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
 
 # %% ../nbs/50_engines.ipynb #44d3a8df
+_NO_MEMORY = "memory or threads ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
+_MEMORY_WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory", "thread pool has not been initialized")
+def wants_memory(
+    e: BaseException,  # What was raised
+) -> bool: # Whether more memory, or more threads, would have helped
+    "Tell that memory ran out, however the library that met it says so."
+    if isinstance(e, MemoryError) or type(e).__name__ == "PanicException": return True  # the second is how Rust ends
+    return isinstance(e, (RuntimeError, ImportError, OSError)) and any(w in str(e).lower() for w in _MEMORY_WORDS)
+
+# %% ../nbs/50_engines.ipynb #44d3a8e1
+_PLAIN = (OSError, ValueError, RuntimeError)
 def _in_short(e):
     "An exception that fits in a message; the stack of one that nobody expects goes to stderr."
+    if wants_memory(e): return RuntimeError(_NO_MEMORY)
     if isinstance(e, OSError) and e.errno: return OSError(e.errno, str(e.strerror)[:300], e.filename and str(e.filename)[:1000])
-    if isinstance(e, (OSError, ValueError, RuntimeError)): return next(t for t in (OSError, ValueError, RuntimeError) if isinstance(e, t))(str(e)[:1500])
-    if isinstance(e, MemoryError): return RuntimeError("a worker got no more memory: give the run more, or fewer workers (num_workers), and run it again to go on")
+    if isinstance(e, _PLAIN): return next(t for t in _PLAIN if isinstance(e, t))(str(e)[:1500])
     if isinstance(e, ImportError): return RuntimeError(f"a worker can't start, {str(e)[:1500]}: see that the packages are whole (audio-ft-prep doctor), and run it again to go on")
     traceback.print_exc()
     return RuntimeError(f"a worker failed with {type(e).__name__}: {str(e)[:1500]}; please report this")
 
 # %% ../nbs/50_engines.ipynb #54e6db73
-@dataclass(frozen=True)
-class _Order:
-    "What a worker is asked for."
-    job: Path  # File that holds the `Job`
-    rows: Path  # File that holds the shard's rows
-    shard: Shard  # The shard, without its rows
+def _nameless():
+    "Open a file that has no name: in memory where the system has such files, else among the temporary files."
+    if hasattr(os, "memfd_create"): return os.fdopen(os.memfd_create("audio_ft_prep"), "w+b")
+    return tempfile.TemporaryFile()
+def _send(conn, job, shard):
+    "Hand a job, pickled, and a shard with its rows over to the worker at the other end."
+    with _nameless() as f:
+        pickle.dump((job, shard), f)
+        f.flush()
+        reduction.send_handle(conn, f.fileno(), None)
+def _receive(conn):
+    "Wait for a job, pickled, and a shard; raise `EOFError` when there are no more."
+    with os.fdopen(reduction.recv_handle(conn), "rb") as f:
+        f.seek(0)
+        return pickle.load(f)
 
 # %% ../nbs/50_engines.ipynb #9a9e7da1
-def _made(order, jobs, board, limit_s):
-    "Make a shard; give what went wrong, or None."
+def _made(conn, jobs, board, limit_s):
+    "Wait for a shard and make it; give what went wrong, or None."
     try:
+        pickled, shard = _receive(conn)
         with Watchdog(limit_s, _Counting(board)) as watch:
-            job = jobs.get(order.job) or jobs.setdefault(order.job, pickle.loads(order.job.read_bytes()))
+            job = jobs.get(pickled) or jobs.setdefault(pickled, pickle.loads(pickled))
             board[3] = 1
-            prepare_shard(replace(order.shard, rows=order.rows.read_bytes()), job.maker, job.schema, job.folder, watch, job.since_ns)
+            prepare_shard(shard, job.maker, job.schema, job.folder, watch, job.since_ns, job.token)
+    except EOFError: raise
     except Exception as e: return _in_short(e)
+    except BaseException as e:
+        if not wants_memory(e): raise
+        return _in_short(e)
 
 # %% ../nbs/50_engines.ipynb #e8b108e1
+def _begin_work(warm):
+    "Make a new worker ready; give what went wrong, or None."
+    try:
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+        warm_up(warm)
+    except Exception as e: return _in_short(e)
+    except BaseException as e:
+        if not wants_memory(e): raise
+        return _in_short(e)
 def _work(conn, board, warm, limit_s):
     "Make shards until nobody asks any more."
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    try: warm_up(warm)
-    except Exception as e: conn.send(_in_short(e))
     jobs = {}
     try:
-        while True: conn.send(_made(conn.recv(), jobs, board, limit_s))
+        if wrong := _begin_work(warm): conn.send(wrong)
+        while True: conn.send(_made(conn, jobs, board, limit_s))
     except (EOFError, OSError): os._exit(0)  # to take torch apart, piece by piece, would take a third of its import
+
+# %% ../nbs/50_engines.ipynb #a72373b0
+def hold_standard_files() -> None:
+    "Open the null device for each of stdin, stdout and stderr that is closed."
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd < 3:
+        os.set_inheritable(fd, True)
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
 
 # %% ../nbs/50_engines.ipynb #85b2d334
 _starting = threading.Lock()
@@ -229,10 +271,10 @@ class _Worker:
         self.conn.close()
         mp.process._children.discard(self.process)  # for which Python would wait at its own end
 
-    def give(self, task, order):
+    def give(self, task, job, shard):
         self.task, self.board[:], self.seen, self.quiet_s = task, [0] * 4, (), 0.
-        try: self.conn.send(order)
-        except OSError: pass  # it has died, as will be seen
+        try: _send(self.conn, job, shard)
+        except (BrokenPipeError, ConnectionError): pass  # it has died, as will be seen
 
     def answers(self):
         "What it has said, at most one thing."
@@ -271,16 +313,16 @@ _PAST = "after its last clip"
 class _Task:
     "A shard on its way."
     make: Callable[[], Shard]  # Makes it, with its rows
-    shard: Shard | None = None  # Without its rows, once they are in a file
+    shard: Shard | None = None  # It, with its rows while it waits for a worker
     ends: tuple[str, ...] = ()  # How workers died of it
 
-    def rows(self, work): return work/f"{self.shard.name}.rows"
-    def laid_out(self, work):
-        if not self.shard:
-            full = self.make()
-            self.shard = replace(full, rows=b"")
-            self.rows(work).write_bytes(full.rows)
+    def laid_out(self):
+        if not self.shard or not self.shard.rows: self.shard = self.make()
         return self
+    def handed_out(self):
+        "Give the shard, and keep no rows of it."
+        full, self.shard = self.laid_out().shard, replace(self.shard, rows=b"")
+        return full
     def clip(self, n):
         ids = self.make().table()["id"]
         return f"at clip {ids[n]}" if n < len(ids) else _PAST
@@ -293,6 +335,7 @@ class Workers:
         warm: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `warm`
     ):
         self.warm, self.limit_s, self.all, self.false_starts, self.folder = warm, stuck_seconds(), [], 0, None
+        hold_standard_files()
         try: self.grow(count)
         except BaseException: self.close(); raise
 
@@ -306,12 +349,13 @@ class Workers:
             self.all[-1].start()
 
     def close(self):
-        "End all; what they have in hand is lost, and its room given back."
-        for w in self.all: w.kill()
-        until = time.monotonic() + 10
-        for w in self.all: w.leave(max(0.01, until - time.monotonic()))
-        if self.folder: sweep(self.folder)
-        self.all, self.folder = [], None
+        "End all; what they have in hand is lost, and its room given back. A second Ctrl-C or SIGTERM waits for it, ten seconds at most."
+        with _undisturbed():
+            for w in self.all: w.kill()
+            until = time.monotonic() + 10
+            for w in self.all: w.leave(max(0.01, until - time.monotonic()))
+            if self.folder: sweep(self.folder)
+            self.all, self.folder = [], None
 
     def __enter__(self): return self
     def __exit__(self, *e): self.close()
@@ -352,21 +396,21 @@ def _replaced(workers, worker, tries):
 class _Run:
     "Shards that wait, shards whose rows are laid out, and what was seen of those that are done."
     def __init__(self, workers, makers, job, tries):
-        self.workers, self.folder, self.work, self.tries = workers, job.folder, job.work or work_folder(job.folder), tries
+        self.workers, self.folder, self.token, self.tries = workers, job.folder, job.token, tries
         self.waiting, self.ready, self.done, self.then = deque(map(_Task, makers)), deque(), [0, 0, 0], time.monotonic()
         workers.folder = job.folder
-        (self.work/"job.pickle").write_bytes(pickle.dumps(job))
+        self.job = pickle.dumps(job)
 
     def left(self): return self.waiting or self.ready or any(w.task for w in self.workers.all)
     def hand_out(self):
         for w in self.workers.all:
             if self.ready and not w.task:
                 task = self.ready.popleft()
-                w.give(task, _Order(self.work/"job.pickle", task.rows(self.work), task.shard))
+                w.give(task, self.job, task.handed_out())
     def lay_out(self):
         "Lay out one more shard's rows; whether there was need of it."
         need = self.waiting and len(self.ready) <= len(self.workers.all)
-        if need: self.ready.append(self.waiting.popleft().laid_out(self.work))
+        if need: self.ready.append(self.waiting.popleft().laid_out())
         return bool(need)
     def totals(self): return [n + sum(w.board[i] for w in self.workers.all if w.task) for i, n in enumerate(self.done)]
 
@@ -375,8 +419,8 @@ def _result(run, worker, wrong):
     "A shard's record, when its worker says that it is done."
     task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
     if wrong: raise wrong
-    if not (result := done(run.folder, task.shard.name)): raise RuntimeError(f"{task.shard.name} was made, and its record in {run.work} is gone: let nothing else write there, and run it again to go on")
-    task.rows(run.work).unlink(missing_ok=True)
+    if not (result := done(run.folder, task.shard.name, run.token)):
+        raise RuntimeError(f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else write there, and run it again to go on")
     run.done = [a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))]
     return result
 

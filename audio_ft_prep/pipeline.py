@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from .collective import free_bytes, standing
 from .config import PrepConfig, split_names
 from .engines import Job, Workers, run_local, usable_cores
@@ -25,11 +25,12 @@ from .hub import hub_cache, parts_folder
 from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
-from .places import Url, desk, held, modified_ns, place, remove_tree
+from .places import Url, modified_ns, place
 from .rows import REASONS, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
 from .show import markdown_table, show_bytes, show_hours, text_table
-from .store import all_rejects, balance, done, finish, is_finished, open_folder, purpose, read_prep, rows_per_shard, shard_slices, told_plainly, work_folder, write_table
+from .store import all_rejects, balance, done, finish, is_finished, open_folder, purpose, read_prep, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
+from .workdir import check_work, clear_work, work_alone
 from .text import label_language, language_tokenizer
 
 # %% auto #0
@@ -209,12 +210,12 @@ class Progress:
     reasons: dict[str, int]  # Rejects by reason, in the order of `REASONS`, of the shards that are done
 
 # %% ../nbs/60_pipeline.ipynb #0d46ce0d
-def _live(): return sys.stderr.isatty() or "ipykernel" in sys.modules
+def _live(): return "ipykernel" in sys.modules or bool(sys.stderr) and sys.stderr.isatty()
 @contextmanager
 def _bar(show, start):
     "A progress bar over clips, with hours and rejects."
     from tqdm.auto import tqdm
-    with tqdm(total=start.total, initial=start.clips, unit="clip", disable=not show, mininterval=0.2 if _live() else 10, miniters=1) as bar:
+    with tqdm(total=start.total, initial=start.clips, unit="clip", disable=not (show and sys.stderr), mininterval=0.2 if _live() else 10, miniters=1) as bar:
         def tell(now):
             bar.set_postfix_str(f"{now.seconds / 3600:.2f} h kept, {now.rejects} rejected", refresh=False)
             bar.update(now.clips - bar.n)
@@ -240,16 +241,17 @@ def _engine(cfg, workers, shards):
 
 # %% ../nbs/60_pipeline.ipynb #5a46df05
 def _make_shards(task, folder, schema, since_ns, workers, progress):
-    found = {name: done(folder, name) for name, _ in task.shards()}
+    token = run_token(folder)
+    found = {name: done(folder, name, token) for name, _ in task.shards()}
     todo = [(name, m) for name, m in task.shards() if not found[name]]
     start, rate_hz = _so_far(task, found), task.maker.log_mel.rate_hz
     why = Counter(start.reasons)
     if start.clips: _log.info("%d clips are done already: going on", start.clips)
-    with desk(work_folder(folder)) as work, nullcontext(progress) if callable(progress) else _bar(progress, start) as tell:
+    with nullcontext(progress) if callable(progress) else _bar(progress, start) as tell:
         def seen(clips, samples, rejects):
             tell(Progress(min(start.clips + clips, start.total), start.total, start.seconds + samples / rate_hz, start.rejects + rejects, _in_order(why)))
         seen(0, 0, 0)
-        job = Job(task.maker, schema, folder, since_ns, work)
+        job = Job(task.maker, schema, folder, since_ns, token)
         with closing(_engine(task.cfg, workers, len(todo))([m for _, m in todo], job, seen=seen)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
             for r in made:
                 found[f"{r.split}-{r.index:05d}"] = r
@@ -306,26 +308,26 @@ def _ours(folder): return not folder.exists() or work_folder(folder).is_dir() or
 def _finished(folder, mine):
     if not is_finished(folder, mine): return None
     _log.warning("%s is finished already: nothing to do", folder)
-    remove_tree(work_folder(folder))  # left by a run that was killed as it tidied up
+    clear_work(work_folder(folder))  # left by a run that was killed as it tidied up
     return Prepared(folder, read_prep(folder))
 
 # %% ../nbs/60_pipeline.ipynb #34527db4
 @contextmanager
 def _alone(folder):
     "Write a folder while no other run does."
-    work_folder(folder).mkdir(parents=True, exist_ok=True)
-    lock = work_folder(folder)/"lock"
     with ExitStack() as stack:
-        try: stack.enter_context(held(lock) if isinstance(folder, Url) else FileLock(lock, timeout=0))
+        try: stack.enter_context(work_alone(work_folder(folder)))
         except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
-        except (OSError, NotImplementedError) as e: raise OSError(f"{folder} can't be kept for this run alone ({getattr(e, 'strerror', None) or e}): set output_dir to a folder where files can be made and locked") from e
+        except (OSError, NotImplementedError) as e:
+            why = getattr(e, "strerror", None) or e
+            raise OSError(f"{folder} can't be kept for this run alone ({why}): set output_dir to a folder where files can be made and locked") from e
         yield
 
 # %% ../nbs/60_pipeline.ipynb #54922caa
 def _to_write(task, folder):
     "Where shards are written on this machine, rows of those that will lie there together, and what to do where there is no room."
     sizes = task.sizes()
-    if not isinstance(folder, Url): return folder, {name: n for name, n in sizes.items() if not done(folder, name)}, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
+    if not isinstance(folder, Url): return folder, {name: n for name, n in sizes.items() if not done(folder, name, run_token(folder))}, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
     at_once = 0 if task.cfg.ray_address else task.workers
     largest = sorted(sizes, key=sizes.get, reverse=True)[:at_once]
     return Path(tempfile.gettempdir()), {name: sizes[name] for name in largest}, "set TMPDIR to a folder on a larger disk, or num_workers to fewer"
@@ -368,6 +370,7 @@ def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
     if made := _finished(folder, mine): return made
     task = replace(_task(cfg, model, tokenizer, maker, corpus), part=part)
     rows = task.rows()  # a part too many is refused before anything is written
+    check_work(work_folder(folder))
     if not _ours(folder): open_folder(folder, mine, rows)  # says why not
     _check_disk(task, folder)
     with _alone(folder), workers:  # which end before the folder is another's
@@ -385,5 +388,6 @@ def merge(
     folder, parts = _folder(output_dir, "parts are merged in"), read_parts(folders)
     mine = whole_purpose(parts)
     if made := _finished(folder, mine): return made
+    check_work(work_folder(folder))
     if not _ours(folder): open_folder(folder, mine, ())  # says why not
     with _alone(folder), told_plainly(folder): return Prepared(folder, merge_parts(parts, folder))

@@ -14,18 +14,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Callable, Iterable
 import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
 from .places import NO_ROOM, Url, appearing, desk, fetched, place, remove_tree, sync_folder, write_whole
+from .workdir import check_work, clear_work, make_work
 from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_table
 
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'told_plainly', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
            'prepare_shard', 'work_folder', 'sweep', 'versions', 'purpose', 'other_run', 'read_prep', 'is_finished',
-           'open_folder', 'done', 'balance', 'all_rejects', 'write_table', 'finish', 'verify']
+           'open_folder', 'run_token', 'done', 'balance', 'all_rejects', 'write_table', 'finish', 'verify']
 
 # %% ../nbs/40_store.ipynb #7feca521
 _FILES, _BROKEN = (errno.EMFILE, errno.ENFILE), (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
@@ -163,6 +165,7 @@ def prepare_shard(
     folder: Path | Url,  # The prepared folder
     seen: Callable = lambda tally: None,  # Called after each row, and as parts of the file are sent
     since_ns: int | None = None,  # When the corpus was looked at, in nanoseconds since 1970: no file that rows lie in may have changed since
+    token: str = "",  # The run's, as `run_token` gives it, to stand in the record
 ) -> ShardResult: # Also left in the folder as a record
     "Make a shard's examples and write its file and then its record, each whole or not at all."
     tally = _Tally(shard)
@@ -172,7 +175,7 @@ def prepare_shard(
             for batch in _batches(shard, maker, tally, seen): writer.write_batch(record_batch(batch, schema))
         if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
     result = ShardResult(shard.split, shard.index, shard.file, tally.rows, tally.samples, sink.size, sink.hash.hexdigest(), f"{tally.hash:064x}", tally.rejects)
-    write_whole(work_folder(folder)/f"{shard.name}.json", json_bytes(asdict(result)))
+    write_whole(work_folder(folder)/f"{shard.name}.json", json_bytes({**asdict(result), "token": token}))
     return result
 
 # %% ../nbs/40_store.ipynb #14e5e745
@@ -275,24 +278,37 @@ def open_folder(
 ) -> None:
     "Make a folder ready for a run, or for the rest of one; refuse a folder that is not ours."
     plan, work = work_folder(folder)/"plan.json", work_folder(folder)
+    check_work(work)
     if (theirs := _read_json(plan)) is not None:
         if why := other_run(mine, theirs):
             raise ValueError(f"{folder} holds an unfinished run of another config: {why}; set output_dir to another folder, or remove this one")
     elif folder.exists() and any(p.name != ".work" for p in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared data set: set output_dir to a new folder")
-    work.mkdir(parents=True, exist_ok=True)
+    make_work(work)
     sweep(folder)
-    if theirs is None: write_whole(plan, json_bytes(mine))  # before any other: a folder that has more than .work has a plan
+    if theirs is None: write_whole(plan, json_bytes({**mine, "token": token_hex(16)}))  # before any other: a folder that has more than .work has a plan
     for s in splits: (folder/s).mkdir(exist_ok=True)
+
+# %% ../nbs/40_store.ipynb #5f2b7c11
+def run_token(
+    folder: Path | Url,  # The prepared folder, after `open_folder`
+) -> str: # 32 hexadecimal digits
+    "Read the token that the records of a folder's unfinished run carry."
+    plan = _read_json(work_folder(folder)/"plan.json") or {}
+    return str(plan.get("token", "")) if isinstance(plan, dict) else ""
 
 # %% ../nbs/40_store.ipynb #3745ad85
 def done(
     folder: Path | Url,  # The prepared folder
     shard: str,  # A shard's name, such as train-00000
+    token: str = "",  # The run's, as `run_token` gives it
 ) -> ShardResult | None: # Its result; none when it is still to be made
     "Read a shard's record, if the shard is whole."
-    try: result = ShardResult(**json.loads((work_folder(folder)/f"{shard}.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError): return None
+    try:
+        record = json.loads((work_folder(folder)/f"{shard}.json").read_text(encoding="utf-8"))
+        if record.pop("token", "") != token: return None
+        result = ShardResult(**record)
+    except (OSError, ValueError, TypeError, AttributeError): return None
     path = folder/result.file
     return result if path.is_file() and path.stat().st_size == result.bytes else None
 
@@ -375,7 +391,7 @@ def _finish_at_url(url, mine, results, rejects, counts, schema, model, save_mode
         for name in prep["files"]:
             with appearing(url/name) as f: f.write((here/name).read_bytes())
         write_whole(url/"prep.json", (here/"prep.json").read_bytes())
-    remove_tree(work_folder(url))
+    clear_work(work_folder(url))
     return prep
 
 # %% ../nbs/40_store.ipynb #12f24db9
@@ -407,7 +423,7 @@ def finish(
     prep = {**mine, "model": model, "counts": counts, "shards": shards, "files": _other_files(folder, counts), "hash": f"{add_hashes(*(int(r.examples, 16) for r in results)):064x}"}
     prep["files"] |= _describe(folder, prep)
     write_whole(folder/"prep.json", json_bytes(prep))
-    shutil.rmtree(work_folder(folder), ignore_errors=True)  # all is done: what can't be removed now goes when the folder is next looked at
+    clear_work(work_folder(folder))  # all is done: what can't be removed now goes when the folder is next looked at
     return prep
 
 # %% ../nbs/40_store.ipynb #1c43e5e4

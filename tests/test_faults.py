@@ -97,7 +97,7 @@ def not_taken_for_whole(out):
 
 # What is there for a moment only, or from some moment on
 MOMENTS = {
-    "as rows are laid out": lambda out: any(out.glob(".work/*.rows")),
+    "as the plan is there": lambda out: (out / ".work/plan.json").exists(),
     "before a rename": lambda out: any(out.glob(".work/.*.part")),
     "between a shard and its record": lambda out: shards(out) > records(out),
     "half-way": lambda out: shards(out) >= 15,
