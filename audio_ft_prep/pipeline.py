@@ -26,10 +26,10 @@ from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
 from .places import Url, modified_ns, place
-from .rows import REASONS, Corpus, audio_bytes, reason_counts, rejects_table
+from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
 from .show import markdown_table, show_bytes, show_hours, text_table
-from .store import all_rejects, balance, done, finish, is_finished, open_folder, purpose, read_prep, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
+from .store import all_rejects, balance, done, finish, has_clips, is_finished, open_folder, purpose, read_prep, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
 from .workdir import check_work, clear_work, work_alone
 from .text import label_language, language_tokenizer
 
@@ -295,6 +295,27 @@ def _run(task, folder, mine, began_ns, workers, progress):
     about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz, "max_labels": model.max_labels}
     return finish(folder, mine, results, rejects, counts, schema, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
 
+# %% ../nbs/60_pipeline.ipynb #0b51ee71
+_TABLE_REMEDIES = {"truncated": "if the corpus gives durations, see that they are in seconds, not in milliseconds", "too_long": "see that the corpus gives its durations in seconds, not in milliseconds"}
+def _why_none(counts):
+    "Reasons with their numbers, the most frequent first, and what to do about that one."
+    why = Counter()
+    for c in counts.values(): why.update(c["rejects"])
+    if not why: return "the splits are empty", "see audio-ft-prep inspect"
+    first = why.most_common(1)[0][0]
+    hints = filter(None, [_TABLE_REMEDIES.get(first), REMEDIES.get(first)])
+    return ", ".join(f"{n} {reason}" for reason, n in why.most_common()), "; or ".join(hints)
+def _with_clips(made):
+    "Give what was prepared; raise when no clip was kept, and warn of a split without any."
+    counts = made.counts
+    if "part" in made.prep: return made
+    if not has_clips(counts):
+        why, hint = _why_none(counts)
+        raise RuntimeError(f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as rejects.parquet in {made.folder} tells of each: {hint}; then set output_dir to another folder, or remove this one")
+    for split, c in counts.items():
+        if c["rows"] and not c["kept"]: _log.warning("%s holds no clip: all its %d rows were rejected (%s)", split, c["rows"], _why_none({split: c})[0])
+    return made
+
 # %% ../nbs/60_pipeline.ipynb #026b499f
 def _place(output_dir):
     folder = place(output_dir)
@@ -309,7 +330,7 @@ def _finished(folder, mine):
     if not is_finished(folder, mine): return None
     _log.warning("%s is finished already: nothing to do", folder)
     clear_work(work_folder(folder))  # left by a run that was killed as it tidied up
-    return Prepared(folder, read_prep(folder))
+    return _with_clips(Prepared(folder, read_prep(folder)))
 
 # %% ../nbs/60_pipeline.ipynb #34527db4
 @contextmanager
@@ -377,7 +398,8 @@ def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
         if made := _finished(folder, mine): return made  # by a run that was at it when this one began
         here = _brought(task)
         if here is not task: _check_disk(here, folder)  # now that its clips can be looked at
-        with told_plainly(folder): return Prepared(folder, _run(here, folder, mine, began_ns, workers, progress))
+        with told_plainly(folder): made = Prepared(folder, _run(here, folder, mine, began_ns, workers, progress))
+    return _with_clips(made)
 
 # %% ../nbs/60_pipeline.ipynb #aa8a71cc
 def merge(
@@ -390,4 +412,5 @@ def merge(
     if made := _finished(folder, mine): return made
     check_work(work_folder(folder))
     if not _ours(folder): open_folder(folder, mine, ())  # says why not
-    with _alone(folder), told_plainly(folder): return Prepared(folder, merge_parts(parts, folder))
+    with _alone(folder), told_plainly(folder): made = Prepared(folder, merge_parts(parts, folder))
+    return _with_clips(made)

@@ -187,15 +187,19 @@ def close_files() -> None:
     _here.files = _Files()
 
 # %% ../nbs/01_rows.ipynb #d4e338ff
+def _has_changed(file, since_ns):
+    "Whether a file's content may have changed since, or the file has gone."
+    try: about = os.stat(file)
+    except FileNotFoundError: return True
+    if about.st_nlink > 1: return about.st_mtime_ns > since_ns
+    return about.st_ctime_ns > since_ns
 def check_unchanged(
     files: Iterable[str],  # Files that clips were read from
     since_ns: int,  # When they were indexed, in nanoseconds since 1970
 ) -> None:
     "Raise `OSError` for a file that has changed or gone since."
     for f in files:
-        try: changed = os.stat(f).st_ctime_ns > since_ns
-        except FileNotFoundError: changed = True
-        if changed: raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
+        if _has_changed(f, since_ns): raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
 
 # %% ../nbs/01_rows.ipynb #937bd3bf
 def audio_bytes(

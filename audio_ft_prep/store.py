@@ -27,7 +27,7 @@ from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'told_plainly', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
            'prepare_shard', 'work_folder', 'sweep', 'versions', 'purpose', 'other_run', 'read_prep', 'is_finished',
-           'open_folder', 'run_token', 'done', 'balance', 'all_rejects', 'write_table', 'finish', 'verify']
+           'open_folder', 'run_token', 'done', 'balance', 'has_clips', 'all_rejects', 'write_table', 'finish', 'verify']
 
 # %% ../nbs/40_store.ipynb #7feca521
 _FILES, _BROKEN = (errno.EMFILE, errno.ENFILE), (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
@@ -328,6 +328,13 @@ def balance(
             raise RuntimeError(f"the counts of {split} don't balance: {rows_in[split]} rows in, {kept} kept, {sum(why.values())} rejects; please report this")
     return out
 
+# %% ../nbs/40_store.ipynb #c5b6382a
+def has_clips(
+    counts: dict,  # As `balance` gives them
+) -> bool: # Whether any split kept a clip
+    "Tell a data set from an account of rejects."
+    return any(c["kept"] for c in counts.values())
+
 # %% ../nbs/40_store.ipynb #084e9f92
 def all_rejects(
     before: pa.Table,  # Rejects of the selection
@@ -379,7 +386,7 @@ def _strays(folder, results):
 # %% ../nbs/40_store.ipynb #c312085b
 def _other_files(folder, splits):
     "Hash what stands beside the shards."
-    paths = [*sorted(folder.glob("*.parquet")), folder/"dataset_dict.json", *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
+    paths = [*sorted(folder.glob("*.parquet")), *folder.glob("dataset_dict.json"), *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
     return {p.relative_to(folder).as_posix(): file_sha256(p) for p in paths}
 
 # %% ../nbs/40_store.ipynb #d03be9c1
@@ -418,7 +425,7 @@ def finish(
     _save_processor(folder, save_model)
     _strays(folder, results)
     for split in counts: _dataset_files(folder, split, [r for r in results if r.split == split], schema, counts)
-    write_whole(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
+    if has_clips(counts) or "part" in mine: write_whole(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
     shards = [{k: v for k, v in asdict(r).items() if k not in ("rejects", "index")} for r in results]
     prep = {**mine, "model": model, "counts": counts, "shards": shards, "files": _other_files(folder, counts), "hash": f"{add_hashes(*(int(r.examples, 16) for r in results)):064x}"}
     prep["files"] |= _describe(folder, prep)

@@ -20,7 +20,7 @@ from datasets.formatting.formatting import Formatter
 from .features import LogMel, refill
 from .models import load_model
 from .places import Url, fetched, place
-from .store import read_prep
+from .store import has_clips, read_prep
 
 # %% auto #0
 __all__ = ['FORMAT', 'stored_features', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
@@ -85,6 +85,7 @@ def load_prepared(
 ) -> DatasetDict: # train and eval; items carry `input_features` (float32, mels × frames), `labels` and what else was stored
     "Open a prepared folder for training; raise `FileNotFoundError` where none is."
     prep = read_prep(folder)
+    if "part" not in prep and not has_clips(prep["counts"]): raise ValueError(f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into another folder")
     data, log_mel = DatasetDict.load_from_disk(str(folder)), None
     if prep["config"]["storage"] == "audio":
         with fetched(place(folder)/"processor") as here: log_mel = LogMel(load_model(str(here)).extractor)

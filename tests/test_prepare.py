@@ -21,8 +21,9 @@ from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.features import real_frames
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
+from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.sampling import select
-from audio_ft_prep.store import is_finished, open_folder, purpose, shard_slices, verify
+from audio_ft_prep.store import is_finished, open_folder, purpose, read_prep, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
 from conftest import SAMPLE, USED, flags, halted, read_all, readme_table, reopened, sentence, tar_clips, tsv_rows, until, write_corpus, written
 
@@ -205,21 +206,63 @@ def test_without_eval_splits_train_is_written_alone(prepared):
     assert {p.name for p in done.folder.iterdir() if p.is_dir()} == {"train", "processor"} and verify(done.folder) == []
 
 
-def test_a_split_whose_clips_are_all_rejected_is_empty_and_opens(tmp_path):
+def test_a_split_whose_clips_are_all_rejected_is_said_to_be_empty_and_opens(tmp_path, caplog):
     good = tar_clips(SAMPLE, "it", "test")
     write_corpus(tmp_path, {"train": [(n, d, "una frase") for n, d in good.items()], "test": [("empty", b"", "una frase"), ("blank", b"x", " ")]})
     done = prepare(PrepConfig(str(tmp_path), "it", train_splits="train", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
     assert done.counts["eval"]["rejects"] == {"empty_sentence": 1, "empty_audio": 1}
+    assert "eval holds no clip: all its 2 rows were rejected (1 empty_sentence, 1 empty_audio)" in caplog.text
     data = load_prepared(done.folder)
     assert data.num_rows == {"train": 4, "eval": 0} and data["eval"].features == data["train"].features and verify(done.folder) == []
 
 
-def test_when_decoding_rejects_every_row_the_account_is_written_all_the_same(prepared):
-    done = prepared("it", min_seconds=29.0)
-    assert {s: c["kept"] for s, c in done.counts.items()} == {"train": 0, "eval": 0}
-    balanced(done, SAMPLE, "it")
-    assert done.counts["eval"]["rejects"] == {"too_short": 4}
-    assert load_prepared(done.folder).num_rows == {"train": 0, "eval": 0} and verify(done.folder) == []
+def nothing_kept(folder, says):
+    "A folder of a run that kept nothing: an account to be looked at, and no data set."
+    prep = read_prep(folder)
+    assert not any(c["kept"] for c in prep["counts"].values()) and verify(folder) == []
+    assert len(pq.read_table(folder / "rejects.parquet")) == sum(c["rows"] for c in prep["counts"].values())
+    with pytest.raises(ValueError, match="holds no clip, every row was rejected: see its rejects.parquet"): load_prepared(folder)
+    with pytest.raises(FileNotFoundError): DatasetDict.load_from_disk(str(folder))
+    assert not (folder / ".work").exists() and "nothing was kept" in says
+    return prep
+
+
+@pytest.mark.parametrize("storage", ["audio", "features"])
+def test_when_decoding_rejects_every_row_the_run_fails_and_its_account_is_written_all_the_same(tmp_path, storage):
+    cfg = PrepConfig("sample", "it", min_seconds=29.0, storage=storage, output_dir=str(tmp_path / "out"), num_workers=1)
+    says = []
+    for _ in range(2):  # started again it says the same
+        with pytest.raises(RuntimeError, match="nothing was kept: all 32 rows were rejected .24 too_short, .*rejects.parquet in .* lower min_seconds") as e: prepare(cfg, progress=False)
+        says.append(str(e.value))
+    prep = nothing_kept(tmp_path / "out", says[0])
+    assert says[0] == says[1] and prep["counts"]["eval"]["rejects"] == {"too_short": 4}
+
+
+KEEP_NONE = {"durations in milliseconds": ({"sentence": "una frase", "duration": "4000"}, "see that they are in seconds"), "no text in what is spoken": ({"sentence": "una frase"}, "2 silent"),
+             "clips that are no audio": ({"sentence": "una frase"}, "2 undecodable")}
+
+
+@pytest.mark.parametrize("what", KEEP_NONE)
+def test_a_corpus_of_which_nothing_is_kept_ends_the_command_with_1_and_an_idea_what_to_do(start, tmp_path, what):
+    columns, hint = KEEP_NONE[what]
+    (tmp_path / "corpus").mkdir()
+    for name in ("a", "b"):
+        level = 0 if "text" in what else 0.3
+        sf.write(tmp_path / f"corpus/{name}.wav", level * np.sin(np.arange(64000) / 5), 16000)
+        if "no audio" in what: (tmp_path / f"corpus/{name}.wav").write_bytes(b"RIFF" + bytes(3000))
+    lines = [",".join(["path", *columns]), *(",".join([f"{n}.wav", *columns.values()]) for n in ("a", "b"))]
+    (tmp_path / "corpus/data.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "out"
+    end = start("prepare", *flags(dataset_name=tmp_path / "corpus", language_code="it", eval_splits="", num_workers=1, log_mel="fast", output_dir=out)).wait()
+    assert end.code == 1 and hint in sentence(end.err) and end.out == ""
+    nothing_kept(out, sentence(end.err))
+
+
+def test_of_several_jobs_one_may_keep_nothing_and_the_whole_may_not(tmp_path):
+    cfg = PrepConfig("sample", "it", min_seconds=29.0, shard_rows=8, num_workers=1, log_mel="fast")
+    for i in range(2): prepare(replace(cfg, output_dir=str(tmp_path / f"part{i}")), progress=False, part=Part(i, 2))
+    with pytest.raises(RuntimeError, match="nothing was kept") as e: merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
+    nothing_kept(tmp_path / "out", str(e.value))
 
 
 def test_when_no_row_is_left_to_decode_nothing_is_written_and_the_sentence_says_why(tmp_path):
