@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/engines.html.md"""
 
 # %% ../nbs/50_engines.ipynb #dd192d58
 from __future__ import annotations
-import ctypes, faulthandler, gc, logging, multiprocessing as mp, os, pickle, signal, sys, tempfile, threading, time, traceback, types
+import ctypes, faulthandler, gc, logging, mmap, multiprocessing as mp, os, pickle, resource, signal, sys, tempfile, threading, time, traceback, types
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ from .places import Url
 from .store import Shard, ShardResult, done, prepare_shard, sweep, work_folder
 
 # %% auto #0
-__all__ = ['STUCK_SECONDS', 'usable_cores', 'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'wants_memory', 'hold_standard_files',
-           'Workers', 'run_local']
+__all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
+           'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'hold_standard_files', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logging.getLogger(__name__)
@@ -62,6 +62,43 @@ def usable_cores() -> int: # At least 1
     "Count the cores that this process may use."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _quota() or cores)
+
+# %% ../nbs/50_engines.ipynb #44d3a8df
+_NO_MEMORY = "memory or threads ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
+_MEMORY_WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory", "thread pool has not been initialized")
+def wants_memory(
+    e: BaseException,  # What was raised
+) -> bool: # Whether more memory, or more threads, would have helped
+    "Tell that memory ran out, however the library that met it says so."
+    if isinstance(e, MemoryError) or type(e).__name__ == "PanicException": return True  # the second is how Rust ends
+    return isinstance(e, (RuntimeError, ImportError, OSError)) and any(w in str(e).lower() for w in _MEMORY_WORDS)
+
+# %% ../nbs/50_engines.ipynb #44d3a8e2
+@contextmanager
+def memory_explained():
+    "Have a want of memory, however it is met, be a `RuntimeError` that says what to do."
+    try: yield
+    except BaseException as e:
+        if not wants_memory(e) or isinstance(e, RuntimeError) and str(e) == _NO_MEMORY: raise
+        raise RuntimeError(_NO_MEMORY) from None
+
+# %% ../nbs/50_engines.ipynb #44d3a8e3
+LEAST_BYTES = 1 << 30  # What a process of a run has mapped, at its leanest, and room
+_LIMITS = {"RLIMIT_AS": "address space (ulimit -v)", "RLIMIT_DATA": "data (ulimit -d)"}
+def check_limits(
+    least_bytes: int = LEAST_BYTES,  # What a process needs
+) -> None:
+    "Raise `RuntimeError` when this process, and those it starts, are allowed less memory than any run takes."
+    for name, what in _LIMITS.items():
+        allowed = resource.getrlimit(getattr(resource, name))[0]
+        if allowed == resource.RLIM_INFINITY or allowed >= least_bytes: continue
+        raise RuntimeError(f"each process may have {allowed >> 20} MB of {what}, and a run needs {least_bytes >> 20} MB: allow more, and run it again to go on")
+def check_room(
+    room_bytes: int = 1 << 28,  # What comes next may take this much
+) -> None:
+    "Raise `MemoryError` when this process can't have so much more memory."
+    try: mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError: raise MemoryError from None
 
 # %% ../nbs/50_engines.ipynb #38a36616
 @dataclass(frozen=True)
@@ -131,16 +168,6 @@ class _Counting:
     "Show a shard's tally to the parent, with a sign of life."
     def __init__(self, board): self.board = board
     def __call__(self, tally): self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
-
-# %% ../nbs/50_engines.ipynb #44d3a8df
-_NO_MEMORY = "memory or threads ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
-_MEMORY_WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory", "thread pool has not been initialized")
-def wants_memory(
-    e: BaseException,  # What was raised
-) -> bool: # Whether more memory, or more threads, would have helped
-    "Tell that memory ran out, however the library that met it says so."
-    if isinstance(e, MemoryError) or type(e).__name__ == "PanicException": return True  # the second is how Rust ends
-    return isinstance(e, (RuntimeError, ImportError, OSError)) and any(w in str(e).lower() for w in _MEMORY_WORDS)
 
 # %% ../nbs/50_engines.ipynb #44d3a8e1
 _PLAIN = (OSError, ValueError, RuntimeError)

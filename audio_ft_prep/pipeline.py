@@ -18,7 +18,7 @@ from typing import Any, Callable
 from filelock import Timeout
 from .collective import free_bytes, standing
 from .config import PrepConfig, split_names
-from .engines import Job, Workers, run_local, usable_cores
+from .engines import Job, Workers, check_limits, check_room, memory_explained, run_local, usable_cores
 from .example import ExampleMaker, example_maker, example_schema
 from .forecast import AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes, parent_memory, sample_clips, worker_memory
 from .hub import hub_cache, parts_folder
@@ -293,6 +293,7 @@ def _run(task, folder, mine, began_ns, workers, progress):
     counts = balance(rows_in, results, rejects)
     mel = task.maker.log_mel
     about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz, "max_labels": model.max_labels}
+    check_room()
     return finish(folder, mine, results, rejects, counts, schema, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
 
 # %% ../nbs/60_pipeline.ipynb #0b51ee71
@@ -376,11 +377,13 @@ def prepare(
     part: Part | None = None,  # One job's share of the shards; none for all
 ) -> Prepared: # The folder and its account
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
+    check_limits()
     folder = _folder(cfg.output_dir, "one job's share of a run is written to") if part else _place(cfg.output_dir)
-    with told_plainly(f"what {cfg.dataset_name} needs"): return _prepare(cfg, folder, progress, part)
+    with memory_explained(), told_plainly(f"what {cfg.dataset_name} needs"): return _prepare(cfg, folder, progress, part)
 
 # %% ../nbs/60_pipeline.ipynb #2f49f84a
 def _prepare(cfg, folder, progress, part):
+    check_room()
     model, tokenizer, maker = _model_of(cfg)
     with Workers(0 if cfg.engine != "local" or (folder/"prep.json").exists() else 1, maker.warm) as workers: return _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
 
