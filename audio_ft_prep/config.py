@@ -67,7 +67,7 @@ RULES = {
 def _fits(v, typ):
     if get_origin(typ) is Literal: return v in get_args(typ)
     if args := get_args(typ): return any(_fits(v, t) for t in args)
-    if typ is float: return isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+    if typ is float: return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300
     if typ is int: return isinstance(v, int) and not isinstance(v, bool)
     return v is None if typ is type(None) else isinstance(v, typ)
 
@@ -78,6 +78,12 @@ def _kind(typ):
     return {str: "text (in YAML, in quotes)", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}[typ]
 
 # %% ../nbs/00_config.ipynb #8986068b
+def _got(value):
+    "A value as an error quotes it: on one line, and not the whole of a long one."
+    if isinstance(value, (dict, list, tuple, set)): return type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 300: return "a number of hundreds of digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:80]} … ({len(value):,} characters)"
 def check_field(
     name: str,  # A field of `PrepConfig`
     value: Any,  # The value meant for it
@@ -86,9 +92,12 @@ def check_field(
     "Raise the one sentence that says why `value` can't stand in field `name`."
     if not _fits(value, typ):
         wrong = ValueError if get_origin(typ) is Literal else TypeError
-        raise wrong(f"{name} must be {_kind(typ)}, got {value!r}")
+        raise wrong(f"{name} must be {_kind(typ)}, got {_got(value)}")
     ok, must = RULES.get(name, (None, ""))
-    if ok and not ok(value): raise ValueError(f"{name} {must}, got {value!r}")
+    if ok and not ok(value): raise ValueError(f"{name} {must}, got {_got(value)}")
+    if isinstance(value, int) and value.bit_length() > (128 if name == "seed" else 63): raise ValueError(f"{name} must be smaller, got {_got(value)}")
+    if isinstance(value, str) and _HALVES.search(value): raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
+_HALVES = re.compile("[\ud800-\udfff]")
 
 # %% ../nbs/00_config.ipynb #8e30819e
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
@@ -289,17 +298,53 @@ def save_config(
     path.write_text(_WRITERS[_suffix(path)](cfg), encoding="utf-8")
 
 # %% ../nbs/00_config.ipynb #df651024
+_MOST_BYTES = 1 << 16  # The most that a config file may have; one with all fields has a fiftieth of it
+def _text_of(path):
+    "A small file's text; a sentence that names file and line where it isn't UTF-8."
+    with open(path, "rb") as f: data = f.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES: raise ValueError(f"{path} must be a config file of at most {_MOST_BYTES >> 10} kB, and is larger: name another")
+    try: return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e: line = data.count(b"\n", 0, e.start) + 1
+    raise ValueError(f"{path} must be UTF-8, and isn't in line {line}: save it as UTF-8")
+
+# %% ../nbs/00_config.ipynb #3a2662fb
+def _from_json(text):
+    def pairs(found):
+        names = [k for k, _ in found]
+        for i, name in enumerate(names):
+            if name in names[:i]: raise ValueError(f"line {_line_of(text, name)}: {name} is given twice")
+        return dict(found)
+    return json.loads(text, object_pairs_hook=pairs)
+def _line_of(text, name):
+    "Line where a key stands for the second time."
+    places = [m.start() for m in re.finditer(re.escape(json.dumps(name)) + r"\s*:", text)]
+    return text.count("\n", 0, places[1]) + 1 if len(places) > 1 else 1
+
+# %% ../nbs/00_config.ipynb #30b02def
+def _from_yaml(text):
+    import yaml
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent): raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor} stands for another value: write the value itself")
+    whole, names = yaml.compose(text, yaml.SafeLoader), []
+    for key, _ in whole.value if isinstance(whole, yaml.MappingNode) else ():
+        if key.value in names: raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
+        names.append(key.value)
+    return yaml.safe_load(text)
+
+# %% ../nbs/00_config.ipynb #f4b61bc8
 def read_settings(
     path: str | Path,  # A JSON or YAML file
 ) -> dict: # Fields and their values, not yet checked
     "Read the settings that a file gives, which may be only some of the fields."
     import yaml
-    path = Path(path)
+    path = user_path(path, "the config file")
     if not path.is_file(): raise FileNotFoundError(f"no config file {path}")
-    try: text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError: raise ValueError(f"{path} must be UTF-8, and isn't: save it as UTF-8") from None
-    try: got = json.loads(text) if _suffix(path) == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as e: raise ValueError(f"{path} is not valid {_suffix(path)[1:].upper()}: {' '.join(str(e).split())}")
+    kind, text = _suffix(path), _text_of(path)
+    try: got = _from_json(text) if kind == ".json" else _from_yaml(text)
+    except RecursionError: raise ValueError(f"{path} is nested too deeply: a config is fields and values") from None
+    except (ValueError, yaml.YAMLError) as e:
+        why = re.sub(r'in "<unicode string>", ', "", " ".join(str(e).split()))
+        raise ValueError(f"{path} is not valid {kind[1:].upper()}: {why}") from None
     if not isinstance(got, dict): raise ValueError(f"{path} must hold fields and values such as language_code: it, got {type(got).__name__}")
     return got
 

@@ -216,14 +216,14 @@ def _plain_file(path):
     if seen.st_size > MOST_BYTES: raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
 
 # %% ../nbs/02_models.ipynb #ee613b8d
-def _finite(text):
+def _json_number(text):
     number = float(text)
     if not math.isfinite(number): raise ValueError(f"{text} is no number")
     return number
 def _object_in(path):
     "What a JSON file of a model says; a sentence that names it where that isn't an object."
     _plain_file(path)
-    try: held = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+    try: held = json.loads(path.read_text(encoding="utf-8"), parse_float=_json_number, parse_constant=_json_number)
     except RecursionError: raise ValueError(f"{path} is nested too deeply: {_AGAIN}") from None
     except ValueError as e: raise ValueError(f"{path} is not valid JSON ({e}): {_AGAIN}") from None
     if not isinstance(held, dict): raise ValueError(f"{path} must hold an object, got {type(held).__name__}: {_AGAIN}")

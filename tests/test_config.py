@@ -300,3 +300,57 @@ def test_a_text_at_the_start_of_a_line_of_markdown_is_shown_as_it_is(text):
     mistune = pytest.importorskip("mistune", reason="mistune is not installed")
     page = mistune.create_markdown(plugins=["table", "strikethrough", "url"], escape=False)(as_it_is(text))
     assert html.unescape(re.fullmatch(r"<p>(.*)</p>\n", page)[1]) == visible(text)
+
+
+UNUSUAL = {  # a config file's ending and bytes, and what is said of it beside its name
+    "an alias": (".yaml", b"dataset_name: &x cv\nlanguage_code: *x\n", "line 2: *x stands for another value"),
+    "a billion laughs": (".yml", b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20)), "line 2: *a stands"),
+    "a tag of Python": (".yaml", b"seed: 1\ndataset_name: !!python/object/apply:os.system [id]\n", "line 2"),
+    "a tag of its own": (".yaml", b"seed: !mine 1\n", "line 1"),
+    "a key twice": (".yaml", b"seed: 1\nlanguage_code: it\nseed: 2\n", "line 3: seed is given twice"),
+    "a key twice in JSON": (".json", b'{"seed": 1,\n "language_code": "it",\n "seed": 2}', "line 3: seed is given twice"),
+    "Latin-1": (".yaml", "seed: 1\ndataset_name: città\n".encode("latin-1"), "isn't in line 2: save it as UTF-8"),
+    "UTF-16": (".json", '{"seed": 1}'.encode("utf-16"), "must be UTF-8"),
+    "UTF-16 without a mark": (".yaml", "seed: 1\n".encode("utf-16-le"), "not valid YAML"),
+    "no end": (".yaml", b"a: [1\nb: 2\n", "line 2"),
+    "a bell": (".yaml", b"dataset_name: a\x07\n", "not valid YAML"),
+    "a month too many": (".yaml", b"dataset_name: 2024-13-45\n", "month must be in 1..12"),
+    "a key that is a list": (".yaml", b"? [a]\n: 1\n", "line 1"),
+    "deep nesting": (".yaml", b"a: " + b"[" * 20_000, "nested too deeply"),
+    "deep nesting in JSON": (".json", b"[" * 60_000, "nested too deeply"),
+    "many digits": (".json", b'{"seed": ' + b"9" * 9000 + b"}", "4300 digits"),
+    "a large file": (".yaml", b"seed: 1 # " + b"x" * 70_000, "at most 64 kB"),
+    "several documents": (".yaml", b"seed: 1\n---\nseed: 2\n", "line 2"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_a_config_file_that_cannot_be_read_is_named_with_its_line(tmp_path, what):
+    ending, data, says = UNUSUAL[what]
+    path = tmp_path / f"run{ending}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError) as e: read_settings(path)
+    assert str(path) in str(e.value) and says in str(e.value) and len(str(e.value)) < 600
+
+
+ODD = {"max_train_samples": ["100", 1.5, True, float("nan"), 10**30, [1], {}], "seed": ["7", -1, False, float("inf"), 10**500, None], "max_seconds": ["20", True, float("nan"), float("inf"), 10**400, -1e308, None, [20]],
+       "num_workers": [10**20, 2.0, "all", None], "lower_case": ["yes", 1, 0, None], "dataset_name": [1, None, True, [], {"a": 1}, " \t", "a\ud800", b"cv"], "storage": [["audio"], 1, None, "Audio", True], "output_dir": [0, "", "\udcff"]}
+
+
+@pytest.mark.parametrize("name, value", [(n, v) for n, values in ODD.items() for v in values])
+def test_a_value_that_a_field_cannot_have_is_refused_in_a_short_sentence(name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} ") as e: PrepConfig(**{"dataset_name": "cv", "language_code": "it", name: value})
+    assert "got" in str(e.value) and len(str(e.value)) < 300
+    str(e.value).encode()
+
+
+def test_a_value_of_a_million_letters_is_not_quoted_whole():
+    with pytest.raises(ValueError, match="1,000,000 characters") as e: PrepConfig("cv", "i" * 10**6)
+    assert len(str(e.value)) < 300
+
+
+def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_config(CFG, tmp_path / "run.yaml")
+    assert load_config("~/run.yaml") == CFG
+    with pytest.raises(ValueError, match="the config file begins with ~nobody-here"): load_config("~nobody-here/run.yaml")
