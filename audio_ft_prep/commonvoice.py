@@ -20,10 +20,11 @@ from .links import AUDIO_SUFFIXES
 from .rows import Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
 
 # %% auto #0
-__all__ = ['COLUMNS', 'clip_id', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex',
-           'index_tar', 'is_commonvoice', 'matching_language', 'language_folder', 'transcripts', 'tars', 'tars_short',
-           'first_places', 'Clips', 'index_tars', 'clip_faults', 'given_seconds', 'read_tsvs', 'clip_ids', 'join_clips',
-           'join_split', 'identity', 'read_commonvoice', 'describe', 'is_transcript', 'inspect_commonvoice']
+__all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv',
+           'unsafe_name', 'unsafe', 'TarIndex', 'index_tar', 'is_commonvoice', 'matching_language', 'language_folder',
+           'transcripts', 'tars', 'tars_short', 'first_places', 'Clips', 'index_tars', 'clip_faults', 'given_seconds',
+           'read_tsvs', 'clip_ids', 'join_clips', 'join_split', 'identity', 'read_commonvoice', 'describe',
+           'is_transcript', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
 _log = logging.getLogger(__name__)
@@ -38,15 +39,22 @@ def clip_id(
     return stem if stem and dot + suffix.lower() in AUDIO_SUFFIXES else name
 
 # %% ../nbs/10_commonvoice.ipynb #ffaa2db4
+LONGEST_LINE = 1 << 26  # Bytes; a longer line is no line of a list
+def refuse_utf16(
+    path: Path,  # A text file
+) -> None:
+    "Raise `ValueError` for a file that begins as UTF-16 does."
+    with open(path, "rb") as f:
+        if f.read(2) in (b"\xff\xfe", b"\xfe\xff"): raise ValueError(f"{path} is UTF-16: it must be UTF-8, convert it first")
 def text_lines(
     path: Path,  # A text file
 ):
     "Yield each line without its end; `None` in place of a line that isn't UTF-8."
+    refuse_utf16(path)
     with open(path, "rb") as f:
-        for i, line in enumerate(f):
-            if i == 0:
-                if line[:2] in (b"\xff\xfe", b"\xfe\xff"): raise ValueError(f"{path} is UTF-16: it must be UTF-8, convert it first")
-                line = line.removeprefix(b"\xef\xbb\xbf")
+        for i, line in enumerate(iter(lambda: f.readline(LONGEST_LINE), b"")):
+            if len(line) == LONGEST_LINE: raise ValueError(f"{path} has a line of more than {LONGEST_LINE} bytes, line {i + 1}: it is no list")
+            if i == 0: line = line.removeprefix(b"\xef\xbb\xbf")
             try: yield line.decode().rstrip("\r\n")
             except UnicodeDecodeError: yield None
 

@@ -1,7 +1,7 @@
 """Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 
 A folder of recordings needs a list: which file, what is said, if known by whom. `read_folder` reads the lists that people have. Which one a folder holds is decided by the names of its files alone, in this order: `wav.scp` (Kaldi), `metadata.csv` or `metadata.jsonl` (AudioFolder),
-any other table ending in `.csv`, `.tsv`, `.json` or `.jsonl`; a table of JSON lines that has `audio_filepath` is a NeMo manifest. A row without a file and a file without a row are rejects, each with its reason.
+any other table ending in `.csv`, `.tsv`, `.json` or `.jsonl`; a table of JSON that has `audio_filepath` is a NeMo manifest. A row without a file and a file without a row are rejects, each with its reason, and so is a row whose values can't be read.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/folder.html.md"""
 
@@ -9,22 +9,27 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/folder.html.md"""
 
 # %% ../nbs/12_folder.ipynb #94c59aa5
 from __future__ import annotations
-import csv, errno, hashlib, json, logging, os, re, stat, sys
-from collections import Counter
-from dataclasses import dataclass
-from itertools import chain
+import hashlib, logging, os, re, sys, unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
 import pyarrow as pa
-from .commonvoice import AUDIO_SUFFIXES, clip_id, describe, text_lines, tsv_lines
+from .commonvoice import clip_id, describe, text_lines
 from .config import PrepConfig, split_name, split_names
-from .rows import BadClip, Corpus, file_sha256, rejects_table, rows_table
+from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
+from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
 from .splits import seeded_splits
+from .tables import TABLES, audio_path, choose_columns, columns_missing, records, table_columns, table_style
+from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 
 # %% auto #0
-__all__ = ['TABLES', 'COLUMNS', 'USUAL', 'Line', 'records', 'choose_columns', 'usable_tables', 'table_lines', 'kaldi_lines',
-           'find_lists', 'Listing', 'read_lists', 'place_file', 'name_lines', 'with_splits', 'split_roles',
-           'split_rows', 'strays', 'splits_there', 'read_folder', 'folder_identity', 'inspect_folder']
+__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kaldi_lines', 'find_lists', 'Listing', 'read_lists',
+           'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays', 'splits_there',
+           'read_folder', 'folder_identity', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logging.getLogger(__name__)
@@ -48,85 +53,6 @@ class Line(NamedTuple):
     reason: str = ""  # Why the line is no row, a key of `REASONS`; empty when it is one
     detail: str = ""  # The same, for a person
 
-# %% ../nbs/12_folder.ipynb #c864182b
-TABLES = (".csv", ".tsv", ".json", ".jsonl")
-_NUL = "\udc00"  # No text holds it: in its stead a NUL passes through csv, which refuses one before Python 3.11
-
-def _csv_fields(path):
-    "Fields of each record with its line; surrogates stand for bytes that aren't UTF-8."
-    next(text_lines(path), None)  # refuses UTF-16
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
-        head = f.readline()
-        reader = csv.reader((line.replace("\0", _NUL) for line in chain([head], f)), delimiter=";" if head.count(";") > head.count(",") else ",", strict=True)
-        before = csv.field_size_limit(1 << 30)
-        try:
-            for fields in reader: yield reader.line_num, [x.replace(_NUL, "\0") for x in fields]
-        except csv.Error as e: raise ValueError(f"{path} can't be read as CSV at line {reader.line_num} ({e}): see that every quotation mark is closed there") from None
-        finally: csv.field_size_limit(before)
-
-# %% ../nbs/12_folder.ipynb #01883827
-def _fields(path):
-    "Fields of each line of a CSV or TSV; nothing for another file."
-    if path.suffix == ".csv": return _csv_fields(path)
-    if path.suffix == ".tsv": return enumerate(tsv_lines(path), 1)
-
-# %% ../nbs/12_folder.ipynb #914b5991
-def _cells(path, numbered):
-    "Turn fields into records, header first."
-    _, header = next(numbered, (0, None))
-    if not header: raise ValueError(f"{path} is empty or not UTF-8: a table begins with a line of column names")
-    header = [h.strip() for h in header]
-    for n, fields in numbered:
-        if fields in ([], [""]): continue
-        if fields is None or any("\ud800" <= c <= "\udfff" for f in fields for c in f): yield n, "the line is not valid UTF-8"
-        elif len(fields) > len(header): yield n, f"{len(fields)} fields in a table of {len(header)} columns"
-        else: yield n, dict(zip(header, fields + [""] * (len(header) - len(fields))))
-
-# %% ../nbs/12_folder.ipynb #709ceb44
-def _objects(path):
-    for n, line in enumerate(text_lines(path), 1):
-        if line is None or not line.strip():
-            if line is None: yield n, "the line is not valid UTF-8"
-            continue
-        try: record = json.loads(line)
-        except (ValueError, RecursionError): record = None
-        if not isinstance(record, dict): yield n, "the line is no JSON object"
-        else: yield n, {k: v if isinstance(v, str) else "" if v is None else json.dumps(v) for k, v in record.items()}
-
-# %% ../nbs/12_folder.ipynb #60fe7e52
-def records(
-    path: Path,  # A table
-) -> Iterator[tuple[int, dict | str]]: # Line; its values by column, or why it has none
-    "Read a table record by record, every value as text."
-    lines = _fields(path)
-    return _cells(path, lines) if lines else _objects(path)
-
-# %% ../nbs/12_folder.ipynb #edbcd6c2
-COLUMNS = {"path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename", "file", "wav"),
-           "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"), "speaker": ("client_id", "speaker_id", "speaker"),
-           "split": ("split",), "locale": ("locale", "language", "lang"), "seconds": ("duration", "seconds"), "ms": ("duration_ms", "duration[ms]"),
-           "start": ("offset",), "age": ("age",), "gender": ("gender",), "accents": ("accents", "accent")}
-
-# %% ../nbs/12_folder.ipynb #8457f9a7
-def choose_columns(
-    header: list[str],  # Columns of a table
-    audio_column: str = "",  # The one that names the audio; empty to find it
-    text_column: str = "",  # The one that holds the sentence; empty to find it
-) -> dict[str, str]: # Column by what it holds; without path or sentence where there is none
-    "Find out which column holds what."
-    known = {h.lower(): h for h in reversed(header)}
-    found = {k: known[n] for k, names in COLUMNS.items() for n in reversed(names) if n in known}
-    for key, named in (("path", audio_column), ("sentence", text_column)):
-        if named: found |= {key: named} if named in header else {}
-        if named and named not in header: found.pop(key, None)
-    return found
-
-# %% ../nbs/12_folder.ipynb #3c16969a
-def _header(path):
-    lines = _fields(path)
-    if lines: return [h.strip() for h in next(lines, (0, None))[1] or []]
-    return list(next((r for _, r in _objects(path) if isinstance(r, dict)), {}))
-
 # %% ../nbs/12_folder.ipynb #ce4aae32
 def usable_tables(
     paths: list[Path],  # Tables
@@ -134,114 +60,162 @@ def usable_tables(
     text_column: str,  # As in `choose_columns`
 ) -> dict[Path, dict[str, str]]: # Columns of each that has audio and sentence
     "Choose the tables that are lists of recordings; raise `ValueError` when none is."
-    headers = {p: _header(p) for p in paths}
-    chosen = {p: choose_columns(h, audio_column, text_column) for p, h in headers.items()}
-    good = {p: c for p, c in chosen.items() if {"path", "sentence"} <= c.keys()}
-    for p in [p for p in chosen if p not in good]:
-        what = "audio" if "path" not in chosen[p] else "sentence"
-        told = f"{p} has no column for the {what}: its columns are {', '.join(headers[p])[:200] or 'none'}"
-        if not good: raise ValueError(f"{told}; name it with {'audio' if what == 'audio' else 'text'}_column")
-        _log.info("%s; it is passed over", told)
+    good, others = _sorted_tables(paths, audio_column, text_column)
+    for said in others.values(): _log.info("%s; it is passed over", said)
     return good
-
-# %% ../nbs/12_folder.ipynb #16debdbd
-def _number(text):
-    try: value = float(text)
-    except ValueError: return None
-    return value if 0 <= value < 1e9 else None
+def _sorted_tables(paths, audio_column, text_column):
+    "Columns of the tables that are lists; what the others lack."
+    good, others = {}, {}
+    for p in paths:
+        style = table_style(p, audio_column, text_column)
+        columns = table_columns(p, style, audio_column, text_column)
+        chosen = choose_columns(columns, audio_column, text_column)
+        what = "audio" if "path" not in chosen else "sentence" if "sentence" not in chosen else ""
+        if what: others[p] = columns_missing(p, style, columns, what)
+        else: good[p] = chosen
+    if others and not good: raise ValueError(f"{(said := next(iter(others.values())))}; name it with {'audio' if 'for the audio' in said else 'text'}_column")
+    return good, others
 
 # %% ../nbs/12_folder.ipynb #2f1f4ddd
+_LABELS = ("speaker", "locale", "age", "gender", "accents")
+def _times(record, columns):
+    "The part of the recording that a record means."
+    others = (columns["path"], columns.get("sentence"))
+    part = read_part({c: v for c, v in record.items() if c.lower() in PART_COLUMNS and c not in others})
+    is_manifest = columns["path"] == "audio_filepath"
+    return Part(0., part.seconds) if is_manifest and part.start is None and part.seconds else part
+def _filled(line, record, columns):
+    "Yield a line with ever more of what its record says, so that one that is refused keeps what was read."
+    line = line._replace(split=split_name(as_text(record.get(columns.get("split")), "split")) or line.split)
+    yield line
+    if "path" in columns: line = line._replace(path=audio_path(record[columns["path"]], columns["path"]))
+    if not line.path.strip(): raise BadClip("bad_row", "it names no file")
+    yield line
+    labels = {k: sys.intern(as_label(record[columns[k]], columns[k])) for k in _LABELS if k in columns}  # what repeats itself is there once
+    sentence = as_text(record.get(columns.get("sentence")), columns.get("sentence", "sentence"))
+    yield line._replace(sentence=sentence, **labels, **_times(record, columns)._asdict())
+
+# %% ../nbs/12_folder.ipynb #4a68666b
+def _table_line(line, record, columns):
+    try:
+        for line in _filled(line, record, columns): pass
+    except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+    return line
+@lru_cache(256)
+def _chosen(names, audio_column, text_column): return choose_columns(list(names), audio_column, text_column)
 def table_lines(
     path: Path,  # A table
-    columns: dict[str, str],  # As `choose_columns` finds them
+    audio_column: str = "",  # Column that names the audio; empty to find it
+    text_column: str = "",  # Column that holds the sentence; empty to find it
     split: str = "",  # The split of rows that name none
+    root: Path | None = None,  # The corpus, for the name of the table in sentences
 ) -> Iterator[Line]: # In the list's order
     "Read the lines of a table."
-    manifest, folder = columns["path"] == "audio_filepath", str(path.parent)
-    for n, record in records(path):
-        where = f"{path.name}:{n}"
-        if isinstance(record, str): yield Line("", "", where, folder, split, reason="bad_row", detail=record); continue
-        get = {k: record.get(c, "") if k in ("path", "sentence") else sys.intern(record.get(c, "")) for k, c in columns.items()}  # what repeats itself is there once
-        seconds, ms, start = (_number(get.pop(k, "")) for k in ("seconds", "ms", "start"))
-        seconds = seconds or (ms / 1000 if ms else None)
-        start = (start or 0.) if manifest and (seconds or start) else None
-        own_split = split_name(get.pop("split", "")) or split
-        bad = {} if get["path"].strip() else {"reason": "bad_row", "detail": "it names no file"}
-        yield Line(where=where, folder=folder, split=own_split, seconds=seconds, start=start, **get, **bad)
+    name = os.path.relpath(path, root) if root else path.name
+    for n, record in records(path, table_style(path, audio_column, text_column)):
+        if n % 10_000 == 0: go_on()
+        line = Line("", "", f"{name}:{n}", str(path.parent), split)
+        if isinstance(record, str): yield line._replace(reason="bad_row", detail=record)
+        else: yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column))
 
 # %% ../nbs/12_folder.ipynb #90d6d538
+class _Keyed(NamedTuple):
+    "A file of Kaldi: a key and a value a line."
+    values: dict[str, str]  # Value by key; of a key that stands twice the first
+    unclear: dict[str, str]  # Why, for keys with two values
+    faults: list[tuple[str, str, str]]  # Line, reason and detail of what is no line, or stands there twice
 def _keyed(path):
-    "Key and rest of each line of a Kaldi file; nothing in place of the rest where the line isn't UTF-8."
+    "Read a file of Kaldi; one that isn't there is empty."
+    table, first = _Keyed({}, {}, []), {}
     for n, line in enumerate(text_lines(path) if path.is_file() else (), 1):
-        if line is None: yield f"{path.name}:{n}", None
-        elif line.strip(): yield (line.split(None, 1) + [""])[0], (line.split(None, 1) + [""])[1].strip()
+        if line is None: table.faults.append((f"{path.name}:{n}", "bad_row", "the line is not valid UTF-8"))
+        if not line or not line.strip(): continue
+        key, value = (*line.split(None, 1), "")[:2]
+        if key not in first: table.values[key], first[key] = value.strip(), n
+        else:
+            table.faults.append((f"{path.name}:{n}", "duplicate_row", f"{key} stands in line {first[key]} of {path.name} already"))
+            if value.strip() != table.values[key]: table.unclear[key] = f"{path.name} says two things of {key}, in lines {first[key]} and {n}"
+    return table
 
 # %% ../nbs/12_folder.ipynb #75689527
-def _recordings(folder):
-    found = {}
-    for key, value in _keyed(folder/"wav.scp"):
-        if value is None: raise ValueError(f"{folder/'wav.scp'} must be UTF-8, and {key} isn't: save it as UTF-8")
+KALDI_FILES = ("wav.scp", "text", "segments", "utt2spk", "utt2dur")
+def _kaldi_files(folder):
+    "The files of a Kaldi directory by name; commands and archives are refused."
+    files = {name: _keyed(folder/name) for name in KALDI_FILES}
+    for key, value in files["wav.scp"].values.items():
         what = "a command" if value.startswith("|") or value.endswith("|") else "an archive" if re.search(r"\.ark:\d+$", value) else ""
         if what: raise ValueError(f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first")
-        found[key] = value
-    return found
+    return files
 
 # %% ../nbs/12_folder.ipynb #f4f0da3c
 def _segment(value):
-    "Recording, start and duration of a line of segments; nothing for a line that can't be one."
-    parts = (value or "").split()
-    start, end = (_number(p) for p in parts[1:]) if len(parts) == 3 else (None, None)
-    if start is not None and parts[2].startswith("-"): return parts[0], start, None  # -1: to the end of the recording
-    return (parts[0], start, end - start) if start is not None and end is not None and end > start else None
+    "Recording, start and duration of a line of segments; raise `BadClip` for a line that can't be one."
+    parts = value.split()
+    if len(parts) != 3: raise BadClip("bad_row", "its line in segments is not recording, start, end")
+    if re.fullmatch(r"-1(\.0*)?", parts[2]): return parts[0], as_seconds(parts[1], "start in segments"), None  # to the end of the recording
+    part = read_part({"start": parts[1], "end": parts[2]})
+    return parts[0], part.start, part.seconds
 
 # %% ../nbs/12_folder.ipynb #ea3645d6
-def _utterances(folder):
-    "Recording, start, duration and what is wrong, by utterance."
-    if (folder/"segments").is_file():
-        return {u: (*s, "") if (s := _segment(v)) else ("", None, None, "its line in segments is not recording, start, end") for u, v in _keyed(folder/"segments")}
-    durations = dict(_keyed(folder/"utt2dur"))
-    return {u: (u, None, _number(durations.get(u) or ""), "") for u in _recordings(folder)}
+def _utterance(key, files):
+    "Recording, start and duration of an utterance; raise `BadClip` for one that has none, or two."
+    for name in ("segments", "utt2spk", "utt2dur"):
+        if why := files[name].unclear.get(key): raise BadClip("bad_row", why)
+    recording, start, seconds = key, None, None
+    if files["segments"].values:
+        if key not in files["segments"].values: raise BadClip("missing_audio", f"segments has no line for {key}")
+        recording, start, seconds = _segment(files["segments"].values[key])
+    else: seconds = as_seconds(files["utt2dur"].values.get(key), "its duration in utt2dur") or None
+    if why := files["wav.scp"].unclear.get(recording): raise BadClip("bad_row", why)
+    if recording not in files["wav.scp"].values: raise BadClip("missing_audio", f"wav.scp has no recording {recording}")
+    return recording, start, seconds
 
 # %% ../nbs/12_folder.ipynb #4aab29b1
 def kaldi_lines(
     folder: Path,  # A Kaldi directory
     split: str = "",  # Its split
 ) -> Iterator[Line]: # In the list's order
-    "Read the utterances of a Kaldi directory, and what has no text."
-    audio, parts, speakers, seen = _recordings(folder), _utterances(folder), dict(_keyed(folder/"utt2spk")), set()
-    line = lambda key, file, path="", text="", **more: Line(path, text, f"{folder.name}/{file} {key}", str(folder), split, speakers.get(key) or "", name=key, **more)
-    for key, text in _keyed(folder/"text"):
-        recording, start, seconds, fault = parts.get(key, ("", None, None, ""))
-        seen.add(key)
-        if fault := fault or ("the line is not valid UTF-8" if text is None else ""): yield line(key, "text", reason="bad_row", detail=fault)
-        elif recording not in audio: yield line(key, "text", reason="missing_audio", detail=f"wav.scp has no recording {recording or key}")
-        else: yield line(key, "text", audio[recording], text, start=start, seconds=seconds)
-    for key in parts:
-        if key not in seen: yield line(key, "text", reason="no_row", detail="text has no line for it")
-    used = {p[0] for p in parts.values()}
-    for key in audio:
+    "Read the utterances of a Kaldi directory, and what has no text, no line that can be read, or two of them."
+    files = _kaldi_files(folder)
+    audio, text, speakers = (files[name].values for name in ("wav.scp", "text", "utt2spk"))
+    line = lambda key, file, **more: Line("", "", f"{folder.name}/{file} {key}", str(folder), split, speakers.get(key, ""), name=key)._replace(**more)
+    for key, sentence in text.items():
+        try: recording, start, seconds = _utterance(key, files)
+        except BadClip as e: yield line(key, "text", reason=e.reason, detail=f"{e.detail} ({folder.name}/text {key})")
+        else: yield line(key, "text", path=audio[recording], sentence=sentence, start=start, seconds=seconds)
+    for key in files["segments"].values or audio:
+        if key not in text: yield line(key, "text", reason="no_row", detail="text has no line for it")
+    used = {value.partition(" ")[0] for value in map(" ".join, map(str.split, files["segments"].values.values()))}
+    for key in audio if files["segments"].values else ():
         if key not in used: yield line(key, "wav.scp", reason="no_row", detail="segments has no line for it")
-
-# %% ../nbs/12_folder.ipynb #503f1523
-def _names_audio(path):
-    "Whether a JSON file begins with an object that names audio, as far as columns are known."
-    try: first = json.loads(next(text_lines(path), None) or "")
-    except (ValueError, RecursionError): return False
-    return isinstance(first, dict) and "path" in choose_columns(list(first))
+    for table in files.values():
+        for where, reason, detail in table.faults: yield line(where, "", where=f"{folder.name}/{where}", reason=reason, detail=detail)
 
 # %% ../nbs/12_folder.ipynb #fbf0ac87
+def _names_audio(path):
+    "Whether one of the first records of a JSON file names audio, as far as columns are known."
+    try:
+        for _, record in islice(records(path), 20):
+            if isinstance(record, dict) and "path" in choose_columns(list(record)): return True
+    except (ValueError, OSError): pass
+    return False
+def _is_table(path): return path.suffix.lower() in TABLES
+def _is_list(path): return _is_table(path) and (path.suffix.lower() in (".csv", ".tsv") or _names_audio(path))
+def _is_metadata(path): return path.name.lower() in ("metadata.csv", "metadata.jsonl")
+
+# %% ../nbs/12_folder.ipynb #6159394b
 def find_lists(
     place: Path,  # A folder, or a list itself
 ) -> tuple[str, list[Path]]: # kaldi, audiofolder or table; its lists. Empty for a place without
     "Find the lists of a folder by the names of its files."
-    if place.is_file(): return ("audiofolder" if place.stem == "metadata" else "table", [place]) if place.suffix in TABLES else ("", [])
-    if not place.is_dir(): return "", []
-    near = sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if os.path.isfile(place): return ("audiofolder" if place.stem.lower() == "metadata" else "table", [place]) if _is_table(place) else ("", [])
+    near, files = folder_entries(place)
     for level in ([place], near):
-        if found := [p for p in level if (p/"wav.scp").is_file()]: return "kaldi", found
-    for level in ([place], near, [q for p in near for q in sorted(p.iterdir()) if q.is_dir()]):
-        if found := [f for p in level for n in ("metadata.csv", "metadata.jsonl") if (f := p/n).is_file()]: return "audiofolder", found
-    found = [p for p in sorted(place.iterdir()) if p.is_file() and p.suffix in TABLES and not p.name.startswith(".") and (p.suffix in (".csv", ".tsv") or _names_audio(p))]
+        if found := [p for p in level if os.path.isfile(p/"wav.scp")]: return "kaldi", found
+    if found := [f for f in files if _is_metadata(f)]: return "audiofolder", found
+    for level in (near, [q for p in near for q in folder_entries(p)[0]]):
+        if found := [f for p in level for f in folder_entries(p)[1] if _is_metadata(f)]: return "audiofolder", found
+    found = [f for f in files if _is_list(f)]
     return ("table", found) if found else ("", [])
 
 # %% ../nbs/12_folder.ipynb #c949dd2b
@@ -255,10 +229,10 @@ def _split_in(name, alone):
 # %% ../nbs/12_folder.ipynb #bb90a13e
 def _path(line): return os.path.join(line.folder, line.path.strip().replace("\\", "/"))
 def _top(line, root): return split_name(os.path.relpath(_path(line), root).partition(os.sep)[0])
-def _by_folder(lines, root):
+def _by_folder(lines):
     "Take the first folder of the paths for the split, where all of them begin with one."
-    if any(l.split for l in lines) or not all(l.reason or _top(l, root) in USUAL for l in lines): return lines
-    return [l if l.reason else l._replace(split=_top(l, root)) for l in lines]
+    if any(l.split for l in lines) or not all(l.reason or _top(l, l.folder) in USUAL for l in lines): return lines
+    return [l if l.reason else l._replace(split=_top(l, l.folder)) for l in lines]
 
 # %% ../nbs/12_folder.ipynb #8297b753
 @dataclass(frozen=True)
@@ -270,14 +244,52 @@ class Listing:
     lines: list[Line]  # Their lines
     columns: list[str]  # Columns as the lists name them
     walk: bool  # Whether audio in the folder that isn't on a list is a fault
+    notes: list[str] = field(default_factory=list)  # What is odd about the lists, for the log
+    others: list[str] = field(default_factory=list)  # What was found beside them and not read, for `inspect_folder`
 
 # %% ../nbs/12_folder.ipynb #abc82054
+def _inside(path, place):
+    "A list that was found in a folder, as long as it doesn't lead out of it."
+    try: corpus_file(os.path.relpath(path, place), place)
+    except BadClip as e: raise ValueError(f"{path} can't be read as a list: {e.detail}") from None
+    return path
 def _kaldi_listing(place, lists):
+    files = [_inside(p/n, place) for p in lists for n in KALDI_FILES if os.path.isfile(p/n)]
     lines = [l for p in lists for l in kaldi_lines(p, "" if p == place else split_name(p.name))]
-    files = [p/n for p in lists for n in ("wav.scp", "text", "segments", "utt2spk", "utt2dur") if (p/n).is_file()]
     return Listing("kaldi", place, files, lines, list(dict.fromkeys(f.name for f in files)), False)
 
+# %% ../nbs/12_folder.ipynb #ec8109a3
+def _composed(path): return unicodedata.normalize("NFC", path)
+def _respelt(lines, root):
+    "Lines with their paths as the files have them, NFC or NFD; how many were written otherwise."
+    odd = [i for i, l in enumerate(lines) if not l.reason and not l.path.isascii() and not os.path.lexists(_path(l))]
+    files, lines = defaultdict(list), list(lines)
+    for p in walk_files(root) if odd else ():
+        if not p.isascii(): files[_composed(os.path.normpath(p))].append(p)
+    fits = {i: files.get(_composed(os.path.normpath(_path(lines[i]))), []) for i in odd}
+    for i, found in fits.items():
+        if len(found) == 1: lines[i] = lines[i]._replace(path=os.path.relpath(found[0], lines[i].folder))
+    return lines, sum(len(found) == 1 for found in fits.values())
+
 # %% ../nbs/12_folder.ipynb #51f79ef5
+def _split_of_list(path, kind, root, lists):
+    "The split that a list stands for; empty where it stands for none."
+    if kind == "table": return _split_in(path.stem, len(lists) == 1)
+    if path.parent == root: return ""
+    split = split_name(path.parent.name)
+    return split if split in USUAL or len({p.parent for p in lists}) > 1 else ""
+def _table_listing(kind, place, lists, named):
+    root = place if place.is_dir() else place.parent
+    if place.is_dir(): lists = [_inside(p, place) for p in lists]
+    tables, others = _sorted_tables(lists, *named)
+    lines = [l for p in tables for l in table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root)]
+    first, columns = next(iter(tables.items()))
+    layout = kind if kind == "audiofolder" else "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
+    notes = [note for p in tables if (note := table_style(p, *named).note)]
+    header = [shown_path(c) for c in table_columns(first, table_style(first, *named), *named)]
+    return Listing(layout, root, list(tables), _by_folder(lines) if kind == "audiofolder" else lines, header, place.is_dir(), notes, [f"{o}; it is passed over" for o in others.values()])
+
+# %% ../nbs/12_folder.ipynb #e2d50c2b
 def read_lists(
     place: Path,  # A folder, or a list itself
     audio_column: str = "",  # Column that names the audio; empty to find it
@@ -285,48 +297,108 @@ def read_lists(
 ) -> Listing: # All its lines
     "Read every line of a folder's lists."
     kind, lists = find_lists(place)
-    root = place if place.is_dir() else place.parent
-    if kind == "kaldi": return _kaldi_listing(place, lists)
-    tables = usable_tables(lists, audio_column, text_column)
-    alone = len(tables) == 1
-    split = lambda p: _split_in(p.stem, alone) if kind == "table" else "" if p.parent == root else split_name(p.parent.name)
-    lines = [l for p, c in tables.items() for l in table_lines(p, c, split(p))]
-    first, columns = next(iter(tables.items()))
-    layout = kind if kind == "audiofolder" else "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:]
-    return Listing(layout, root, list(tables), _by_folder(lines, root) if kind == "audiofolder" else lines, _header(first), place.is_dir())
+    listing = _kaldi_listing(place, lists) if kind == "kaldi" else _table_listing(kind, place, lists, (audio_column, text_column))
+    for said in listing.others: _log.info(said)
+    lines, respelt = _respelt(listing.lines, listing.root)
+    notes = [f"{respelt} names are written in another Unicode form than their files: the files are taken"] if respelt else []
+    return replace(listing, lines=lines, notes=listing.notes + notes)
 
 # %% ../nbs/12_folder.ipynb #128724e8
+@lru_cache(256)
+def _below(folder, root): return "" if folder == root else os.path.relpath(folder, root)
 def place_file(
     line: Line,  # A line of a list
     root: Path,  # The folder that relative paths must not leave
     absolute: bool,  # Whether an absolute path may lead elsewhere
 ) -> tuple[str, int]: # The file; its bytes
     "Find the file that a line means, or raise `BadClip`."
-    if "\0" in line.path: raise BadClip("unsafe_path", "a NUL in its path")
-    real = os.path.realpath(_path(line))
-    free = absolute and os.path.isabs(line.path.strip())
-    if not free and not real.startswith(os.path.join(os.path.realpath(root), "")): raise BadClip("unsafe_path", f"{line.path[:200]} leaves its folder")
-    try: seen = os.stat(real)
-    except OSError as e:
-        if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP): raise  # a disk that fails says nothing about the clip
-        raise BadClip("missing_audio", line.where) from None
-    if not stat.S_ISREG(seen.st_mode): raise BadClip("unsafe_path", f"{line.path[:200]} is no plain file")
-    if not os.access(real, os.R_OK): raise BadClip("missing_audio", f"{line.path[:200]} may not be read")
-    return real, seen.st_size
+    path = line.path.strip().replace("\\", "/")
+    return corpus_file(os.path.join(_below(line.folder, str(root)), path), root, absolute)
+
+# %% ../nbs/12_folder.ipynb #4fc6f78d
+_MOST_NAMES = 200_000
+class Hints:
+    "What a name that isn't there may have meant."
+    def __init__(self,
+        root: Path,  # The corpus
+    ):
+        self.root, self.files = root, None
+    def _key(self, path): return unicodedata.normalize("NFKC", clip_id(path)).casefold()
+    def _index(self):
+        files = defaultdict(list)
+        for _, path in zip(range(_MOST_NAMES), walk_files(self.root)):
+            if not is_audio(path): continue
+            name = os.fsencode(os.path.basename(path))
+            for key in {self._key(os.fsdecode(name)), self._key(name.decode("latin-1"))}: files[key].append(path)
+        return files
+    def __call__(self,
+        line: Line,  # A line whose file is missing
+    ) -> str: # The end of a sentence; empty where nothing is like it
+        if self.files is None: self.files = self._index()
+        found = self.files.get(self._key(line.path), [])
+        alike = lambda p: os.path.commonprefix([_path(line).casefold()[::-1], p.casefold()[::-1]])
+        best = sorted(found, key=lambda p: (-len(alike(p)), p))[:2] if len(found) < 100 else []
+        return f"; did you mean {' or '.join(shown_path(os.path.relpath(p, line.folder)) for p in best)}?" if best else ""
 
 # %% ../nbs/12_folder.ipynb #937bf997
+def _bare_path(path): return os.path.join(os.path.dirname(path), clip_id(path))
+def _shared(names):
+    "Keys whose name is another's, too."
+    counts = Counter(names.values())
+    return [key for key, name in names.items() if counts[name] > 1]
+def _file_names(files, root):
+    "A name for each file: its base name, its path, or that with its ending."
+    names = {f: clip_id(f) for f in files}
+    shared = {f: os.path.relpath(f, root) for f in _shared(names)}
+    bare = {f: _bare_path(path) for f, path in shared.items()}
+    return names | bare | {f: shared[f] for f in _shared(bare)}
+
+# %% ../nbs/12_folder.ipynb #1c73a532
+class _Clip(NamedTuple):
+    "What a row means: a file, or a part of one."
+    file: str
+    start: float | None
+    seconds: float | None
+    def part(self, unit="{:.0f}"):
+        "Begin and end in milliseconds; empty for a whole file."
+        if self.start is None: return ""
+        end = "" if self.seconds is None else unit.format((self.start + self.seconds) * 1000)
+        return f"_{unit.format(self.start * 1000)}-{end}"
+def _own_keys(lines, clips):
+    "The key of each clip that has one for itself."
+    clips_of, keys_of = defaultdict(set), defaultdict(set)
+    for line, clip in zip(lines, clips):
+        if not line.name or line.reason: continue
+        clips_of[line.name].add(clip)
+        keys_of[clip].add(line.name)
+    only = {clip: next(iter(keys)) for clip, keys in keys_of.items() if len(keys) == 1}
+    return {clip: key for clip, key in only.items() if len(clips_of[key]) == 1}
+
+# %% ../nbs/12_folder.ipynb #a1dda63e
+def _clip_names(lines, clips, root):
+    "A name for each clip that rows mean."
+    good = [(l, c) for l, c in zip(lines, clips) if not l.reason]
+    keys = _own_keys(lines, clips)
+    names, rows = _file_names(dict.fromkeys(c.file for _, c in good), root), Counter(c.file for _, c in good)
+    def name(line, clip):
+        if clip in keys: return keys[clip]
+        if line.name: return _bare_path(os.path.relpath(clip.file, root)) + clip.part()
+        return names[clip.file] + (clip.part() if rows[clip.file] > 1 else "")
+    found = {c: name(l, c) for l, c in good}
+    while shared := _shared(found):  # as two parts that differ by less than a millisecond: to the last digit, with a mark that no path has
+        exact = {c: f"{os.path.relpath(c.file, root)}//{c.part('{!r}')}" for c in shared}
+        found |= exact
+    return found
+
+# %% ../nbs/12_folder.ipynb #859a489e
 def name_lines(
     lines: list[Line],  # Lines of all splits
     root: Path,  # The folder
 ) -> list[str]: # Name of each row
-    "Give each row its name."
-    places = [os.path.normpath(_path(l)) for l in lines]
-    uses = Counter(p for p, l in zip(places, lines) if l.start is not None)
-    files = {p for p, l in zip(places, lines) if not l.reason}
-    clash = len({clip_id(p) for p in files}) < len(files)
-    base = lambda p: os.path.splitext(os.path.relpath(p, root))[0] if clash else clip_id(p)
-    part = lambda p, l: f"_{l.start * 1000:.0f}-{'' if l.seconds is None else f'{(l.start + l.seconds) * 1000:.0f}'}" if uses[p] > 1 and l.start is not None else ""
-    return [l.name or (l.where if l.reason else base(p) + part(p, l)) for p, l in zip(places, lines)]
+    "Give each row the name of its clip; a line that is no row has that of its place in the list."
+    clips = [_Clip(os.path.normpath(_path(l)), l.start, l.seconds if l.start is not None else None) for l in lines]
+    names = _clip_names(lines, clips, root)
+    return [l.name or l.where if l.reason else names[c] for l, c in zip(lines, clips)]
 
 # %% ../nbs/12_folder.ipynb #d3baf732
 def with_splits(
@@ -335,13 +407,19 @@ def with_splits(
     asked: tuple[str, ...],  # Splits to be read
     seed: int,  # Decides who goes where
 ) -> tuple[list[Line], list[str]]: # Lines with splits; sentences for the log
-    "Give every line a split."
+    "Give every line a split; where some have one, a row that has none is refused."
     if any(l.split for l in lines):
-        left = sum(not l.split for l in lines)
-        return lines, [f"{left} rows belong to no split and are left out"] if left else []
+        left = sum(not l.split and not l.reason for l in lines)
+        return [_told(l, asked) for l in lines], [f"{left} rows name no split, and are rejects"] if left else []
     if odd := [s for s in asked if s not in USUAL]: raise FileNotFoundError(f"no split {odd[0]}: the corpus gives no splits, and train, validation and test are what can be made of it")
     of, how = seeded_splits(names, [l.speaker for l in lines], asked, seed)
     return [l._replace(split=s) for l, s in zip(lines, of)], [f"the corpus gives no splits: {how}"]
+def _told(line, asked):
+    "A line of a corpus that has splits; one without a split, or with a misspelt one, is refused."
+    if line.reason or line.split in asked or line.split in USUAL: return line
+    if not line.split: return line._replace(reason="bad_row", detail=f"it names no split ({line.where})")
+    meant = get_close_matches(line.split, asked, 1, 0.8) if line.split.isalpha() else []
+    return line._replace(split=meant[0], reason="bad_row", detail=f"no split is called {line.split}: did you mean {meant[0]}? ({line.where})") if meant else line
 
 # %% ../nbs/12_folder.ipynb #939a6558
 def split_roles(
@@ -370,6 +448,7 @@ def split_rows(
     role: str,  # train or eval
     split: str,  # The split
     locale: str,  # Language of lines that name none
+    hints: Hints | None = None,  # What a missing file's name may have meant
 ) -> tuple[pa.Table, list[tuple]]: # Rows; rejects
     "Find the file of each line of a split."
     held, rejects, seen = [], [], set()
@@ -380,7 +459,7 @@ def split_rows(
         else:
             seen.add(name)
             try: held.append((name, line, *place_file(line, listing.root, listing.layout != "audiofolder")))
-            except BadClip as e: reject(name, e.reason, e.detail)
+            except BadClip as e: reject(name, e.reason, f"{e.detail} ({line.where}){hints(line) if hints and e.reason == 'missing_audio' else ''}")
     return rows_table(_columns_of(held, role, split, locale)), rejects
 
 # %% ../nbs/12_folder.ipynb #723d9884
@@ -389,19 +468,17 @@ def strays(
 ) -> Iterator[tuple[str, str]]: # First folder of the path; the path
     "Find the audio that no list names."
     named = {os.path.abspath(_path(l)) for l in listing.lines}
-    for folder, inner, files in os.walk(listing.root) if listing.walk else ():
-        inner.sort()
-        for f in sorted(files):
-            path = os.path.join(folder, f)
-            if f.lower().endswith(AUDIO_SUFFIXES) and os.path.abspath(path) not in named:
-                yield (_top(Line(f, "", "", folder), listing.root) if folder != str(listing.root) else ""), os.path.relpath(path, listing.root)
+    for path in walk_files(listing.root, hidden=True) if listing.walk else ():
+        if not is_audio(path) or os.path.abspath(path) in named: continue
+        inner = os.path.relpath(path, listing.root)
+        yield split_name(os.path.dirname(inner).partition(os.sep)[0]), inner
 
 # %% ../nbs/12_folder.ipynb #e1772e49
 def _stray_faults(listing, found, roles):
     splits = {l.split for _, l in found}
     for top, path in strays(listing):
         split = top if top in splits else ""
-        if split in roles or not split: yield (roles.get(split) or next(iter(roles.values())), split, clip_id(path), "no_row", path)
+        if split in roles or not split: yield (roles.get(split) or next(iter(roles.values())), split, shown_path(clip_id(path)), "no_row", shown_path(path))
 
 # %% ../nbs/12_folder.ipynb #fc5cdf73
 def splits_there(
@@ -414,6 +491,21 @@ def splits_there(
     return lost, notes
 
 # %% ../nbs/12_folder.ipynb #55989fac
+def _other_splits(listing, found, roles):
+    "Say which splits that rows name are not read."
+    if "split" not in choose_columns(listing.columns): return []
+    others = Counter(l.split for _, l in found if l.split not in (*roles, *USUAL, ""))
+    return [f"rows of other splits are not read: {', '.join(f'{n} {s}' for s, n in sorted(others.items())[:10])}"] if others else []
+def _nearly(rejects):
+    "Say how many files are missing, where names of others are like theirs."
+    missing = [detail for _, _, _, reason, detail in rejects if reason == "missing_audio"]
+    hinted = [d for d in missing if "did you mean" in d]
+    return [f"{len(missing)} rows name files that aren't there; {hinted[0]}"] if hinted else []
+def _no_split(found, role):
+    "Rejects of a corpus with splits that stand in none of them."
+    return [(role, "", name, l.reason, l.detail) for name, l in found if not l.split and l.reason]
+
+# %% ../nbs/12_folder.ipynb #0c59bd51
 def read_folder(
     cfg: PrepConfig,  # Which splits to read, and by which columns
     place: Path,  # A folder with a list, or a list itself
@@ -421,14 +513,16 @@ def read_folder(
     "Read a corpus of one's own; raise `ValueError` for a list without audio or sentences, `FileNotFoundError` for a split it lacks."
     listing, roles = read_lists(place, cfg.audio_column, cfg.text_column), split_roles(cfg)
     found, notes = _found(listing, tuple(roles), cfg.seed)
-    seeded = not any(l.split for l in listing.lines)
-    lost, more = ([], []) if seeded else splits_there({l.split for _, l in found}, roles)
+    has_splits = any(l.split for l in listing.lines)
+    lost, more = splits_there({l.split for _, l in found}, roles) if has_splits else ([], [])
     if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {', '.join(sorted({l.split for _, l in found} - {''}))}; set {roles[lost[0]]}_splits")
-    parts = [split_rows([x for x in found if x[1].split == s], listing, role, s, cfg.language_code) for s, role in roles.items()]
-    rejects = [r for _, bad in parts for r in bad] + list(_stray_faults(listing, found, roles))
+    hints = Hints(listing.root)
+    parts = [split_rows([x for x in found if x[1].split == s], listing, role, s, cfg.language_code, hints) for s, role in roles.items()]
+    rejects = [r for _, bad in parts for r in bad] + _no_split(found, next(iter(roles.values()))) + list(_stray_faults(listing, found, roles))
     rows = pa.concat_tables([t for t, _ in parts]).unify_dictionaries()
-    for note in notes + more: _log.warning(note)
-    source = {"kind": listing.layout, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": folder_identity(listing, rows), "notes": notes + more}
+    notes = listing.notes + notes + more + _other_splits(listing, found, roles) + _nearly(rejects) + links_followed(rows["file"].to_pylist(), listing.root)
+    for note in notes: _log.warning(note)
+    source = {"kind": listing.layout, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": folder_identity(listing, rows), "notes": notes}
     return Corpus(rows, rejects_table(rejects), source)
 
 # %% ../nbs/12_folder.ipynb #09cb863f
@@ -443,19 +537,34 @@ def folder_identity(
     return h.hexdigest()
 
 # %% ../nbs/12_folder.ipynb #1f29ed7b
+def _unread(listing, place):
+    "Say what else lies there that could be a list, and is not read."
+    read = {os.path.realpath(p) for p in listing.lists}
+    names = [p.name for p in folder_entries(place)[1] if _is_table(p) and os.path.realpath(p) not in read] if place.is_dir() else []
+    beside = [n for n in names if not any(n in said for said in listing.others)]
+    return listing.others + [f"{n} is not read: {listing.lists[0].name} comes first, or it is no list of recordings" for n in beside[:10]]
+def _examples(rejects):
+    "One example of each reason."
+    first = {}
+    for _, _, name, reason, detail in rejects: first.setdefault(reason, f"{reason}, such as {name}: {detail or REASONS[reason]}")
+    return list(first.values())
+
+# %% ../nbs/12_folder.ipynb #4b79011a
 def inspect_folder(
     place: Path,  # A folder with a list, or a list itself
     language_code: str = "",  # Locale; empty when it doesn't matter
     audio_column: str = "",  # Column that names the audio; empty to find it
     text_column: str = "",  # Column that holds the sentence; empty to find it
-) -> dict: # Splits by language, each as `describe` gives it
+) -> dict: # Splits by language, each as `describe` gives it, with notes
     "Describe a corpus of one's own without decoding a clip; where there are no splits, as the default seed deals them out."
     listing = read_lists(place, audio_column, text_column)
-    found, _ = _found(listing, USUAL, 42)
+    found, dealt = _found(listing, USUAL, 42)
     splits = sorted({l.split for _, l in found}, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))
-    out = {}
+    strayed = list(_stray_faults(listing, found, dict.fromkeys(splits, "train")))
+    parts, hints = {}, Hints(listing.root)
     for s in splits:
-        rows, rejects = split_rows([x for x in found if x[1].split == s], listing, "train", s, language_code)
-        here = [f for f in _stray_faults(listing, found, dict.fromkeys(splits, "train")) if (f[1] or splits[0]) == s]
-        out[s or "no split"] = describe(rows, rejects + here, listing.columns)
-    return {language_code: out}
+        rows, rejects = split_rows([x for x in found if x[1].split == s], listing, "train", s, language_code, hints)
+        parts[s] = rows, rejects + [f for f in strayed if (f[1] or splits[0]) == s]
+    links = links_followed([f for rows, _ in parts.values() for f in rows["file"].to_pylist()], listing.root)
+    notes = listing.notes + dealt + links + _unread(listing, place) + _examples([r for _, bad in parts.values() for r in bad])
+    return {language_code: {s or "no split": describe(*part, listing.columns) | {"notes": notes} for s, part in parts.items()}}

@@ -11,6 +11,7 @@ from audio_ft_prep.folder import choose_columns, find_lists, inspect_folder
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
 from audio_ft_prep.rows import BadClip, close_files
 from audio_ft_prep.splits import seeded_splits
+from audio_ft_prep.tables import records
 from layouts import csv_text, put, table
 
 pytestmark = pytest.mark.light
@@ -198,7 +199,7 @@ def test_clips_are_called_by_their_base_names_or_where_these_clash_by_their_path
     put(tmp_path / "list.csv", csv_text(["file", "text"], [["bice/001.wav", "Uno."], ["bice/002.wav", "Due."]]))
     assert ids(read(tmp_path)) == ["001", "002"]
     put(tmp_path / "list.csv", csv_text(["file", "text"], [["ada/001.wav", "Uno."], ["bice/001.wav", "Uno."], ["bice/002.wav", "Due."]]))
-    assert ids(read(tmp_path)) == ["ada/001", "bice/001", "bice/002"]
+    assert ids(read(tmp_path)) == ["ada/001", "bice/001", "002"]
 
 
 # ---- splits
@@ -296,11 +297,15 @@ def test_a_segment_is_the_same_samples_as_that_part_of_the_whole(tmp_path, endin
     with pytest.raises(BadClip, match="too_long: 31.000 s"): get(start=0.0, seconds=31.0)
 
 
-def test_numbers_that_are_none_are_no_durations(tmp_path):
+def test_a_duration_that_is_none_costs_its_row_and_null_or_0_is_not_given(tmp_path):
     audio(tmp_path / "a.wav")
-    for bad in ("nan", "inf", -1, 0, "soon", None, [1], True):
+    for bad in ("nan", "inf", -1, "soon", [1], True, "1,5", "0:01", {"s": 1}, 1e300):
         put(tmp_path / "m.json", jsonl({"audio_filepath": "a.wav", "duration": bad, "text": "Ciao."}))
-        assert read(tmp_path).rows["seconds"].to_pylist() in ([None], [1.0])
+        got = read(tmp_path)
+        assert len(got.rows) == 0 and rejects(got) == {("m.json:1", "bad_row")} and got.rejects["detail"][0].as_py().startswith("duration must be a number of seconds") and "(m.json:1)" in got.rejects["detail"][0].as_py()
+    for none in (0, "0", None, "", " "):
+        put(tmp_path / "m.json", jsonl({"audio_filepath": "a.wav", "duration": none, "text": "Ciao."}))
+        assert [(r["start"], r["seconds"]) for r in read(tmp_path).rows.to_pylist()] == [(None, None)]
 
 
 # ---- Kaldi
@@ -382,3 +387,325 @@ def test_columns_may_be_named_only_for_tables():
 
 def test_a_column_of_one_name_in_capitals_is_that_column():
     assert choose_columns(["Path", "TEXT"]) == {"path": "Path", "sentence": "TEXT"}
+
+
+# ---- what a table says is used, or its row is refused
+
+def told(got): return {r["id"]: r["detail"] for r in got.rejects.to_pylist()}
+def parts(got): return {r["id"]: (r["start"], r["seconds"]) for r in got.rows.to_pylist()}
+
+
+@pytest.fixture
+def long(tmp_path):
+    "A folder with a recording of ten seconds."
+    audio(tmp_path / "long.wav", 10)
+    return tmp_path
+
+
+LISTS = {"list.csv": lambda c, rows: csv_text(c, rows), "list.tsv": lambda c, rows: table(c, rows), "metadata.csv": lambda c, rows: csv_text(c, rows),
+         **dict.fromkeys(("list.jsonl", "list.json", "metadata.jsonl"), lambda c, rows: jsonl(*(dict(zip(c, r)) for r in rows)))}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("start,end,values", [("offset", "duration", ("3.5", "2.5")), ("start", "end", ("3.5", "6.0")), ("begin", "end", ("3.5", "6")), ("start_ms", "end_ms", ("3500", "6000")), ("start_time", "end_time", ("3.5", "6.0")),
+                                              ("offset_ms", "duration_ms", ("3500", "2500"))])
+def test_a_part_of_a_recording_is_used_in_every_table(long, name, start, end, values):
+    put(long / name, LISTS[name](["file_name", "text", start, end], [["long.wav", "Ciao.", *values]]))
+    assert parts(read(long)) == {"long": (3.5, 2.5)}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("column,value,other", [("offset", "6,0", ("duration", "1")), ("offset", "00:00:06", ("duration", "1")), ("offset", "-0.2", ("duration", "1")), ("duration", "1,6", ("offset", "6")), ("start", "4", ("end", "2")), ("end", "soon", ("start", "0")),
+                                                ("duration", "8", ("start", "0")), ("end_ms", "1e", ("begin", "0")), ("duration", "0", ("offset", "1"))])
+def test_times_that_cannot_be_read_or_contradict_each_other_cost_their_row(long, name, column, value, other):
+    audio(long / "good.wav")
+    more = [("end", "2")] if (column, other[0]) == ("duration", "start") else []
+    columns, values = zip(("file_name", "long.wav"), ("text", "Ciao."), (column, value), other, *more)
+    put(long / name, LISTS[name](columns, [values, ["good.wav", "Bene.", *[""] * (len(values) - 2)]]))
+    got = read(long)
+    (line, detail), = told(got).items()
+    assert ids(got) == ["good"] and detail.endswith(f"({line})") and column in detail and value in detail and line == f"{name}:{1 if 'json' in name else 2}"
+
+
+def test_columns_that_only_later_lines_have_count(long):
+    audio(long / "a.wav")
+    rows = [{"audio": "a.wav"}, {"audio": "long.wav", "start": 6.0, "end": 8.0, "text": "Due.", "speaker": "ada", "split": "train"}, {"file_name": "long.wav", "sentence": "Tre.", "offset": 1, "duration": 2}]
+    for order in (rows, rows[::-1]):
+        put(long / "list.jsonl", jsonl(*(r | {"split": "train"} for r in order)))
+        got = read(long)
+        assert parts(got) == {"a": (None, None), "long_6000-8000": (6.0, 2.0), "long_1000-3000": (1.0, 2.0)} and sentences(got) == {"a": "", "long_6000-8000": "Due.", "long_1000-3000": "Tre."}
+        assert dict(zip(ids(got), got.rows["speaker"].to_pylist()))["long_6000-8000"] == "ada" and set(inspect_folder(long)[""]["train"]["columns"]) >= {"offset", "start", "sentence", "text"}
+
+
+WRONG = [("text", 3), ("text", ["Ciao."]), ("text", {"it": "Ciao."}), ("text", True), ("text", "ciao \ud83d"), ("audio", 7), ("audio", ["a.wav"]), ("audio", {"bytes": "UklGRg=="}), ("audio", None), ("audio", "\udc80.wav"), ("speaker", {"name": "ada"}), ("speaker", 1.5),
+         ("speaker", "\ud800"), ("split", 3), ("split", ["train"]), ("age", [20]), ("gender", False), ("accents", {}), ("language", 1.5), ("offset", "x"), ("start", []), ("duration_ms", "1,5")]
+
+
+@pytest.mark.parametrize("field,value", WRONG)
+@pytest.mark.parametrize("name", ["list.jsonl", "metadata.jsonl", "list.json"])
+def test_a_value_of_another_type_costs_its_row_and_the_sentence_has_field_value_file_and_line(tmp_path, field, value, name):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    rows = [{"audio": "a.wav", "text": "Ciao."} | {field: value}, {"audio": "b.wav", "text": "Buona."}]
+    put(tmp_path / name, json.dumps(rows, indent=1) if name == "list.json" else jsonl(*rows))
+    got = read(tmp_path / name)
+    line = f"{name}:{2 if name == 'list.json' else 1}"
+    assert sentences(got) == {"b": "Buona."} and rejects(got) == {(line, "bad_row")}
+    assert told(got)[line].endswith(f"({line})") and (field in told(got)[line] or value is None)
+    assert len(read(tmp_path).rows) == 1 and not {r["id"] for r in read(tmp_path).rejects.to_pylist()} & {"b"}
+
+
+def test_a_label_may_be_a_number_and_a_dictionary_may_hold_the_path(tmp_path):
+    for n in "abcd": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / "list.jsonl", jsonl({"audio": {"path": "a.wav", "bytes": None}, "text": "Uno.", "speaker_id": 17, "age": 30}, {"audio": "{'path': 'b.wav', 'bytes': None}", "text": "Due.", "speaker_id": "x"}, {"audio": {"path": "c.wav", "array": [0.1], "sampling_rate": 16000}, "text": "Tre."}))
+    got = read(tmp_path)
+    assert sentences(got) == {"a": "Uno.", "b": "Due.", "c": "Tre."} and got.rows["speaker"].to_pylist() == ["17", "x", ""] and rejects(got) == {("d", "no_row")}
+    put(tmp_path / "list.jsonl", "")
+    (tmp_path / "list.jsonl").unlink()
+    put(tmp_path / "data.csv", csv_text(["audio", "text"], [["{'path': 'a.wav', 'bytes': None}", "Uno."], ['{"path": "b.wav"}', "Due."], ["{'bytes': 1}", "Tre."]]))
+    got = read(tmp_path)
+    assert sentences(got) == {"a": "Uno.", "b": "Due."} and ("data.csv:4", "bad_row") in rejects(got)
+
+
+@pytest.mark.parametrize("name", ["list.json", "list.jsonl", "DATA.JSON"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_of_objects_is_read_as_lines_are(tmp_path, name, indent):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / name, json.dumps([{"audio": "a.wav", "text": "Però."}, {"audio": "b.wav", "text": "Due. \U0001f600"}, 7], indent=indent))
+    got = read(tmp_path)
+    assert sentences(got) == {"a": "Però.", "b": "Due. \U0001f600"} and [r for _, r in rejects(got)] == ["bad_row"] and source_kind(tmp_path) == "folder"
+
+
+def test_rows_without_a_split_are_on_record_where_others_have_one(tmp_path):
+    for n in "abcde": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / "list.csv", csv_text(["path", "text", "split"], [["a.wav", "Uno.", "train"], ["b.wav", "Due.", ""], ["c.wav", "Tre.", "Dev"], ["d.wav", "Quattro.", "trian"], ["e.wav", "Cinque.", "other"]]))
+    got = read(tmp_path)
+    assert sentences(got) == {"a": "Uno."} and got.source["notes"] == ["1 rows name no split, and are rejects", "rows of other splits are not read: 1 other"]
+    assert told(got) == {"b": "it names no split (list.csv:3)", "d": "no split is called trian: did you mean train? (list.csv:5)"} and {r for _, r in rejects(got)} == {"bad_row"}
+    assert inspect_folder(tmp_path)[""]["no split"]["rejects"] == {"bad_row": 1}
+
+
+def test_a_name_that_stands_twice_must_say_the_same(tmp_path):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / "list.jsonl", '{"audio": "a.wav", "text": "Uno.", "text": "Due."}\n{"audio": "b.wav", "text": "Tre.", "text": "Tre."}\n')
+    got = read(tmp_path)
+    assert sentences(got) == {"b": "Tre."} and told(got)["list.jsonl:1"] == "text stands twice: 'Uno.', 'Due.'"
+    (tmp_path / "list.jsonl").unlink()
+    put(tmp_path / "list.csv", "file,text,text,,\na.wav,Uno.,Due.,x,y\nb.wav,Tre.,Tre.,x,y\n")
+    assert sentences(read(tmp_path)) == {"b": "Tre."} and told(read(tmp_path))["list.csv:2"] == "text stands twice: 'Uno.', 'Due.'"
+
+
+# ---- names
+
+def test_no_two_clips_share_a_name_and_rows_of_one_clip_do(tmp_path):
+    for n in ("x/u.wav", "x/u.flac", "u.wav", "s1/rec.01.wav", "s2/rec.01.wav", "k_0-1000.wav", "k.wav"): audio(tmp_path / n, 3)
+    rows = [["x/u.wav", "", ""], ["x/u.flac", "", ""], ["u.wav", "", ""], ["./x/../u.wav", "", ""], ["s1/rec.01.wav", "", ""], ["s2\\rec.01.wav", "", ""], ["k_0-1000.wav", "", ""], ["k.wav", "0", "1"], ["k.wav", "1", "2"], ["k.wav", "1", "2.0001"], ["k.wav", "", ""]]
+    put(tmp_path / "list.csv", csv_text(["path", "text", "start", "end"], [[f, f"{i}", s, e] for i, (f, s, e) in enumerate(rows)]))
+    got = read(tmp_path)
+    assert len(set(ids(got))) == 10 == len(got.rows) and [r for r in rejects(got) if r[1] != "no_row"] == [("u", "duplicate_row")]
+    assert ids(got)[:5] == ["x/u.wav", "x/u.flac", "u", "s1/rec.01", "s2/rec.01"] and "k" in ids(got)
+
+
+def test_a_clip_of_two_splits_has_one_name_whatever_it_is_called_there(tmp_path):
+    for n in ("train/a", "train/b", "test/c"): audio(tmp_path / f"{n}.wav", 3)
+    for s, rows in {"train": [["train/a.wav", "0", "1"], ["train/b.wav", "", ""]], "test": [["./train/a.wav", "0", "1"], ["test/c.wav", "", ""]]}.items(): put(tmp_path / f"{s}.csv", csv_text(["path", "text", "start", "end"], [[f, "Ciao.", *t] for f, *t in rows]))
+    got = read(tmp_path, "train", "test")
+    assert ids(got) == ["a_0-1000", "b", "a_0-1000", "c"]
+
+
+def test_kaldi_keys_that_mean_two_clips_and_clips_with_two_keys_are_named_by_paths(tmp_path):
+    for s in ("train", "test"): audio(tmp_path / s / "same.wav"), audio(tmp_path / s / f"{s}.wav")
+    kaldi(tmp_path / "train", wav_scp="u1 same.wav\nu2 train.wav\n", text="u1 Uno.\nu2 Due.\n")
+    kaldi(tmp_path / "test", wav_scp="u1 same.wav\nu3 ../train/train.wav\nu4 test.wav\n", text="u1 Tre.\nu3 Due.\nu4 Quattro.\n")
+    assert ids(read(tmp_path, "train", "test")) == ["train/same", "train/train", "test/same", "train/train", "u4"]
+    for s in ("train", "test"): kaldi(tmp_path / s, segments="u1 r 0 0.5\nu2 r 0.5 1\n", wav_scp="r same.wav\n", text="u1 Uno.\nu2 Due.\n")
+    assert ids(read(tmp_path, "train", "test")) == [f"{s}/same_{p}" for s in ("train", "test") for p in ("0-500", "500-1000")]
+
+
+# ---- Kaldi, repeated and unreadable
+
+@pytest.mark.parametrize("name,line,says", [("wav.scp", "r b.wav", "wav.scp says two things of r, in lines 1 and 2"), ("segments", "u r 0 0.2", "segments says two things of u, in lines 1 and 2"), ("utt2spk", "u bice", "utt2spk says two things of u, in lines 1 and 2")])
+def test_a_key_that_stands_twice_in_a_kaldi_file_is_on_record(tmp_path, name, line, says):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    kaldi(tmp_path, wav_scp="r a.wav\n", segments="u r 0 0.5\n", text="u Ciao.\n", utt2spk="u ada\n")
+    lines = (tmp_path / name).read_text()
+    put(tmp_path / name, lines * 2)
+    got = read(tmp_path)
+    assert ids(got) == ["u"] and rejects(got) == {(f"{name}:2", "duplicate_row")}
+    put(tmp_path / name, lines + line + "\n")
+    got = read(tmp_path)
+    assert len(got.rows) == 0 and rejects(got) == {("u", "bad_row"), (f"{name}:2", "duplicate_row")} and says in told(got)["u"]
+
+
+def test_of_two_texts_of_a_kaldi_key_the_first_is_kept_and_the_other_on_record(tmp_path):
+    audio(tmp_path / "a.wav")
+    got = read(kaldi(tmp_path, wav_scp="u a.wav\n", text="u Uno.\nu Due.\n"))
+    assert sentences(got) == {"u": "Uno."} and told(got) == {"text:2": "u stands in line 1 of text already"}
+
+
+@pytest.mark.parametrize("times", ["0,5 1", "0:00 0:01", "-1 1", "0 -2", "x 1", "0.5 0.5", "0 1e999", "0 -1 2", "nan -1"])
+def test_times_of_a_kaldi_segment_that_cannot_be_read_are_on_record(tmp_path, times):
+    audio(tmp_path / "a.wav")
+    got = read(kaldi(tmp_path, wav_scp="r a.wav\n", segments=f"u r {times}\nv r 0 0.5\n", text="u Uno.\nv Due.\n"))
+    assert ids(got) == ["v"] and rejects(got) == {("u", "bad_row")} and told(got)["u"].endswith("/text u)")
+
+
+def test_a_bad_line_of_a_kaldi_file_costs_itself(tmp_path):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    kaldi(tmp_path, text="u Uno.\nv Due.\nw Tre.\n")
+    put(tmp_path / "wav.scp", b"u a.wav\nv caf\xe9.wav\nw b.wav\n"), put(tmp_path / "utt2dur", "u 1,0\n"), put(tmp_path / "utt2spk", b"w s\xe9\n")
+    got = read(tmp_path)
+    assert ids(got) == ["w"] and rejects(got) == {("u", "bad_row"), ("v", "missing_audio"), ("wav.scp:2", "bad_row"), ("utt2spk:1", "bad_row")}
+
+
+# ---- links, names, output
+
+def test_a_hub_snapshot_is_read_and_its_links_are_said(tmp_path, caplog):
+    repo = tmp_path / "datasets--ada--voices"
+    snapshot = repo / "snapshots/0123"
+    for i, name in enumerate(("a.wav", "sub/b.wav", "stray.wav")):
+        audio(repo / f"blobs/{i}", format="WAV"), (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).symlink_to(repo / f"blobs/{i}")
+    put(repo / "blobs/list", csv_text(["file_name", "text"], [["a.wav", "Uno."], ["sub/b.wav", "Due."], ["c.wav", "Tre."]]))
+    (snapshot / "metadata.csv").symlink_to("../../blobs/list")
+    got = read(snapshot)
+    assert sentences(got) == {"a": "Uno.", "b": "Due."} and rejects(got) == {("c", "missing_audio"), ("stray", "no_row")}
+    assert got.source["notes"][-1] == "2 links into the Hub cache are followed" and "2 links into the Hub cache are followed" in inspect_folder(snapshot)[""]["train"]["notes"]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "list.tsv", "wav.scp"])
+def test_a_list_that_leads_out_of_the_folder_is_not_read(tmp_path, name):
+    root = tmp_path / "c"
+    audio(root / "a.wav"), put(root / "text", "u Ciao.\n")
+    (root / name).symlink_to(put(tmp_path / "secret", "u a.wav\n" if name == "wav.scp" else table(["file_name", "text"], [["a.wav", "segreto"]], "," if "csv" in name else "\t")))
+    with pytest.raises(ValueError, match=f"{name} can't be read as a list: {name} is a link out of its folder"): read(root)
+
+
+@pytest.mark.parametrize("listed,there", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("layout", ["metadata.csv", "list.jsonl", "kaldi"])
+def test_a_name_in_another_unicode_form_is_found_where_one_file_fits(tmp_path, listed, there, layout):
+    from unicodedata import normalize
+    name, file = (normalize(form, "perché/caffè.wav") for form in (listed, there))
+    audio(tmp_path / file), audio(tmp_path / "b.wav")
+    if layout == "kaldi": kaldi(tmp_path, wav_scp=f"u {name}\nv b.wav\n", text="u Uno.\nv Due.\n")
+    else: put(tmp_path / layout, LISTS[layout](["file_name", "text"], [[name, "Uno."], ["b.wav", "Due."]]))
+    got = read(tmp_path)
+    assert sorted(got.rows["sentence"].to_pylist()) == ["Due.", "Uno."] and len(got.rejects) == 0 and got.source["notes"][0] == "1 names are written in another Unicode form than their files: the files are taken"
+
+
+def test_rows_that_write_one_file_in_two_unicode_forms_mean_one_clip(tmp_path):
+    audio(tmp_path / "caffe\u0300.wav")
+    put(tmp_path / "list.csv", csv_text(["path", "text"], [["caff\u00e8.wav", "Uno."], ["caffe\u0300.wav", "Due."]]))
+    got = read(tmp_path)
+    assert len(got.rows) == 1 and [r for _, r in rejects(got)] == ["duplicate_row"]
+
+
+@pytest.mark.parametrize("listed,meant", [("a", "clips/a.wav"), ("a.mp3", "clips/a.wav"), ("A.WAV", "clips/a.wav"), ("other/a.wav", "clips/a.wav"), ("C:\\voices\\a.wav", "clips/a.wav"), ("clips/à.wav", "clips/a\\u0300 .wav"), ("café.wav", "caf\\udce9.wav")])
+def test_a_name_that_is_nearly_a_files_is_answered_with_it(tmp_path, listed, meant):
+    audio(tmp_path / "clips/a.wav"), audio(tmp_path / "b.wav")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.wav", "wb") as f: f.write(b"x")
+    put(tmp_path / "metadata.csv", csv_text(["file_name", "text"], [[listed, "Uno."], ["b.wav", "Due."]]))
+    got = read(tmp_path)
+    detail, = (r["detail"] for r in got.rejects.to_pylist() if r["reason"] == "missing_audio")
+    if " " in meant: assert "did you mean" not in detail
+    else: assert detail.endswith(f"(metadata.csv:2); did you mean {meant}?") and any(detail in n for n in got.source["notes"])
+
+
+def test_unlisted_audio_of_any_ending_and_any_name_is_on_record(tmp_path):
+    audio(tmp_path / "a.AIFF", format="AIFF")
+    names = ["b.aiff", "c.au", "D.FLAC", "e.snd", "f.caf", "g.w64", "h.rf64", "i.sph", "j.mp2", "k.mp1", "l.amr", "m.wma"]
+    for n in names: put(tmp_path / n, b"x")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.WAV", "wb") as f: f.write(b"x")
+    put(tmp_path / "LIST.CSV", csv_text(["path", "text"], [["a.AIFF", "Uno."]]))
+    got = read(tmp_path)
+    assert sentences(got) == {"a": "Uno."} and rejects(got) == {(n.partition(".")[0], "no_row") for n in names} | {("caf\\udce9", "no_row")}
+
+
+@pytest.mark.parametrize("name", ["METADATA.CSV", "Metadata.JsonL", "DATA.JSONL", "Train.TSV"])
+def test_a_list_in_capitals_is_a_list(tmp_path, name):
+    audio(tmp_path / "a.wav")
+    rows = [["a.wav", "Uno."]]
+    put(tmp_path / name, jsonl({"file_name": "a.wav", "text": "Uno."}) if name.lower().endswith("l") else table(["file_name", "text"], rows, "," if name.endswith("CSV") else "\t"))
+    assert sentences(read(tmp_path)) == {"a": "Uno."}
+
+
+def test_a_prepared_folder_in_the_corpus_is_no_part_of_it(tmp_path):
+    root = folder_of(tmp_path, [("a.wav", "ada")])
+    before = read(root)
+    put(root / "out/prep.json", json.dumps({"config": {}, "fingerprint": ""})), audio(root / "out/b.wav"), put(root / "out/metadata.csv", "file_name,text\nb.wav,x\n")
+    put(root / "half/.work/plan.json", "{}"), audio(root / "half/c.wav")
+    assert read(root).rows.equals(before.rows) and len(read(root).rejects) == 0
+    (root / "metadata.csv").unlink()
+    assert find_lists(root) == ("", [])
+
+
+def test_odd_neighbours_end_nothing(tmp_path):
+    root = folder_of(tmp_path, [("a.wav", "ada")])
+    (root / "train.tsv").mkdir(), os.mkfifo(root / "list.csv"), (root / "loop.csv").symlink_to("loop.csv"), (root / "gone.jsonl").symlink_to("nowhere"), (root / "loop").symlink_to("loop")
+    with open(os.fsencode(root) + b"/x\xe9.txt", "w") as f: f.write("x")
+    assert ids(read(root)) == ["a"] and inspect_folder(root)[""]["train"]["usable"] == 1
+
+
+# ---- sentences that help
+
+@pytest.mark.parametrize("name,separator,says", [("data.csv", "\t", "tabs"), ("data.csv", "|", "vertical bars"), ("data.tsv", ",", "commas"), ("data.tsv", ";", "semicolons"), ("data.tsv", "|", "vertical bars"), ("metadata.csv", "\t", "tabs")])
+def test_another_separator_than_the_ending_promises_is_read_and_said(tmp_path, name, separator, says):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / name, separator.join(("file_name", "text")) + "\n" + separator.join(("a.wav", 'Uno "e" due')) + "\n" + separator.join(("b.wav", '"Tre, quattro."' if separator == "," else "Tre.")) + "\n")
+    got = read(tmp_path / name if separator != "," else tmp_path)
+    if separator in ",;": assert sentences(got).get("a") in ('Uno "e" due', None)
+    else: assert sentences(got)["a"] == 'Uno "e" due'
+    assert sentences(got)["b"] in ("Tre.", "Tre, quattro.") and f"{name} has {says} between its fields, and is read so" in got.source["notes"]
+
+
+def test_a_table_whose_separator_fits_its_ending_has_no_note(tmp_path):
+    audio(tmp_path / "a.wav")
+    for name, text in (("x.csv", "file,x|y,text\na.wav,,Uno.\n"), ("x.tsv", "file\ttext,x\ttext\na.wav\t\tUno.\n"), ("x.csv", "file;text\na.wav;Uno, due.\n"), ("x.csv", "sep=;\nfile;text\na.wav;Uno, due.\n")):
+        got = read(put(tmp_path / name, text))
+        assert "between its fields" not in " ".join(got.source["notes"]), name
+
+
+def test_quotation_marks_around_all_fields_of_a_tsv_are_taken_off(tmp_path):
+    for n in "ab": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / "list.tsv", '"file"\t"text"\n"a.wav"\t"Disse ""no""."\n"b.wav"\t"Uno" e "due"\n')
+    assert sentences(read(tmp_path)) == {"a": 'Disse "no".', "b": '"Uno" e "due"'}
+
+
+def test_a_quotation_mark_that_is_wrong_within_a_line_costs_that_line(tmp_path):
+    for n in "abc": audio(tmp_path / f"{n}.wav")
+    put(tmp_path / "list.csv", 'file,text\na.wav,"Uno" due\nb.wav,"Tre, quattro."\nc.wav,Cinque, sei\n')
+    got = read(tmp_path)
+    assert sentences(got) == {"b": "Tre, quattro."} and told(got)["list.csv:2"].startswith("its quotation marks don't fit") and told(got)["list.csv:4"] == "3 fields in a table of 2 columns: a field with commas in it needs quotation marks around it"
+
+
+def test_a_list_as_lj_speech_has_it_is_read(tmp_path):
+    for n in ("LJ001-0001", "LJ001-0002"): audio(tmp_path / f"wavs/{n}.wav")
+    put(tmp_path / "metadata.csv", 'LJ001-0001|Printing, "in the only sense"|Printing, "in the only sense"\nLJ001-0002|In 1455|In fourteen fifty-five\nLJ001-0003|x|y\n')
+    got = read(tmp_path)
+    assert sentences(got) == {"LJ001-0001": 'Printing, "in the only sense"', "LJ001-0002": "In 1455"} and rejects(got) == {("LJ001-0003", "missing_audio")}
+    assert sentences(read(tmp_path, text_column="normalized_text"))["LJ001-0002"] == "In fourteen fifty-five" and "is read as LJ Speech has it" in got.source["notes"][0]
+
+
+@pytest.mark.parametrize("content,says", [("a.wav,Ciao.\n", "as if its first line were a recording: put a line of column names before it"), ("f\0i\0l\0e\0,\0t\0\n", "has bytes of 0 in its first line, as UTF-16 has: it must be UTF-8"), ('"file,text"\n"a.wav,x"\n', "its columns are file,text, read with commas between them"),
+                                          ("clip\twords\nx\ty\n", "its columns are clip, words; name it with audio_column")])
+def test_a_table_that_cannot_be_read_says_what_it_looks_like(tmp_path, content, says):
+    with pytest.raises(ValueError, match=says): read(put(tmp_path / "list.csv", content))
+
+
+@pytest.mark.parametrize("content,says", [('[{"audio": "a.wav"}', "it ends at line 1 without"), ('[{"audio": "a.wav"},\n{"audio": }]', "in the item that begins at line 2"), ('[{"audio": "a.wav"}]\n{}', "more follows its end, at line 2"), ('[{"audio": "a.wav"} {}]', "a comma or ] is missing at line 1"),
+                                          ('[{"audio": "a.wav"', "in the item that begins at line 1"), ("[{" + "[" * 100_000, "in the item that begins at line 1")])
+def test_a_json_list_that_is_broken_is_refused_with_its_line(tmp_path, content, says):
+    with pytest.raises(ValueError, match=f"list.json can't be read as a JSON list: .*{says}"): list(records(put(tmp_path / "list.json", content)))
+
+
+@pytest.mark.parametrize("folder", ["data", "audio", "train"])
+def test_a_list_in_a_folder_of_its_own_below_is_read(tmp_path, folder):
+    audio(tmp_path / folder / "a.wav"), put(tmp_path / folder / "metadata.csv", "file_name,text\na.wav,Uno.\n")
+    assert sentences(read(tmp_path)) == {"a": "Uno."} and ids(read(tmp_path / folder)) == ["a"]
+
+
+def test_a_look_says_what_is_beside_the_lists_and_gives_an_example_of_each_reason(tmp_path):
+    root = folder_of(tmp_path, [("a.wav", "ada")])
+    put(root / "other.tsv", "path\ttext\n"), put(root / "metadata.csv", "file_name,text,offset\na.wav,Uno.,\nb,Due.,\na.wav,Tre.,\"0,5\"\n"), audio(root / "B.wav")
+    notes = inspect_folder(root)[""]["train"]["notes"]
+    assert "other.tsv is not read: metadata.csv comes first, or it is no list of recordings" in notes
+    assert any(n.startswith("missing_audio, such as b: ") and n.endswith("did you mean B.wav?") for n in notes) and any(n.startswith("bad_row, such as metadata.csv:4: offset must be") for n in notes)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_ft_prep.links import AUDIO_SUFFIXES, corpus_file, is_audio, is_prepared, links_followed, store_of, walk_files
+from audio_ft_prep.links import AUDIO_SUFFIXES, corpus_file, folder_entries, is_audio, is_prepared, links_followed, store_of, walk_files
 from audio_ft_prep.rows import BadClip
 
 pytestmark = pytest.mark.light
@@ -140,11 +140,13 @@ def test_a_path_to_nothing_is_missing_audio_with_words_that_can_be_stored(tmp_pa
     assert reason == "missing_audio" and detail.encode() and len(detail) < 400
 
 
-def test_a_name_that_is_not_utf8_is_found_by_its_bytes(tmp_path):
+def test_a_name_that_is_not_utf8_is_seen_and_not_used(tmp_path):
     name = os.fsdecode(b"caf\xe9.wav")
-    put(tmp_path / name)
-    assert corpus_file(name, tmp_path) == (str(tmp_path / name), 4)
-    assert [os.path.basename(p) for p in walk_files(tmp_path)] == [name]
+    put(tmp_path / name), link(tmp_path / "a.wav", name)
+    assert [os.path.basename(p) for p in walk_files(tmp_path)] == ["a.wav", name] and [p.name for p in folder_entries(tmp_path)[1]] == ["a.wav", name]
+    for path in (name, "a.wav"):
+        reason, detail = why(path, tmp_path)
+        assert reason == "unsafe_path" and detail.endswith("caf\\udce9.wav has a name that isn't UTF-8: give it another")
 
 
 def test_a_disk_that_fails_ends_the_run_rather_than_costing_a_clip(tmp_path, monkeypatch):
