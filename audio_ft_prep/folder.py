@@ -23,7 +23,7 @@ from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
 from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
 from .splits import seeded_splits
-from .tables import TABLES, audio_path, choose_columns, columns_missing, records, table_columns, table_style
+from .tables import COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns, table_style
 from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 
 # %% auto #0
