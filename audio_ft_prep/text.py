@@ -11,11 +11,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/text.html.md"""
 from __future__ import annotations
 import copy, logging, re, unicodedata
 from typing import Any
+from .languages import canonical_language, language_names, nearest_languages
 from .models import Model, languages
 
 # %% auto #0
-__all__ = ['LOCALES', 'clean_sentence', 'whisper_code', 'has_language', 'label_language', 'language_tokenizer', 'labels_of',
-           'too_long', 'bytes_that_fit']
+__all__ = ['clean_sentence', 'whisper_code', 'has_language', 'label_language', 'language_tokenizer', 'labels_of', 'too_long',
+           'bytes_that_fit']
 
 # %% ../nbs/21_text.ipynb #ed6c3d4d
 _log = logging.getLogger(__name__)
@@ -29,18 +30,12 @@ def clean_sentence(
     text = sentence.lower() if lower_case else sentence
     return " ".join(unicodedata.normalize("NFC", text).split())
 
-# %% ../nbs/21_text.ipynb #04281c76
-LOCALES = {"jv": "jw", "nb": "no", "cmn": "zh", "iw": "he", "fil": "tl"}
-
 # %% ../nbs/21_text.ipynb #381ef4df
 def whisper_code(
-    language: str,  # A locale, a code or an English name
-) -> str: # Whisper's code; the input's first part, lower-cased, when Whisper knows no such language
+    language: str,  # A locale, a code or a name
+) -> str: # Whisper's code; the input's first part, lower-cased, when no such language is known
     "Give Whisper's code for a language, however it is written."
-    asked = language.strip().lower()
-    named = {name: code for code, names in languages().items() for name in names}
-    code = re.split("[-_]", asked)[0]
-    return named.get(asked) or LOCALES.get(code, code)
+    return canonical_language(language) or re.split("[-_]", language.strip().lower())[0]
 
 # %% ../nbs/21_text.ipynb #1c8578a5
 def has_language(
@@ -51,6 +46,13 @@ def has_language(
     return code in languages() and model.tokenizer.backend_tokenizer.token_to_id(f"<|{code}|>") is not None
 
 # %% ../nbs/21_text.ipynb #ec455cbe
+def _which_one(model, asked, code):
+    "What to set instead of a language that a model doesn't have."
+    if code == "yue": return ", or choose openai/whisper-large-v3, which has Cantonese"
+    if name := language_names().get(code): return f"; it has no token for {name[0]}"
+    near = nearest_languages(asked, [c for c in languages() if has_language(model, c)])
+    return f"; did you mean {' or '.join(near)}?" if near else ", by a code or a name, such as it, ita, it-IT or Italian"
+
 def label_language(
     model: Model,  # The model to prepare for
     language_code: str,  # The corpus's locale
@@ -62,7 +64,7 @@ def label_language(
     if model.english_only and code != "en":
         raise ValueError(f"{model.model_id} knows English only, and the labels would be {asked}: choose a model without .en")
     if not has_language(model, code):
-        raise ValueError(f"{model.model_id} has no language {asked}: set language to one it has, such as the closest relative" + (", or choose openai/whisper-large-v3, which has Cantonese" if code == "yue" else ""))
+        raise ValueError(f"{model.model_id} has no language {asked}: set language to one it has{_which_one(model, asked, code)}")
     if code != corpus: _log.warning("the corpus is %s, and the labels announce %s, as language=%r asks", language_code, code, language)
     return code
 

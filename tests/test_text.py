@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE, WhisperTokenizer
 
+from audio_ft_prep.languages import canonical_language, language_names, nearest_languages
 from audio_ft_prep.models import SIZES, languages, load_model
 from audio_ft_prep.text import clean_sentence, has_language, label_language, labels_of, language_tokenizer, too_long, whisper_code
 from conftest import reopened
@@ -228,6 +229,46 @@ def test_every_name_and_code_of_transformers_is_understood_in_any_case():
     for name, code in {**TO_LANGUAGE_CODE, **{c: c for c in LANGUAGES}}.items():
         for text in (name, name.title(), name.upper(), f" {name} "): assert whisper_code(text) == code, text
     for code in LANGUAGES: assert whisper_code(f"{code}-XX") == whisper_code(f"{code.upper()}_xx") == code
+
+
+WRITTEN = {"it": "ita ITA it-IT it_IT.UTF-8 italiano ITALIANO", "de": "deu ger DEU de-AT Deutsch german", "fr": "fra fre français francais FRANÇAIS", "zh": "zho chi cmn zh-Hans zh-Hant-TW 中文 Mandarin",
+           "el": "ell gre Ελληνικά ελληνικα", "cs": "ces cze čeština CESTINA", "fa": "fas per pes فارسی farsi", "no": "nor nob nb nb-NO norsk Bokmål", "nn": "nno nn-NO Nynorsk", "jw": "jv jav jv-ID jw",
+           "ms": "msa may zsm ms-MY", "eu": "eus baq euskara", "hi": "hin हिन्दी हिंदी", "vi": "vie vi-VN", "he": "heb iw he-IL עברית", "yue": "yue zh-yue yue-HK 粵語", "tl": "tgl fil Filipino", "sr": "srp sr-Latn српски srpski"}
+
+@pytest.mark.parametrize("code", WRITTEN)
+def test_a_language_is_known_by_each_of_its_codes_and_names(code):
+    for written in WRITTEN[code].split(): assert canonical_language(written) == canonical_language(f" {written} ") == whisper_code(written) == code, written
+
+
+def test_every_language_of_whisper_has_a_three_letter_code_and_its_english_names():
+    for code, names in languages().items():
+        assert {canonical_language(n) for n in (code, *names)} == {code}
+        assert language_names()[code][0].lower() in names
+    three = [c for c in languages() if canonical_language(c) == c and len(c) == 3]
+    assert three == ["haw", "yue"]
+
+
+def test_no_name_and_no_code_means_two_languages():
+    table = Path(language_names.__globals__["__file__"]).parent/"data/languages.tsv"
+    codes, names = [], []
+    for line in table.read_text(encoding="utf-8").splitlines():
+        code, others, *called = line.split("\t")
+        codes += {code, *others.split()}
+        assert called and len({canonical_language(n) for n in called}) == 1 and canonical_language(called[0]) == code, line
+    assert len(codes) == len(set(codes))
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_language_or_none_and_never_an_error(text):
+    assert canonical_language(text) in ("", *language_names())
+    assert all(n.endswith(")") for n in nearest_languages(text))
+
+
+@pytest.mark.parametrize("asked, says", [("Itlaian", "did you mean Italian (it)?"), ("ital", "did you mean Italian (it)?"), ("Portugese", "Portuguese (pt)"), ("eo", "no token for Esperanto"), ("epo", "no token for Esperanto"),
+                                         ("xx", "such as it, ita, it-IT or Italian"), ("Klingon", "such as it, ita, it-IT or Italian")])
+def test_a_language_that_a_model_lacks_is_answered_with_one_that_may_be_meant_or_with_the_rule(asked, says):
+    with pytest.raises(ValueError) as e: label_language(MODELS["v2"], "it", asked)
+    assert says in str(e.value) and "relative" not in str(e.value) and "\n" not in str(e.value)
 
 
 def test_cantonese_fails_where_it_has_no_token_and_works_where_it_has():
