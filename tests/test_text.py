@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE, WhisperTokenizer
 
+import audio_ft_prep
 from audio_ft_prep.languages import canonical_language, language_names, nearest_languages
 from audio_ft_prep.models import SIZES, languages, load_model
 from audio_ft_prep.text import clean_sentence, has_language, label_language, labels_of, language_tokenizer, too_long, whisper_code
@@ -249,7 +250,7 @@ def test_every_language_of_whisper_has_a_three_letter_code_and_its_english_names
 
 
 def test_no_name_and_no_code_means_two_languages():
-    table = Path(language_names.__globals__["__file__"]).parent/"data/languages.tsv"
+    table = Path(audio_ft_prep.__file__).parent/"data/languages.tsv"
     codes, names = [], []
     for line in table.read_text(encoding="utf-8").splitlines():
         code, others, *called = line.split("\t")
