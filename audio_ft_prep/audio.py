@@ -11,20 +11,21 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/audio.html.md"""
 
 # %% ../nbs/20_audio.ipynb #59e1c3d4
 from __future__ import annotations
-import io, os
+import io, math, os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 import numpy as np
 import soundfile as sf
 import soxr
 from .rows import BadClip
-from .container import Container, read_container
+from .container import Container, au_cut, chunk_cut, read_container, read_sphere, sample_chunk, sniff
 
 # %% auto #0
-__all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'LOUDEST', 'FULL_SCALE', 'GIVEN_SLACK_SECONDS', 'ForwardFile', 'Bytes',
-           'memory_file', 'read_samples', 'slack_seconds', 'decode', 'decode_segment', 'level', 'to_mono', 'Clip',
-           'read_clip']
+__all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'MOST_CHANNELS', 'MOST_SAMPLES', 'ENTERED', 'LOUDEST', 'FULL_SCALE',
+           'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'ForwardFile', 'Bytes', 'memory_file',
+           'read_samples', 'slack_seconds', 'over_limit', 'under_limit', 'decode', 'RecordingFile',
+           'recording_container', 'decode_segment', 'level', 'to_mono', 'Clip', 'clip_of', 'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -47,7 +48,7 @@ def memory_file(
     try: fd = os.memfd_create("clip") if box.format == "mp3" else None
     except (AttributeError, OSError): fd = None
     if fd is None:
-        yield Bytes(box.payload)
+        yield Bytes(box.payload) if isinstance(box.payload, bytes) else box.payload
         return
     try:
         with open(fd, "wb", buffering=0, closefd=False) as f: f.write(box.payload)
@@ -77,32 +78,82 @@ def slack_seconds(
 ) -> float:  # 0 for anything but MP3
     "Say how much silence an encoder may have put around a recording."
     if box.format != "mp3": return 0.0
-    return max(0.05, 1800 / rate) if box.header == "made up" else 0.05
+    return 0.05 if box.header == "own" else max(0.05, 1800 / rate)
+
+# %% ../nbs/20_audio.ipynb #5ff8be51
+def _digits(difference):
+    "Decimals in which a difference can be seen; three at least."
+    return min(9, max(3, math.ceil(-math.log10(difference)))) if difference > 0 else 3
+
+def over_limit(
+    seconds: float,  # How long a clip is
+    max_seconds: float,  # How long it may be
+) -> str: # For a person
+    "Say by how much a clip is too long."
+    digits = _digits(seconds - max_seconds)
+    return f"{seconds:,.{digits}f} s, {seconds - max_seconds:,.{digits}f} s over max_seconds {max_seconds:g}"
+
+def under_limit(
+    seconds: float,  # How long a clip is
+    min_seconds: float,  # How long it has to be
+) -> str: # For a person
+    "Say by how much a clip is too short."
+    digits = _digits(min_seconds - seconds)
+    return f"{seconds:.{digits}f} s, {min_seconds - seconds:.{digits}f} s under min_seconds {min_seconds:g}"
 
 # %% ../nbs/20_audio.ipynb #c2aedaa0
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
+MOST_CHANNELS = 64
+MOST_SAMPLES = 1 << 27  # Of all channels of a clip, as decoded: half a GiB
 _NO_LENGTH = 1 << 62  # libsndfile gives a length beyond this where the header has none
 
+def _check_sound(rate, channels):
+    "Refuse a rate and a number of channels that no recorder has."
+    if not LOWEST_HZ <= rate <= HIGHEST_HZ:
+        raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
+    if channels > MOST_CHANNELS: raise BadClip("undecodable", f"{channels:,} channels, {MOST_CHANNELS} at most are read")
+
+def _check_room(samples, channels):
+    if samples * channels <= MOST_SAMPLES: return
+    raise BadClip("undecodable", f"{samples:,} samples in each of {channels} channels, {MOST_SAMPLES:,} in all are read at most")
+
+# %% ../nbs/20_audio.ipynb #f7540f88
+def _decode_one(box, max_seconds):
+    "Decode one file that stands alone."
+    try:
+        with memory_file(box) as file, ForwardFile(file, closefd=False) as f:
+            rate, said = f.samplerate, f.frames if box.samples is None else box.samples
+            _check_sound(rate, f.channels)
+            limit = (max_seconds + slack_seconds(box, rate)) * rate
+            most = int(min(said, limit + 1))
+            if limit < said < _NO_LENGTH: raise BadClip("too_long", over_limit(said / rate, max_seconds))
+            _check_room(most, f.channels)
+            x = read_samples(f, most)
+    except sf.SoundFileError as e: raise _undecoded(e, box, file) from None
+    if len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s")
+    if len(x) < most - box.loose and said < _NO_LENGTH:
+        raise BadClip("truncated", f"{len(x)/rate:.2f} of {said/rate:.2f} s that its header promises could be decoded")
+    return x, rate
+
+# %% ../nbs/20_audio.ipynb #997d40a0
 def decode(
     box: Container,  # From `read_container`
     max_seconds: float = 30.0,  # Longest clip to decode
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a file, or raise `BadClip`."
-    try:
-        with memory_file(box) as file, ForwardFile(file, closefd=False) as f:
-            rate, said = f.samplerate, f.frames
-            if not LOWEST_HZ <= rate <= HIGHEST_HZ:
-                raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
-            limit = (max_seconds + slack_seconds(box, rate)) * rate
-            most = int(min(said, limit + 1))
-            if limit < said < _NO_LENGTH:
-                raise BadClip("too_long", f"{said/rate:,.3f} s, at most {max_seconds:g} s is kept")
-            x = read_samples(f, most)
-    except sf.SoundFileError as e: raise _undecoded(e, box, file) from None
-    if len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s")
-    if len(x) < most and said < _NO_LENGTH:
-        raise BadClip("truncated", f"{len(x)/rate:.2f} of {said/rate:.2f} s that its header promises could be decoded")
-    return x, rate
+    if box.refused: raise BadClip("undecodable", box.refused)
+    x, rate = _decode_one(replace(box, joined=()) if box.joined else box, max_seconds)
+    parts, n = [x], len(x)
+    for payload in box.joined:
+        more, other = _decode_one(replace(box, payload=payload, joined=()), max_seconds)
+        if other != rate or more.shape[1:] != x.shape[1:]: raise BadClip("undecodable", _differ(box, rate, x, other, more))
+        parts, n = [*parts, more], n + len(more)
+        if n > max_seconds * rate: raise BadClip("too_long", f"more than {max_seconds:g} s; {box.note}")
+    return (np.concatenate(parts) if len(parts) > 1 else x), rate
+
+def _differ(box, rate, x, other, more):
+    kind = lambda hz, samples: f"{hz:,} Hz with {1 if samples.ndim == 1 else samples.shape[1]} channels"
+    return f"{box.note}, and they differ: {kind(rate, x)}, {kind(other, more)}"
 
 # %% ../nbs/20_audio.ipynb #841f3a39
 def _undecoded(
@@ -111,16 +162,92 @@ def _undecoded(
     file: Any,  # Where it read, as `memory_file` gave it
 ) -> BadClip:
     "Say what a decoder's failure means."
-    if box.format == "flac" and file.tell() >= len(box.payload):
-        return BadClip("truncated", f"the decoder wants more than the {len(box.payload):,} bytes that are there")
+    size = len(box.payload)
+    if box.format == "flac" and file.tell() >= size:
+        return BadClip("truncated", f"the decoder wants more than the {size:,} bytes that are there")
     why = getattr(e, "error_string", type(e).__name__).removeprefix("Error : ").rstrip(".")
-    return BadClip("undecodable", f"{box.format}, {len(box.payload):,} bytes: {why}")
+    if " object at 0x" in why or not why: why = "its header can't be read"
+    return BadClip("undecodable", f"{box.format}, {size:,} bytes: {why}")
+
+# %% ../nbs/20_audio.ipynb #b3f63b93
+class RecordingFile(io.RawIOBase):
+    "A recording where it lies, as a file of its own to read and to enter."
+    def __init__(self,
+        file: str,  # File that holds it
+        offset: int,  # Its first byte
+        size: int,  # Its length in bytes
+    ):
+        try: self._file = open(file, "rb", buffering=0)
+        except FileNotFoundError: raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
+        self._offset, self._size, self._pos, self.mended = offset, size, 0, {}
+        have = os.fstat(self._file.fileno()).st_size - offset
+        if have < size:
+            self.close()
+            raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {max(0, have)}: it changed during the run")
+
+    def __len__(self): return self._size
+    def tell(self): return self._pos
+    def seekable(self): return True
+    def readable(self): return True
+    def close(self):
+        if hasattr(self, "_file"): self._file.close()
+        super().close()
+
+# %% ../nbs/20_audio.ipynb #16926b1e
+def _bytes_at(self, start, stop):
+    "Bytes of the recording, with what was mended of its header."
+    data = os.pread(self._file.fileno(), max(0, stop - start), self._offset + start)
+    for at, new in self.mended.items():
+        if start <= at and at + len(new) <= stop: data = data[:at - start] + new + data[at - start + len(new):]
+    return data
+def _getitem(self, where):
+    "A slice of its bytes, at most 16 MiB."
+    start, stop, _ = where.indices(self._size)
+    return _bytes_at(self, start, min(stop, start + BLOCK))
+def _readinto(self, buffer):
+    data = _bytes_at(self, self._pos, min(self._size, self._pos + min(len(buffer), BLOCK)))
+    buffer[:len(data)] = data
+    self._pos += len(data)
+    return len(data)
+def _seek(self, offset, whence=0):
+    self._pos = max(0, offset + (0, self._pos, self._size)[whence])
+    return self._pos
+RecordingFile.__getitem__, RecordingFile.readinto, RecordingFile.seek = _getitem, _readinto, _seek
+
+# %% ../nbs/20_audio.ipynb #6a1d87fc
+ENTERED = ("wav", "flac", "aiff", "au", "caf", "w64", "sphere")
+
+def recording_container(
+    recording: RecordingFile,  # Where a long recording lies
+) -> Container | None: # Nothing where it has to be read whole
+    "Tell what a recording is, from its header alone."
+    kind = sniff(recording[:16])
+    if kind == "sphere": return read_sphere(recording)
+    if kind not in ENTERED: return None
+    if kind == "au": return Container(kind, au_cut(recording), recording)
+    if kind == "flac": return Container(kind, payload=recording)
+    found = sample_chunk(recording)
+    if kind in ("wav", "aiff") and found and found.size == 0 < found.left:
+        recording.mended[found.at] = _size_of(recording, found)
+    return Container(kind, chunk_cut(recording), recording)
+
+def _size_of(recording, found):
+    order = "big" if recording[:4] in (b"FORM", b"RIFX") else "little"
+    return min(found.left, 0xFFFFFFFF).to_bytes(4, order)
 
 # %% ../nbs/20_audio.ipynb #a2ef8e85
+_SAMPLE_BY_SAMPLE = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # Beginnings of encodings that can be entered anywhere
+
+def _opened(box, whole=False):
+    "A recording to be entered anywhere, or only read forwards."
+    source = Bytes(box.payload) if isinstance(box.payload, bytes) else box.payload
+    source.seek(0)
+    return (ForwardFile if whole else sf.SoundFile)(source)
+
 def _enter(box, first):
     "Open a file at a sample; nothing where it has fewer."
-    exact = box.format not in ("mp3", "ogg")
-    f = (sf.SoundFile if exact else ForwardFile)(Bytes(box.payload))
+    f = _opened(box, box.format in ("mp3", "ogg"))
+    exact = f.seekable() and f.subtype.startswith(_SAMPLE_BY_SAMPLE)
     if exact:
         if f.seek(min(first, f.frames)) < first: first = -1
     while not exact and first > 0 and (n := len(f.read(min(first, BLOCK // f.channels), dtype="float32"))): first -= n
@@ -134,16 +261,17 @@ def decode_segment(
     max_seconds: float = 30.0,  # Longest segment to decode
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a part of a recording, or raise `BadClip`."
-    if seconds and seconds > max_seconds: raise BadClip("too_long", f"{seconds:,.3f} s, at most {max_seconds:g} s is kept")
-    buf = Bytes(box.payload)
+    if seconds and seconds > max_seconds: raise BadClip("too_long", over_limit(seconds, max_seconds))
+    if box.refused or box.joined: raise BadClip("undecodable", box.refused or f"{box.note}: its parts can't be told")
     try:
-        with ForwardFile(buf) as f: rate = f.samplerate
-        if not LOWEST_HZ <= rate <= HIGHEST_HZ: raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
+        with _opened(box, True) as f: rate, channels = f.samplerate, f.channels
+        _check_sound(rate, channels)
         first, limit = round(start * rate), round(max_seconds * rate)
         most = round((start + seconds) * rate) - first if seconds else limit + 1
+        _check_room(most, channels)
         if not (f := _enter(box, first)): raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
         with f: x = read_samples(f, most)
-    except sf.SoundFileError as e: raise _undecoded(e, box, buf) from None
+    except sf.SoundFileError as e: raise _undecoded(e, box, Bytes()) from None
     if not seconds and len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s from {start:,.2f} s on")
     return x, rate
 
@@ -161,15 +289,24 @@ def level(
     return peak, float(np.count_nonzero(np.abs(x) >= FULL_SCALE) / x.size) if peak >= FULL_SCALE else 0.0
 
 # %% ../nbs/20_audio.ipynb #667566d2
+CANCELLED_DB = -30.0  # Below this, against the loudest channel, the sum of the channels isn't what was recorded
+
+def _sum_db(x, total):
+    "Level of the channels' sum against the loudest of them, in dB, without their constant parts."
+    loudest = max(float(np.var(x[:, channel], dtype=np.float64)) for channel in range(x.shape[1]))
+    return 10 * math.log10(max(float(np.var(total, dtype=np.float64)), 1e-30) / loudest) if loudest else 0.0
+
 def to_mono(
     x: np.ndarray,  # Samples, or samples by channels
 ) -> np.ndarray:  # Samples
-    "Average the channels, or raise `BadClip` where nothing is left."
+    "Average the channels, or raise `BadClip` where they cancel each other out."
     if x.ndim == 1: return x
     mono = x[:, 0].copy()
     for channel in range(1, x.shape[1]): mono += x[:, channel]
+    if (db := _sum_db(x, mono)) < CANCELLED_DB or not mono.any():
+        level = "nothing is left" if not mono.any() else f"their sum is {-db:.0f} dB below the loudest"
+        raise BadClip("silent", f"its {x.shape[1]} channels cancel each other out, {level}: keep one of them")
     mono /= x.shape[1]
-    if not mono.any(): raise BadClip("silent", f"its {x.shape[1]} channels cancel each other out")
     return mono
 
 # %% ../nbs/20_audio.ipynb #ef47596e
@@ -180,9 +317,10 @@ class Clip:
     rate: int  # Of the samples, in Hz
     native_rate: int  # Of the file, in Hz
     channels: int  # Of the file
-    format: str  # mp3, wav, flac, ogg, aiff or au
+    format: str  # mp3, wav, flac, ogg, aiff, au, caf, w64 or sphere
     peak: float  # Largest absolute sample of the file
     clipped: float  # Share of the file's samples at or above 0.999 in absolute value
+    note: str = ""  # What is odd about the file, and does no harm
 
     @property
     def seconds(self) -> float: return len(self.samples) / self.rate
@@ -190,11 +328,39 @@ class Clip:
     def __repr__(self):
         channels = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
         source = f"{self.format} {self.native_rate} Hz {channels}"
-        return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {source}, peak {self.peak:.3f})"
+        note = f"; {self.note}" if self.note else ""
+        return f"Clip({self.seconds:.2f} s at {self.rate} Hz, from {source}, peak {self.peak:.3f}{note})"
 
 # %% ../nbs/20_audio.ipynb #898ade68
-GIVEN_SLACK_SECONDS = 0.1
+GIVEN_SLACK_SECONDS = 0.1  # By how much a duration may differ from what is decoded
+SAME_LENGTH_SECONDS = 0.05  # By how much it may differ from a length that the container explains
 
+def _falls_short(box, begin, seconds, given):
+    "Whether a clip is shorter than its corpus says, and its container doesn't explain by how much."
+    if given <= seconds + GIVEN_SLACK_SECONDS + box.lead_s: return False
+    return all(abs(begin + given - length) > SAME_LENGTH_SECONDS for length in box.lengths_s)
+
+def clip_of(
+    box: Container,  # From `read_container`, or of a `RecordingFile`
+    rate: int = 16000,  # Rate to resample to, in Hz
+    min_seconds: float = 0.0,  # Shortest clip to keep
+    max_seconds: float = 30.0,  # Longest clip to keep
+    given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
+    start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
+) -> Clip: # Mono samples at that rate, and what was measured
+    "Decode and check what a container holds, or raise `BadClip`."
+    if box.cut and start is None: raise BadClip("truncated", box.cut)
+    x, native = decode(box, max_seconds) if start is None else decode_segment(box, start, given_seconds, max_seconds)
+    seconds = len(x) / native
+    if not seconds: raise BadClip("empty_audio", f"{len(box.payload):,} bytes of {box.format} with no samples")
+    if given_seconds and _falls_short(box, start or 0, seconds, given_seconds):
+        raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
+    peak, clipped = level(x)
+    if seconds < min_seconds: raise BadClip("too_short", under_limit(seconds, min_seconds))
+    samples = _at_rate(to_mono(x), native, rate, max_seconds)
+    return Clip(samples, rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped, box.note)
+
+# %% ../nbs/20_audio.ipynb #ec1ce178
 def read_clip(
     data: bytes,  # The whole file
     rate: int = 16000,  # Rate to resample to, in Hz
@@ -205,18 +371,8 @@ def read_clip(
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Read a clip, or raise `BadClip` and nothing else."
     if not data: raise BadClip("empty_audio", "0 bytes")
-    box = read_container(data)
-    if box.cut and start is None: raise BadClip("truncated", box.cut)
-    if not box.format: raise BadClip("undecodable", f"no audio format that is read here begins with {data[:8]!r}")
-    x, native = decode(box, max_seconds) if start is None else decode_segment(box, start, given_seconds, max_seconds)
-    seconds = len(x) / native
-    if not seconds: raise BadClip("empty_audio", f"{len(data):,} bytes of {box.format} with no samples")
-    if given_seconds and seconds < given_seconds - GIVEN_SLACK_SECONDS:
-        raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
-    peak, clipped = level(x)
-    if seconds < min_seconds: raise BadClip("too_short", f"{seconds:.3f} s, at least {min_seconds:g} s is kept")
-    samples = _at_rate(to_mono(x), native, rate, max_seconds)
-    return Clip(samples, rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped)
+    try: return clip_of(read_container(data), rate, min_seconds, max_seconds, given_seconds, start)
+    except MemoryError: raise BadClip("undecodable", f"{len(data):,} bytes take more memory than there is") from None
 
 # %% ../nbs/20_audio.ipynb #bf1c14fb
 def _at_rate(

@@ -1,7 +1,7 @@
 """Whether a clip's bytes are all there, found without decoding a sample
 
-A decoder plays what it gets: half a file becomes half a sentence, and no error is raised. Every container says somewhere how much it should hold. `read_container` compares that with the bytes at hand, in a few microseconds
-for an MP3 that carries a Xing or Info header, and hands back the bytes to decode. Nothing here decodes and nothing raises, whatever the bytes are.
+A decoder plays what it gets: half a file becomes half a sentence, and no error is raised. Every container says somewhere how much it should hold. `read_container` compares that with the bytes at hand, in a few microseconds for an MP3 that carries a Xing or Info header, and
+hands back the bytes to decode: all of them, where files were joined or a header counts too few. Nothing here decodes and nothing raises, whatever the bytes are.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/container.html.md"""
 
@@ -9,24 +9,29 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/container.html.md"""
 
 # %% ../nbs/18_container.ipynb #c2aa7a35
 from __future__ import annotations
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from struct import pack, unpack_from
-from typing import NamedTuple
+from struct import calcsize, pack, unpack_from
+from typing import Iterator, NamedTuple
+from .ogg import read_ogg
 
 # %% auto #0
-__all__ = ['MAGIC', 'FORMS', 'KBITS', 'XING', 'UNKNOWN', 'sniff', 'id3_end', 'audio_span', 'Frame', 'frame_at', 'next_frame',
-           'Walk', 'walk_frames', 'Promise', 'xing_header', 'made_up_header', 'Container', 'read_mp3', 'chunk_cut',
-           'au_cut', 'ogg_cut', 'read_container']
+__all__ = ['MAGIC', 'FORMS', 'KBITS', 'MOST_STARTS', 'XING', 'MOST_CHUNKS', 'UNKNOWN', 'LAYOUTS', 'LOOSE', 'FOREIGN', 'sniff',
+           'id3_end', 'front_end', 'audio_span', 'Frame', 'frame_at', 'next_frame', 'Walk', 'walk_frames', 'Promise',
+           'xing_header', 'vbri_header', 'made_up_header', 'Container', 'first_frame', 'Chunk', 'mpeg_chunks',
+           'read_mp3', 'Layout', 'Samples', 'sample_chunk', 'chunk_cut', 'read_chunks', 'au_cut', 'read_sphere',
+           'foreign_name', 'read_container']
 
 # %% ../nbs/18_container.ipynb #da4da87b
-MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b".snd": "au"}
-FORMS = {b"RIFFWAVE": "wav", b"RIFXWAVE": "wav", b"RF64WAVE": "wav", b"FORMAIFF": "aiff", b"FORMAIFC": "aiff"}
+MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b".snd": "au", b"caff": "caf", b"NIST": "sphere"}
+FORMS = {b"RIFFWAVE": "wav", b"RIFXWAVE": "wav", b"RF64WAVE": "wav", b"FORMAIFF": "aiff", b"FORMAIFC": "aiff",
+         b"riff\xa5\xd6\x28\xdb": "w64"}
 
 def sniff(
     data: bytes,  # A file, or its beginning
     start: int = 0,  # Where to look, in bytes
-) -> str:  # mp3, wav, flac, ogg, aiff or au; empty for anything else
+) -> str:  # mp3, wav, flac, ogg, aiff, au, caf, w64 or sphere; empty for anything else
     "Name the container by its first bytes."
     head = data[start:start + 4]
     if head in MAGIC: return MAGIC[head]
@@ -35,70 +40,118 @@ def sniff(
     return "mp3" if sync or head[:3] == b"ID3" else ""
 
 # %% ../nbs/18_container.ipynb #50c83afb
+def _synchsafe(four):
+    "A size of ID3: seven bits of each byte."
+    a, b, c, d = four
+    return (a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127
+
 def id3_end(
     data: bytes,  # A whole file
-) -> int:  # First byte behind the ID3v2 tags in front; may lie beyond a file that ends in its tag
+    start: int = 0,  # Where to look, in bytes
+) -> int:  # First byte behind the ID3v2 tags; may lie beyond a file that ends in its tag
     "Skip ID3v2 tags."
-    pos = 0
+    pos = start
     while data[pos:pos + 3] == b"ID3" and len(data) >= pos + 10:
-        a, b, c, d = data[pos + 6:pos + 10]
-        size = (a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127
-        pos += size + (20 if data[pos + 5] & 0x10 else 10)
+        pos += _synchsafe(data[pos + 6:pos + 10]) + (20 if data[pos + 5] & 0x10 else 10)
     return pos
 
+# %% ../nbs/18_container.ipynb #b266ce9b
+def _tag_behind(data, start, stop):
+    "Bytes of the tag that ends at `stop`; 0 for none."
+    has = lambda back, name: stop - start >= back and data[stop - back:stop - back + len(name)] == name
+    if has(128, b"TAG"): return 128
+    if has(227, b"TAG+"): return 227
+    if has(32, b"APETAGEX"):
+        size, _, flags = unpack_from("<III", data, stop - 20)
+        return size + 32 * (flags >> 31)
+    if has(9, b"LYRICS200") and data[stop - 15:stop - 9].isdigit(): return int(data[stop - 15:stop - 9]) + 15
+    if has(9, b"LYRICSEND"): return stop - data.rfind(b"LYRICSBEGIN", max(start, stop - 5120), stop)
+    return _synchsafe(data[stop - 4:stop]) + 20 if has(10, b"3DI") else 0
+
 # %% ../nbs/18_container.ipynb #b400d95c
+_NOT_ZERO = re.compile(b"[^\\0]")
+
+def front_end(
+    data: bytes,  # A whole file
+    start: int = 0,  # Where to look, in bytes
+) -> int:  # First byte that belongs to no tag and is not zero; may lie beyond the file
+    "Skip what stands in front of audio: ID3v2, APEv2, zeros."
+    pos = start
+    while True:
+        head = data[pos:pos + 8]
+        if head[:3] == b"ID3" and len(data) >= pos + 10: pos = id3_end(data, pos)
+        elif head == b"APETAGEX" and len(data) >= pos + 32: pos += 32 + unpack_from("<I", data, pos + 12)[0]
+        elif head[:1] == b"\0":
+            found = _NOT_ZERO.search(data, pos)
+            pos = found.start() if found else len(data)
+        else: return pos
+
+# %% ../nbs/18_container.ipynb #3fdc38e7
 def audio_span(
     data: bytes,  # A whole MP3 file
 ) -> tuple[int, int]:  # First byte of audio, and the first byte behind it
     "Find where the tags end in front and begin behind."
-    start, stop = id3_end(data), len(data)
-    if stop - start >= 128 and data[stop - 128:stop - 125] == b"TAG": stop -= 128
-    if stop - start >= 32 and data[stop - 32:stop - 24] == b"APETAGEX":
-        size, _, flags = unpack_from("<III", data, stop - 20)
-        size += 32 * (flags >> 31)
-        if size <= stop - start: stop -= size
+    start, stop = front_end(data), len(data)
+    while 0 < (size := _tag_behind(data, start, stop)) <= stop - start: stop -= size
     return start, stop
 
 # %% ../nbs/18_container.ipynb #21a2ffeb
-KBITS = {True: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG-1
-         False: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}          # MPEG-2 and 2.5
+KBITS = {  # By MPEG-1 or not, and layer
+    (True, 1): tuple(range(32, 449, 32)), (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384), (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320), (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}
 
 class Frame(NamedTuple):
-    "What the first four bytes of a layer III frame say."
+    "What the first four bytes of an MPEG frame say."
     size: int  # Bytes, with these four
     samples: int  # Samples in each channel
     rate_hz: int  # Sampling rate
     channels: int  # 1 or 2
     tag: int  # Bytes from the frame's first to where a Xing or Info header would stand
+    layer: int = 3  # 1, 2 or 3
 
 # %% ../nbs/18_container.ipynb #51f2bf5a
 @lru_cache(maxsize=4096)
 def frame_at(
     head: bytes,  # Four bytes
-) -> Frame | None:  # Nothing where they start no layer III frame
+    free: int = 0,  # Bytes of a frame without padding, in a free-format stream
+) -> Frame | None:  # Nothing where they start no frame
     "Read a frame's first four bytes."
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2: return None
-    version, kbits, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or kbits in (0, 15) or rate == 3: return None
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0: return None
+    version, layer, kbits, rate = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or kbits == 15 or rate == 3 or not (kbits or free): return None
     one, mono = version == 3, head[3] >> 6 == 3
     rate_hz = (44100, 48000, 32000)[rate] >> (0 if one else 1 if version == 2 else 2)
-    samples = 1152 if one else 576
-    size = samples // 8 * KBITS[one][kbits - 1] * 1000 // rate_hz + (head[2] >> 1 & 1)
-    return Frame(size, samples, rate_hz, 1 if mono else 2, 4 + ((17 if mono else 32) if one else (9 if mono else 17)))
+    samples = 384 if layer == 1 else 1152 if one or layer == 2 else 576
+    slot = 4 if layer == 1 else 1
+    size = free or samples // 8 // slot * KBITS[one, layer][kbits - 1] * 1000 // rate_hz * slot
+    tag = (17 if mono else 32) if one else (9 if mono else 17)
+    return Frame(size + slot * (head[2] >> 1 & 1), samples, rate_hz, 1 if mono else 2, 4 + tag, layer)
 
 # %% ../nbs/18_container.ipynb #d9459b0c
+MOST_STARTS = 1 << 16  # Bytes that could begin a frame, and don't, before a search ends
+
+def _in_a_row(data, pos, stop, like, n, free):
+    "Whether frames of one kind stand at `pos`: `n`, or as many as lead to the end."
+    kind = like[1:] if like else None
+    for _ in range(n):
+        if pos == stop and kind: return True
+        f = frame_at(data[pos:pos + 4], free)
+        if not f or kind and f[1:] != kind: return False
+        kind, pos = f[1:], pos + f.size
+    return True
+
 def next_frame(
     data: bytes,  # A whole MP3 file
     pos: int,  # Where the search begins
     stop: int,  # Where the audio ends
     like: Frame | None = None,  # A frame of the stream; any stream where not known
+    free: int = 0,  # Bytes of a frame in a free-format stream
 ) -> int:  # Its first byte; -1 for none
-    "Find the next frame that another one, or the end, follows."
-    while (pos := data.find(b"\xff", pos, stop)) >= 0:
-        f = frame_at(data[pos:pos + 4])
-        if f and (like is None or f[1:] == like[1:]):
-            behind = frame_at(data[pos + f.size:pos + f.size + 4])
-            if pos + f.size == stop or (behind and behind[1:] == f[1:]): return pos
+    "Find the next frame that others, or the end, follow: one more of a known stream, two of any other."
+    for _ in range(MOST_STARTS):
+        if (pos := data.find(b"\xff", pos, stop)) < 0: return -1
+        if _in_a_row(data, pos, stop, like, 2 if like else 3, free): return pos
         pos += 1
     return -1
 
@@ -110,7 +163,17 @@ class Walk(NamedTuple):
     frames: int  # Whole frames
     end: int  # First byte behind the last of them
     skipped: int  # Bytes between frames that belong to none
-    partial: int  # Bytes of a last frame that isn't whole
+    partial: int  # Bytes of a frame that isn't whole, at the end or where another begins inside it
+
+# %% ../nbs/18_container.ipynb #25980e8b
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+
+def _behind_gap(data, end, stop, like, free):
+    "Where a stream goes on after bytes that are none of its frames; -1 where something else begins."
+    if data[end:end + 11].startswith(_TAGS): return -1
+    pos = next_frame(data, end, stop, like, free)
+    other = next_frame(data, end, pos) if pos > end else -1
+    return -1 if 0 <= other < pos else pos
 
 # %% ../nbs/18_container.ipynb #eff604dc
 def walk_frames(
@@ -118,18 +181,21 @@ def walk_frames(
     pos: int,  # First byte of the first frame to count
     stop: int,  # Where the audio ends
     like: Frame,  # A frame of the stream
+    free: int = 0,  # Bytes of a frame in a free-format stream
 ) -> Walk: # What was met
     "Count frames up to the end, or to where a second file begins."
-    frames, skipped, end, kind = 0, 0, pos, like[1:]
+    frames, skipped, last, end, kind = 0, 0, pos, pos, like[1:]
     while True:
-        f = frame_at(data[pos:min(pos + 4, stop)])
+        f = frame_at(data[pos:min(pos + 4, stop)], free)
         if f and f[1:] == kind:
             if frames and data[pos + f.tag:pos + f.tag + 4] in XING: break
             if pos + f.size > stop: return Walk(frames, end, skipped, stop - pos)
-            pos = end = pos + f.size
-            frames += 1
+            last, pos, frames = pos, pos + f.size, frames + 1
+            end = pos
         else:
-            pos = -1 if data[end:end + 3] == b"ID3" else next_frame(data, end, stop, like)
+            inside = next_frame(data, last + 4, min(stop, end + 3), like, free) if frames else -1
+            if 0 <= inside < end: return Walk(frames - 1, last, skipped, inside - last)
+            pos = _behind_gap(data, end, stop, like, free)
             if pos < 0: break
             skipped += pos - end
     left = data[end:stop] if stop - end < 4 else b""
@@ -137,7 +203,7 @@ def walk_frames(
 
 # %% ../nbs/18_container.ipynb #83854f42
 class Promise(NamedTuple):
-    "What a Xing or Info header says of the file."
+    "What a Xing, Info or VBRI header says of the file."
     frames: int  # Frames of audio; 0 when not said
     size: int  # Bytes from its own frame to the last; 0 when not said
 
@@ -151,6 +217,16 @@ def xing_header(
     if data[at:at + 4] not in XING or len(data) < at + 16: return None
     flags, a, b = unpack_from(">III", data, at + 4)
     return Promise(a if flags & 1 else 0, (b if flags & 1 else a) if flags & 2 else 0)
+
+# %% ../nbs/18_container.ipynb #3eb7b114
+def vbri_header(
+    data: bytes,  # A whole MP3 file
+    start: int,  # First byte of its first frame
+) -> Promise | None:  # Nothing where there is no header
+    "Read the VBRI header; its count may or may not have the header's own frame."
+    at = start + 36
+    if data[at:at + 4] != b"VBRI" or len(data) < at + 18: return None
+    return Promise(max(0, unpack_from(">I", data, at + 14)[0] - 1), 0)
 
 # %% ../nbs/18_container.ipynb #233e505a
 def made_up_header(
@@ -167,45 +243,129 @@ def made_up_header(
 @dataclass(frozen=True)
 class Container:
     "What a clip's bytes are, and whether they are all there."
-    format: str  # mp3, wav, flac, ogg, aiff or au; empty for anything else
+    format: str  # mp3, wav, flac, ogg, aiff, au, caf, w64 or sphere; empty for anything else
     cut: str = ""  # What is missing, for a person; empty when nothing is seen missing
     payload: bytes = field(default=b"", repr=False)  # The bytes to decode, without tags
     header: str = ""  # Xing or Info header of an MP3: own, or made up
     frames: int | None = None  # MPEG frames of audio, where they are known
+    samples: int | None = None  # Samples that these hold, where a decoder only estimates how many there are
+    lengths_s: tuple[float, ...] = ()  # Lengths in seconds that others may give, beside what is decoded
+    joined: tuple[bytes, ...] = field(default=(), repr=False)  # More files to decode, one behind the other
+    refused: str = ""  # Why it isn't decoded, for a person
+    loose: int = 0  # Samples that a decoder may leave out: a stream leans on frames that may be missing in front
+    lead_s: float = 0.0  # Seconds that a decoder leaves out at the start
+    note: str = ""  # What is odd about it, and does no harm
 
     def __repr__(self):
         mpeg = f", {self.header} header, {self.frames:,} frames" if self.header else ""
-        return f"Container({self.format or 'unknown'}{mpeg}, {'cut: ' + self.cut if self.cut else 'whole'})"
+        joined = f", {1 + len(self.joined)} files joined" if self.joined else ""
+        verdict = f"cut: {self.cut}" if self.cut else f"refused: {self.refused}" if self.refused else "whole"
+        return f"Container({self.format or 'unknown'}{mpeg}{joined}, {verdict}{', ' + self.note if self.note else ''})"
 
 # %% ../nbs/18_container.ipynb #41a604ab
-def _promised(
+def _lengths(frames, headers, f):
+    "Lengths in seconds that other programs give: with and without an encoder's silence, a decoder's lag, the headers' frames."
+    n = frames * f.samples
+    return tuple(x / f.rate_hz for x in (n - 1105, n - 529, n, n + headers * f.samples))
+
+def _as_promised(data, start, stop, first, promise):
+    "Whether sizes tell that the header is right: all bytes, and as many as its frames take."
+    if stop - start != promise.size: return False
+    if data[start + first.tag:start + first.tag + 4] != b"Info": return False
+    second, body = frame_at(data[start + first.size:start + first.size + 4]), promise.size - first.size
+    return bool(second) and abs(body - promise.frames * second.size) <= promise.frames
+
+# %% ../nbs/18_container.ipynb #ecb1f604
+def first_frame(
     data: bytes,  # A whole MP3 file
-    start: int,  # First byte of audio
-    stop: int,  # First byte behind it
-    first: Frame,  # The frame that holds the header
-    promise: Promise,  # What it says
-) -> Container: # What the bytes say of themselves
-    "Judge an MP3 by its header."
-    have, cut = stop - start, ""
-    if have != promise.size:
-        walk = walk_frames(data, start + first.size, stop, first)
-        if walk.frames >= promise.frames: stop = walk.end
-        elif have < promise.size: cut = f"{have:,} of {promise.size:,} bytes that its header promises"
-        elif not promise.size: cut = f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
-    return Container("mp3", cut, data[start:stop], "own", promise.frames)
+    start: int,  # Where its tags end
+    stop: int,  # Where the audio ends
+) -> tuple[int, Frame | None, int]:  # Where it stands, what it says, and the bytes of a frame in a free-format stream or 0
+    "Find the first frame."
+    if free := _free_size(data, start, stop): return start, frame_at(data[start:start + 4], free), free
+    pos = start if frame_at(data[start:start + 4]) else next_frame(data, start, stop)
+    return (start, None, 0) if pos < 0 else (pos, frame_at(data[pos:pos + 4]), 0)
+
+def _free_size(data, start, stop):
+    "The size of a free-format stream's frames without padding; 0 where it is none."
+    a, b, c, d = data[start:start + 4]
+    if a != 0xFF or b & 0xE0 != 0xE0 or c >> 4 or frame_at(data[start:start + 4], 1) is None: return 0
+    for pos in range(start + 24, min(start + 8192, stop - 3)):
+        same = data[pos] == a and data[pos + 1] == b and data[pos + 2] & 0xFD == c & 0xFD
+        size = pos - start - (c >> 1 & 1) * (4 if b & 6 == 6 else 1)
+        if same and _in_a_row(data, start, stop, None, 3, size): return size
+    return 0
 
 # %% ../nbs/18_container.ipynb #0aefc040
-def _bare(
+class Chunk(NamedTuple):
+    "One of the MP3 files that were joined to one."
+    start: int  # First byte, of its header where it has one
+    begin: int  # First byte of its audio
+    frame: Frame  # Its first frame
+    promise: Promise | None  # What its header says
+    walk: Walk  # What was met
+
+    @property
+    def cut(self):
+        "What is missing, for a person."
+        walk, promise, have = self.walk, self.promise, self.walk.end + self.walk.partial - self.start
+        if promise and promise.frames and walk.frames < promise.frames:
+            if have < promise.size: return f"{have:,} of {promise.size:,} bytes that its header promises"
+            if not promise.size: return f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
+        if promise and promise.frames == walk.frames: return ""
+        return f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
+
+# %% ../nbs/18_container.ipynb #a8e2a969
+def _next_chunk(data, pos, stop):
+    "Where the next file begins behind one; -1 for nowhere."
+    while data[pos:pos + 11].startswith(_TAGS):
+        if data[pos:pos + 3] == b"TAG": pos += 227 if data[pos + 3:pos + 4] == b"+" else 128
+        elif data[pos:pos + 3] == b"LYR": pos = data.find(b"TAG", pos, stop) if data.find(b"TAG", pos, stop) > 0 else stop
+        else: pos = max(pos + 10, front_end(data, pos))
+    return next_frame(data, pos, stop)
+
+def mpeg_chunks(
     data: bytes,  # A whole MP3 file
-    start: int,  # First byte of audio
-    stop: int,  # First byte behind it
-    first: Frame,  # The frame at `start`
-) -> Container: # What the bytes say of themselves
-    "Judge an MP3 by its frames, and give it a header."
-    walk, head = walk_frames(data, start, stop, first), data[start:start + 4]
-    header = made_up_header(head, walk.frames, walk.end - start)
-    cut = f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
-    return Container("mp3", cut, header + data[start:walk.end], "made up", walk.frames)
+    start: int,  # Its first frame
+    stop: int,  # Where the audio ends
+    first: Frame,  # That frame
+    free: int = 0,  # Bytes of a frame in a free-format stream
+) -> list[Chunk]: # At least one
+    "Find the files that were joined to one."
+    chunks = []
+    while len(chunks) < MOST_CHUNKS:
+        promise = (xing_header(data, start, first) or vbri_header(data, start)) if first.layer == 3 else None
+        begin = start + first.size if promise else start
+        chunks.append(Chunk(start, begin, first, promise, walk_frames(data, begin, stop, first, free)))
+        walk = chunks[-1].walk
+        start = _next_chunk(data, walk.end + walk.partial, stop)
+        if start < 0: break
+        first = frame_at(data[start:start + 4])
+    return chunks
+MOST_CHUNKS = 10_000
+
+# %% ../nbs/18_container.ipynb #2d12c1c1
+def _kind(f): return f"{f.rate_hz:,} Hz {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
+
+def _joined(data, chunks, cut, free):
+    "All that joined files hold, as one."
+    chunks = [c for c in chunks if c.walk.frames] or chunks[:1]
+    f, frames = chunks[0].frame, sum(c.walk.frames for c in chunks)
+    kinds = dict.fromkeys(_kind(c.frame) for c in chunks)
+    if len(kinds) > 1: return Container("mp3", cut, data, refused=f"MP3 files of {' and '.join(kinds)} are joined in it")
+    body = b"".join(data[c.begin:c.walk.end] for c in chunks)
+    loose = 0 if any(c.walk.skipped for c in chunks) else 2 * f.samples
+    note = f"{len(chunks)} MP3 files are joined in it" if len(chunks) > 1 else ""
+    lengths = _lengths(frames, sum(bool(c.promise) for c in chunks), f)
+    if free or f.layer < 3: return Container("mp3", cut, _filled_up(body, frames, f), "", frames, frames * f.samples, lengths, loose=loose, note=note)
+    head = made_up_header(data[chunks[0].start:chunks[0].start + 4], frames, len(body)) if frames else b""
+    return Container("mp3", cut, head + body, "made up" if frames else "", frames, None, lengths, loose=loose, note=note)
+
+# %% ../nbs/18_container.ipynb #351865df
+def _filled_up(body, frames, f):
+    "Bytes from which a decoder estimates no fewer frames than there are."
+    missing = (frames + 1) * f.size - len(body)
+    return body + body[:f.size] * -(-missing // f.size) if missing > f.size else body
 
 # %% ../nbs/18_container.ipynb #68961d7b
 def read_mp3(
@@ -214,35 +374,138 @@ def read_mp3(
     "Tell whether an MP3 is all there."
     start, stop = audio_span(data)
     if stop - start < 4: return Container("mp3", f"{max(0, stop - start)} bytes behind {start:,} bytes of tags")
-    first = frame_at(data[start:start + 4])
-    if first is None and data[start] != 0xFF:
-        start = max(start, next_frame(data, start, stop))
-        first = frame_at(data[start:start + 4])
+    start, first, free = first_frame(data, start, stop)
     if first is None: return Container("mp3", payload=data[start:stop])
     promise = xing_header(data, start, first)
-    if promise and promise.frames: return _promised(data, start, stop, first, promise)
-    if promise: start += first.size
-    first = frame_at(data[start:min(start + 4, stop)])
-    return _bare(data, start, stop, first) if first else Container("mp3", payload=data[start:stop])
+    if promise and promise.frames and _as_promised(data, start, stop, first, promise):
+        return Container("mp3", "", data[start:stop], "own", promise.frames, lengths_s=_lengths(promise.frames, 1, first))
+    chunks = mpeg_chunks(data, start, stop, first, free)
+    one, promised = chunks[0], promise.frames if promise else 0
+    cut = next(filter(None, (c.cut for c in chunks)), "")
+    if len(chunks) == 1 and promised and (cut or one.walk.frames <= promised):
+        end = one.walk.end if one.walk.frames == promised else stop
+        return Container("mp3", cut, data[start:end], "own", promised, lengths_s=_lengths(promised, 1, first))
+    return _joined(data, chunks, cut, free)
 
 # %% ../nbs/18_container.ipynb #a2fc2939
 UNKNOWN = 0x7FFF0000  # Sizes from here on mean "not known when this was written"
+
+class Layout(NamedTuple):
+    "How a format writes its chunks."
+    name: bytes  # Of the chunk with the samples
+    size: str  # How a size is written
+    first: int  # Where the first chunk begins, in bytes
+    align: int = 2  # A chunk begins at a multiple of this, in bytes
+    over: int = 0  # By how much a size counts more than what is behind it, in bytes
+    unknown: int = UNKNOWN  # Sizes from here on are none
+
+_BIG = 1 << 62
+_W64 = Layout(b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a", "<Q", 40, 8, 24, _BIG)
+LAYOUTS = {b"RIFF": Layout(b"data", "<I", 12), b"RF64": Layout(b"data", "<I", 12), b"RIFX": Layout(b"data", ">I", 12),
+           b"FORM": Layout(b"SSND", ">I", 12), b"caff": Layout(b"data", ">Q", 8, 1, 0, _BIG), b"riff": _W64}
+
+# %% ../nbs/18_container.ipynb #3cad3b0a
+_MOST = 10_000  # Chunks in front of the samples
+
+class Samples(NamedTuple):
+    "The chunk that holds the samples."
+    at: int  # Where its size is written
+    begin: int  # Its first byte
+    size: int  # Bytes that its header promises; -1 where none are
+    left: int  # Bytes from there to the end of the file
+
+def sample_chunk(
+    data: bytes,  # A whole file
+) -> Samples | None: # Nothing where it ends before them
+    "Find the samples."
+    layout, long_size = LAYOUTS[data[:4]], -1
+    width, pos = calcsize(layout.size), layout.first
+    for _ in range(_MOST):
+        at = pos + len(layout.name)
+        if len(data) < at + width: return None
+        name, size = data[pos:at], unpack_from(layout.size, data[at:at + width])[0]
+        begin = at + width
+        if name == layout.name: return _samples(layout, at, begin, size, len(data) - begin, long_size)
+        if name == b"ds64" and len(data) >= begin + 16: long_size = unpack_from("<Q", data[begin + 8:begin + 16])[0]
+        size = max(0, size - layout.over)
+        pos = begin + size + -size % layout.align
+    return None
+
+def _samples(layout, at, begin, size, left, long_size):
+    if size == 0xFFFFFFFF and long_size >= 0: return Samples(at, begin, long_size if long_size < _BIG else -1, left)
+    if layout.name == b"data" and layout.first == 8: begin, left, size = begin + 4, left - 4, size - 4  # CAF counts edits first
+    return Samples(at, begin, -1 if size >= layout.unknown or size < layout.over else size - layout.over, left)
+
+# %% ../nbs/18_container.ipynb #a6350e8a
+_OWN_SIZES = (8, 36, 44)
 
 def _short_of(left, size):
     return f"{left:,} of {size:,} bytes of samples that its header promises" if left < size < UNKNOWN else ""
 
 def chunk_cut(
-    data: bytes,  # A whole WAV or AIFF file
+    data: bytes,  # A whole WAV, AIFF, CAF or W64 file
 ) -> str:  # What is missing; empty when nothing is seen missing
     "Compare the samples' chunk with the bytes that are there."
-    name, order = (b"SSND", ">4sI") if data[:4] == b"FORM" else (b"data", ">4sI" if data[:4] == b"RIFX" else "<4sI")
-    pos = 12
-    while pos + 8 <= len(data):
-        chunk, size = unpack_from(order, data, pos)
-        pos, left = pos + 8, len(data) - pos - 8
-        if chunk == name: return _short_of(left, size)
-        pos += size + (size & 1)
-    return "" if name in data[:-4] else "it ends before its samples begin"
+    found = sample_chunk(data)
+    if found is None: return "it ends before its samples begin"
+    over = found.size - found.left
+    if over <= 0 or over in (*_OWN_SIZES, found.begin) and not _covered(data, found): return ""
+    return f"{found.left:,} of {found.size:,} bytes of samples that its header promises"
+
+def _covered(data, found):
+    "Whether the size of the whole file promises the samples, too."
+    if data[:4] not in (b"RIFF", b"RIFX", b"FORM"): return True
+    return unpack_from(LAYOUTS[data[:4]].size, data[4:8])[0] >= found.begin - 8 + found.size
+
+# %% ../nbs/18_container.ipynb #327165ba
+_CHUNK_NAME = re.compile(rb"[A-Za-z0-9 _-]{4}", re.S)
+
+def _kind_of_tail(data, stop):
+    "What stands behind the samples: nothing, chunks, a file, or something else."
+    tail = data[stop:stop + 16]
+    if len(data) - stop < 8: return "nothing"
+    if sniff(tail) in ("wav", "aiff"): return "file"
+    if not tail.strip(b"\0"): return "nothing"
+    size = unpack_from(LAYOUTS[data[:4]].size, tail, 4)[0]
+    return "chunks" if _CHUNK_NAME.fullmatch(tail[:4]) and size <= len(data) - stop - 7 else "else"
+
+# %% ../nbs/18_container.ipynb #b71878f0
+LOOSE = 4096  # Bytes behind the samples that may be anything
+
+def _padded(data, found):
+    stop = found.begin + found.size
+    return stop + (found.size & 1 and data[stop:stop + 1] == b"\0")
+
+def read_chunks(
+    data: bytes,  # A whole WAV, AIFF, CAF or W64 file
+) -> Container: # What the bytes say of themselves
+    "Tell whether a file of chunks is all there."
+    kind, found = sniff(data), sample_chunk(data)
+    if found is None or (cut := chunk_cut(data)) or found.size < 0: return Container(kind, chunk_cut(data), data)
+    if found.size > found.left: return Container(kind, "", data, note=f"its header counts {found.size - found.left:,} bytes too many")
+    if kind not in ("wav", "aiff"): return Container(kind, "", data)
+    if found.size == 0 and found.left > 8: return _filled_in(data, kind, found)
+    behind, stop = _kind_of_tail(data, _padded(data, found)), _padded(data, found)
+    if behind == "file": return _two_files(data, kind, stop)
+    if behind == "else" and found.left - found.size > LOOSE:
+        why = f"{found.left - found.size:,} bytes follow the {found.size:,} of samples that its header counts, and are no chunk"
+        return Container(kind, "", data, refused=why)
+    return Container(kind, "", data)
+
+# %% ../nbs/18_container.ipynb #c3993a9e
+def _filled_in(data, kind, found):
+    "A file whose header was never given the size of its samples."
+    if _kind_of_tail(data, found.begin) in ("chunks", "nothing"): return Container(kind, "", data)
+    new = pack(LAYOUTS[data[:4]].size, found.left)
+    note = f"its header counts no samples, and {found.left:,} bytes follow"
+    return Container(kind, "", data[:found.at] + new + data[found.at + len(new):], note=note)
+
+def _two_files(data, kind, stop):
+    "Files that were joined; the second may be joined itself."
+    if data.count(data[:4], stop) > 100: return Container(kind, "", data, refused="more than a hundred files are joined in it")
+    rest = read_chunks(data[stop:])
+    joined = (rest.payload, *rest.joined)
+    return replace(rest, payload=data[:stop], joined=joined, note=f"{1 + len(joined)} files are joined in it")
 
 # %% ../nbs/18_container.ipynb #d2bcec89
 def au_cut(
@@ -250,32 +513,85 @@ def au_cut(
 ) -> str:  # What is missing; empty when nothing is seen missing
     "Compare the size in the header with the bytes that are there."
     if len(data) < 24: return "it ends before its samples begin"
-    begin, size = unpack_from(">II", data, 4)
+    begin, size = unpack_from(">II", data[4:12])
     return _short_of(max(0, len(data) - begin), size)
 
-# %% ../nbs/18_container.ipynb #c3ee0460
-def ogg_cut(
-    data: bytes,  # A whole OGG file
-) -> str:  # What is missing; empty when nothing is seen missing
-    "Go through the pages to the last one."
-    pos = pages = flags = 0
-    while (pos := data.find(b"OggS", pos)) >= 0:
-        count, left = (data[pos + 26:pos + 27] or b"\xff")[0], len(data) - pos
-        lacing = data[pos + 27:pos + 27 + count]
-        size = 27 + count + sum(lacing)
-        if left < size: return f"its page {pages + 1:,} is not whole"
-        pos, pages, flags = pos + size, pages + 1, data[pos + 5]
-    return "" if flags & 4 else f"none of its {pages:,} pages is marked as the last"
+# %% ../nbs/18_container.ipynb #fb0eeb73
+def _field(head, name):
+    "A whole number of a SPHERE header; 0 where it isn't given."
+    found = re.search(rb"^%s -i (\d{1,18})\s*$" % name, head, re.M)
+    return int(found[1]) if found else 0
+
+def read_sphere(
+    data: bytes,  # A whole SPHERE file
+) -> Container: # What the bytes say of themselves
+    "Tell whether a SPHERE file is all there, and whether it can be read."
+    start = re.match(rb"NIST_1A\n\s*(\d{1,6})\n", data[:32])
+    head = data[:int(start[1]) if start else 1024]
+    if b"shorten" in head or b"wavpack" in head or b"shortpack" in head:
+        return Container("sphere", "", data, refused="a SPHERE file that is compressed with shorten: expand it, with sph2pipe or w_decode")
+    size = _field(head, b"sample_count") * (_field(head, b"channel_count") or 1) * (_field(head, b"sample_n_bytes") or 1)
+    return Container("sphere", _short_of(max(0, len(data) - len(head)), size), data)
 
 # %% ../nbs/18_container.ipynb #10dbc073
-_CUTS = {"wav": chunk_cut, "aiff": chunk_cut, "au": au_cut, "ogg": ogg_cut}
+def _flac_parts(data):
+    "FLAC files that were joined, each from its mark and the block that must follow it."
+    begins = [0, *(m.start() for m in re.finditer(b"fLaC[\\0\x80]\\0\\0\x22", data) if m.start())]
+    return [data[a:b] for a, b in zip(begins, [*begins[1:], len(data)])]
+
+def _read_flac(data):
+    first, *more = _flac_parts(data)
+    return Container("flac", payload=first, joined=tuple(more), note=f"{1 + len(more)} FLAC files are joined in it" if more else "")
+
+def _read_ogg(data):
+    got = read_ogg(data)
+    first, *more = got.links
+    note = f"{len(got.links)} streams follow each other in it" if more else ""
+    return Container(got.format, got.cut, first, joined=tuple(more), refused=got.refused, note=note, lead_s=got.lead_s)
+
+def _read_au(data): return Container("au", au_cut(data), data)
+_READERS = {"mp3": read_mp3, "flac": _read_flac, "ogg": _read_ogg, "au": _read_au, "sphere": read_sphere,
+            **dict.fromkeys(("wav", "aiff", "caf", "w64"), read_chunks)}
+
+# %% ../nbs/18_container.ipynb #37d4c207
+FOREIGN = {
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with git lfs pull", b"/annex/objects/": "a pointer of git-annex: fetch the file itself with git annex get",
+    b"\x1aE\xdf\xa3": "a WebM or Matroska file", b"#!AMR": "an AMR file", b"#!SILK": "a SILK file", b"\x02#!SILK": "a SILK file", b"0&\xb2u\x8ef\xcf\x11": "a WMA or ASF file", b"PK\3\4": "a zip archive",
+    b"PK\5\6": "an empty zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a rar archive", b"BZh": "a bzip2 archive", b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive", b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF file", b"MThd": "a MIDI file", b"ADIF": "an AAC file",
+    b"\xff\xf1": "an AAC file", b"\xff\xf9": "an AAC file", b"MAC ": "a Monkey's Audio file", b"wvpk": "a WavPack file", b"TTA1": "a True Audio file", b"MPCK": "a Musepack file", b"MP+": "a Musepack file",
+    b"FLV": "a Flash video", b"ajkg": "a file compressed with shorten", b"DSD ": "a DSD file", b"\0\0\1\xba": "an MPEG video", b"Creative Voice File": "a VOC file", b".RMF": "a RealAudio file",
+    b".ra\xfd": "a RealAudio file", b"SQLite format 3": "a database", b"\x93NUMPY": "an array of numpy", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"bvx": "an Apple archive"}
+
+# %% ../nbs/18_container.ipynb #75d0bbaa
+def foreign_name(
+    data: bytes,  # A file that is none of the formats that are read
+) -> str: # What it is, and how it begins
+    "Name what a file is by how it begins."
+    text = data[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    name = next((name for magic, name in FOREIGN.items() if data.startswith(magic)), "")
+    if data[4:8] == b"ftyp": name = "an MP4 file (m4a, mp4, 3gp)"
+    elif data[:4] == b"RIFF": name = "a RIFF file without WAVE, such as AVI"
+    elif text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")): name = "an HTML page, as a failed download leaves it"
+    elif text.startswith((b"<?xml", b"<error")): name = "an XML text, as a failed download leaves it"
+    elif text.startswith((b"{", b"[")): name = "a JSON text"
+    elif not data.strip(b"\0"): name = f"{len(data):,} zeros"
+    return f"{name or 'no audio format that is read here'}; it begins with {data[:8]!r}"
+
+# %% ../nbs/18_container.ipynb #d61d1cd7
+def _stray_start(data, start):
+    "Where MPEG frames begin behind a few bytes of something else; -1 for nowhere."
+    if not foreign_name(data[start:start + 200]).startswith("no audio format"): return -1
+    pos = next_frame(data[:start + 65536], start, min(len(data), start + 65536))
+    return pos if 0 <= pos - start <= 4096 else -1
 
 def read_container(
     data: bytes,  # A whole file
 ) -> Container: # What the bytes say of themselves
     "Tell what a file is, whether it is all there, and which of its bytes to decode."
-    kind = sniff(data)
-    if kind == "mp3" and data[:3] == b"ID3" and sniff(data, start := id3_end(data)) not in ("mp3", ""):
-        kind, data = sniff(data, start), data[start:]
-    if kind == "mp3": return read_mp3(data)
-    return Container(kind, _CUTS[kind](data) if kind in _CUTS else "", data)
+    start, tagged = front_end(data), data[:3] == b"ID3"
+    kind = sniff(data, start) or ("mp3" if tagged and start >= len(data) else "")
+    if not kind and (stray := _stray_start(data, start)) >= 0: kind = "mp3"
+    elif not kind and tagged: kind = "mp3"
+    if not kind: return Container("", payload=data, refused=foreign_name(data[start:] or data))
+    return _READERS[kind](data if kind == "mp3" or not start else data[start:])

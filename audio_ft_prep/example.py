@@ -11,17 +11,29 @@ from __future__ import annotations
 import hashlib, io, json, struct
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa
-from .audio import Clip, read_clip
+from .audio import Clip, RecordingFile, clip_of, read_clip, recording_container
 from .config import PrepConfig
 from .features import LOG_MELS, LogMel, as_stored, refill
 from .models import Extractor
-from .rows import read_bytes
+from .rows import BadClip, read_bytes
 
 # %% auto #0
-__all__ = ['row_clip', 'flac_bytes', 'ExampleMaker', 'example_maker', 'example_columns', 'example_schema', 'features_array',
-           'record_batch', 'example_hash', 'add_hashes']
+__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'flac_bytes', 'ExampleMaker', 'example_maker', 'example_columns',
+           'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
 
 # %% ../nbs/31_example.ipynb #a8e737bb
+LONG_PART, LONG_CLIP = 1 << 20, 1 << 26  # Bytes of a recording from which on a part of it, or all, is read from the file itself
+MOST_BYTES = 1 << 30  # Of a recording that has to be read whole
+
+def _long_clip(row, limits):
+    "Read a clip of a long recording."
+    size = row["size"]
+    with RecordingFile(row["file"], row["offset"], size) as recording:
+        if box := recording_container(recording): return clip_of(box, *limits, row["seconds"], row["start"])
+    if size > MOST_BYTES:
+        raise BadClip("undecodable", f"{size:,} bytes of a format that is read whole, {MOST_BYTES:,} at most: cut it, or make it FLAC")
+    return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
+
 def row_clip(
     row: dict,  # A row
     rate_hz: int,  # Rate to resample to
@@ -29,7 +41,11 @@ def row_clip(
     max_seconds: float,  # Longest clip to keep
 ) -> Clip: # Samples at that rate
     "Read a row's clip, or raise `BadClip`."
-    return read_clip(read_bytes(row["file"], row["offset"], row["size"]), rate_hz, min_seconds, max_seconds, row["seconds"], row["start"])
+    limits, size = (rate_hz, min_seconds, max_seconds), row["size"]
+    try:
+        if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits)
+        return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
+    except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
 # %% ../nbs/31_example.ipynb #1b0aecd4
 def flac_bytes(

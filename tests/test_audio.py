@@ -35,6 +35,8 @@ def bare(mp3):
     "An MP3 without the frame that holds its header."
     return mp3[frame_at(mp3[:4]).size:]
 
+def resampled(x, rate=48000): return soxr.resample(x, rate, 16000, quality="HQ")
+
 def best_match(x, y):
     "Correlation of all of `x` with `y`, at the delay where it is highest."
     n = 2 * len(y)
@@ -159,10 +161,12 @@ def test_a_cut_in_the_headers_is_found(kind):
     assert {reason(CUTTABLE[kind][:k]) for k in range(12, 120)} == {"truncated"}
 
 @pytest.mark.parametrize("kind", ["vorbis", "opus"])
-def test_a_cut_between_two_pages_is_found(kind):
+def test_a_cut_between_two_pages_is_seen_by_the_duration_that_the_corpus_gives_alone(kind):
     data = CUTTABLE[kind] if kind == "opus" else FIXTURES["ffmpeg_vorbis.ogg"]
     borders = [k for k in range(1, len(data)) if data[k:k + 4] == b"OggS"]
-    assert borders and {reason(data[:k]) for k in borders} == {"truncated"}
+    seconds = read_clip(data).seconds
+    for k in borders: assert reason(data[:k], given_seconds=seconds) == "truncated" or read_clip(data[:k]).seconds > seconds - 0.1
+    assert {reason(data[:k]) for k in borders[:2]} == {"truncated"}            # headers alone
 
 @pytest.mark.parametrize("kind", CUTTABLE)
 def test_one_missing_byte_is_found_and_none_missing_is_no_alarm(kind):
@@ -211,14 +215,35 @@ def test_a_tag_behind_a_cut_does_not_hide_it(name, tag):
     start, stop = audio_span(FIXTURES[name])
     for k in (1, 20, 90): assert reason(FIXTURES[name][:stop - k] + tag) == "truncated"
 
-GLUED = {"of the same kind": encode(recording(48000), 48000, "MP3"), "with a tag": FIXTURES["ffmpeg_cbr_header.mp3"], "with a tag alone": FIXTURES["ffmpeg_vbr_pipe.mp3"],
-         "of another rate": FIXTURES["lame_header_crc.mp3"]}
+TWO = encode(recording(48000, seconds=0.7), 48000, "MP3")
+GLUED = {"of the same kind": TWO, "with a tag": ID3V2 + TWO, "behind a tag of the first": ID3V1 + TWO, "behind two tags": APE + ID3V1 + ID3V2 + TWO, "without a header": bare(TWO),
+         "of another encoder": FIXTURES["ffmpeg_vbr_pipe.mp3"], "thrice": TWO + TWO + bare(TWO)}
+ADDED = {"of another encoder": SECONDS, "thrice": 2.1}
 
 @pytest.mark.parametrize("second", GLUED)
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
-def test_a_second_mp3_behind_the_first_is_left_out(name, second):
-    data = FIXTURES[name]
-    assert np.array_equal(read_clip(data + GLUED[second]).samples, read_clip(data).samples)
+def test_mp3s_that_were_joined_are_one_clip_with_the_audio_of_all(name, second):
+    clip = read_clip(FIXTURES[name] + GLUED[second])
+    assert SECONDS + ADDED.get(second, 0.7) <= clip.seconds < SECONDS + ADDED.get(second, 0.7) + 0.3
+    assert best_match(resampled(recording(48000, seconds=0.65)), clip.samples[round(1.2*16000):]) > 0.97
+
+@pytest.mark.parametrize("second", [FIXTURES["lame_vbr_no_header_24k.mp3"], encode(recording(48000, 2), 48000, "MP3"), ID3V2 + encode(recording(16000), 16000, "MP3"), FIXTURES["layer2.mp3"]],
+                         ids=["of another rate", "in stereo", "of another rate behind a tag", "of another layer"])
+@pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3"])
+def test_mp3s_of_two_kinds_that_were_joined_are_refused_by_name(name, second):
+    e = refusal(FIXTURES[name] + second)
+    assert e.reason == "undecodable" and "are joined in it" in e.detail and "48,000 Hz mono" in e.detail
+
+@pytest.mark.parametrize("k", [1, 40, 300])
+def test_a_cut_in_any_of_the_files_that_were_joined_is_found(k):
+    assert reason(TWO[:-k] + TWO) == reason(TWO + TWO[:-k]) == reason(TWO + bare(TWO)[:-k]) == "truncated"
+
+@pytest.mark.parametrize("counted", [1, 5, 20])
+def test_a_header_that_counts_too_few_frames_cuts_nothing(counted):
+    at, first = TWO.find(b"Xing") + 8 if b"Xing" in TWO[:200] else TWO.find(b"Info") + 8, frame_at(TWO[:4])
+    for size in (TWO[at + 4:at + 8], struct.pack(">I", 5000), bytes(4)):
+        clip = read_clip(TWO[:at] + struct.pack(">I", counted) + size + TWO[at + 8:])
+        assert 0.7 <= clip.seconds < 0.85
 
 @pytest.mark.parametrize("kind", ["wav", "vorbis"])
 def test_zeros_behind_other_formats_are_no_alarm(kind):

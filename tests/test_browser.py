@@ -47,7 +47,7 @@ def test_a_fault_that_is_found_on_opening_has_its_remedy():
     clips = corpus_clips(PrepConfig("sample", "it", max_seconds=2.0))
     first = next(i for i in range(len(clips)) if clips.table["reason"][i].as_py() is None and clips.open(i).reason == "too_long")
     shown = clip_html(clips, first)
-    assert "Rejected: too long." in shown and "at most 2 s is kept" in shown and REMEDIES["too_long"] in shown and "<audio" in shown and "<img" in shown
+    assert "Rejected: too long." in shown and "s over max_seconds 2" in shown and REMEDIES["too_long"] in shown and "<audio" in shown and "<img" in shown
 
 
 def test_a_reject_that_cannot_be_decoded_plays_as_it_is_and_has_its_labels(prepared):

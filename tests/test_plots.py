@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.audio import over_limit
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Prepared, plan
@@ -225,13 +226,13 @@ def test_a_row_is_looked_at_with_the_settings_of_the_run(small):
     reason = lambda v: "too_short" if v.seconds < 2.7 else "too_long" if v.seconds > 3 else ""
     assert [v.reason for v in good] == [reason(v) for v in good] and {v.reason for v in good} == {"", "too_short", "too_long"}
     assert all(v.features is not None and v.sentence == v.sentence.lower() for v in good) and not any(row_view(r, small).reason in ("too_short", "too_long") for r in rows)
-    assert {v.detail for v in good if v.reason == "too_long"} == {f"{v.seconds:.3f} s, at most 3 s is kept" for v in good if v.reason == "too_long"}
+    assert {v.detail for v in good if v.reason == "too_long"} == {over_limit(v.seconds, 3) for v in good if v.reason == "too_long"}
 
 
 def test_a_reject_of_a_folder_is_looked_at_with_the_settings_of_its_run(prepared):
     clips = PreparedClips(prepared(max_seconds=2.0, lower_case=True))
     view = next(v for v in map(clips.reject, range(len(clips.rejects))) if v.reason == "too_long")
-    assert view.samples is not None and view.labels and view.sentence == view.sentence.lower() and view.detail.endswith("at most 2 s is kept")
+    assert view.samples is not None and view.labels and view.sentence == view.sentence.lower() and view.detail.endswith("s over max_seconds 2")
 
 
 def test_what_cannot_be_decoded_is_played_as_it_is_stored(clips, small, tmp_path):
