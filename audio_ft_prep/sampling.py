@@ -17,7 +17,7 @@ from .models import Model
 from .rows import Corpus, go_on, reason_counts, rejects_of, rejects_table, repeated
 from .show import markdown_table
 from .splits import rank
-from .text import bytes_that_fit, clean_sentence, labels_of, too_long
+from .text import MOST_CHARACTERS, bytes_that_fit, clean_sentence, labels_of, too_long
 
 # %% auto #0
 __all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'with_labels', 'within_budget', 'without_repeats', 'without_leaks',
@@ -64,11 +64,16 @@ def with_sentences(
     rows: pa.Table,  # Rows as the corpus gives them
     lower_case: bool = False,  # Lower-case the sentences
 ) -> tuple[pa.Table, pa.Table]: # Rows with clean sentences; rejects
-    "Clean the sentences; rows without any text left are dropped."
+    "Clean the sentences; rows without any text left are dropped, and those with more than a label can hold."
     clean = lambda part: pa.array([clean_sentence(s or "", lower_case) for s in part.to_pylist()], pa.string())
     sentences = pa.chunked_array([clean(part) for part in _parts(rows["sentence"])], pa.string())
     rows = rows.set_column(rows.column_names.index("sentence"), "sentence", sentences)
-    return drop_all(rows, pc.equal(sentences, "").to_numpy(), "empty_sentence")
+    rows, empty = drop_all(rows, pc.equal(sentences, "").to_numpy(), "empty_sentence")
+    characters = pc.utf8_length(rows["sentence"]).to_numpy()
+    long = np.flatnonzero(characters > MOST_CHARACTERS)
+    why = {int(i): ("label_too_long", f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized") for i in long}
+    rows, over = drop(rows, why)
+    return rows, pa.concat_tables([empty, over])
 
 # %% ../nbs/30_sampling.ipynb #e93aef8f
 def labelled(

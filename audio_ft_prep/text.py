@@ -15,20 +15,39 @@ from .languages import canonical_language, language_names, nearest_languages
 from .models import Model, languages
 
 # %% auto #0
-__all__ = ['clean_sentence', 'whisper_code', 'has_language', 'label_language', 'language_tokenizer', 'labels_of', 'too_long',
-           'bytes_that_fit']
+__all__ = ['MOST_CHARACTERS', 'has_text', 'clean_sentence', 'whisper_code', 'has_language', 'label_language',
+           'language_tokenizer', 'labels_of', 'too_long', 'bytes_that_fit']
 
 # %% ../nbs/21_text.ipynb #ed6c3d4d
 _log = logging.getLogger(__name__)
 
+# %% ../nbs/21_text.ipynb #35bc0e16
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\U0001d159")  # Letters and signs that are drawn as nothing
+_RESERVED = re.compile("[\u2065\ufdd0-\ufdef\ufff0-\ufff8\ufffe\uffff\U000e0080-\U000e00ff\U000e01f0-\U000e0fff]")  # To be ignored, once they mean something
+
+def has_text(
+    text: str,  # A sentence
+) -> bool: # Whether anything of it is seen
+    "Tell text from characters that are not drawn, or only drawn on others."
+    return any(unicodedata.category(c)[0] not in "CMZ" and c not in _BLANK or _drawn_somewhere(c) for c in text)
+
+def _drawn_somewhere(c):
+    "Whether a character that no version of Unicode we know describes may be one that is drawn."
+    return unicodedata.category(c) in ("Co", "Cn") and not _RESERVED.match(c)
+
 # %% ../nbs/21_text.ipynb #53f7b549
+MOST_CHARACTERS = 20_000  # Of a sentence; no label budget holds as many
+_UNSEEN = re.compile("[\\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
+
 def clean_sentence(
     sentence: str,  # As the corpus has it
     lower_case: bool = False,  # Lower-case it too
 ) -> str: # Empty when no text is left
-    "Bring a sentence to composed Unicode (NFC) with single blanks."
-    text = sentence.lower() if lower_case else sentence
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    "Bring a sentence to composed Unicode (NFC) with single blanks and no control characters."
+    text = " ".join(_UNSEEN.sub("", sentence).split())
+    if len(text) > MOST_CHARACTERS: return text  # composing takes the square of the time, and it's refused anyhow
+    text = unicodedata.normalize("NFC", text.lower() if lower_case else text)
+    return text if has_text(text) else ""
 
 # %% ../nbs/21_text.ipynb #381ef4df
 def whisper_code(

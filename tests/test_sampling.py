@@ -118,6 +118,16 @@ def test_rows_without_text_leave_and_the_others_are_clean():
     assert with_sentences(rows_of(["a"], sentences=["Il Treno"]), lower_case=True)[0]["sentence"].to_pylist() == ["il treno"]
 
 
+def test_a_sentence_beyond_any_label_leaves_before_it_is_tokenized():
+    sentences = ["Ciao.", "e" + "\u0301\u0323" * 500_000, "uno " * 300_000, "\u200b" * 1_000_000, "a" * 20_000, "\u200b"]
+    names = [f"c{i}" for i in range(len(sentences))]
+    rows, gone = with_sentences(rows_of(names, sentences=sentences))
+    assert ids_of(rows) == ["c0", "c4"] and len(rows) + len(gone) == len(sentences)
+    reasons = dict(zip(ids_of(gone), gone["reason"].to_pylist()))
+    assert reasons == {"c1": "label_too_long", "c2": "label_too_long", "c3": "label_too_long", "c5": "empty_sentence"}
+    assert "1,199,999 characters, 20,000 at most are tokenized" in gone["detail"].to_pylist()
+
+
 @light
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.text("abcd", max_size=2), max_size=12), st.lists(st.text("abcd", max_size=2), max_size=12))

@@ -1,5 +1,5 @@
 "Labels are the ids that the model's own tokenizer gives the sentence as it stands, in a language the model has, within its budget."
-import json, os, unicodedata
+import json, os, time, unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 import audio_ft_prep
 from audio_ft_prep.languages import canonical_language, language_names, nearest_languages
 from audio_ft_prep.models import SIZES, languages, load_model
-from audio_ft_prep.text import clean_sentence, has_language, label_language, labels_of, language_tokenizer, too_long, whisper_code
+from audio_ft_prep.text import MOST_CHARACTERS, clean_sentence, has_language, has_text, label_language, labels_of, language_tokenizer, too_long, whisper_code
 from conftest import reopened
 
 IDS = {"v2": "openai/whisper-small", "v3": "openai/whisper-large-v3", "en": "openai/whisper-tiny.en"}
@@ -114,7 +114,9 @@ def test_a_clean_sentence_is_composed_has_single_blanks_and_stays_as_it_is(text,
     clean = clean_sentence(text, lower)
     assert unicodedata.is_normalized("NFC", clean) and clean == " ".join(clean.split())
     assert clean_sentence(clean, lower) == clean
-    assert lower or "".join(clean.split()) == "".join(unicodedata.normalize("NFC", text).split())
+    kept = "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc" and c != "\ufeff")
+    assert lower or "".join(clean.split()) == ("".join(unicodedata.normalize("NFC", kept).split()) if has_text(kept) else "")
+    assert not any(unicodedata.category(c) == "Cc" for c in clean)
 
 
 def test_a_letter_and_its_composed_form_are_one_sentence():
@@ -125,6 +127,34 @@ def test_a_letter_and_its_composed_form_are_one_sentence():
 @pytest.mark.parametrize("blank", ["", " ", "\t \r\n", "\u00a0\u2003\u3000", "\u2028\u2029\x85\x0b\x0c", "\x1c\x1d\x1e\x1f"])
 def test_blanks_of_every_kind_are_no_text(blank):
     assert clean_sentence(blank) == "" and clean_sentence(f"{blank} a {blank} b{blank}") == "a b"
+
+
+NOTHING = {"zero width": "\u200b\u200c\u200d\u2060", "a soft hyphen": "\u00ad", "a byte-order mark": "\ufeff", "variation selectors": "\ufe0f\U000e0100\u180b", "directions": "\u202a\u202e\u2066\u2069\u200f", "marks": "\u0301\u20dd\u064b",
+           "a Hangul filler": "\u3164\uffa0\u115f\u1160", "a Braille blank": "\u2800", "control characters": "\0\x01\x1b\x7f\x80", "tags": "\U000e0001\U000e0041", "operators": "\u2061\u2064\u034f", "a vowel sign": "\u093e",
+           "annotations": "\ufff9\ufffb", "no characters": "\ufffe\uffff\ufdd0", "all at once": " \u200b\u00a0\u0301\0 \ufeff\u2800\t"}
+
+@pytest.mark.parametrize("kind", NOTHING)
+@pytest.mark.parametrize("lower", [False, True])
+def test_what_nobody_sees_is_no_text(kind, lower):
+    text = NOTHING[kind]
+    assert not has_text(text) and clean_sentence(text, lower) == clean_sentence(f" {text} {text}", lower) == ""
+    assert has_text(text + "a") and clean_sentence(text + "a", lower) != ""
+
+
+@pytest.mark.parametrize("text", ["a", "7", "…", "?", "日", "ا", "👍🏽", "-", "\ue000", "می\u200cخواهم", "क्\u200dष", "co\u00adop", "☃\ufe0f"])
+def test_what_is_seen_is_text_with_all_that_it_is_written_with(text):
+    assert has_text(text) and clean_sentence(text) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.parametrize("written, clean", [("a\0b", "ab"), ("\ufeffCiao", "Ciao"), ("uno\x1b[31m due", "uno[31m due"), ("e\0\u0301", "é"), ("a \x07 b", "a b"), ("a\x85b", "a b"), ("a\ud800b", "ab")])
+def test_control_characters_never_reach_a_label(written, clean):
+    assert clean_sentence(written) == clean and labels_of([clean_sentence(written)], TOKENIZERS["v2"]) == labels_of([clean], TOKENIZERS["v2"])
+
+
+@pytest.mark.parametrize("text", ["e" + "\u0301\u0323" * 1_000_000, "a" * 2_000_000, "\u200b" * 2_000_000, " uno" * 500_000], ids=["marks", "letters", "invisible", "words"])
+def test_a_sentence_of_megabytes_is_cleaned_in_no_time(text):
+    t = time.process_time()
+    assert len(clean_sentence(text, True)) > MOST_CHARACTERS and time.process_time() - t < 1
 
 
 # ---- labels
