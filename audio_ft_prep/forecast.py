@@ -55,7 +55,7 @@ def sample_clips(
     try:
         for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
             start = time.thread_time()
-            try: clip = row_clip(r, maker.log_mel.rate_hz, 0., maker.max_seconds)
+            try: clip = row_clip(r, maker.log_mel.rate_hz, maker.min_seconds, maker.max_seconds)
             except BadClip: clip = None
             if clip and maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
             seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start

@@ -114,7 +114,8 @@ def _known_audio(rows, maker):
 def _split_forecast(task, split, seen):
     "What is told of one split; `seen` are the few clips."
     rows = task.selection[split]
-    known = len(rows) and not rows["seconds"].null_count
+    all_seen = seen is not None and seen.clips == len(rows)
+    known = not all_seen and not rows["seconds"].null_count
     why = reason_counts(task.selection.rejects, split)
     told = {"rows": task.selection.rows_in[split], "selected": len(rows), "rejects": why, "audio_bytes": audio_bytes(rows)}
     if not seen and not known: return {**told, "seconds": None, "seconds_from": "nothing yet", "bytes": None}

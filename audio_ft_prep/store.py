@@ -220,9 +220,10 @@ def _clash(mine, theirs):
     fields = differing(here, there)
     same_source = mine["source"].get("identity") == theirs["source"].get("identity")
     if same_source and fields == ["dataset_name"]: fields = []
-    if fields: return f"{fields[0]} is {there.get(fields[0])!r} there and {here.get(fields[0])!r} here"
+    if fields: return f"{fields[0]} is {_said(there.get(fields[0]))} there and {_said(here.get(fields[0]))} here"
     if _share(mine) != _share(theirs): return f"it is {_share(theirs)} there and {_share(mine)} here"
     return "" if same_source else f"dataset_name {mine['config']['dataset_name']!r} has changed since"
+def _said(value): return "all" if value is None else repr(value)
 def _share(purpose):
     part = purpose.get("part")
     return f"part {part['index']} of {part['of']}" if part else "the whole"

@@ -137,8 +137,35 @@ def test_no_clip_takes_more_than_the_most_that_is_told(tmp_path, stored):
 
 def test_durations_that_a_corpus_gives_count_only_where_they_are_within_the_limits(tmp_path):
     told = plan(PrepConfig(**noise(tmp_path / "noise", [2., 40., 2., 40.], 8000))).splits["train"]
-    assert (told["selected"], told["seconds"], told["seconds_from"]) == (4, 4., "the corpus")
+    assert (told["selected"], told["seconds"], told["seconds_from"]) == (4, 4., "all clips")
     assert told["bytes"] == plan(PrepConfig(**noise(tmp_path / "short", [2., 2.], 8000))).splits["train"]["bytes"]
+
+
+LIMITS = {"none too short": {}, "some too short": dict(min_seconds=2.0), "some too long": dict(max_seconds=2.4), "between": dict(min_seconds=1.8, max_seconds=3.0), "to the sample": dict(min_seconds=2.016)}
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_of_a_small_split_a_plan_tells_what_a_run_keeps_to_the_clip(tmp_path, limits):
+    cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), num_workers=1, **limits)
+    told, made = plan(cfg).splits, prepare(cfg, progress=False)
+    for split, c in made.counts.items():
+        assert told[split]["seconds_from"] == "all clips" and told[split]["seconds"] == round(c["samples"] / 16_000, 1)
+        assert told[split]["bytes"] == pytest.approx(made._bytes(split), rel=0.05, abs=5_000)
+
+
+def test_a_plan_promises_nothing_of_clips_that_are_all_too_short(tmp_path):
+    told = plan(PrepConfig("sample", "it", min_seconds=29.0)).splits
+    assert [(d["seconds"], d["bytes"]) for d in told.values()] == [(0., 0)] * 2
+
+
+def test_durations_of_a_table_hide_no_clip_that_is_rejected_when_decoded(tmp_path):
+    settings = noise(tmp_path / "noise", [2., 3., 4.], 8000)
+    sf.write(tmp_path / "noise" / "c1.wav", np.zeros(24_000, "float32"), 8000)
+    cfg = PrepConfig(**settings, output_dir=str(tmp_path / "out"), num_workers=1)
+    assert plan(cfg).splits["train"]["seconds"] == 6. and prepare(cfg, progress=False).counts["train"]["kept"] == 2
+
+
+def test_of_many_clips_a_plan_takes_the_durations_that_the_corpus_gives(tmp_path):
+    told = plan(PrepConfig(**noise(tmp_path / "noise", [0.2] * 60 + [31.] * 10, 2000))).splits["train"]
+    assert (told["selected"], told["seconds"], told["seconds_from"]) == (70, 12., "the corpus")
 
 
 def test_a_tar_that_is_put_right_after_a_plan_failed_over_it_is_read_anew(tmp_path):

@@ -141,7 +141,7 @@ def fill_in(reader):
     reader.fill("language", "Italian")
     reader.tab("Audio")
     reader.fill("max_seconds", "45")
-    reader.read("max_seconds must lie in (0, 30], got 45.0")
+    reader.read("max_seconds must be above 0, and 30 at most, got 45.0")
     reader.form.get_by_role("tab", name="Audio (1 to mend)").wait_for()
     reader.form.locator("button[disabled]:has-text('Prepare')").wait_for()
     reader.picture("4_refused")

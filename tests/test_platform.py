@@ -132,7 +132,7 @@ def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_t
 WRONG = {
     "a number that is none": (dict(max_train_samples="many"), "max_train_samples must be a whole number or null, got 'many'"),
     "a field that is none": (dict(feature_type="float32"), "'feature_type' is no field of PrepConfig: did you mean feature_dtype?"),
-    "a value out of range": (dict(max_seconds="45"), "max_seconds must lie in (0, 30], got 45.0"),
+    "a value out of range": (dict(max_seconds="45"), "max_seconds must be above 0, and 30 at most, got 45.0"),
     "a folder of its own": (dict(output_dir="mine"), "say where with work_dir"),
     "a name that the platform has not": (dict(artifact_name="my data"), "artifact_name must be made of letters"),
     "a corpus that isn't there": (dict(dataset_name="nowhere"), "no corpus at nowhere"),

@@ -127,7 +127,7 @@ def test_a_split_that_is_called_like_a_field_is_no_fault_of_that_field(splits):
 def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
     form = PrepForm()
     form.inputs["max_seconds"].value = 45
-    assert "prep-bad" in form.message.value and "max_seconds must lie" in form.message.value
+    assert "prep-bad" in form.message.value and "max_seconds must be" in form.message.value
 
 
 @pytest.mark.parametrize("setting, error, says", [({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded, got 'bogus'"), ({"max_seconds": "twenty"}, TypeError, "max_seconds must be a number, got 'twenty'"),
