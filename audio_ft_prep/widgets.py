@@ -15,20 +15,23 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import MISSING, asdict, fields
 from functools import partial
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Literal, get_args, get_origin
+from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin
 try: import ipywidgets as w
 except ModuleNotFoundError as e: raise ImportError(f"a form needs {e.name}, which is not installed: pip install 'audio_ft_prep[lab]'") from None
 from fastcore.basics import patch
 from fastcore.docments import docments
+from traitlets import CUnicode
 from IPython import get_ipython
+from IPython.display import display
 from .collective import PREFIX, is_archive, release_folders
-from .config import PrepConfig, check_field, completed, differing, field_types, setting_list, shaping, to_yaml
+from .config import PrepConfig, check_field, completed, differing, field_types, html_text, setting_list, shaping, split_names, to_yaml, visible_lines
 from .doctor import platform_settings
+from .folder import split_roles, splits_there
 from .forecast import show_time
 from .hub import is_hub_id
+from .languages import canonical_language, language_names, nearest_languages
 from .load import corpus_path, inspect_corpus, local_path, source_kind
 from .models import SIZES, languages, load_model, packaged_variant
 from .pipeline import Prepared, Progress, plan, prepare
@@ -36,11 +39,13 @@ from .places import place
 from .rows import stoppable
 from .show import show_bytes, show_hours
 from .store import read_prep
-from .text import label_language, whisper_code
+from .text import label_language
+from .typed import read_typed
 
 # %% auto #0
-__all__ = ['STYLE', 'form_tabs', 'field_widget', 'widget_value', 'as_command', 'as_python', 'found_at', 'Background', 'dress',
-           'fault_html', 'progress_words', 'upload_fault', 'PrepForm']
+__all__ = ['STYLE', 'form_tabs', 'TypedText', 'field_widget', 'widget_value', 'as_command', 'as_python', 'Found', 'look_at',
+           'found_at', 'Background', 'dress', 'fault_html', 'is_live', 'saved_page', 'show_live', 'progress_words',
+           'upload_fault', 'PrepForm']
 
 # %% ../nbs/72_widgets.ipynb #1a4dfbb4
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
@@ -50,21 +55,35 @@ def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     return out
 
 # %% ../nbs/72_widgets.ipynb #9bdb4234
-_OFFERED = {"language": lambda: [n.title() for names in languages().values() for n in names], "model_id": lambda: [f"openai/whisper-{s}" for s in SIZES]}
+def _language_names():
+    "Whisper's languages, each in English and in itself."
+    names = (language_names()[code][:2] for code in languages())
+    return [name for both in names for name in dict.fromkeys(both)]
+_OFFERED = {"language": _language_names, "model_id": lambda: [f"openai/whisper-{s}" for s in SIZES]}
+class TypedText(w.Text):
+    "A box for text, which a program may give a number too."
+    value = CUnicode(help="What stands in the box").tag(sync=True)
+
+# %% ../nbs/72_widgets.ipynb #b2d8eb36
+def _looks(name): return dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%"))
+def _when_empty(name, typ):
+    "What an empty box stands for, shown in it."
+    if type(None) in get_args(typ): return "all"
+    default = next(f.default for f in fields(PrepConfig) if f.name == name)
+    return str(default) if typ in (int, float) else ""
 def field_widget(
     name: str,  # A field of `PrepConfig`
     value: Any,  # What it holds at first
 ) -> w.Widget: # Labelled with the field's name
     "Make the widget that edits a field."
     typ = field_types()[name]
-    how = dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="calc(100% - 4px)"))
+    how = _looks(name)
     if name in _OFFERED: return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
     if get_origin(typ) is Literal: return w.Dropdown(options=get_args(typ), value=value, **how)
     if typ is bool: return w.Checkbox(value=value, **how)
-    if typ is int: return w.IntText(value=value, **how)
-    if typ is float: return w.FloatText(value=value, **how)
-    optional = {"placeholder": "all"} if type(None) in get_args(typ) else {}
-    return w.Text(value="" if value is None else str(value), continuous_update=False, **optional, **how)
+    return TypedText(value="" if value is None else value, continuous_update=False, placeholder=_when_empty(name, typ), **how)
+
+# %% ../nbs/72_widgets.ipynb #a002ffee
 def _check_held(name, value):
     "Refuse, in the config's sentence, what no widget of a field can hold; what breaks a rule is for the form to show."
     typ = field_types()[name]
@@ -76,13 +95,26 @@ def _check_held(name, value):
 def widget_value(
     name: str,  # A field of `PrepConfig`
     box: w.Widget,  # Its widget
-) -> Any: # The value for the config, which may refuse it
+) -> Any: # The value for the config, which may refuse it; text that can't be read as it was typed
     "Read a field's widget."
-    if not isinstance(box.value, str) or name in ("audio_column", "text_column"): return box.value
-    text = box.value.strip()
-    if type(None) not in get_args(field_types()[name]): return text
-    try: return int(text) if text else None
-    except ValueError: return text
+    if not isinstance(box.value, str): return box.value
+    try: return read_typed(name, box.value)
+    except ValueError: return box.value.strip()
+def _unread(name, box):
+    "Why what was typed into a box can't be read; empty where it can."
+    if not isinstance(box.value, str): return ""
+    try: read_typed(name, box.value)
+    except ValueError as e: return str(e)
+    return ""
+
+# %% ../nbs/72_widgets.ipynb #92d468fc
+def _understood(name, box):
+    "What was understood, where it doesn't stand in the box as it is."
+    value, typed = widget_value(name, box), str(box.value).strip()
+    is_text = isinstance(value, str) and name != "language_code"
+    if not isinstance(box, TypedText) or is_text or not typed: return ""
+    shown = "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if typed in (shown, str(value)) else f"read as {shown}"
 
 # %% ../nbs/72_widgets.ipynb #7a36871f
 def _flag(name, value):
@@ -121,18 +153,58 @@ def _split(name, d):
     return f"{name} {d['usable']} clips of {d['speakers'] or 'unknown'} speakers{seconds}"
 
 # %% ../nbs/72_widgets.ipynb #1ec4ecec
+class Found(NamedTuple):
+    "What the name of a corpus was found to hold."
+    words: str  # In a sentence or two
+    kind: str = ""  # How it is read, as `source_kind` says it; empty for what was not gone through
+    splits: dict[str, int] | None = None  # Rows by split, of the one language that was gone through
+def look_at(
+    dataset_name: str,  # As in `PrepConfig`
+    language_code: str = "",  # Locale; without one the languages are named, and not gone through
+    **settings,  # The columns, configuration and revision of `PrepConfig`
+) -> Found: # How it is read and what it holds
+    "Look at a corpus, or raise the sentence that says why it can't be read."
+    root = corpus_path(dataset_name, settings.get("dataset_revision", ""))
+    if not language_code and isinstance(root, Path) and (names := _languages(source_kind(root), root)):
+        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+        return Found(f"read as {source_kind(root)}; languages: {', '.join(names[:12])}{more}")
+    got = inspect_corpus(dataset_name, language_code, **settings)
+    held = [f"{name + ': ' if name else ''}" + "; ".join(_split(s, d) for s, d in splits.items()) for name, splits in got["languages"].items()]
+    alone = next(iter(got["languages"].values())) if len(got["languages"]) == 1 else {}
+    return Found(f"read as {got['kind']}: {got['why']}. " + ". ".join(held), got["kind"], {s: d["rows"] for s, d in alone.items()})
+
+# %% ../nbs/72_widgets.ipynb #d51b892e
 def found_at(
     dataset_name: str,  # As in `PrepConfig`
     language_code: str = "",  # Locale; without one the languages are named, and not gone through
     **settings,  # The columns, configuration and revision of `PrepConfig`
 ) -> str: # A sentence or two
     "Say how a corpus is read and what it holds, or raise the sentence that says why not."
-    root = corpus_path(dataset_name, settings.get("dataset_revision", ""))
-    if not language_code and isinstance(root, Path) and (names := _languages(source_kind(root), root)):
-        return f"read as {source_kind(root)}; languages: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    got = inspect_corpus(dataset_name, language_code, **settings)
-    held = [f"{name + ': ' if name else ''}" + "; ".join(_split(s, d) for s, d in splits.items()) for name, splits in got["languages"].items()]
-    return f"read as {got['kind']}: {got['why']}. " + ". ".join(held)
+    return look_at(dataset_name, language_code, **settings).words
+
+# %% ../nbs/72_widgets.ipynb #0896928d
+_STRICT, _LENIENT = ("commonvoice", "collective"), ("folder", "saved", "parquet")  # sources that need every split; those where others stand in for a validation
+def _lost_splits(
+    found: Found,  # What was read
+    cfg: PrepConfig,  # What is asked for
+) -> dict[str, str]: # Sentence by field
+    "Say which fields name a split that a corpus doesn't have."
+    have, roles = found.splits or {}, split_roles(cfg)
+    if "no split" in have and len(have) == 1 or sum(have.values()) < 3: return {}
+    if found.kind in _STRICT: lost = [s for s in roles if s not in have]
+    else: lost = splits_there(set(have), roles)[0] if found.kind in _LENIENT else []
+    names = ", ".join(s for s in have if s != "no split")
+    return {f"{roles[s]}_splits": f"{roles[s]}_splits must name splits that the corpus has ({names}), got {s}" for s in reversed(lost)}
+
+# %% ../nbs/72_widgets.ipynb #3d1a75bc
+_FIELD = "(" + "|".join(sorted(field_types(), key=len, reverse=True)) + ")"
+_ABOUT = re.compile(rf"\b(?:set|leave out) {_FIELD}\b|\b{_FIELD} (?:must|names|is|are|has|have|can't)\b")
+def _field_of(sentence, settings):
+    "The field that a sentence is about; empty where it is about none."
+    if named := _ABOUT.search(sentence): return named[1] or named[2]
+    if not (split := re.search(r"\bsplit (\w+)", sentence)): return ""
+    asked = [field for field in ("train_splits", "eval_splits") if split[1] in re.split(r"\W+", settings[field].lower())]
+    return asked[0] if asked else ""
 
 # %% ../nbs/72_widgets.ipynb #bb31f5e5
 def _model_faults(settings, ask):
@@ -253,17 +325,73 @@ def _heard(tell):
             if not _LEVELS: _LOG.setLevel(before)
 
 # %% ../nbs/72_widgets.ipynb #0b7645e9
-STYLE = """<style>
+_CSS = """
+.audio-ft-prep { max-width: 100%; }
 .audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
-.prep-form .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
-.prep-form .prep-bad { font-weight: 600; overflow-wrap: anywhere; }
+.audio-ft-prep .widget-inline-hbox:not(.widget-hprogress) { flex-wrap: wrap; height: auto; margin: 2px; }
+.audio-ft-prep .widget-inline-hbox > input:not([type=checkbox]), .audio-ft-prep .widget-inline-hbox > select { flex: 1 1 11rem; width: auto; min-width: 0; max-width: 100%; box-sizing: border-box; }
+.audio-ft-prep .jupyter-button { height: auto; min-height: var(--jp-widgets-inline-height); white-space: normal; }
+.audio-ft-prep .widget-output { max-width: 100%; overflow-x: auto; }
+.prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
+.prep-bad { font-weight: 600; overflow-wrap: anywhere; }
 .prep-form pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
   background: var(--jp-layout-color2, transparent); color: var(--jp-content-font-color1, inherit); }
-.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 1 1 auto; max-width: 9rem; padding: 0 6px; }
-.prep-form .prep-stale { opacity: .55; }
+.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar, .audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; height: auto; max-height: none; }
+.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 1 0 auto; max-width: none; padding: 0 6px; }
+.audio-ft-prep .prep-stale { opacity: .55; }
+.prep-voice { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .prep-form details > pre { user-select: text; max-height: 20rem; overflow: auto; }
-</style>"""
-def _note(text): return f'<span class="prep-note">{escape(text)}</span>'
+.audio-ft-prep.jupyter-widgets-disconnected::before { content: 'The kernel of this cell has ended: run the cell again.'; display: block; position: static; width: auto; height: auto; padding: .3rem .5rem;
+  font: 600 1em/1.4 sans-serif; color: var(--jp-error-color1, inherit); background: none; white-space: normal; }
+.jp-OutputArea:has(.audio-ft-prep:not(.jupyter-widgets-disconnected)) > .jp-OutputArea-child:has(.prep-saved), body:not(:has(.jp-OutputArea)):has(.audio-ft-prep) .prep-saved { display: none; }
+"""
+
+# %% ../nbs/72_widgets.ipynb #81ad49fa
+_TEND = """
+const box = this.closest('.audio-ft-prep');
+if (box && !box.dataset.tended) {
+  box.dataset.tended = 'yes';
+  let last = null, came = null, timer = 0;
+  const mine = e => e instanceof Element && box.contains(e);
+  document.addEventListener('focusin', e => {
+    if (mine(e.target)) { last = e.target; last.toggleAttribute('data-lm-suppress-shortcuts', true); }
+    else if (!e.target.contains(box)) last = null;
+  });
+  window.addEventListener('keydown', e => {
+    if (mine(e.target)) e.target.toggleAttribute('data-lm-suppress-shortcuts', !(e.ctrlKey || e.metaKey));
+  }, true);
+  window.addEventListener('pointerdown', e => { if (!mine(e.target)) last = null; }, true);
+  const describe = row => {
+    const control = row.querySelector('input, select'), said = row.querySelector('.prep-said');
+    if (!control || !said) return;
+    said.id = said.id || 'prep-' + Math.random().toString(36).slice(2);
+    control.setAttribute('aria-describedby', said.id);
+    control.setAttribute('aria-invalid', String(row.classList.contains('prep-wrong')));
+  };
+  const refocus = () => {
+    const now = document.activeElement;
+    if (!last || !last.disabled || now && now !== last && !now.contains(box)) return;
+    const from = last, able = [...last.parentElement.querySelectorAll('button:not([disabled])')];
+    const next = able.includes(came) ? came : able[0];
+    if (next) { next.focus(); came = from; }
+  };
+  const tend = () => {
+    timer = 0;
+    box.querySelectorAll('.prep-field').forEach(describe);
+    box.querySelectorAll('.prep-voice .widget-html-content').forEach(e => e.setAttribute('role', 'status'));
+    refocus();
+  };
+  const soon = () => { timer = timer || setTimeout(tend, 50); };
+  new MutationObserver(soon).observe(box, {subtree: true, childList: true, attributes: true, attributeFilter: ['class', 'disabled']});
+  tend();
+}
+"""
+STYLE = f'<style onload="{_TEND}">{_CSS}</style>'
+
+# %% ../nbs/72_widgets.ipynb #dce41e8d
+def _note(text): return f'<span class="prep-note">{html_text(text)}</span>'
+def _lines_html(text): return "\n".join(html_text(line) for line in text.split("\n"))
+def _code(text): return f"<pre tabindex='0' title='a click selects all of it'>{_lines_html(text)}</pre>"
 def dress(
     box: w.Box,  # A box of widgets
     name: str,  # A class of its own
@@ -272,23 +400,43 @@ def dress(
     box.children = (w.HTML(STYLE, layout=w.Layout(display="none")), *box.children)
     for c in ("audio-ft-prep", name): box.add_class(c)
     return box
-def _code(text): return f"<pre tabindex='0' title='a click selects all of it'>{escape(text)}</pre>"
 
 # %% ../nbs/72_widgets.ipynb #7de23a40
 def fault_html(
     text: str,  # What is wrong
     lead: str = "",  # Bold, before it
+    alert: bool = True,  # Whether a screen reader is to say it at once
 ) -> str: # HTML that reads on light and on dark
     "Show a fault."
     look = "color: var(--jp-error-color1, inherit); border-left: 3px solid var(--jp-error-color1, #d32f2f); padding-left: .4em"
-    return f'<span class="prep-bad" role="alert" style="{look}">{f"<b>{escape(lead, False)}</b> " if lead else ""}{escape(text, False)}</span>'
+    first = f"<b>{html_text(lead)}</b> " if lead else ""
+    return f'<span class="prep-bad"{" role=alert" * alert} style="{look}">{first}{html_text(text)}</span>'
 
 # %% ../nbs/72_widgets.ipynb #d4ea2f5e
 def _sentence(e): return " ".join(str(e).split()) or type(e).__name__
 def _error_html(e):
     "An error in one sentence, its traceback folded."
     trace = "".join(traceback.format_exception(type(e), e, e.__traceback__))
-    return f"{fault_html(_sentence(e))}<details><summary>traceback, for a report</summary><pre>{escape(trace)}</pre></details>"
+    return f"{fault_html(_sentence(e))}<details><summary>traceback, for a report</summary><pre>{_lines_html(trace)}</pre></details>"
+
+# %% ../nbs/72_widgets.ipynb #16012cce
+def is_live() -> bool: # Whether widgets can be used here
+    "Say whether a kernel runs this."
+    return hasattr(get_ipython(), "kernel")
+def saved_page(
+    what: str,  # What it is: the form, the clips
+    body: str,  # HTML that shows it
+) -> str: # HTML
+    "Make the page that stands for widgets where none can be shown."
+    return f'<div class="prep-saved"><p><b>Run the cell again</b> in a notebook to use {what}: this is how it stood when the cell last ran.</p>{body}</div>'
+def show_live(
+    box: w.Box,  # The widgets
+    page: str,  # As `saved_page` makes it
+    text: str,  # What a terminal shows
+) -> None:
+    "Show widgets in a notebook, and before them the page for when they are gone."
+    display({"text/html": page, "text/plain": ""}, raw=True)
+    display({**box._repr_mimebundle_(), "text/plain": text}, raw=True)
 
 # %% ../nbs/72_widgets.ipynb #1b04d5f8
 def _shown(value):
@@ -342,7 +490,7 @@ class PrepForm:
         given = {**(asdict(config) if config else {}), **settings}
         self.docs, self.groups = docments(PrepConfig), form_tabs()
         self.inputs = {name: field_widget(name, {**defaults, **given}[name]) for names in self.groups.values() for name in names}
-        self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 16rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
+        self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
         self._remember(given)
         self._build()
         self._fill_code()
@@ -352,7 +500,11 @@ class PrepForm:
     @property
     def settings(self): return {name: widget_value(name, self.inputs[name]) for name in field_types()}
     @property
-    def value(self): return PrepConfig(**self.settings)
+    def unread(self): return {name: said for name, box in self.inputs.items() if (said := _unread(name, box))}  # Sentence by field
+    @property
+    def value(self):
+        for said in self.unread.values(): raise ValueError(said)
+        return PrepConfig(**self.settings)
     def __repr__(self):
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
@@ -365,11 +517,13 @@ def _remember(self:PrepForm, given):
     self._lock = self.work.lock
     self._touched = dict.fromkeys(given)  # fields that someone filled in, the last one last
     self._objections = ((), {})  # what the model has against which settings
+    self._read = (None, None, {})  # of what settings the corpus was read, what was found, what is wrong: sentence by field
+    self._refusal = (None, {}, "")  # the settings that a run refused, why by field, and what is shown of it
     self._offered = None  # what was told of a folder that was there before
     self._looks, self._asked, self._found = {"corpus": _Newest(), "rest": _Newest()}, 0, ""
-    self._lack, self._shown_of, self._line, self._need, self._fetched, self._told_at = "", None, "", 0, 0, 0.
+    self._lack, self._shown_of, self._line, self._need, self._fetched, self._told_at, self._spoke_at = "", None, "", 0, 0, 0., 0.
     code = self.settings["language_code"]
-    self._filled = code if code == whisper_code(self.settings["language"]) else ""  # the code that came with the language
+    self._filled = code if code == canonical_language(self.settings["language"]) else ""  # the code that came with the language
 
 # %% ../nbs/72_widgets.ipynb #f672b869
 def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
@@ -380,22 +534,34 @@ def _build(self:PrepForm):
                     "cancel": _button("Cancel", "stop", "", "stop; Prepare goes on from there"), "look": _button("Look", "search", "", "say what this name holds"),
                     "upload": _button("Upload", "cloud-upload", "", "log the prepared folder as an artifact")}
     for name, button in self.buttons.items(): button.on_click(lambda _, name=name: self._click(name))
-    self.message, self.stale, self.told, self.output, self.upload_note = w.HTML(), w.HTML(), w.HTML(), w.Output(), w.HTML()
-    self.bar = w.IntProgress(layout=w.Layout(width="20rem", display="none"))
+    self.message, self.stale, self.told, self.output, self.upload_note, self.voice = w.HTML(), w.HTML(), w.HTML(), w.Output(), w.HTML(), w.HTML()
+    self.voice.add_class("prep-voice")
+    self.bar = w.IntProgress(layout=w.Layout(width="20rem", max_width="100%", display="none"))
     self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
-    self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem")) for name in ("project", "artifact")}
-    self.tabs = w.Tab([w.VBox([self._field(n) for n in names]) for names in self.groups.values()], titles=list(self.groups))
+    self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem", max_width="100%")) for name in ("project", "artifact")}
+    for box in self.target.values(): box.observe(lambda change: self._forget_refusal(), "value")
+    self.rows = {name: self._field(name) for name in self.inputs}
+    self.tabs = w.Tab([w.VBox([self.rows[n] for n in names]) for names in self.groups.values()], titles=list(self.groups))
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
 @patch
 def _field(self:PrepForm, name):
-    return _row(self.inputs[name], *([self.buttons["look"]] if name == "dataset_name" else []), self.notes[name])
+    self.notes[name].add_class("prep-said")
+    row = _row(self.inputs[name], *([self.buttons["look"]] if name == "dataset_name" else []), self.notes[name])
+    return row.add_class("prep-field")
 @patch
 def _laid_out(self:PrepForm):
     run = _row(*(self.buttons[n] for n in ("plan", "prepare", "cancel")), self.bar)
     upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
-    repeat = w.Accordion([w.Tab(list(self.recipes.values()), titles=list(self.recipes))], titles=["Show as command, Python or YAML"], selected_index=None)
-    return dress(w.VBox([self.tabs, self.message, run, self.stale, self.told, self.output, upload, repeat]), "prep-form")
+    return dress(w.VBox([self.tabs, self.message, run, self.voice, self.stale, self.told, self.output, upload, *self._repeat()]), "prep-form")
+@patch
+def _repeat(self:PrepForm):
+    "A button that unfolds the recipes; a browser's keys reach it, as they don't reach an accordion."
+    button = w.ToggleButton(description="Show as command, Python or YAML", icon="chevron-right", layout=w.Layout(width="auto"))
+    recipes = w.Tab(list(self.recipes.values()), titles=list(self.recipes), layout=w.Layout(display="none"))
+    def unfold(change): recipes.layout.display, button.icon = (None, "chevron-down") if change["new"] else ("none", "chevron-right")
+    button.observe(unfold, "value")
+    return button, recipes
 
 # %% ../nbs/72_widgets.ipynb #87b76bee
 @patch
@@ -403,12 +569,26 @@ def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
     "Say what is wrong with the fields, as far as that is known."
     return self._faults(self.settings)
 @patch
-def _faults(self:PrepForm, settings): return _config_faults(settings, self._touched) or self._refused(settings)
+def _faults(self:PrepForm, settings):
+    wrong = _config_faults(settings, self._touched) | self.unread
+    return _language_fault(settings) | wrong if wrong else self._corpus_faults(settings) | self._refused(settings)
+@patch
+def _corpus_faults(self:PrepForm, settings):
+    "What the corpus was found to lack, when it was last looked at."
+    of, found, wrong = self._read
+    if of is None or of != _where(settings): return {}
+    return wrong if found is None else _lost_splits(found, PrepConfig(**settings))
 @patch
 def _refused(self:PrepForm, settings):
     "What the model was found to have against settings, when it was last asked."
     of, objections = self._objections
     return objections if _model_settings(settings) == of else {}
+def _language_fault(settings):
+    "What is said of a language that nobody knows, while there is no code either: the model can't be asked then."
+    asked = settings["language"]
+    if not asked or settings["language_code"] or canonical_language(asked): return {}
+    near = nearest_languages(asked)
+    return {"language": f"language must be a language's name or code, such as Italian or it, got {asked!r}" + (f": did you mean {' or '.join(near)}?" if near else "")}
 def _model_settings(settings): return tuple(settings[n] for n in ("model_id", "language", "language_code"))
 
 # %% ../nbs/72_widgets.ipynb #2a6bbd23
@@ -433,16 +613,26 @@ def check(self:PrepForm) -> None:
     with self._lock: self._check(settings := self.settings, self._faults(settings))
 @patch
 def _check(self:PrepForm, settings, faults):
-    red = {name: said for name, said in faults.items() if name in self._touched}
-    for name, note in self.notes.items():
-        words = self._found if name == "dataset_name" and self._found else _note(self.docs[name])
-        note.value = fault_html(red[name]) if name in red else words
-    wrong = {group: sum(n in red for n in names) for group, names in self.groups.items()}
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if n else group for group, n in wrong.items())
+    read = self._corpus_faults(settings) if not _config_faults(settings, ()) else {}
+    red = {name: said for name, said in faults.items() if name in self._touched or name in read}
+    refused, fields, _ = self._refusal
+    self._check_notes(red | fields if refused == settings else red)
     self.message.value = next(map(fault_html, red.values()), "") or next((_note(f"To begin: {t}") for t in faults.values()), "")
     self._check_recipes(None if faults else PrepConfig(**settings))
     self._check_buttons(bool(faults))
     self._check_stale(settings)
+@patch
+def _check_notes(self:PrepForm, red):
+    for name, note in self.notes.items():
+        note.value = fault_html(red[name], alert=False) if name in red else self._words(name)
+        self.rows[name].add_class("prep-wrong") if name in red else self.rows[name].remove_class("prep-wrong")
+    wrong = {group: sum(n in red for n in names) for group, names in self.groups.items()}
+    self.tabs.titles = tuple(f"{group} ({n} to mend)" if n else group for group, n in wrong.items())
+@patch
+def _words(self:PrepForm, name):
+    "What stands beside a field that is right: what was understood, and what it is for."
+    if name == "dataset_name" and self._found: return self._found
+    return _note("; ".join(filter(None, (_understood(name, self.inputs[name]), self.docs[name]))))
 
 # %% ../nbs/72_widgets.ipynb #6e1e204f
 @patch
@@ -455,21 +645,31 @@ def _check_buttons(self:PrepForm, faulty):
     busy, lack = self.work.busy, self._lack
     for name in ("plan", "prepare"): self.buttons[name].disabled = busy or faulty
     self.buttons["cancel"].disabled = not self._stoppable() or self.work.stop.is_set()
-    self.buttons["upload"].disabled = bool(busy or lack or not self.result)
+    self.buttons["upload"].disabled = bool(busy or lack or not self.result or not _kept(self.result))
     for box in self.target.values(): box.layout.display = "none" if lack else None
-    self.upload_note.value = _note(lack or (f"of the folder {self.result.folder}" if self.result else "Prepare comes first."))
+    made = "Prepare comes first." if not self.result else f"of the folder {self.result.folder}" if _kept(self.result) else "There is nothing to upload: no clip was kept."
+    self.upload_note.value = _note(lack or made)
 @patch
 def _check_stale(self:PrepForm, settings):
-    of = self._shown_of
-    stale = bool(of and settings != asdict(of) and (self.told.value or self.output.outputs))
-    self.stale.value = _note("Below is what came of the settings before they were changed:") if stale else ""
-    for part in (self.told, self.output): part.add_class("prep-stale") if stale else part.remove_class("prep-stale")
+    if self._refusal[2] and settings != self._refusal[0] and not self.work.busy: self._forget_refusal()
+    of, busy = self._shown_of, self.work.busy
+    changed = bool(of and settings != asdict(of) and (self.told.value or self.output.outputs))
+    self.stale.value = "" if not changed else _note(_GOES_ON if busy else _BEFORE)
+    for part in (self.told, self.output): part.add_class("prep-stale") if changed and not busy else part.remove_class("prep-stale")
+@patch
+def _forget_refusal(self:PrepForm):
+    "Take away a sentence that is no longer about what stands in the boxes."
+    if self._refusal[2] and self.told.value == self._refusal[2]: self.told.value = ""
+    self._refusal = (None, {}, "")
+_BEFORE = "Below is what came of the settings before they were changed:"
+_GOES_ON = "What is under way goes on with the settings that it was started with."
+def _kept(made): return sum(c["kept"] for c in made.counts.values())
 
 # %% ../nbs/72_widgets.ipynb #d6028b9f
 @patch
 def _fill_code(self:PrepForm):
-    code, box = whisper_code(self.inputs["language"].value), self.inputs["language_code"]
-    if code in languages() and box.value in ("", self._filled): box.value = self._filled = code
+    code, box = canonical_language(self.inputs["language"].value), self.inputs["language_code"]
+    if code and box.value in ("", self._filled): box.value = self._filled = code
 @patch
 def _changed(self:PrepForm, change):
     name = next(n for n, box in self.inputs.items() if box is change["owner"])
@@ -483,6 +683,11 @@ def _changed(self:PrepForm, change):
 _PLACE = ("dataset_name", "language_code", "dataset_config", "dataset_revision", "audio_column", "text_column")
 _LOOKING = _note("looking …")
 class _Overtaken(BaseException): pass
+def _where(settings):
+    "The settings that say which corpus is meant, and which part of it; a code that isn't one says nothing."
+    try: check_field("language_code", settings["language_code"], str)
+    except ValueError: return {n: settings[n] for n in _PLACE if n != "language_code"}
+    return {n: settings[n] for n in _PLACE}
 @patch
 def look(self:PrepForm,
     ask: bool = False,  # Also where that means the Hub, a download or an archive
@@ -494,26 +699,35 @@ def look(self:PrepForm,
     self._looks["rest"].ask(partial(self._look_at_rest, settings, ask))
     if not corpus: return
     self._asked += 1
-    where = {n: settings[n] for n in _PLACE if n != "language_code" or n not in _config_faults(settings, ())}
+    where = _where(settings)
     self._tell_found(self._asked, _LOOKING if where["dataset_name"] else "")
     if where["dataset_name"]: self._looks["corpus"].ask(partial(self._look, self._asked, where, ask))
 
 # %% ../nbs/72_widgets.ipynb #e3d1b518
+_WRONG = (ValueError, TypeError, FileNotFoundError, NotADirectoryError)  # what a setting can mend; of other errors a network or a disk may be the cause
 @patch
 def _look(self:PrepForm, number, where, ask):
     def go_on(fetched, need):
         if number != self._asked: raise _Overtaken
     try:
         why = "" if ask else _waits(where["dataset_name"])
-        with stoppable(go_on): said = _note(why or found_at(**where))
+        with stoppable(go_on): found = Found(why) if why else look_at(**where)
     except _Overtaken: return
-    except Exception as e: said = fault_html(_sentence(e))
-    self._tell_found(number, said)
+    except Exception as e: self._tell_unreadable(number, where, e)
+    else: self._tell_found(number, _note(found.words), (where, found, {}))
 @patch
-def _tell_found(self:PrepForm, number, said):
-    if number != self._asked: return
-    self._found = said
-    self.check()
+def _tell_unreadable(self:PrepForm, number, where, error):
+    sentence = _sentence(error)
+    field = _field_of(sentence, self.settings) or "dataset_name"
+    wrong = {field: sentence} if isinstance(error, _WRONG) else {}
+    said = fault_html(sentence, alert=False) if field == "dataset_name" else _note(sentence)
+    self._tell_found(number, said, (where, None, wrong))
+@patch
+def _tell_found(self:PrepForm, number, said, read=(None, None, {})):
+    with self._lock:
+        if number != self._asked: return
+        self._found, self._read = said, read
+        self.check()
 
 # %% ../nbs/72_widgets.ipynb #ef79a588
 @patch
@@ -535,7 +749,8 @@ def _take_in(self:PrepForm, cfg, objections, made):
     self.result = made
     if self.work.busy or self._shown_of == cfg or not self._has_room(): return
     self._show_prepared(made)
-    self._shown_of, self._offered = cfg, _note(f"The folder {made.folder} holds what these settings make: it can be looked at, and uploaded.")
+    use = "it can be looked at, and uploaded" if _kept(made) else "no clip was kept"
+    self._shown_of, self._offered = cfg, _note(f"The folder {made.folder} holds what these settings make: {use}.")
     self.told.value = self._offered
 
 # %% ../nbs/72_widgets.ipynb #464144b9
@@ -559,27 +774,50 @@ def _start(self:PrepForm, name, do, said, of):
         if not self.work.start(name, begin, partial(self._after, name), of): return
         if name == "prepare": self.result = None
         if name != "upload": self._shown_of, self.output.outputs = of, ()
+        self._refusal = (None, {}, "")
         self.told.value = _note(said)
+        self._speak(said, now=True)
         self.check()
 @patch
 def _after(self:PrepForm, name, value, error):
     "Show what came of it, in the thread that did it."
     self.bar.layout.display = "none"
     try:
-        if isinstance(error, KeyboardInterrupt): self.told.value = _note(_sentence(error))
-        elif error: self.told.value = _error_html(error)
+        if isinstance(error, KeyboardInterrupt): self._tell_result(_sentence(error))
+        elif error: self._refuse(error, asdict(self._shown_of) if name != "upload" and self._shown_of else self.settings)
         else: self._done[name](value)
-    except Exception as e: self.told.value = _error_html(e)
+    except Exception as e: self._refuse(e, self.settings)
+@patch
+def _refuse(self:PrepForm, error, settings):
+    "Show an error, and the field that it is about, until the settings are others."
+    field = _field_of(_sentence(error), settings)
+    self.told.value = _error_html(error)
+    self._refusal = (settings, {field: _sentence(error)} if field else {}, self.told.value)
+    self.check()
+@patch
+def _tell_result(self:PrepForm, said):
+    self.told.value = _note(said)
+    self._speak(said, now=True)
+@patch
+def _speak(self:PrepForm, said, now=False):
+    "Have a screen reader say something, at most every ten seconds, but for what begins or ends."
+    if not now and time.monotonic() - self._spoke_at < 10: return
+    self._spoke_at = time.monotonic()
+    self.voice.value = html_text(said)
 
 # %% ../nbs/72_widgets.ipynb #783eb837
 @patch
-def _show_plan(self:PrepForm, made): self.told.value, self.output.outputs = "", _shown(made)
+def _show_plan(self:PrepForm, made):
+    self.told.value, self.output.outputs = "", _shown(made)
+    self._speak("The plan is ready.", now=True)
 @patch
 def _show_prepared(self:PrepForm, made):
     self.result, self.output.outputs = made, _shown(made)
-    self.told.value = _note(f"Done: the data set is in the folder {made.folder}.")
+    if _kept(made): return self._tell_result(f"Done: the data set is in the folder {made.folder}.")
+    rows = sum(c["rows"] for c in made.counts.values())
+    self.told.value = fault_html(f"No clip was kept: each of the {rows:,} rows was left out, for the reasons below. Change what leaves them out, and prepare again.")
 @patch
-def _show_artifact(self:PrepForm, made): self.told.value = _note(f"Uploaded as {made.key}.")
+def _show_artifact(self:PrepForm, made): self._tell_result(f"Uploaded as {made.key}.")
 
 # %% ../nbs/72_widgets.ipynb #806a7fb7
 @patch
@@ -639,6 +877,7 @@ def _show_bar(self:PrepForm, done, total, said):
         self._stop_here()
         self.bar.layout.display, self.bar.max, self.bar.value = None, max(total, 1), done
         self.told.value = _note(said)
+        self._speak(said)
 
 # %% ../nbs/72_widgets.ipynb #5026a23f
 @patch
@@ -663,7 +902,7 @@ def wait(self:PrepForm,
 @patch
 def _click(self:PrepForm, name):
     try: self.look(ask=True) if name == "look" else getattr(self, name)()
-    except Exception as e: self.told.value = _error_html(e)
+    except Exception as e: self._refuse(e, self.settings)
 
 # %% ../nbs/72_widgets.ipynb #b8345f3f
 @patch
@@ -671,12 +910,17 @@ def _table(self:PrepForm):
     for group, names in self.groups.items():
         yield f'<tr><th colspan="3" style="text-align:left">{group}</th></tr>'
         for name in names:
-            value, note = escape(str(self.inputs[name].value)), self.notes[name].value
+            value, note = html_text(self.inputs[name].value), self.notes[name].value
             if note == _LOOKING: note = _note(self.docs[name])
             yield f'<tr><td style="text-align:left">{name}</td><td style="text-align:left"><code>{value}</code></td><td style="text-align:left">{note}</td></tr>'
 @patch
 def _repr_mimebundle_(self:PrepForm, **kwargs):
-    live = hasattr(get_ipython(), "kernel")
-    for look in () if live else self._looks.values(): look.wait()
-    page = {"text/plain": repr(self), "text/html": f"<table>{''.join(self._table())}</table>"}
-    return {**self.box._repr_mimebundle_(**kwargs), **page} if live else page
+    for look in () if is_live() else self._looks.values(): look.wait()
+    page = {"text/plain": repr(self), "text/html": self._page()}
+    return {**self.box._repr_mimebundle_(**kwargs), **page} if is_live() else page
+@patch
+def _page(self:PrepForm): return saved_page("the form", f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>')
+@patch
+def _ipython_display_(self:PrepForm):
+    if not is_live(): raise NotImplementedError  # IPython shows the page then
+    show_live(self.box, self._page(), repr(self))

@@ -26,7 +26,7 @@ from audio_ft_prep.commonvoice import index_tar, read_tsv
 from audio_ft_prep.load import corpus_path, load_rows
 from audio_ft_prep.rows import REASONS, go_on, stoppable
 from audio_ft_prep.sampling import select
-from audio_ft_prep.widgets import Background, PrepForm, as_command, as_python, form_tabs
+from audio_ft_prep.widgets import Background, Found, PrepForm, as_command, as_python, form_tabs
 from conftest import SAMPLE, until
 from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
@@ -88,7 +88,7 @@ def test_a_bad_value_is_refused_beside_its_field_in_the_configs_own_sentence(for
     good = form.inputs[name].value
     form.inputs[name].value = BAD[name]
     with pytest.raises((TypeError, ValueError)) as said: config_from(form.settings)
-    assert form.faults()[name] == str(said.value)
+    assert form.faults()[name] == str(said.value).replace("or null", "or all")
     assert f"{name} must" in form.notes[name].value and "prep-bad" in form.notes[name].value and f"{name} must" in form.message.value
     assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
     assert form.buttons["plan"].disabled and form.buttons["prepare"].disabled
@@ -193,8 +193,8 @@ def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_coun
         looked.append(dataset_name)
         gate.wait(20)
         go_on()
-        return f"found {dataset_name}"
-    monkeypatch.setattr("audio_ft_prep.widgets.found_at", slow)
+        return Found(f"found {dataset_name}")
+    monkeypatch.setattr("audio_ft_prep.widgets.look_at", slow)
     form = PrepForm(dataset_name="first", language="Italian")
     until(lambda: looked)
     threads = threading.active_count()
