@@ -13,15 +13,13 @@ import unicodedata
 from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Callable
 import ipywidgets as w
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
-from IPython import get_ipython
 from IPython.display import display
-from .config import PrepConfig, completed, differing, shaping
+from .config import PrepConfig, completed, differing, html_text, shaping, visible
 from .load import load_rows
 from .models import load_model
 from .pipeline import Prepared
@@ -30,11 +28,11 @@ from .plots import ClipView, PreparedClips, corpus_view, player, plot_clip, reje
 from .rows import REASONS, REMEDIES
 from .sampling import select
 from .text import label_language, language_tokenizer
-from .widgets import PrepForm, dress, fault_html
+from .widgets import PrepForm, dress, fault_html, is_live, saved_page, show_live
 
 # %% auto #0
-__all__ = ['LISTED', 'KEPT', 'REJECTED', 'PAGE', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips', 'clip_html',
-           'ClipBrowser']
+__all__ = ['LISTED', 'KEPT', 'REJECTED', 'PAGE', 'CHOSEN', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips',
+           'clip_html', 'chosen_clips', 'ClipBrowser']
 
 # %% ../nbs/73_browser.ipynb #7343dba8
 LISTED = pa.schema([(n, pa.string()) for n in ("split", "id", "speaker", "sentence", "reason", "detail")] + [("seconds", pa.float64())])
@@ -125,12 +123,17 @@ def find_clips(
 # %% ../nbs/73_browser.ipynb #063fb4e6
 def _why(view):
     "What is wrong with a clip and what to do about it, and what is missing of it."
-    note = f"<div>{escape(view.note)}</div>" if view.note else ""
+    note = f"<div>{html_text(view.note)}</div>" if view.note else ""
     if not view.reason: return note
     told = f"{REASONS[view.reason]} ({view.detail})" if view.detail else REASONS[view.reason]
+    remedy = f"<div>What to do: {html_text(REMEDIES[view.reason])}</div>"
+    if view.reason == "not_sampled": return f"<div><b>Not chosen.</b> {html_text(told)}</div>{remedy}{note}"
     lead = f"Rejected: {view.reason.replace('_', ' ')}."
-    return f"<div>{fault_html(told, lead)}</div><div>What to do: {escape(REMEDIES[view.reason])}</div>{note}"
-def _picture(plot): return f'<img alt="{escape(plot.says)}" style="width: 100%; max-width: 720px" src="data:image/png;base64,{b64encode(plot.png()).decode()}">'
+    return f"<div>{fault_html(told, lead, alert=False)}</div>{remedy}{note}"
+def _picture(plot): return f'<img alt="{html_text(plot.says)}" style="width: 100%; max-width: 720px" src="data:image/png;base64,{b64encode(plot.png()).decode()}">'
+def _named(audio, view):
+    "A player's HTML with a name for those who can't see it."
+    return audio._repr_html_().replace("<audio", f'<audio aria-label="sound of {html_text(view.id)}"', 1)
 
 # %% ../nbs/73_browser.ipynb #a41b5d73
 def clip_html(
@@ -141,11 +144,11 @@ def clip_html(
     "Show a clip: what it is, how it sounds, what the model sees and what it is to learn."
     view = clips.open(i)
     seconds = f", {view.seconds:.2f} s" if view.seconds is not None else ""
-    parts = [f"<div><b>{escape(view.id)}</b> ({view.split}{seconds}{escape(view.by)})</div>", _why(view)]
-    if view.samples is not None: parts.append(player(view.samples, view.rate_hz)._repr_html_())
-    elif view.stored: parts.append(stored_player(view.stored)._repr_html_())
+    parts = [f"<div><b>{html_text(view.id)}</b> ({view.split}{seconds}{html_text(view.by)})</div>", _why(view)]
+    if view.samples is not None: parts.append(_named(player(view.samples, view.rate_hz), view))
+    elif view.stored: parts.append(_named(stored_player(view.stored), view))
     if view.features is not None: parts.append(_picture(plot_clip(view, whole)))
-    if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{escape(view.sentence)}</div>')
+    if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
     if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
     return "".join(parts)
 
@@ -165,7 +168,7 @@ def _source(source, corpus):
 def _announced(words):
     "Have it said in a notebook what takes its time, until it is done."
     line = w.HTML(words)
-    if hasattr(get_ipython(), "kernel"): display(line)
+    if is_live(): display(line)
     try: yield
     finally: line.close()
 def _counted(column):
@@ -173,19 +176,41 @@ def _counted(column):
     pairs = [(c["values"], c["counts"]) for c in pc.value_counts(column.drop_null()).to_pylist()]
     return sorted(pairs, key=lambda p: (-p[1], p[0]))
 
+# %% ../nbs/73_browser.ipynb #af20700b
+CHOSEN = "chosen"
+def _numbers(table, clip):
+    "Rows of a clip that is named by its id, or by its split and its number among those kept there."
+    if isinstance(clip, str): return np.flatnonzero(pc.equal(table["id"], clip).to_numpy(zero_copy_only=False))
+    split, number = clip
+    return find_clips(table, split, KEPT)[number:number + 1]
+def chosen_clips(
+    table: pa.Table,  # With the schema `LISTED`
+    clips: dict | list,  # Ids, or (split, number) among the clips that were kept; a dictionary has words about each
+) -> dict[int, str]: # Number of a row to words about it
+    "Find the clips that someone has chosen; raise `ValueError` for one that isn't listed."
+    found = {}
+    for clip in clips:
+        rows = _numbers(table, clip)
+        if not len(rows): raise ValueError(f"clips must name clips that are listed, by id or by split and number, got {clip!r}")
+        found |= dict.fromkeys(map(int, rows), clips[clip] if isinstance(clips, dict) else "")
+    return found
+
 # %% ../nbs/73_browser.ipynb #e075c39a
 class ClipBrowser:
     "Leaf through clips."
     def __init__(self,
         source: PrepConfig | PrepForm | Prepared | ClipList | str | Path | Url,  # A config, a prepared folder or its URL, a list, or a form: the folder it made, or the corpus where its fields have been changed since
         corpus: str | Path = "",  # Where the corpus of a prepared folder is now; empty where it has not moved
+        clips: dict | list | None = None,  # Clips to begin with, as `clips_at_the_edges` gives them, or by their ids; none for all
     ):
         with _announced("Reading the corpus …"): self.clips = _source(source, corpus)
+        self.chosen = chosen_clips(self.clips.table, clips or ())
         self.places, self.page = np.arange(0), 0
         self.filters = self._filters()
         self.list = w.Select(description="clips", rows=16, style={"description_width": "0"}, layout=w.Layout(width="auto"))
         self.back, self.on = (w.Button(icon=f"chevron-{side}", tooltip=f"{word} page", layout=w.Layout(width="3rem")) for side, word in (("left", "previous"), ("right", "next")))
-        self.count, self.shown = w.HTML(), w.HTML(layout=w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem"))
+        self.count, self.shown, self.sign = w.HTML(), w.HTML(), w.HTML()
+        for part in (self.count, self.sign): part.add_class("prep-live")
         for name, box in self.filters.items(): box.observe(lambda _, do=self.show if name == "whole" else self.find: do(), "value")
         self.back.on_click(lambda _: self.turn(-1))
         self.on.on_click(lambda _: self.turn(1))
@@ -202,7 +227,8 @@ def _filters(self:ClipBrowser):
     table = self.clips.table
     known, gone = table["reason"].null_count, _counted(table["reason"])
     reasons = [(f"every clip ({len(table):,})", ""), (f"kept ({known:,})", KEPT), (f"all rejects ({len(table) - known:,})", REJECTED), *((f"{r.replace('_', ' ')} ({n:,})", r) for r, n in gone)]
-    speakers = [s for s, _ in _counted(table["speaker"])[:500] if s]
+    if self.chosen: reasons.insert(0, (f"chosen ({len(self.chosen):,})", CHOSEN))
+    speakers = [s for s, _ in _counted(table["speaker"])[:500] if s and s == visible(s)]
     return {"split": w.Dropdown(options=[("train and eval", ""), *((s, s) for s, _ in _counted(table["split"]))], **how("split")),
             "reason": w.Dropdown(options=reasons, **how("show")),
             "speaker": w.Combobox(options=speakers, placeholder="how the name begins", continuous_update=False, **how("speaker")),
@@ -212,14 +238,18 @@ def _filters(self:ClipBrowser):
 def _laid_out(self:ClipBrowser):
     pager = w.HBox([self.back, self.count, self.on], layout=w.Layout(justify_content="space-between", align_items="center"))
     left = w.VBox([*self.filters.values(), self.list, pager], layout=w.Layout(flex="0 0 20rem", max_width="100%"))
-    return w.HBox([left, self.shown], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%"))
+    right = w.VBox([self.sign, self.shown], layout=w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem"))
+    return w.HBox([left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%"))
 
 # %% ../nbs/73_browser.ipynb #fb2a0a5f
 @patch
 def find(self:ClipBrowser) -> None:
     "Find what the filters describe, and show the first of it."
     asked = {name: box.value for name, box in self.filters.items() if name != "whole"}
-    self.places, self.page = find_clips(self.clips.table, **asked), 0
+    self._mark("Looking for clips …")
+    only_chosen = asked["reason"] == CHOSEN
+    found = find_clips(self.clips.table, **{**asked, "reason": "" if only_chosen else asked["reason"]})
+    self.places, self.page = found[np.isin(found, list(self.chosen))] if only_chosen else found, 0
     self.turn(0)
 @patch
 def turn(self:ClipBrowser,
@@ -234,26 +264,39 @@ def turn(self:ClipBrowser,
     self.count.value = f"{first + 1:,} to {first + len(here):,} of {len(self.places):,}" if len(here) else "no clip answers this"
     self.list.options = [(self._line(int(i)), int(i)) for i in here]
     if len(here): self.list.index = 0
+    else: self._unmark()
 
 # %% ../nbs/73_browser.ipynb #eaf90773
 @patch
 def _line(self:ClipBrowser, i):
     r = self.clips.table.slice(i, 1).to_pylist()[0]
     seconds = f"{r['seconds']:.1f} s" if r["seconds"] is not None else ""
-    return "  ".join(filter(None, (r["id"], r["reason"] or seconds)))
+    return visible("  ".join(filter(None, (r["id"], r["reason"] or seconds, self.chosen.get(i)))))
 @patch
 def show(self:ClipBrowser) -> None:
     "Show the clip that is chosen in the list."
-    i = self.list.value
-    try: self.shown.value = "" if i is None else clip_html(self.clips, i, self.filters["whole"].value)
+    if (i := self.list.value) is None: return
+    self._mark(f"Loading {self.clips.table['id'][i].as_py()} …")
+    try: self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
     except Exception as e: self.shown.value = fault_html(f"This clip can't be shown: {str(e) or type(e).__name__}")
+    finally: self._unmark()
+@patch
+def _mark(self:ClipBrowser, words):
+    "Say what is on its way, and grey what stands there until then."
+    self.sign.value = f"<i>{html_text(words)}</i>"
+    self.shown.add_class("prep-stale")
+@patch
+def _unmark(self:ClipBrowser):
+    if self.list.value is None: self.shown.value = ""
+    self.sign.value = ""
+    self.shown.remove_class("prep-stale")
 
 # %% ../nbs/73_browser.ipynb #7d40ec96
 _CELL = "text-align:left; vertical-align:top; padding:.2em .9em .2em 0"
 def _row(cells, tag="td"):
     "A row of a table in which names stay whole and the last column takes what is left."
     looks = ["; white-space:nowrap"] * (len(cells) - 1) + ["; min-width:14em"]
-    return "<tr>" + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{escape(c)}</{tag}>' for c, look in zip(cells, looks)) + "</tr>"
+    return "<tr>" + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{html_text(c)}</{tag}>' for c, look in zip(cells, looks)) + "</tr>"
 @patch
 def _table(self:ClipBrowser, most=8):
     "How many of how many are listed, what the filters ask for, and the first clips."
@@ -261,10 +304,16 @@ def _table(self:ClipBrowser, most=8):
     asked = [(b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any") for n, b in self.filters.items() if n != "whole"]
     count = f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips" if shown else self.count.value
     rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [_row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown]
-    return f'<p>{count} (filters: {escape("; ".join(f"{name}: {value}" for name, value in asked))})</p><div class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+    return f'<p>{count} (filters: {html_text("; ".join(f"{name}: {value}" for name, value in asked))})</p><div class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
 
 # %% ../nbs/73_browser.ipynb #0b204aa6
 @patch
 def _repr_mimebundle_(self:ClipBrowser, **kwargs):
-    if hasattr(get_ipython(), "kernel"): return self.box._repr_mimebundle_(**kwargs)
-    return {"text/plain": repr(self), "text/html": self._table() + self.shown.value}
+    page = {"text/plain": repr(self), "text/html": self._page()}
+    return {**self.box._repr_mimebundle_(**kwargs), **page} if is_live() else page
+@patch
+def _page(self:ClipBrowser): return saved_page("the clip browser", self._table() + self.shown.value)
+@patch
+def _ipython_display_(self:ClipBrowser):
+    if not is_live(): raise NotImplementedError  # IPython shows the page then
+    show_live(self.box, self._page(), repr(self))

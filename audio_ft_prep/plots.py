@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/plots.html.md"""
 
 # %% ../nbs/70_plots.ipynb #5e3521eb
 from __future__ import annotations
-import html, io, re
+import io, re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
 from .card import from_hub
-from .config import PrepConfig, config_from
+from .config import PrepConfig, config_from, html_text
 from .container import read_container
 from .example import flac_bytes, row_clip
 from .features import LogMel, refill
@@ -194,7 +194,9 @@ class PreparedClips:
         i: int,  # Which line of rejects.parquet
     ) -> ClipView: # With its reason; with samples where there are any
         "Look at one clip that was not kept."
-        return reject_view(self.rejects.slice(i, 1).to_pylist()[0], self.corpus[0], self.model, self.tokenizer, self.cfg)
+        corpus, gone = self.corpus
+        view = reject_view(self.rejects.slice(i, 1).to_pylist()[0], corpus, self.model, self.tokenizer, self.cfg)
+        return view if corpus is not None else replace(view, note=f"no sound and no sentence: {gone}")
 
 # %% ../nbs/70_plots.ipynb #cd49cff2
 _AGAIN = "it would have to be fetched again"
@@ -379,7 +381,7 @@ def tokens_html(
     out, n = [], 0
     for i, (text, control) in zip(labels, label_pieces(labels[:most], tokenizer)):
         look = "border:1px solid; opacity:.75; font-family:monospace" if control else f"background:rgba({_TINTS[n % len(_TINTS)]}, .35)"
-        out.append(f'<span{" dir=ltr" * control} title="{int(i)}" style="{_PIECE}{look}">{html.escape(text)}</span>')
+        out.append(f'<span{" dir=ltr" * control} title="{int(i)}" style="{_PIECE}{look}">{html_text(text)}</span>')
         n += not control
     if len(labels) > most: out.append(f" and {len(labels) - most:,} more")
     return f'<div dir="auto" style="line-height:1.8">{"".join(out)}</div>'

@@ -8,11 +8,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/report.html.md"""
 
 # %% ../nbs/71_report.ipynb #a084c85c
 from __future__ import annotations
-import base64, html, os, re
+import base64, os, re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pyarrow.compute as pc
 from .card import reason_rows, source_name, title
+from .config import html_text
 from .example import flac_bytes
 from .pipeline import Prepared
 from .places import Url
@@ -101,12 +102,12 @@ audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3
 def _inline(plot, n):
     "A plot as a part of the page; names within it are made its own."
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>f{n}-", plot.svg())
-    return f'<figure role="img" aria-label="{html.escape(plot.says, quote=True)}"><div class="wide">{svg}</div><figcaption>{html.escape(plot.says)}</figcaption></figure>'
+    return f'<figure role="img" aria-label="{html_text(plot.says)}"><div class="wide">{svg}</div><figcaption>{html_text(plot.says)}</figcaption></figure>'
 
 # %% ../nbs/71_report.ipynb #cd4a833c
 def _table(rows, left=1):
     "Rows as HTML, header first; the first columns hold words, the others numbers."
-    cell = lambda tag, i, c: f"<{tag}{' class=l' if i < left else ''}>{html.escape(str(c))}</{tag}>"
+    cell = lambda tag, i, c: f"<{tag}{' class=l' if i < left else ''}>{html_text(c)}</{tag}>"
     line = lambda tag, r: "<tr>" + "".join(cell(tag, i, c) for i, c in enumerate(r)) + "</tr>"
     return f'<div class="wide"><table><thead>{line("th", rows[0])}</thead><tbody>{"".join(line("td", r) for r in rows[1:])}</tbody></table></div>'
 
@@ -125,15 +126,15 @@ def _rejects_part(clips, most=200):
 def _clip_part(clips, split, i, words, n):
     "One clip: what is said, how it sounds, what the model sees of it."
     view = clips(split, i)
-    sound = f'<audio controls preload="metadata" src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>' if view.samples is not None else f'<p class="soft">{html.escape(view.note)}</p>'
-    return (f"<section><h3>{html.escape(words.capitalize())}</h3><div class=soft>{html.escape(f'{view.id}, {view.seconds:.2f} s{view.by}')}</div><blockquote dir=auto>{html.escape(view.sentence)}</blockquote>"
+    sound = f'<audio controls aria-label="sound of {html_text(view.id)}" preload="metadata" src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>' if view.samples is not None else f'<p class="soft">{html_text(view.note)}</p>'
+    return (f"<section><h3>{html_text(words.capitalize())}</h3><div class=soft>{html_text(f'{view.id}, {view.seconds:.2f} s{view.by}')}</div><blockquote dir=auto>{html_text(view.sentence)}</blockquote>"
             f"{sound}{tokens_html(view.labels, clips.model.tokenizer)}{_inline(plot_clip(view), f'c{n}')}</section>")
 
 # %% ../nbs/71_report.ipynb #ecc464d3
 def _plots_part(clips):
     plots = {"Duration": plot_durations, "Speech rate": plot_speech_rate, "Labels against the model's limit": plot_labels, "Speakers": plot_speakers, "Train against eval": plot_splits}
     if not any(c["kept"] for c in clips.prep["counts"].values()): return "<p>There are no clips: all were rejected.</p>"
-    return "".join(f"<h2>{html.escape(name)}</h2>{_inline(draw(clips), n)}" for n, (name, draw) in enumerate(plots.items()))
+    return "".join(f"<h2>{html_text(name)}</h2>{_inline(draw(clips), n)}" for n, (name, draw) in enumerate(plots.items()))
 
 # %% ../nbs/71_report.ipynb #b7aaae88
 def report_html(
@@ -145,9 +146,9 @@ def report_html(
     prep, edges = clips.prep, list(clips_at_the_edges(clips).items())[:most_clips]
     size = show_bytes(sum(s["bytes"] for s in prep["shards"]))
     about = f"{source_name(prep)}, read as {prep['source']['kind']}; {size} of examples, hash {prep['hash'][:16]}, made with audio_ft_prep {prep['versions']['audio_ft_prep']}"
-    parts = [f"<h1>{html.escape(title(prep))}</h1><p class=soft>{html.escape(about)}</p>", _table(statistics(clips).rows()), _plots_part(clips), "<h2>Clips not kept</h2>", _rejects_part(clips)]
+    parts = [f"<h1>{html_text(title(prep))}</h1><p class=soft>{html_text(about)}</p>", _table(statistics(clips).rows()), _plots_part(clips), "<h2>Clips not kept</h2>", _rejects_part(clips)]
     if edges: parts += ["<h2>Clips at the edges</h2>", "<p class=soft>Where faults gather: listen to these first.</p>", *(_clip_part(clips, *at, words, n) for n, (at, words) in enumerate(edges))]
-    return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title(prep))}</title><style>{_CSS}</style></head>\n<body>{"".join(parts)}</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html_text(title(prep))}</title><style>{_CSS}</style></head>\n<body>{"".join(parts)}</body></html>\n'
 
 # %% ../nbs/71_report.ipynb #bc1ca934
 def write_report(

@@ -378,7 +378,7 @@ if (box && !box.dataset.tended) {
   const tend = () => {
     timer = 0;
     box.querySelectorAll('.prep-field').forEach(describe);
-    box.querySelectorAll('.prep-voice .widget-html-content').forEach(e => e.setAttribute('role', 'status'));
+    box.querySelectorAll('.prep-voice .widget-html-content, .prep-live .widget-html-content').forEach(e => e.setAttribute('role', 'status'));
     refocus();
   };
   const soon = () => { timer = timer || setTimeout(tend, 50); };
