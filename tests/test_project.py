@@ -23,7 +23,7 @@ PACKAGE = ROOT / "audio_ft_prep"
 NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
-OPTIONAL = dict(ray=["cluster"], digitalhub=["artifact", "platform"], datacollective=["collective"], asrfront=["features"], requests=["collective"], boto3=["doctor"], botocore=["doctor"], ipywidgets=["widgets", "browser"], matplotlib=["plots"],
+OPTIONAL = dict(ray=["cluster"], digitalhub=["artifact", "platform"], datacollective=["collective"], asrfront=["features"], requests=["collective"], boto3=["doctor"], botocore=["doctor"], ipywidgets=["widgets", "browser"], traitlets=["widgets"], matplotlib=["plots"],
                 IPython=["plots", "widgets", "browser"], librosa=["plots"], PIL=["plots"], mlcroissant=[], accelerate=[], psutil=["cluster"], nbdev=[], pytest=[])
 IMPORT_NAMES = {"pyyaml": "yaml"}   # where a package is imported under another name than it is installed by
 
