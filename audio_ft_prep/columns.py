@@ -84,6 +84,7 @@ class Texts:
     header: list[str]  # Columns as the file names them
     faults: dict[int, str]  # What can't be read, by row
     notes: list[str]  # Sentences for the log
+    found: dict[str, str]  # Column by what it is read as
 
 # %% ../nbs/15_columns.ipynb #ac4c41ef
 class Wanted(NamedTuple):
@@ -96,6 +97,9 @@ class Wanted(NamedTuple):
         "Their names, one within a struct as struct.field."
         audio = [self.audio.leaf(self.audio.path)] if self.audio.path else [self.audio.name] if self.audio.kind == "path" else []
         return list(dict.fromkeys([*self.texts.values(), *self.times, *audio]))
+    def told(self):
+        "What each column is read as, for a person."
+        return {"audio": f"{self.audio.name} ({self.audio.kind})", **self.texts, **({"times": ", ".join(self.times)} if self.times else {})}
 
 # %% ../nbs/15_columns.ipynb #3174cda9
 def _wanted(schema, audio, text, name):
@@ -148,7 +152,7 @@ def parquet_texts(
         table = read_columns(f, name, wanted.leaves())
         with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
         groups = _row_groups(parquet, path, wanted.audio)
-    return Texts(texts, paths, groups, wanted.audio.name, parquet.schema_arrow.names, faults, _time_note(wanted, texts))
+    return Texts(texts, paths, groups, wanted.audio.name, parquet.schema_arrow.names, faults, _time_note(wanted, texts), wanted.told())
 
 # %% ../nbs/15_columns.ipynb #9b1df119
 def _row_groups(parquet, path, audio):
@@ -171,7 +175,7 @@ def arrow_texts(
     wanted = _wanted(found.table.schema, audio_column, text_column, name)
     with explained(name, "Arrow"): texts, paths, faults = _texts(found.table, wanted, name)
     group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
-    return Texts(texts, paths, [group], wanted.audio.name, found.table.schema.names, faults, [n for n in (found.note, *_time_note(wanted, texts)) if n])
+    return Texts(texts, paths, [group], wanted.audio.name, found.table.schema.names, faults, [n for n in (found.note, *_time_note(wanted, texts)) if n], wanted.told())
 
 # %% ../nbs/15_columns.ipynb #a496fa5a
 MOST_HASHED = 16 << 30  # Bytes of audio that are read at most to tell clips apart
@@ -267,11 +271,15 @@ def _one_table(texts):
 def _row_splits(own, of_files, roles):
     "Split of each row, its own before its file's; sentences for the log."
     own = [split_name(s) if s else "" for s in own]
-    if not set(own) & {*USUAL, *roles}: 
-        odd = sorted(set(own) - {""})
-        known = any(of_files)
-        if known and odd: return of_files, [f"the column split names {', '.join(odd)[:100]}, which are no splits of this data set: those of its files are taken"]
+    odd = sorted(set(own) - {"", *USUAL, *roles})
+    if any(of_files) and odd and not set(own) & {*USUAL, *roles}:
+        return of_files, [f"the column split names {', '.join(odd)[:100]}, which are no splits of this data set: those of its files are taken"]
     return [o or f for o, f in zip(own, of_files)], []
+def _by_folder(paths, groups):
+    "Splits by the first folder of the paths that a table names, where all of them begin with one."
+    tops = [split_name(p.replace("\\", "/").removeprefix("./").partition("/")[0]) if "/" in p else "" for p in paths]
+    named = all(g.audio.kind == "path" for g in groups)
+    return tops if named and all(t in USUAL or not p for t, p in zip(tops, paths)) else [""] * len(paths)
 
 # %% ../nbs/15_columns.ipynb #950e5581
 def _read_all(tables, splits, audio, text, roles):
@@ -283,6 +291,7 @@ def _read_all(tables, splits, audio, text, roles):
         texts.append(tables.read(tables.place, path, audio, text))
     table, paths, groups = _one_table(texts), [p for t in texts for p in t.paths], [g for t in texts for g in t.groups]
     of_files = [s for (s, _), t in zip(files, texts) for _ in t.paths]
+    if not any(of_files): of_files = _by_folder(paths, groups)
     ids, notes = table_names(tables.place, groups, paths, of_files, table)
     own = table["split"].to_pylist() if "split" in table.column_names else [""] * len(ids)
     row_splits, more = _row_splits(own, of_files, roles)
@@ -497,4 +506,4 @@ def _described(read, split, locale):
     used = sorted(set(np.searchsorted(ends, np.flatnonzero(mine), side="right").tolist()))
     size = sum(read.groups[g].bytes for g in used if read.groups[g].path.endswith(".parquet"))
     first = read.texts[0]
-    return {**describe(rows, rejects, first.header), "bytes": size, "audio": f"{first.audio} ({read.groups[0].audio.kind})" if read.groups else first.audio}
+    return {**describe(rows, rejects, first.header), "bytes": size, "found": first.found}

@@ -133,7 +133,7 @@ def read_parts(
     "Read times as `read_part` reads those of a row."
     numbers, n = {k: _numbers(c) for k, c in columns.items()}, len(next(iter(columns.values())))
     fast = all(v is not None for v in numbers.values())
-    start, seconds, odd = _fast_parts(numbers) if fast else (np.full(n, np.nan), np.full(n, np.nan), np.ones(n, bool))
+    with np.errstate(invalid="ignore"): start, seconds, odd = _fast_parts(numbers) if fast else (np.full(n, np.nan), np.full(n, np.nan), np.ones(n, bool))
     values, faults = {k: plain_values(c) for k, c in columns.items()} if odd.any() else {}, {}
     for i in np.flatnonzero(odd).tolist():
         try: part = read_part({k: v[i] for k, v in values.items()})

@@ -209,19 +209,23 @@ def _batches_of(place, group):
             for batch in parquet.iter_batches(1, row_groups=[group.number], columns=columns): yield batch
 
 # %% ../nbs/14_tableaudio.ipynb #70b6add4
+def _check_size(size, group, name):
+    most = (1 << 30) + 100 * group.bytes
+    if size > most: raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and {group.bytes:,} are stored: it is damaged, or made to fill the disk")
 def group_clips(
     place: Place,  # The data set
     group: Group,  # Rows of it
 ):
     "Yield bytes or `BadClip` for each row of a group, in its order; none for a row without audio."
-    audio, seen = group.audio, 0
-    with explained(place.name(group.path), "Arrow" if group.path.endswith(".arrow") else "Parquet"):
+    name, seen, size = place.name(group.path), 0, 0
+    with explained(name, "Arrow" if group.path.endswith(".arrow") else "Parquet"):
         for batch in _batches_of(place, group):
             go_on()
             batch.validate(full=True)
-            seen += len(batch)
-            yield from _clips_of(batch, audio)
-    if seen != group.rows: raise ValueError(f"{place.name(group.path)} holds {seen:,} rows of audio where it says {group.rows:,}, it is damaged: fetch it again")
+            seen, size = seen + len(batch), size + batch.nbytes
+            _check_size(size, group, name)
+            yield from _clips_of(batch, group.audio)
+    if seen != group.rows: raise ValueError(f"{name} holds {seen:,} rows of audio where it says {group.rows:,}, it is damaged: fetch it again")
 
 # %% ../nbs/14_tableaudio.ipynb #498ffac5
 def _clips_of(batch, audio):
@@ -235,21 +239,19 @@ def _wav_or_fault(samples, rate):
     except BadClip as e: return e
 
 # %% ../nbs/14_tableaudio.ipynb #b8f6f60e
+_LAID = pa.schema({"bytes": pa.large_binary(), "fault": pa.string()})
 _ROOM_STEP = 256 << 20  # Bytes after which the disk is asked again
-def _check_size(written, group, name):
-    most = (1 << 30) + 100 * group.bytes
-    if written > most: raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and {group.bytes:,} are stored: it is damaged, or made to fill the disk")
 def _written(place, group):
-    "Yield record batches of a group's clips, within bounds."
-    written, asked = 0, 0
+    "Yield record batches of a group's clips, while the disk has room."
+    written = 0
     for clip in group_clips(place, group):
         fault = f"{clip.reason}\0{clip.detail}" if isinstance(clip, BadClip) else ""
         clip = None if fault else clip
         written += len(clip or b"")
-        _check_size(written, group, place.name(group.path))
-        if written - asked > _ROOM_STEP: asked = written; check_room(_ROOM_STEP, parts_folder(), f"laying out the audio of {place}", "HF_HOME")
+        if written > _ROOM_STEP:
+            written = 0
+            check_room(_ROOM_STEP, parts_folder(), f"laying out the audio of {place}", "HF_HOME")
         yield pa.record_batch([pa.array([clip], pa.large_binary()), pa.array([fault], pa.string())], schema=_LAID)
-_LAID = pa.schema({"bytes": pa.large_binary(), "fault": pa.string()})
 
 # %% ../nbs/14_tableaudio.ipynb #87805450
 def _laid_path(place, group):
