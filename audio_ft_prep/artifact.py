@@ -9,18 +9,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/artifact.html.md"""
 
 # %% ../nbs/51_artifact.ipynb #65d615ea
 from __future__ import annotations
-import hashlib, json, mimetypes, os, re, shutil, sys, time
-from contextlib import contextmanager
+import hashlib, io, json, mimetypes, os, re, sys, time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable
+from typing import Any, BinaryIO, Callable
 from uuid import uuid4
-from .places import Url, place
-from .rows import file_sha256
+from .places import Url, open_plain, place, scratch, sync_folder
+from .prepjson import is_beside, shard_index
+from .reading import faults_of, load_prep, read_bytes, read_listed, verify
 from .secrets import logger_of, no_secrets_raised
-from .store import read_prep, sync_folder, verify
 
 # %% auto #0
 __all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get_project', 'latest_ready', 'check_name',
@@ -80,19 +80,26 @@ def description(
     return f"Speech for {f['model']} from {f['corpus']} ({f['language']}, revision {f['revision']}): {rows}, {f['hours']} hours; hash {f['hash']}, by audio_ft_prep {prep['versions']['audio_ft_prep']}."
 
 # %% ../nbs/51_artifact.ipynb #12a515c4
+def _etag(f, parts_from, part):
+    "The ETag of an open file."
+    md5 = lambda data: hashlib.md5(data, usedforsecurity=False)
+    blocks = lambda: iter(lambda: f.read(part), b"")
+    if f.seek(0, os.SEEK_END) >= parts_from:
+        f.seek(0)
+        sums = [md5(block).digest() for block in blocks()]
+        return f"{md5(b''.join(sums)).hexdigest()}-{len(sums)}"
+    whole = md5(b"")
+    f.seek(0)
+    for block in blocks(): whole.update(block)
+    return whole.hexdigest()
 def etag(
-    path: Path,  # A file
+    file: Path | BinaryIO,  # A file, or an open one
     parts_from: int = 100 << 20,  # Bytes from which a file is sent in parts
     part: int = 8 << 20,  # Bytes in a part
 ) -> str: # As S3 gives it, without quotes
     "Tell the ETag of a file that the SDK has sent."
-    md5 = lambda data: hashlib.md5(data, usedforsecurity=False)
-    with open(path, "rb") as f: sums = [md5(block) for block in iter(lambda: f.read(part), b"")] if path.stat().st_size >= parts_from else []
-    if sums: return f"{md5(b''.join(s.digest() for s in sums)).hexdigest()}-{len(sums)}"
-    whole = md5(b"")
-    with open(path, "rb") as f:
-        while block := f.read(part): whole.update(block)
-    return whole.hexdigest()
+    if not isinstance(file, (str, Path)): return _etag(file, parts_from, part)
+    with open(file, "rb") as f: return _etag(f, parts_from, part)
 
 # %% ../nbs/51_artifact.ipynb #c4c6c86a
 def _listed(artifact):
@@ -168,17 +175,23 @@ class _Upload:
     name: str
     folder: Path
     prep: dict
+    prep_bytes: bytes  # What prep.json held when it was verified; the file may be another's by now
+    sizes: dict[str, int]  # Bytes by path
     patience: _Patience
     batch_bytes: int
 
     @property
-    def account(self): return file_sha256(self.folder/"prep.json")
+    def account(self): return hashlib.sha256(self.prep_bytes).hexdigest()
     @property
     def staging(self): return f"{self.name}.uploading-{self.account[:8]}"
     @property
     def labels(self): return [*labels(self.prep), _account(self.account)]
     @property
-    def sizes(self): return {n: (self.folder/n).stat().st_size for n in manifest(self.prep)}
+    def sha256(self):
+        "SHA-256 by path."
+        shards = {s["file"]: s["sha256"] for s in self.prep["shards"]}
+        return {**shards, **self.prep["files"], "prep.json": self.account}
+    def open(self, name): return io.BytesIO(self.prep_bytes) if name == "prep.json" else open_plain(self.folder, name)
 
 # %% ../nbs/51_artifact.ipynb #143f9767
 def _stage(up):
@@ -191,18 +204,34 @@ def _stage(up):
 def _id_to_be(staged): return staged.spec.path.rstrip("/").rsplit("/", 1)[-1]
 
 # %% ../nbs/51_artifact.ipynb #90421717
+_COPIED_BYTES = 8 << 20  # Smaller files are sent from a copy; a larger one as it is held open
+def _held_as(f):
+    "The name under which this process finds a large file that it holds open; none for another."
+    if isinstance(f, io.BytesIO) or os.fstat(f.fileno()).st_size <= _COPIED_BYTES: return None
+    path = Path(f"/proc/{os.getpid()}/fd/{f.fileno()}")
+    return path if path.exists() else None
+def _lay_out(f, target, sha256, name):
+    "Have a file at `target` that is the open one, whatever becomes of the open one's name."
+    whole, held = hashlib.sha256(), _held_as(f)
+    with open(os.devnull if held else target, "wb") as copy:
+        while block := f.read(1 << 20):
+            whole.update(block)
+            copy.write(block)
+    if whole.hexdigest() != sha256: raise LookupError(f"{name} was changed after it was verified: let nobody write to the folder, and run it again")
+    if held: target.symlink_to(held)
 @contextmanager
-def _linked(folder, names):
-    "A folder of links to some files of a folder."
-    with TemporaryDirectory() as d:
-        for n in names:
-            (Path(d)/n).parent.mkdir(parents=True, exist_ok=True)
-            (Path(d)/n).symlink_to((folder/n).resolve())
+def _laid_out(up, names):
+    "A folder of this process alone with some files of an upload, each held against its SHA-256."
+    with TemporaryDirectory() as d, ExitStack() as stack:
+        for name in names:
+            target = Path(d)/name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _lay_out(stack.enter_context(up.open(name)), target, up.sha256[name], name)
         yield d
 
 # %% ../nbs/51_artifact.ipynb #2763b8b7
 def _send(up, staged, names):
-    with _linked(up.folder, names) as links: staged.upload(links)
+    with _laid_out(up, names) as d: staged.upload(d)
 
 # %% ../nbs/51_artifact.ipynb #2a3bee43
 def _bar(sizes, sent, show):
@@ -211,9 +240,11 @@ def _bar(sizes, sent, show):
     return tqdm(total=sum(sizes.values()), initial=sum(sizes[n] for n in sent), unit="B", unit_scale=True, disable=not show or callable(show), mininterval=0.2 if live else 10)
 
 # %% ../nbs/51_artifact.ipynb #49b2921c
+def _etag_of(up, name):
+    with up.open(name) as f: return etag(f)
 def _send_all(up, staged, progress):
     sizes, held = up.sizes, up.patience("looking into the store", lambda: _listing(staged))
-    sent = [n for n in sizes if n in held and held[n][1] == etag(up.folder/n)]
+    sent = [n for n in sizes if n in held and held[n][1] == _etag_of(up, n)]
     if sent: _log.info("%d of %d files are in the store already: going on", len(sent), len(sizes))
     tell = (lambda: progress(sum(sizes[n] for n in sent), sum(sizes.values()))) if callable(progress) else lambda: None
     with _bar(sizes, sent, progress) as bar:
@@ -257,17 +288,21 @@ def _give_up(up, staged, keep):
 
 # %% ../nbs/51_artifact.ipynb #2aefbcbe
 def _sound(folder):
+    "A folder that was verified, with what its prep.json says, the bytes of that, and the size of each file."
     if isinstance(place(folder), Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
     folder = Path(folder)
-    prep = read_prep(folder)
-    if faults := verify(folder): raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
-    return folder, prep
+    prep, data = load_prep(folder)
+    if faults := faults_of(folder, prep): raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
+    sizes = {n: _size(folder, n) for n in manifest(prep)[:-1]}
+    return folder, prep, data, sizes | {"prep.json": len(data)}
+def _size(folder, name):
+    with open_plain(folder, name) as f: return os.fstat(f.fileno()).st_size
 
 # %% ../nbs/51_artifact.ipynb #ea402119
 def _there(up):
     "The newest finished version, when it is this data set and the store has all of it."
     for newest in _ready(up.project, up.name)[:1]:
-        if _made_from(newest, up.folder) and not _lacking(_listing(newest), up.sizes): return newest
+        if _account(up.account) in (newest.metadata.labels or []) and not _lacking(_listing(newest), up.sizes): return newest
 
 # %% ../nbs/51_artifact.ipynb #e2355be8
 def _log_upload(up, keep_failed, progress):
@@ -307,11 +342,15 @@ def log_prepared(
 ) -> Any: # The platform's artifact, READY
     "Log a prepared folder as an artifact, whole or not at all."
     check_name(artifact_name)
-    folder, prep = _sound(folder)
-    return _log_upload(_Upload(get_project(project), artifact_name, folder, prep, _Patience(retries, wait_s), batch_bytes), keep_failed, progress)
+    sound = _sound(folder)
+    return _log_upload(_Upload(get_project(project), artifact_name, *sound, _Patience(retries, wait_s), batch_bytes), keep_failed, progress)
 
 # %% ../nbs/51_artifact.ipynb #12a5a32b
-def _made_from(artifact, folder): return (folder/"prep.json").is_file() and _account(file_sha256(folder/"prep.json")) in (artifact.metadata.labels or [])
+def _made_from(artifact, folder):
+    "Whether an artifact was made from the folder, by the hash of its prep.json."
+    try: data = read_bytes(folder, "prep.json")
+    except (OSError, ValueError): return False
+    return _account(hashlib.sha256(data).hexdigest()) in (artifact.metadata.labels or [])
 def _same_folder(folder, artifact):
     "Whether a folder holds this artifact already; refuse one that holds something else."
     if not folder.exists() or folder.is_dir() and not any(folder.iterdir()): return False
@@ -319,22 +358,30 @@ def _same_folder(folder, artifact):
     return True
 
 # %% ../nbs/51_artifact.ipynb #caf6f9d8
+def _none(name): return RuntimeError(f"artifact {name} holds no prepared data set: name one that log_prepared made")
+def _check_names(artifact):
+    "Refuse an artifact that has other names than a prepared folder, before anything is written."
+    if not artifact.spec.path.startswith("s3://"): raise _none(artifact.name)
+    for name in _listing(artifact):
+        if name != "prep.json" and not shard_index(name) and not is_beside(name): raise _none(artifact.name)
 def _verified(folder, name):
-    try: faults = verify(folder)
-    except (FileNotFoundError, ValueError): raise RuntimeError(f"artifact {name} holds no prepared data set: name one that log_prepared made") from None
+    "Raise `RuntimeError` unless what was fetched is a prepared folder, as it was written, and nothing else."
+    try: prep, _ = load_prep(folder)
+    except (FileNotFoundError, ValueError): raise _none(name) from None
+    faults = faults_of(folder, prep)
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    faults += [f"{n} is not named in prep.json" for n in sorted(found - set(manifest(prep)))]
     if faults: raise RuntimeError(f"artifact {name} is damaged in the store: {'; '.join(faults)}; upload it again")
 
 # %% ../nbs/51_artifact.ipynb #3326c3d7
 def _download(artifact, folder, patience):
-    work = folder.parent/f".{folder.name}.{artifact.id[:8]}"
-    shutil.rmtree(work, ignore_errors=True)  # left by a call that was killed
-    try:
+    patience("looking into the store", lambda: _check_names(artifact))
+    with scratch(folder.parent) as work:
         patience("downloading", lambda: artifact.download(str(work/"files"), overwrite=True))
         _verified(work/"files", artifact.name)
         if folder.exists(): folder.rmdir()
         os.replace(work/"files", folder)
         sync_folder(folder.parent)
-    finally: shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/51_artifact.ipynb #437672fc
 @no_secrets_raised()
@@ -380,9 +427,11 @@ def _here_again():
 def _log_item(project, artifact, folder):
     known = {d.id for d in project.get_dataitem_versions(artifact.name)}
     with TemporaryDirectory() as d, _here_again():
-        metadata = json.loads((folder/"croissant.json").read_text(encoding="utf-8"))
-        (Path(d)/"metadata.json").write_text(json.dumps(addressed(metadata, artifact.spec.path, file_sha256(folder/"prep.json"))), encoding="utf-8")
-        shutil.copy(folder/"prep.json", d)
+        prep, data = load_prep(folder)
+        metadata = json.loads(read_listed(folder, prep, "croissant.json"))
+        sha256 = hashlib.sha256(data).hexdigest()
+        (Path(d)/"metadata.json").write_text(json.dumps(addressed(metadata, artifact.spec.path, sha256)), encoding="utf-8")
+        (Path(d)/"prep.json").write_bytes(data)
         try: return project.log_croissant(name=artifact.name, source=d)
         except Exception as e:
             for left in project.get_dataitem_versions(artifact.name):

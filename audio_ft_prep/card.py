@@ -17,8 +17,8 @@ from .rows import REASONS
 from .show import markdown_table, show_bytes, show_hours
 
 # %% auto #0
-__all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'reason_rows',
-           'data_card', 'croissant']
+__all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text',
+           'reason_rows', 'data_card', 'croissant']
 
 # %% ../nbs/35_card.ipynb #f7063a4f
 def from_hub(
@@ -72,15 +72,40 @@ def _type_words(feature):
     return "FLAC" if feature["_type"] == "Audio" else feature["dtype"]
 
 # %% ../nbs/35_card.ipynb #71d87fdf
+_PLAIN = re.compile(r"[\w.+-]{1,60}", re.ASCII)
+def _licence(source):
+    "A licence by the name that the Hub knows it by."
+    name = source.get("licence", "unknown")
+    return name if _PLAIN.fullmatch(name) else "other"
+def _language(config):
+    "The language that a locale is of, as the Hub writes it; und where there is no such code."
+    code = re.split("[-_]", config["language_code"])[0].lower()
+    return code if re.fullmatch("[a-z]{2,3}", code) else "und"
 _SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M")]
 def card_header(
     prep: dict,  # What prep.json says
 ) -> dict: # Keys of the Hub's data cards
     "Describe a prepared folder as the Hub does."
     clips = sum(c["kept"] for c in prep["counts"].values())
-    return {"pretty_name": title(prep), "language": [prep["config"]["language_code"].split("-")[0].split("_")[0].lower()], "license": prep["source"].get("licence", "unknown"),
+    return {"pretty_name": title(prep), "language": [_language(prep["config"])], "license": _licence(prep["source"]),
             "task_categories": ["automatic-speech-recognition"], "size_categories": [next((s for n, s in _SIZES if clips < n), "10M<n<100M")], "tags": ["whisper", "audio_ft_prep"],
             "configs": [{"config_name": "default", "data_files": [{"split": s, "path": f"{s}/data-*.arrow"} for s, c in prep["counts"].items()]}]}
+
+# %% ../nbs/35_card.ipynb #e9e95529
+def _by_code(found):
+    code = ord(found[0])
+    return f"\\u{code:04X}" if code < 65536 else f"\\U{code:08X}"
+def yaml_text(
+    text: str,  # Any text
+) -> str: # A YAML scalar on one line, in which no sign is Markdown or HTML
+    "Write a text for the header of a Markdown file."
+    if re.fullmatch(r"\w[\w ().,-]*(?<! )", text): return text
+    return '"' + re.sub(r"[^\w (),.-]|\n", _by_code, text) + '"'
+def _header(prep):
+    import yaml
+    header = card_header(prep)
+    name = header.pop("pretty_name")
+    return f"pretty_name: {yaml_text(name)}\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}"
 
 # %% ../nbs/35_card.ipynb #0a031088
 def _counts_table(prep):
@@ -121,26 +146,25 @@ Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. Th
 # %% ../nbs/35_card.ipynb #448b384d
 def _about_source(prep):
     source, config = prep["source"], prep["config"]
-    splits = [f"{name} from {config[f'{name}_splits']}" for name in ("train", "eval") if config[f"{name}_splits"]]
+    splits = [f"{name} from {as_it_is(config[f'{name}_splits'])}" for name in ("train", "eval") if config[f"{name}_splits"]]
     at = f", revision {code_cell(source['revision'])}" if source.get("revision") else ""
-    known = f"Its licence is {source['licence']}." if "licence" in source else "Its licence is not on record here: ask where it comes from before you pass this on."
+    known = f"Its licence is {as_it_is(source['licence'])}." if "licence" in source else "Its licence is not on record here: ask where it comes from before you pass this on."
     notes = "".join(f"\n- {as_it_is(n)}" for n in source.get("notes", []))
-    return f"{as_it_is(source_name(prep))}{at}, read as {source['kind']}, language {source.get('language') or config['language_code']}; {', '.join(splits)}. {known}" + (f"\n{notes}" if notes else "")
+    language = as_it_is(str(source.get("language") or config["language_code"]))
+    return f"{as_it_is(source_name(prep))}{at}, read as {as_it_is(source['kind'])}, language {language}; {', '.join(splits)}. {known}" + (f"\n{notes}" if notes else "")
 
 # %% ../nbs/35_card.ipynb #bf3c0d82
 def data_card(
     prep: dict,  # What prep.json says; its files may still be missing
 ) -> str: # Markdown with a YAML header
     "Write the README.md of a prepared folder."
-    import yaml
     clips, seconds = (sum(c[k] for c in prep["counts"].values()) for k in ("kept", "samples"))
     made = f"{clips:,} clips, {show_hours(seconds / prep['model']['rate_hz'])} of speech, prepared to fine-tune {as_it_is(Path(prep['config']['model_id']).name)} with audio_ft_prep {prep['versions']['audio_ft_prep']}."
     versions = markdown_table([["library", "version"], *prep["versions"].items()], left=2)
     hashed = f"All examples together have the hash `{prep['hash']}`: the same examples have the same hash, however they were made. `prep.json` holds the SHA-256 of every file, and `audio-ft-prep verify` checks them."
     parts = {"": made, "Counts": _counts_table(prep), "Not kept": _rejects_table(prep), "Columns": _columns_table(prep), "Loading it": _LOADING.format(**prep["model"]),
              "Where it comes from": _about_source(prep), "How it was made": f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}"}
-    header = yaml.safe_dump(card_header(prep), sort_keys=False, allow_unicode=True)
-    return f"---\n{header}---\n\n# {as_it_is(title(prep))}\n" + "".join(f"\n{f'## {name}' + chr(10) * 2 if name else ''}{text}\n" for name, text in parts.items())
+    return f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n" + "".join(f"\n{f'## {name}' + chr(10) * 2 if name else ''}{text}\n" for name, text in parts.items())
 
 # %% ../nbs/35_card.ipynb #9167e4db
 _TERMS = ("citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "

@@ -19,7 +19,7 @@ from typing import Callable, Iterator
 import pyarrow as pa
 from .example import ExampleMaker
 from .places import Url
-from .store import Shard, ShardResult, done, prepare_shard, sweep, work_folder
+from .store import Shard, ShardResult, prepare_shard, read_record, sweep, work_folder
 
 # %% auto #0
 __all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
@@ -446,7 +446,7 @@ def _result(run, worker, wrong):
     "A shard's record, when its worker says that it is done."
     task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
     if wrong: raise wrong
-    if not (result := done(run.folder, task.shard.name, run.token)):
+    if not (result := read_record(run.folder, task.shard.name, run.token)):
         raise RuntimeError(f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else write there, and run it again to go on")
     run.done = [a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))]
     return result

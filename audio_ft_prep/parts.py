@@ -9,18 +9,22 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/parts.html.md"""
 
 # %% ../nbs/45_parts.ipynb #b9c08287
 from __future__ import annotations
-import os, shutil
+import hashlib, os, stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 import pyarrow as pa
 from .collective import check_room
 from .config import config_from
 from .example import example_schema
-from .places import appearing, sync_folder
-from .store import ShardResult, balance, finish, open_folder, other_run, read_prep, verify
+from .places import appearing, open_plain, sync_folder
+from .prepjson import SELECTION, check_shards, shard_index
+from .reading import copy_processor, faults_of, file_identity, read_prep, read_rejects
+from .store import ShardResult, balance, finish, open_folder, other_run
 
 # %% auto #0
-__all__ = ['SELECTION', 'Part', 'read_parts', 'whole_purpose', 'merge_parts']
+__all__ = ['Part', 'read_parts', 'whole_purpose', 'merge_parts']
 
 # %% ../nbs/45_parts.ipynb #b5b7f173
 @dataclass(frozen=True)
@@ -54,7 +58,6 @@ def _same_run(paths, preps):
         if theirs != ours or beside(prep) != beside(preps[0]): raise ValueError(f"{paths[0]} and {path} are parts of runs that were divided differently: make them again")
 
 # %% ../nbs/45_parts.ipynb #1ed0a7f1
-SELECTION = "selection.parquet"  # In a part: what the whole run left out before decoding
 def _complete(paths, preps):
     "Order the parts, each there once."
     found = {p["part"]["index"]: (path, p) for path, p in zip(paths, preps)}
@@ -72,29 +75,63 @@ def read_parts(
     if not paths: raise ValueError("there are no parts to merge: name their folders")
     preps = [read_prep(p) for p in paths]
     _same_run(paths, preps)
-    return _complete(paths, preps)
+    parts = _complete(paths, preps)
+    _check_together(parts)
+    return parts
+def _check_together(parts):
+    "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
+    rows_in, shards = parts[0][1]["part"]["rows_in"], [s for _, prep in parts for s in prep["shards"]]
+    splits = {split: 0 for split in rows_in if any(s["split"] == split for s in shards)}
+    try: check_shards(shards, splits, True)
+    except ValueError as e: raise ValueError(f"{parts[0][0]} and the other parts name no shard of the whole twice and leave none out, but here {e}: make them again") from None
+
 
 # %% ../nbs/45_parts.ipynb #470eafd7
-def _take(source, target):
-    "Have a file appear at `target`, whole or not at all, and be on the disk."
-    target.unlink(missing_ok=True)
-    try: os.link(source, target)
-    except OSError:
-        with appearing(target) as f, open(source, "rb") as data: shutil.copyfileobj(data, f, 1 << 20)
-    with open(target, "rb") as f: os.fsync(f.fileno())
-    sync_folder(target.parent)
+def _is_private(f):
+    "Whether an open file is this user's own, and nobody else may write to it."
+    about = os.fstat(f.fileno())
+    return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def _link(f, target):
+    "Give an open file one more name; whether that could be done."
+    part = target.with_name(f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
+    at = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.link(f"/proc/self/fd/{f.fileno()}", part.name, dst_dir_fd=at, follow_symlinks=True)
+        os.fsync(f.fileno())
+        os.replace(part.name, target.name, src_dir_fd=at, dst_dir_fd=at)
+        os.fsync(at)
+        return True
+    except OSError: return False
+    finally:
+        with suppress(OSError): os.unlink(part.name, dir_fd=at)
+        os.close(at)
+def _copy(f, target, sha256):
+    "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
+    whole = hashlib.sha256()
+    with appearing(target) as out:
+        while block := f.read(1 << 20):
+            whole.update(block)
+            out.write(block)
+        if whole.hexdigest() != sha256: raise RuntimeError(f"{f.name if isinstance(f.name, str) else target.name} was changed while it was merged: let nobody write to the parts, and merge again")
+
+# %% ../nbs/45_parts.ipynb #0ec97311
+def _take(part, shard, identity, folder):
+    "Have a verified shard of a part appear in the folder, whole or not at all, and be on the disk."
+    target = folder/shard["file"]
+    with open_plain(part, shard["file"]) as f:
+        same = file_identity(f) == identity and _is_private(f)
+        if not (same and _link(f, target)): _copy(f, target, shard["sha256"])
 def _to_copy(parts, folder):
     "Bytes of shards on other disks that are not in the folder yet."
     far = [(s, folder/s["file"]) for path, prep in parts if path.stat().st_dev != folder.stat().st_dev for s in prep["shards"]]
     return sum(s["bytes"] for s, target in far if not target.exists())
 
 # %% ../nbs/45_parts.ipynb #e6c83fc1
-def _results(prep): return [ShardResult(**{"index": int(s["file"].split("-")[1]), **s}) for s in prep["shards"]]
+def _results(prep): return [ShardResult(index=shard_index(s["file"])[1], **s) for s in prep["shards"]]
 def _rejects(parts):
     "All rejects, in the order in which a single run has them."
-    import pyarrow.parquet as pq
-    first = parts[0][0]
-    return pa.concat_tables([pq.read_table(first/SELECTION), *(pq.read_table(path/"rejects.parquet") for path, _ in parts)])
+    first, about = parts[0]
+    return pa.concat_tables([read_rejects(first, about, SELECTION), *(read_rejects(path, prep) for path, prep in parts)])
 
 # %% ../nbs/45_parts.ipynb #4002e39f
 def whole_purpose(
@@ -104,20 +141,24 @@ def whole_purpose(
     return {k: parts[0][1][k] for k in ("config", "fingerprint", "source", "versions")}
 
 # %% ../nbs/45_parts.ipynb #2096d714
+def _verified(parts):
+    "Identity of each shard's file, by the part's folder and the shard's name; raise where a part isn't as it was written."
+    seen = {path: {} for path, _ in parts}
+    for path, prep in parts:
+        if faults := faults_of(path, prep, seen[path]): raise RuntimeError(f"{path} is not as it was written: {'; '.join(faults)}; make this part again")
+    return seen
 def merge_parts(
     parts: list[tuple[Path, dict]],  # As `read_parts` gives them
     folder: Path,  # The folder to write
 ) -> dict: # What its prep.json says
     "Make one prepared folder of a run's parts, every file's SHA-256 and the balance of the whole checked."
-    mine = whole_purpose(parts)
-    for path, _ in parts:
-        if faults := verify(path): raise RuntimeError(f"{path} is not as it was written: {'; '.join(faults)}; make this part again")
+    run, seen = whole_purpose(parts), _verified(parts)
     results, rejects, about = [r for _, p in parts for r in _results(p)], _rejects(parts), parts[0][1]["model"]
     counts = balance(parts[0][1]["part"]["rows_in"], results, rejects)
     folder.mkdir(parents=True, exist_ok=True)
     check_room(_to_copy(parts, folder), folder, "merging the parts", "output_dir")
-    open_folder(folder, mine, list(counts))
+    open_folder(folder, run, list(counts))
     for path, prep in parts:
-        for s in prep["shards"]: _take(path/s["file"], folder/s["file"])
-    schema = example_schema(config_from(mine["config"]), about["mels"])
-    return finish(folder, mine, results, rejects, counts, schema, about, lambda to: shutil.copytree(parts[0][0]/"processor", to))
+        for s in prep["shards"]: _take(path, s, seen[path][s["file"]], folder)
+    schema = example_schema(config_from(run["config"]), about["mels"])
+    return finish(folder, run, results, rejects, counts, schema, about, lambda to: copy_processor(*parts[0], to))

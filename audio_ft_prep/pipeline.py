@@ -29,7 +29,7 @@ from .places import Url, modified_ns, place
 from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
 from .show import markdown_table, show_bytes, show_hours, text_table
-from .store import all_rejects, balance, done, finish, has_clips, is_finished, open_folder, purpose, read_prep, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
+from .store import all_rejects, balance, done_shards, finish, has_clips, is_finished, open_folder, purpose, read_prep, read_record, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
 from .workdir import check_work, clear_work, work_alone
 from .text import label_language, language_tokenizer
 
@@ -243,7 +243,7 @@ def _engine(cfg, workers, shards):
 # %% ../nbs/60_pipeline.ipynb #5a46df05
 def _make_shards(task, folder, schema, since_ns, workers, progress):
     token = run_token(folder)
-    found = {name: done(folder, name, token) for name, _ in task.shards()}
+    found = done_shards(folder, [name for name, _ in task.shards()], token)
     todo = [(name, m) for name, m in task.shards() if not found[name]]
     start, rate_hz = _so_far(task, found), task.maker.log_mel.rate_hz
     why = Counter(start.reasons)
@@ -349,8 +349,8 @@ def _alone(folder):
 # %% ../nbs/60_pipeline.ipynb #54922caa
 def _to_write(task, folder):
     "Where shards are written on this machine, rows of those that will lie there together, and what to do where there is no room."
-    sizes = task.sizes()
-    if not isinstance(folder, Url): return folder, {name: n for name, n in sizes.items() if not done(folder, name, run_token(folder))}, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
+    sizes, token = task.sizes(), "" if isinstance(folder, Url) else run_token(folder)
+    if not isinstance(folder, Url): return folder, {name: n for name, n in sizes.items() if not read_record(folder, name, token)}, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
     at_once = 0 if task.cfg.ray_address else task.workers
     largest = sorted(sizes, key=sizes.get, reverse=True)[:at_once]
     return Path(tempfile.gettempdir()), {name: sizes[name] for name in largest}, "set TMPDIR to a folder on a larger disk, or num_workers to fewer"

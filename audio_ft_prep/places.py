@@ -9,18 +9,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/places.html.md"""
 
 # %% ../nbs/34_places.ipynb #c9396d0e
 from __future__ import annotations
-import errno, fcntl, logging, os, shutil, socket, tempfile, threading, time
-from contextlib import contextmanager, suppress
+import errno, fcntl, hashlib, logging, os, shutil, socket, stat, tempfile, threading, time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Iterator
+from typing import BinaryIO, Callable, Iterator
 from uuid import uuid4
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'scratch', 'appearing', 'write_whole', 'fetched', 'modified_ns',
-           'remove_tree', 'desk', 'held']
+           'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
 
 # %% ../nbs/34_places.ipynb #6a66030a
 _log = logging.getLogger(__name__)
@@ -98,18 +98,26 @@ def _in_folder(target, near):
 
 # %% ../nbs/34_places.ipynb #148c452a
 _TEMPORARY, _LOCK = "audio_ft_prep-", ".audio_ft_prep.lock"
-def _sweep():
-    "Remove the scratch folders of killed processes; a folder without our lock is somebody else's, whatever its name."
-    for lock in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_LOCK}"):
-        with suppress(OSError), open(lock, "r+b") as f:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+def _is_ours(folder):
+    "Whether it is a folder, no link to one, and this user's own."
+    about = os.lstat(folder)
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+def _sweep(parent=None):
+    "Remove the scratch folders of killed processes; one without our lock, or of another user, is left, whatever its name."
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+    parent = parent or Path(tempfile.gettempdir())
+    for lock in parent.glob(f"{_TEMPORARY}*/{_LOCK}"):
+        with suppress(OSError):
+            if not _is_ours(lock.parent): continue
+            with os.fdopen(os.open(lock, flags), "r+b") as f:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 # %% ../nbs/34_places.ipynb #1c8a24b1
-def _locked_folder():
+def _locked_folder(parent):
     "Make a scratch folder; give it and its lock, held."
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
         lock = open(folder/_LOCK, "xb")
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock.fileno()).st_nlink: return folder, lock
@@ -128,11 +136,14 @@ def _full_told():
 
 # %% ../nbs/34_places.ipynb #2b2da53e
 @contextmanager
-def scratch() -> Iterator[Path]: # It goes when the block ends
-    "Give a folder among this machine's temporary files, to this process alone."
-    _sweep()
-    with _full_told():
-        folder, lock = _locked_folder()
+def scratch(
+    parent: Path | None = None,  # Folder to make it in; that of this machine's temporary files when left out
+) -> Iterator[Path]: # It goes when the block ends
+    "Give a folder to this user and this process alone."
+    at = parent or Path(tempfile.gettempdir())
+    _sweep(at)
+    with nullcontext() if parent else _full_told():
+        folder, lock = _locked_folder(at)
         with lock:
             try: yield folder
             finally: shutil.rmtree(folder, ignore_errors=True)
@@ -184,6 +195,66 @@ def modified_ns(
     "Say when a file was written."
     if not isinstance(path, Url): return path.stat().st_mtime_ns
     return (int(_ask(path.url, lambda fs, p: fs.modified(p)).timestamp()) + 1) * 10**9
+
+# %% ../nbs/34_places.ipynb #15646219
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+def _refused(folder, name, e):
+    "What to say of a file that can't be opened."
+    path = f"{folder}/{name}"
+    if e.errno in (errno.ELOOP, errno.EMLINK): return ValueError(f"{path} must be a plain file, and a link stands there or above it: remove the link, or fetch the folder again")
+    if e.errno == errno.ENOTDIR: return ValueError(f"{path} must lie in plain folders, and a link or a file stands above it: remove it, or fetch the folder again")
+    return ValueError(f"{path} must be a plain file, and is a socket or a device: remove it, or fetch the folder again")
+def _descend(folder, name):
+    "Open what lies below a folder, each component for itself; give its descriptor."
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    *above, last = name.split("/")
+    for step, how in (*((s, _OPEN | os.O_DIRECTORY) for s in above), (last, _OPEN)):
+        try: below = os.open(step, how, dir_fd=at)
+        finally: os.close(at)
+        at = below
+    return at
+
+# %% ../nbs/34_places.ipynb #915d89d9
+def open_plain(
+    folder: str | Path,  # A folder; where it lies itself may lead through links
+    name: str,  # A file's path below it, plain names between slashes
+) -> BinaryIO: # The file, open for reading
+    "Open a file below a folder; raise `ValueError` for whatever is no plain file, and `FileNotFoundError` where nothing is."
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name: raise ValueError(f"a file of {folder} must have plain names between slashes, got {name!r}")
+    try: fd = _descend(folder, name)
+    except OSError as e:
+        if e.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO): raise _refused(folder, name, e) from None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode): return os.fdopen(fd, "rb")
+    os.close(fd)
+    raise ValueError(f"{folder}/{name} must be a plain file, and is a folder, a FIFO or a device: remove it, or fetch the folder again")
+
+# %% ../nbs/34_places.ipynb #fa7bdcd6
+@contextmanager
+def opened(
+    folder: Path | Url,  # A prepared folder
+    name: str,  # A file's path below it
+    most: int | None = None,  # Bytes that it may have; any number where left out
+) -> Iterator[BinaryIO]: # The file, open for reading
+    "Have a file of a prepared folder open while a block runs, whoever wrote the folder."
+    if isinstance(folder, Url):
+        _check_size(name, (folder/name).stat().st_size, most)  # before it is fetched
+        with fetched(folder/name) as here, open(here, "rb") as f: yield f
+    else:
+        with open_plain(folder, name) as f:
+            _check_size(name, os.fstat(f.fileno()).st_size, most)
+            yield f
+def _check_size(name, size, most):
+    if most is not None and size > most: raise ValueError(f"{name} has {size} bytes, and may have {most} at most")
+def open_sha256(
+    f: BinaryIO,  # An open file
+) -> str: # 64 hexadecimal digits
+    "Hash an open file from its beginning, and stand at its beginning again."
+    whole = hashlib.sha256()
+    f.seek(0)
+    while block := f.read(1 << 20): whole.update(block)
+    f.seek(0)
+    return whole.hexdigest()
 
 # %% ../nbs/34_places.ipynb #22a10b4b
 def remove_tree(

@@ -28,11 +28,11 @@ from .hub import Repo
 from .load import SAMPLE, load_rows
 from .models import Model, load_model
 from .pipeline import Plan, Prepared
-from .places import Url, fetched, place
+from .places import Url, place
 from .rows import REASONS, BadClip, Corpus, Row, read_bytes, reason_counts
 from .sampling import Selection
 from .show import show_bytes, show_hours
-from .store import read_prep
+from .reading import processor_copy, read_prep, read_rejects
 from .text import clean_sentence, label_language, labels_of, language_tokenizer
 from .train import load_prepared
 
@@ -157,18 +157,17 @@ class PreparedClips:
         prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
         corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
     ):
-        import pyarrow.parquet as pq
         self.folder = prepared.folder if isinstance(prepared, Prepared) else place(prepared)
         self.prep, self.data = read_prep(self.folder), load_prepared(self.folder)
         self.cfg, self.moved = config_from(self.prep["config"]), str(corpus)
-        with fetched(self.folder/"rejects.parquet") as file: self.rejects = pq.read_table(file)
+        self.rejects = read_rejects(self.folder, self.prep)
         self.rate_hz, self.splits = self.prep["model"]["rate_hz"], list(self.data)
         self.max_labels, self.seconds = self.prep["model"].get("max_labels", 448), self.prep["model"]["frames"] * _HOP_SECONDS
         if corpus and self.corpus[0] is None: raise ValueError(f"corpus must be the one that {self.folder} was made of, got {corpus}: {self.corpus[1]}")
 
     @cached_property
     def model(self):
-        with fetched(self.folder/"processor") as here: return load_model(str(here))
+        with processor_copy(self.folder, self.prep) as here: return load_model(str(here))
     @cached_property
     def tokenizer(self): return language_tokenizer(self.model, label_language(self.model, self.cfg.language_code, self.cfg.language), self.cfg.task)
     @cached_property

@@ -10,6 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/store.html.md"""
 # %% ../nbs/40_store.ipynb #2ee469b5
 from __future__ import annotations
 import errno, hashlib, io, json, os, platform, resource, shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -20,14 +21,17 @@ import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
-from .places import NO_ROOM, Url, appearing, desk, fetched, place, remove_tree, sync_folder, write_whole
+from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, sync_folder, write_whole
+from .prepjson import SELECTION, check_shard, read_json, shard_index
+from .reading import example_features, read_bytes, read_prep, split_state, verify
 from .workdir import check_work, clear_work, make_work
 from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_table
 
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'told_plainly', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
-           'prepare_shard', 'work_folder', 'sweep', 'versions', 'purpose', 'other_run', 'read_prep', 'is_finished',
-           'open_folder', 'run_token', 'done', 'balance', 'has_clips', 'all_rejects', 'write_table', 'finish', 'verify']
+           'record_bytes', 'result_of', 'prepare_shard', 'work_folder', 'sweep', 'versions', 'purpose', 'other_run',
+           'is_finished', 'open_folder', 'run_token', 'read_record', 'done', 'done_shards', 'balance', 'has_clips',
+           'all_rejects', 'write_table', 'finish']
 
 # %% ../nbs/40_store.ipynb #7feca521
 _FILES, _BROKEN = (errno.EMFILE, errno.ENFILE), (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
@@ -143,6 +147,29 @@ class _Tally:
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
     def reject(self, row, e): self.rejects.append([self.shard.split, row["source_split"], row["id"], e.reason, e.detail])
 
+# %% ../nbs/40_store.ipynb #e9332bff
+def _hash_of(fields): return hashlib.sha256(json_bytes(fields)).hexdigest()
+def record_bytes(
+    result: ShardResult,  # What became of a shard's rows
+    token: str = "",  # The run's, as `run_token` gives it
+) -> bytes: # JSON
+    "Write a shard's record."
+    fields = {**asdict(result), "token": token}
+    return json_bytes({**fields, "record": _hash_of(fields)})
+def _is_reject(reject): return isinstance(reject, list) and len(reject) == 5 and all(isinstance(x, str) for x in reject)
+def result_of(
+    record: Any,  # What a shard's record says
+    token: str = "",  # The run's, as `run_token` gives it
+) -> ShardResult: # Its result
+    "Check a shard's record; raise `ValueError` where it isn't as it was written, or names what no record does."
+    fields = dict(record) if isinstance(record, dict) else {}
+    written = fields.pop("record", None)
+    index, rejects = fields.get("index"), fields.get("rejects")
+    _, place_in_split, _ = check_shard({k: v for k, v in fields.items() if k not in ("index", "rejects", "token")}, "the record")
+    if written != _hash_of(fields) or fields.pop("token", "") != token or index != place_in_split: raise ValueError("the record is not as it was written")
+    if not isinstance(rejects, list) or not all(map(_is_reject, rejects)): raise ValueError("the record's rejects are no list of rejects")
+    return ShardResult(**fields)
+
 # %% ../nbs/40_store.ipynb #4a94289c
 def _batches(shard, maker, tally, seen):
     size = 16 if maker.storage == "padded" else 64
@@ -175,7 +202,7 @@ def prepare_shard(
             for batch in _batches(shard, maker, tally, seen): writer.write_batch(record_batch(batch, schema))
         if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
     result = ShardResult(shard.split, shard.index, shard.file, tally.rows, tally.samples, sink.size, sink.hash.hexdigest(), f"{tally.hash:064x}", tally.rejects)
-    write_whole(work_folder(folder)/f"{shard.name}.json", json_bytes({**asdict(result), "token": token}))
+    write_whole(work_folder(folder)/f"{shard.name}.json", record_bytes(result, token))
     return result
 
 # %% ../nbs/40_store.ipynb #14e5e745
@@ -244,21 +271,9 @@ def other_run(
 
 # %% ../nbs/40_store.ipynb #99630043
 def _read_json(path):
-    try: return json.loads(path.read_text(encoding="utf-8"))
+    "What a small JSON file says; none where there is none."
+    try: return read_json(read_bytes(path.parent if isinstance(path, Path) else Url(path.url.rpartition("/")[0]), path.name), path, "remove the folder and run again")
     except FileNotFoundError: return None
-    except ValueError: raise ValueError(f"{path} is damaged: remove the folder and run again") from None
-
-# %% ../nbs/40_store.ipynb #4614e1ee
-def read_prep(
-    folder: str | Path | Url,  # A prepared folder
-) -> dict: # What prep.json says
-    "Read prep.json; raise `FileNotFoundError` where no finished data set is."
-    folder = place(folder)
-    if (prep := _read_json(folder/"prep.json")) is not None:
-        if lost := [k for k in ("config", "fingerprint", "model", "counts", "shards", "files", "hash") if k not in prep]: raise ValueError(f"{folder/'prep.json'} is no account of a prepared data set, {lost[0]} is missing: prepare it again")
-        return prep
-    half = ": a run there was not finished, run it again" if work_folder(folder).exists() else ": name the folder that prepare wrote"
-    raise FileNotFoundError(f"no prepared data set in {folder}{half if folder.exists() else ', no such folder'}")
 
 # %% ../nbs/40_store.ipynb #8a836a33
 def is_finished(
@@ -299,19 +314,36 @@ def run_token(
     return str(plan.get("token", "")) if isinstance(plan, dict) else ""
 
 # %% ../nbs/40_store.ipynb #3745ad85
+def read_record(
+    folder: Path | Url,  # The prepared folder
+    shard: str,  # A shard's name, such as train-00000
+    token: str = "",  # The run's, as `run_token` gives it
+) -> ShardResult | None: # Its result; none where there is no record, or a damaged one, or another run's
+    "Read a shard's record, without a look at the shard."
+    name = f"{shard}.json"
+    try: result = result_of(read_json(read_bytes(work_folder(folder), name), name), token)
+    except (FileNotFoundError, ValueError): return None
+    return result if f"{result.split}-{result.index:05d}" == shard else None
 def done(
     folder: Path | Url,  # The prepared folder
     shard: str,  # A shard's name, such as train-00000
     token: str = "",  # The run's, as `run_token` gives it
 ) -> ShardResult | None: # Its result; none when it is still to be made
-    "Read a shard's record, if the shard is whole."
+    "Read a shard's record, if its file is the one that was recorded."
+    if not (result := read_record(folder, shard, token)): return None
     try:
-        record = json.loads((work_folder(folder)/f"{shard}.json").read_text(encoding="utf-8"))
-        if record.pop("token", "") != token: return None
-        result = ShardResult(**record)
-    except (OSError, ValueError, TypeError, AttributeError): return None
-    path = folder/result.file
-    return result if path.is_file() and path.stat().st_size == result.bytes else None
+        with opened(folder, result.file, result.bytes) as f: return result if open_sha256(f) == result.sha256 else None
+    except (FileNotFoundError, ValueError): return None
+
+# %% ../nbs/40_store.ipynb #d2365de4
+_AT_ONCE = 4  # Files that are hashed at once; a disk gives no more
+def done_shards(
+    folder: Path | Url,  # The prepared folder
+    shards: list[str],  # Names of shards
+    token: str = "",  # The run's, as `run_token` gives it
+) -> dict[str, ShardResult | None]: # Result by name; none for those still to be made
+    "Find the shards that an earlier run made, each file hashed."
+    with ThreadPoolExecutor(_AT_ONCE) as pool: return dict(zip(shards, pool.map(lambda name: done(folder, name, token), shards)))
 
 # %% ../nbs/40_store.ipynb #c5b63828
 def balance(
@@ -345,14 +377,13 @@ def all_rejects(
     return pa.concat_tables([before, rejects_table(tuple(x) for r in results for x in r.rejects)])
 
 # %% ../nbs/40_store.ipynb #e52a2de8
-def _dataset_files(folder, split, mine, schema, counts):
-    size, about = sum(r.bytes for r in mine), json.loads(schema.metadata[b"huggingface"])["info"]
+def _dataset_files(folder, split, results, schema, counts):
+    size = sum(r.bytes for r in results)
     splits = {split: {"name": split, "num_bytes": size, "num_examples": counts[split]["kept"], "dataset_name": "audio_ft_prep"}}
-    info = {"description": "", "citation": "", "homepage": "", "license": "", **about, "splits": splits, "dataset_size": size}
+    about = {"description": "", "citation": "", "homepage": "", "license": "", "features": example_features(schema)}
+    info = {**about, "splits": splits, "dataset_size": size}
     write_whole(folder/split/"dataset_info.json", json.dumps(info).encode())
-    state = {"_data_files": [{"filename": Path(r.file).name} for r in mine], "_fingerprint": hashlib.sha256("".join(r.sha256 for r in mine).encode()).hexdigest()[:16],
-             "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": split}
-    write_whole(folder/split/"state.json", json_bytes(state))
+    write_whole(folder/split/"state.json", json_bytes(split_state(split, [(r.file, r.sha256) for r in results])))
 
 # %% ../nbs/40_store.ipynb #239968d1
 def write_table(
@@ -379,16 +410,24 @@ def _save_processor(folder, save):
 
 # %% ../nbs/40_store.ipynb #57522f80
 def _strays(folder, results):
+    "Remove shards of ours that are no longer named, left by an attempt that was taken for dead."
     named = {r.file for r in results}
     for split in dict.fromkeys(r.split for r in results):
         for p in (folder/split).glob("data-*.arrow"):
-            if f"{split}/{p.name}" not in named: p.unlink()
+            name = f"{split}/{p.name}"
+            if name not in named and shard_index(name): p.unlink()
 
 # %% ../nbs/40_store.ipynb #c312085b
 def _other_files(folder, splits):
     "Hash what stands beside the shards."
-    paths = [*sorted(folder.glob("*.parquet")), *folder.glob("dataset_dict.json"), *(folder/s/n for s in splits for n in ("dataset_info.json", "state.json")), *sorted((folder/"processor").iterdir())]
-    return {p.relative_to(folder).as_posix(): file_sha256(p) for p in paths}
+    tables = [n for n in ("rejects.parquet", SELECTION) if (folder/n).exists()]
+    listing = ["dataset_dict.json"] * (folder/"dataset_dict.json").exists()
+    of_splits = [f"{s}/{n}" for s in splits for n in ("dataset_info.json", "state.json")]
+    processor = sorted(f"processor/{p.name}" for p in (folder/"processor").iterdir())
+    found = {}
+    for name in (*tables, *listing, *of_splits, *processor):
+        with opened(folder, name) as f: found[name] = open_sha256(f)
+    return found
 
 # %% ../nbs/40_store.ipynb #d03be9c1
 def _finish_at_url(url, mine, results, rejects, counts, schema, model, save_model):
@@ -403,10 +442,14 @@ def _finish_at_url(url, mine, results, rejects, counts, schema, model, save_mode
     return prep
 
 # %% ../nbs/40_store.ipynb #12f24db9
+def _for_pages(data):
+    "JSON that can stand within HTML: the same values, no sign of which begins a tag or an entity."
+    for sign in (b"<", b">", b"&"): data = data.replace(sign, b"\\u%04x" % ord(sign))
+    return data
 def _describe(folder, prep):
     "Write the data card and the Croissant metadata, and hash them."
     write_whole(folder/"README.md", data_card(prep).encode())
-    write_whole(folder/"croissant.json", json_bytes(croissant(prep)))
+    write_whole(folder/"croissant.json", _for_pages(json_bytes(croissant(prep))))
     return {n: file_sha256(folder/n) for n in ("README.md", "croissant.json")}
 
 # %% ../nbs/40_store.ipynb #e218e733
@@ -433,41 +476,3 @@ def finish(
     write_whole(folder/"prep.json", json_bytes(prep))
     clear_work(work_folder(folder))  # all is done: what can't be removed now goes when the folder is next looked at
     return prep
-
-# %% ../nbs/40_store.ipynb #1c43e5e4
-def _shard_fault(folder, shard):
-    path = folder/shard["file"]
-    if not path.is_file(): return f"{shard['file']} is missing"
-    if path.stat().st_size != shard["bytes"]: return f"{shard['file']} has {path.stat().st_size} bytes, and had {shard['bytes']}"
-    with fetched(path) as here:
-        if file_sha256(here) != shard["sha256"]: return f"{shard['file']} has another SHA-256 than when it was written"
-        with pa.memory_map(str(here)) as source: rows = sum(b.num_rows for b in pa.ipc.open_stream(source))
-    return f"{shard['file']} holds {rows} rows, and held {shard['rows']}" if rows != shard["rows"] else ""
-
-# %% ../nbs/40_store.ipynb #9fbb4e42
-def _file_fault(folder, name, sha256):
-    if not (folder/name).is_file(): return f"{name} is missing"
-    with fetched(folder/name) as here: return "" if file_sha256(here) == sha256 else f"{name} has another SHA-256 than when it was written"
-
-# %% ../nbs/40_store.ipynb #9e8be324
-def _account_faults(prep):
-    "What in prep.json contradicts itself."
-    if fingerprint_of(prep["config"]) != prep["fingerprint"]: yield "the config in prep.json is not the one of its fingerprint"
-    if f"{add_hashes(*(int(s['examples'], 16) for s in prep['shards'])):064x}" != prep["hash"]: yield "the hash in prep.json is not the sum of its shards"
-    for split, c in prep["counts"].items():
-        mine = [s for s in prep["shards"] if s["split"] == split]
-        if c["kept"] != sum(s["rows"] for s in mine) or c["samples"] != sum(s["samples"] for s in mine): yield f"the shards of {split} don't hold {c['kept']} rows and {c['samples']} samples"
-        if c["rows"] != c["kept"] + sum(c["rejects"].values()): yield f"the counts of {split} in prep.json don't balance"
-
-# %% ../nbs/40_store.ipynb #902132c3
-def verify(
-    folder: str | Path | Url,  # A prepared folder
-) -> list[str]: # What is wrong, a sentence each; empty when all is well
-    "Hold every shard, every other file and every count of a prepared folder against its prep.json."
-    folder = place(folder)
-    prep = read_prep(folder)
-    faults = [f for s in prep["shards"] if (f := _shard_fault(folder, s))]
-    faults += [f for name, sha256 in prep["files"].items() if (f := _file_fault(folder, name, sha256))]
-    named = {s["file"] for s in prep["shards"]}
-    faults += [f"{split}/{p.name} is not named in prep.json" for split in prep["counts"] for p in sorted((folder/split).glob("data-*.arrow")) if f"{split}/{p.name}" not in named]
-    return faults + list(_account_faults(prep))

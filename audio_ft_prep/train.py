@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
 
 # %% ../nbs/41_train.ipynb #974f54bb
 from __future__ import annotations
-import io
+import io, os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
 from .features import LogMel, refill
 from .models import load_model
-from .places import Url, fetched, place
-from .store import has_clips, read_prep
+from .places import Url, open_plain, place
+from .reading import check_layout, processor_copy, read_prep, stored_schema
+from .store import has_clips
 
 # %% auto #0
 __all__ = ['FORMAT', 'stored_features', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
@@ -80,15 +81,36 @@ class FeatureFormatter(Formatter):
 _register_formatter(FeatureFormatter, FORMAT)
 
 # %% ../nbs/41_train.ipynb #9a75a744
+def _checked(folder, prep, data):
+    "The data set, once its columns are those of prep.json and no offset leads out of a file."
+    schema = stored_schema(prep)
+    for split, rows in data.items():
+        table, kept = rows.data.table, prep["counts"][split]["kept"]
+        if not table.schema.equals(schema) or len(table) != kept: raise ValueError(f"{folder}/{split} doesn't hold the columns and the {kept} rows of prep.json: prepare it again, or fetch it again")
+        try: table.validate(full=True)
+        except pa.ArrowException as e: raise ValueError(f"{folder}/{split} is damaged ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again") from None
+    return data
+def _check_shards(folder, prep):
+    "Raise `ValueError` where a shard is no plain file of the size in prep.json."
+    for shard in prep["shards"]:
+        try:
+            with open_plain(folder, shard["file"]) as f: size = os.fstat(f.fileno()).st_size
+        except FileNotFoundError: raise ValueError(f"{folder}/{shard['file']} is missing: prepare it again, or fetch it again") from None
+        if size != shard["bytes"]: raise ValueError(f"{folder}/{shard['file']} has {size} bytes, and had {shard['bytes']}: prepare it again, or fetch it again")
+
+# %% ../nbs/41_train.ipynb #c70808e9
 def load_prepared(
     folder: str | Path | Url,  # A prepared folder, or its URL
 ) -> DatasetDict: # train and eval; items carry `input_features` (float32, mels × frames), `labels` and what else was stored
-    "Open a prepared folder for training; raise `FileNotFoundError` where none is."
-    prep = read_prep(folder)
+    "Open a prepared folder for training; raise `FileNotFoundError` where none is, and `ValueError` where it isn't what its prep.json says."
+    prep, at, log_mel = read_prep(folder), place(folder), None
     if "part" not in prep and not has_clips(prep["counts"]): raise ValueError(f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into another folder")
-    data, log_mel = DatasetDict.load_from_disk(str(folder)), None
+    check_layout(at, prep)
+    if isinstance(at, Path): _check_shards(at, prep)
+    try: data = _checked(at, prep, DatasetDict.load_from_disk(str(at)))
+    except pa.ArrowException as e: raise ValueError(f"{at} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again") from None
     if prep["config"]["storage"] == "audio":
-        with fetched(place(folder)/"processor") as here: log_mel = LogMel(load_model(str(here)).extractor)
+        with processor_copy(at, prep) as here: log_mel = LogMel(load_model(str(here)).extractor)
         data = data.rename_column("audio", "input_features")
     return data.with_format(FORMAT, reader=FeatureReader(prep["model"]["frames"], log_mel))
 

@@ -395,9 +395,9 @@ def test_another_data_set_does_not_go_on_from_this_one(unharmed, project, folder
 def large(folder, tmp_path_factory):
     "A prepared folder with a file that is sent in parts."
     mine, size = shutil.copytree(folder, tmp_path_factory.mktemp("large") / "mine"), (100 << 20) + 5
-    with open(mine / "processor/large.bin", "wb") as f: f.truncate(size)
+    with open(mine / "processor/large.json", "wb") as f: f.truncate(size)
     prep = json.loads((mine / "prep.json").read_text())
-    prep["files"]["processor/large.bin"] = file_sha256(mine / "processor/large.bin")
+    prep["files"]["processor/large.json"] = file_sha256(mine / "processor/large.json")
     (mine / "prep.json").write_text(json.dumps(prep))
     return mine
 
@@ -407,8 +407,8 @@ def test_a_reset_in_the_middle_of_a_part_is_made_good(unharmed, project, large, 
     log_prepared(project, NAME, large, **SOON)
     ends["store: reset in the middle of a part, three times", "READY"] += 1
     assert whole(unharmed, latest_ready(project, NAME), large)
-    key = next(k for k in unharmed.s3.objects(project.name) if k.endswith("large.bin"))
-    assert unharmed.s3.direct.head_object(Bucket=unharmed.s3.bucket, Key=key)["ETag"].strip('"') == etag(large / "processor/large.bin")
+    key = next(k for k in unharmed.s3.objects(project.name) if k.endswith("large.json"))
+    assert unharmed.s3.direct.head_object(Bucket=unharmed.s3.bucket, Key=key)["ETag"].strip('"') == etag(large / "processor/large.json")
 
 
 # credentials
