@@ -323,7 +323,10 @@ def _line_of(text, name):
 # %% ../nbs/00_config.ipynb #30b02def
 def _from_yaml(text):
     import yaml
+    depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 10: raise ValueError(f"line {event.start_mark.line + 1}: it is nested too deeply")
         if isinstance(event, yaml.AliasEvent): raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor} stands for another value: write the value itself")
     whole, names = yaml.compose(text, yaml.SafeLoader), []
     for key, _ in whole.value if isinstance(whole, yaml.MappingNode) else ():

@@ -9,18 +9,21 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/doctor.html.md"""
 
 # %% ../nbs/55_doctor.ipynb #ae9d7488
 from __future__ import annotations
-import base64, configparser, http.client, json, os, re, sys, tempfile, urllib.error, urllib.request
-from dataclasses import dataclass
+import base64, configparser, http.client, json, os, re, sys, tempfile, threading, time, urllib.error, urllib.request
+from dataclasses import astuple, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Callable
 from packaging.requirements import Requirement
 from packaging.version import Version
 from .collective import free_bytes, standing
+from .secrets import small_file, without_secrets
 from .show import show_bytes
 
 # %% auto #0
 __all__ = ['Check', 'check_python', 'requirements', 'check_packages', 'room_fault', 'check_disk', 'hf_home_fault',
-           'check_hf_home', 'check_hf_token', 'platform_settings', 'sdk_against_core', 'check_platform', 'doctor']
+           'check_hf_home', 'check_hf_token', 'platform_settings', 'sdk_against_core', 'looked_at', 'check_platform',
+           'doctor']
 
 # %% ../nbs/55_doctor.ipynb #d1904208
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def hf_home_fault(
 ) -> str: # What is wrong with HF_HOME; empty when it isn't set or will do
     "Say what is wrong with HF_HOME."
     if not (home := os.environ.get("HF_HOME")): return ""
-    if not Path(home).expanduser().is_absolute(): return f"HF_HOME must be an absolute path, got {home}: put a / before it, as in /{home}"
+    if not os.path.isabs(os.path.expanduser(home)): return f"HF_HOME must be an absolute path, got {home}: put a / before it, as in /{home}"
     return room_fault(home, need_bytes, "HF_HOME")
 
 # %% ../nbs/55_doctor.ipynb #96817a8e
@@ -104,7 +107,7 @@ def check_hf_home() -> Check: # A row
 # %% ../nbs/55_doctor.ipynb #e06d48c3
 def check_hf_token() -> Check: # A row; the token itself is never in it
     "Look for a token of the Hub."
-    stored = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()/"token"
+    stored = Path(os.path.expanduser(os.environ.get("HF_HOME") or "~/.cache/huggingface"))/"token"
     if os.environ.get("HF_TOKEN"): return Check("HF_TOKEN", "ok", "yes, in the environment")
     if stored.is_file(): return Check("HF_TOKEN", "ok", "yes, stored by hf auth login")
     return Check("HF_TOKEN", "off", "no", "gated data sets and models need one: make it on the Hub under Settings, Access Tokens, and export HF_TOKEN")
@@ -112,14 +115,14 @@ def check_hf_token() -> Check: # A row; the token itself is never in it
 # %% ../nbs/55_doctor.ipynb #00df0847
 _CREDENTIALS = ("personal_access_token", "access_token", "refresh_token", "user", "password", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 def _credential(name): return name.removeprefix("dhcore_") in _CREDENTIALS
-def _config_file(): return Path(os.environ.get("DH_CONFIG") or "~/.dhcore.ini").expanduser()
+def _config_file(): return Path(os.path.expanduser(os.environ.get("DH_CONFIG") or "~/.dhcore.ini"))
 
 # %% ../nbs/55_doctor.ipynb #559c9e27
 def _filed():
     "The profile in force in the platform's file."
     ini = configparser.ConfigParser(interpolation=None)
-    try: ini.read(_config_file(), encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError): return {}
+    try: ini.read_string(small_file(_config_file()))
+    except configparser.Error: return {}
     profile = os.environ.get("DH_NAME") or ini.defaults().get("current_environment", "")
     return {k: v for k, v in ini[profile].items() if v} if ini.has_section(profile) else {}
 
@@ -131,8 +134,25 @@ def platform_settings() -> dict[str, str]: # By lower-case name
     return {k: (filed.get(k) or env.get(k)) if _credential(k) else (env.get(k) or filed.get(k)) for k in env.keys() | filed.keys()}
 
 # %% ../nbs/55_doctor.ipynb #f341771d
+_ANSWER_BYTES, _ANSWER_S = 1 << 20, 10  # The most that an answer may have, and take
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    "Credentials go to the address they are for, and to no other."
+    def redirect_request(self, *_): return None
+def _read_answer(answer, until):
+    body = b""
+    while len(body) <= _ANSWER_BYTES and (part := answer.read1(65536)):
+        body += part
+        if time.monotonic() > until: raise TimeoutError(f"no whole answer within {_ANSWER_S} s")
+    if len(body) > _ANSWER_BYTES: raise ValueError("it answers without end")
+    if answer.length: raise http.client.IncompleteRead(body, answer.length)
+    return body
 def _get(url, seconds=5, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=seconds) as r: return r.headers, r.read()
+    if not url.lower().startswith(("http://", "https://")): raise ValueError("an endpoint begins with http:// or https://")
+    until = time.monotonic() + _ANSWER_S
+    asked = urllib.request.Request(url, headers=headers)
+    with urllib.request.build_opener(_NoRedirect).open(asked, timeout=seconds) as answer: return answer.headers, _read_answer(answer, until)
+
+# %% ../nbs/55_doctor.ipynb #7fcc1587
 def _authorization(settings):
     token = settings.get("dhcore_access_token")
     if token: return {"Authorization": f"Bearer {token}"}
@@ -151,7 +171,7 @@ def _endpoint(settings):
     url = settings.get("dhcore_endpoint", "").rstrip("/")
     if not url: return Check("platform endpoint", "off", "not set", "to use the platform, run dhcli login or set DHCORE_ENDPOINT"), None
     try: level = _level(*_get(f"{url}/.well-known/configuration"))
-    except (OSError, ValueError, http.client.HTTPException) as e:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as e:
         why = " ".join(str(getattr(e, "reason", e)).split())
         return Check("platform endpoint", "fail", f"{url} doesn't answer as a core does ({why})", "see that DHCORE_ENDPOINT is right and can be reached from here"), None
     return Check("platform endpoint", "ok", f"{url}, level {level}"), level
@@ -176,7 +196,7 @@ def _bucket_fault(settings, bucket):
     except ImportError: return None
     from botocore.config import Config
     keys = {k: settings.get(k) for k in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")}
-    s3 = boto3.client("s3", endpoint_url=settings.get("aws_endpoint_url"), region_name=settings.get("aws_region") or "us-east-1", config=Config(connect_timeout=5, retries={"max_attempts": 0}), **keys)
+    s3 = boto3.client("s3", endpoint_url=settings.get("aws_endpoint_url"), region_name=settings.get("aws_region") or "us-east-1", config=Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0}), **keys)
     try: s3.head_bucket(Bucket=bucket)
     except Exception as e: return str(e)  # the service's own words: refused, missing, out of reach
     return ""
@@ -208,14 +228,35 @@ def sdk_against_core(
 def _sdk():
     try: return version("digitalhub")
     except PackageNotFoundError: return ""
-def check_platform() -> list[Check]: # Rows
-    "Look at the platform: endpoint, SDK, credentials and store."
+def _look_at_platform():
     settings = platform_settings()
     endpoint, level = _endpoint(settings)
     rows = [endpoint, sdk_against_core(_sdk(), level)]
     return rows if level is None else [*rows, _signed_in(settings), _store(settings)]
 
+# %% ../nbs/55_doctor.ipynb #274a1761
+def looked_at(
+    name: str,  # What is looked at
+    check: Callable,  # Gives a row, or several
+    seconds: float = 30,  # How long it may take
+) -> list[Check]: # Its rows, or one that says why there are none
+    "Make a check, whatever becomes of it."
+    rows = [Check(name, "fail", f"no answer within {seconds:g} s", "see whether a disk, a mount or a server hangs")]
+    def look():
+        try: found = check()
+        except BaseException as e: found = Check(name, "fail", f"can't be looked at: {type(e).__name__}: {e}", "see what that names")
+        rows[:] = found if isinstance(found, list) else [found]
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return [Check(*without_secrets(astuple(row))) for row in list(rows)]
+def check_platform() -> list[Check]: # Rows
+    "Look at the platform: endpoint, SDK, credentials and store."
+    return looked_at("platform", _look_at_platform, 60)
+
 # %% ../nbs/55_doctor.ipynb #a4bcc560
+_CHECKS = {"Python": check_python, "packages": check_packages, "disk": check_disk, "HF_TOKEN": check_hf_token, "HF_HOME": check_hf_home}
 def doctor() -> list[Check]: # Rows
     "Look at everything a run needs, here and on the platform."
-    return [check_python(), check_packages(), check_disk(), check_hf_token(), check_hf_home(), *check_platform()]
+    rows = [row for name, check in _CHECKS.items() for row in looked_at(name, check)]
+    return rows + check_platform()

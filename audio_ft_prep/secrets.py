@@ -18,8 +18,8 @@ from urllib.parse import quote, quote_plus, unquote
 from .config import visible, visible_lines
 
 # %% auto #0
-__all__ = ['SHORTEST', 'HIDDEN', 'is_secret', 'keep_secret', 'without_secrets', 'clean_error', 'no_secrets_raised', 'NoSecrets',
-           'logger_of', 'OneLine']
+__all__ = ['SHORTEST', 'HIDDEN', 'is_secret', 'small_file', 'keep_secret', 'without_secrets', 'clean_error', 'no_secrets_raised',
+           'NoSecrets', 'logger_of', 'OneLine']
 
 # %% ../nbs/01_secrets.ipynb #a9bc0d3e
 _SECRET = re.compile(r"secret|passw(or)?d|token(?!iz|s)|(access|api|private)_?key", re.I)
@@ -62,8 +62,10 @@ def _token_files():
 
 # %% ../nbs/01_secrets.ipynb #4f8f84bb
 _FILE_BYTES = 1 << 16  # the most that is read of such a file
-def _small_file(path):
-    "Text of a small plain file; empty where there is none."
+def small_file(
+    path: str | Path,  # A file, which may be missing
+) -> str: # Its text, as far as 64 kB; empty where there is no plain file that can be read
+    "Read a small plain file, and wait for no other kind."
     try: opened = os.open(os.path.expanduser(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError): return ""
     try:
@@ -76,7 +78,7 @@ def _small_file(path):
 _LINE = re.compile(r"^\s*([\w.-]+)\s*[=:]\s*(\S.*?)\s*$", re.M)
 def _file_secrets():
     for path, is_token in _token_files():
-        text = _small_file(path)
+        text = small_file(path)
         if is_token: yield text
         else: yield from (value for name, value in _LINE.findall(text) if is_secret(name))
 

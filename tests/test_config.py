@@ -316,7 +316,7 @@ UNUSUAL = {  # a config file's ending and bytes, and what is said of it beside i
     "a bell": (".yaml", b"dataset_name: a\x07\n", "not valid YAML"),
     "a month too many": (".yaml", b"dataset_name: 2024-13-45\n", "month must be in 1..12"),
     "a key that is a list": (".yaml", b"? [a]\n: 1\n", "line 1"),
-    "deep nesting": (".yaml", b"a: " + b"[" * 20_000, "nested too deeply"),
+    "deep nesting": (".yaml", b"a: " + b"[" * 60_000, "nested too deeply"),
     "deep nesting in JSON": (".json", b"[" * 60_000, "nested too deeply"),
     "many digits": (".json", b'{"seed": ' + b"9" * 9000 + b"}", "4300 digits"),
     "a large file": (".yaml", b"seed: 1 # " + b"x" * 70_000, "at most 64 kB"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_ft_prep.doctor import check_platform, sdk_against_core
+from audio_ft_prep.doctor import check_platform, looked_at, sdk_against_core
 from conftest import COMMAND, sentence
 
 SECRET = "s3cret-of-the-test"
@@ -169,3 +169,58 @@ def test_nothing_that_is_needed_anyway_moves_the_platforms_sdk(env):
         except PackageNotFoundError: continue
         todo += [r.name for r in needed if not r.marker or r.marker.evaluate({"extra": ""})]
     assert {"torch", "datasets"} <= seen and not {"digitalhub", "boto3", "botocore"} & seen
+
+
+@pytest.mark.light
+@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, b"HTTP/1.1 200 OK\r\nX-Api-Level: " + b"9" * 5000 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 << 20), b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\n\r\n",
+                                  b"\x00" * 100_000, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"], ids=["deep", "digits", "endless", "elsewhere", "noise", "chunks"])
+def test_an_odd_answer_of_the_platform_is_a_row(answered, said): assert answered(said)["platform endpoint"].state == "fail"
+
+
+@pytest.mark.light
+def test_credentials_are_not_sent_on_to_where_an_endpoint_points(env):
+    seen = []
+    class Elsewhere(socketserver.BaseRequestHandler):
+        def handle(self): seen.append(self.request.recv(65536))
+    class Core(socketserver.BaseRequestHandler):
+        def handle(self):
+            asked = self.request.recv(65536)
+            moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % elsewhere.server_address[1]
+            self.request.sendall(moved if b"/api/auth" in asked else b"HTTP/1.1 200 OK\r\nX-Api-Level: 15\r\nContent-Length: 2\r\n\r\n{}")
+    with socketserver.TCPServer(("127.0.0.1", 0), Elsewhere) as elsewhere, socketserver.TCPServer(("127.0.0.1", 0), Core) as core:
+        for server in (elsewhere, core): threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        rows = doctor({**env, "DHCORE_ENDPOINT": f"http://127.0.0.1:{core.server_address[1]}", "DHCORE_ACCESS_TOKEN": SECRET})[1]
+        for server in (elsewhere, core): server.shutdown()
+    assert rows["platform credentials"]["state"] == "fail" and not seen
+
+
+@pytest.mark.light
+@pytest.mark.parametrize("endpoint", ["file:///etc/hostname", "ftp://127.0.0.1/", "http://", "http://[::1", "http://a\x7fb/", "http://" + "a" * 300 + "/", "nonsense", "http://127.0.0.1:99999/"])
+def test_an_endpoint_that_is_none_is_a_row(env, endpoint):
+    code, rows, said = doctor({**env, "DHCORE_ENDPOINT": endpoint})
+    assert code == 1 and rows["platform endpoint"]["state"] == "fail" and "platform endpoint" in sentence(said)
+
+
+@pytest.mark.light
+@pytest.mark.parametrize("what", ["fifo", "folder", "noise", "large"])
+def test_a_file_of_the_platform_that_is_none_is_passed_over(env, tmp_path, what):
+    path = Path(env["DH_CONFIG"])
+    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "noise": lambda: path.write_bytes(os.urandom(1000)), "large": lambda: path.write_bytes(b"[a]\n" * 10**6)}[what]()
+    assert doctor(env)[0] == 0
+
+
+@pytest.mark.light
+@pytest.mark.parametrize("what", ["fifo", "file", "~nobody-here/hf", "long"])
+def test_an_hf_home_that_is_no_folder_is_a_row(env, tmp_path, what):
+    path = {"~nobody-here/hf": what, "long": "/" + "x" * 5000}.get(what) or str(tmp_path / what)
+    if what == "fifo": os.mkfifo(path)
+    if what == "file": Path(path).write_text("")
+    code, rows, said = doctor({**env, "HF_HOME": path})
+    assert code == 1 and rows["HF_HOME"]["state"] == "fail" and rows["HF_HOME"]["fix"] and "HF_HOME" in sentence(said)
+
+
+@pytest.mark.light
+def test_a_check_that_hangs_or_fails_is_a_row():
+    def broken(): raise KeyError("torch")
+    (hung,), (failed,) = looked_at("disk", threading.Event().wait, 0.05), looked_at("packages", broken)
+    assert (hung.name, hung.state, failed.state) == ("disk", "fail", "fail") and "no answer within" in hung.seen and "KeyError" in failed.seen
