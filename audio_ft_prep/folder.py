@@ -416,10 +416,11 @@ def with_splits(
     return [l._replace(split=s) for l, s in zip(lines, of)], [f"the corpus gives no splits: {how}"]
 def _told(line, asked):
     "A line of a corpus that has splits; one without a split, or with a misspelt one, is refused."
-    if line.reason or line.split in asked or line.split in USUAL: return line
-    if not line.split: return line._replace(reason="bad_row", detail=f"it names no split ({line.where})")
+    if line.split in asked or line.split in USUAL: return line
     meant = get_close_matches(line.split, asked, 1, 0.8) if line.split.isalpha() else []
-    return line._replace(split=meant[0], reason="bad_row", detail=f"no split is called {line.split}: did you mean {meant[0]}? ({line.where})") if meant else line
+    if meant: line, said = line._replace(split=meant[0]), f"no split is called {line.split}: did you mean {meant[0]}?"
+    else: said = "" if line.split else "it names no split"
+    return line._replace(reason="bad_row", detail=f"{said} ({line.where})") if said and not line.reason else line
 
 # %% ../nbs/12_folder.ipynb #939a6558
 def split_roles(

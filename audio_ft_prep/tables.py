@@ -167,7 +167,8 @@ def _record(pairs):
     "A record of names and values; a name that stands twice must say the same."
     record = {}
     for name, value in pairs:
-        if record.setdefault(name, value) != value and name: return Repeated(f"{name} stands twice: {shown(record[name])}, {shown(value)}")
+        first = record.setdefault(name, value)
+        if first is not value and first != value and name: return Repeated(f"{name} stands twice: {shown(first)}, {shown(value)}")
     return record
 
 # %% ../nbs/11_tables.ipynb #336be124
