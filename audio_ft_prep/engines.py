@@ -19,11 +19,12 @@ from typing import Callable, Iterator
 import pyarrow as pa
 from .example import ExampleMaker
 from .places import Url
+from .process import open_standard_streams
 from .store import Shard, ShardResult, prepare_shard, read_record, sweep, work_folder
 
 # %% auto #0
 __all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
-           'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'hold_standard_files', 'Workers', 'run_local']
+           'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logging.getLogger(__name__)
@@ -230,15 +231,6 @@ def _work(conn, board, warm, limit_s):
         while True: conn.send(_made(conn, jobs, board, limit_s))
     except (EOFError, OSError): os._exit(0)  # to take torch apart, piece by piece, would take a third of its import
 
-# %% ../nbs/50_engines.ipynb #a72373b0
-def hold_standard_files() -> None:
-    "Open the null device for each of stdin, stdout and stderr that is closed."
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd < 3:
-        os.set_inheritable(fd, True)
-        fd = os.open(os.devnull, os.O_RDWR)
-    os.close(fd)
-
 # %% ../nbs/50_engines.ipynb #85b2d334
 _starting = threading.Lock()
 @contextmanager
@@ -261,11 +253,11 @@ def _deaf():
 # %% ../nbs/50_engines.ipynb #019e6586
 @contextmanager
 def _undisturbed():
-    "Have Ctrl-C and SIGTERM take effect when the block is over."
+    "Have Ctrl-C, SIGTERM and SIGHUP take effect when the block is over."
     ours = threading.current_thread() is threading.main_thread()  # no other is ever interrupted
     came, before = [], {}
     try:
-        for s in (signal.SIGINT, signal.SIGTERM):
+        for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if ours and callable(signal.getsignal(s)): before[s] = signal.signal(s, lambda n, frame: came.append(n))
         yield
     finally:
@@ -276,8 +268,9 @@ def _undisturbed():
 _BEGIN = """import gc, os, pickle
 gc.disable()
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-from audio_ft_prep.engines import _work
-_work(conn, board, pickle.loads(warm), limit_s)"""
+try: from audio_ft_prep.engines import _work
+except (ImportError, MemoryError) as e: conn.send(e)
+else: _work(conn, board, pickle.loads(warm), limit_s)"""
 
 # %% ../nbs/50_engines.ipynb #7e692509
 class _Worker:
@@ -362,7 +355,7 @@ class Workers:
         warm: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `warm`
     ):
         self.warm, self.limit_s, self.all, self.false_starts, self.folder = warm, stuck_seconds(), [], 0, None
-        hold_standard_files()
+        open_standard_streams()
         try: self.grow(count)
         except BaseException: self.close(); raise
 
@@ -445,7 +438,7 @@ class _Run:
 def _result(run, worker, wrong):
     "A shard's record, when its worker says that it is done."
     task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
-    if wrong: raise wrong
+    if wrong: raise _in_short(wrong)
     if not (result := read_record(run.folder, task.shard.name, run.token)):
         raise RuntimeError(f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else write there, and run it again to go on")
     run.done = [a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))]

@@ -16,10 +16,12 @@ __all__ = ['ENDING', 'open_standard_streams', 'PatientStream', 'patient_streams'
 
 # %% ../nbs/09_process.ipynb #6f01a544
 def open_standard_streams() -> None:
-    "Have streams 0, 1 and 2 open, to nowhere where they are closed."
+    "Have streams 0, 1 and 2 open, to nowhere where they are closed, here and in processes that are started from here."
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try: os.fstat(number)
-        except OSError: os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
+            os.set_inheritable(number, True)
         if getattr(sys, name) is None: setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 # %% ../nbs/09_process.ipynb #54ca12a8

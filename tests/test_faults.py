@@ -22,7 +22,7 @@ from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
-from conftest import SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
+from conftest import COMMAND, SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
 
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
@@ -324,6 +324,13 @@ def test_a_clip_that_changes_under_a_run_ends_it(clips, how):
     not_taken_for_whole(clips.out)
 
 
+def test_a_backup_that_makes_hard_links_under_a_run_changes_nothing(clips):
+    wanted = clips.undisturbed()
+    end = clips.changed(lambda: [os.link(f, f"{f}.bak") for f in clips.root.glob("clips/*.mp3")])
+    assert end.code == 0, end.err
+    same(clips.out, wanted)
+
+
 @only_long
 def test_a_corpus_that_changed_between_a_run_and_its_resumption_is_refused(corpus, start, tmp_path):
     corpus, out = shutil.copytree(corpus, tmp_path / "copy"), tmp_path / "out"
@@ -393,6 +400,82 @@ def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(co
     args = flags(**settings_of(corpus, tmp_path / "out", num_workers=4))
     end = start("prepare", *args, limits={"NOFILE": files}).wait()
     assert end.code == 1 and f"too many files are open, {files} are allowed: allow more (ulimit -n)" in sentence(end.err)
+    completes(*args)
+
+
+# Memory, threads and streams
+
+@pytest.mark.parametrize("limit, mb, says", at_length(("AS", 700, "700 MB of address space (ulimit -v), and a run needs 1024 MB"), ("DATA", 300, "300 MB of data (ulimit -d)"),
+                                                      *(("AS", mb, f"{mb} MB of address space") for mb in (500, 600, 650, 750, 1000))))
+def test_a_run_that_is_allowed_too_little_memory_says_so_before_it_begins(corpus, completes, start, tmp_path, limit, mb, says):
+    args = flags(**settings_of(corpus, tmp_path / "out"))
+    begun = time.monotonic()
+    end = start("prepare", *args, limits={limit: mb << 20}).wait()
+    assert end.code == 1 and f"each process may have {says}" in sentence(end.err) and time.monotonic() - begun < 60
+    assert not (tmp_path / "out").exists()
+    completes(*args)
+
+
+WITHOUT = {  # what a process of Python meets as it starts, and where it ends
+    "threads": ("_thread.start_new_thread = refused", 'RuntimeError("can\'t start new thread")'),
+    "room for a library": ("sys.meta_path.insert(0, Finder())", 'ImportError("libsoxr.so: failed to map segment from shared object")'),
+    "memory": ("sys.meta_path.insert(0, Finder())", "MemoryError()"),
+}
+SITE = """
+import _thread, sys
+if any("spawn_main" in a for a in sys.orig_argv):
+    def refused(*args, **kw): raise {error}
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "soxr": refused()
+    {do}
+"""
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_a_worker_that_gets_no_memory_or_thread_ends_the_run_in_a_sentence(corpus, tmp_path, what):
+    do, error = WITHOUT[what]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE.format(do=do, error=error))
+    args = flags(**settings_of(corpus, tmp_path / "out", num_workers=1))
+    end = subprocess.run([COMMAND, "prepare", *args], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
+    assert end.returncode == 1 and "memory or threads ran out: give the run more, or fewer workers (num_workers)" in sentence(end.stderr)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment from shared object"), type("PanicException", (BaseException,), {})("out of memory")], ids=lambda e: type(e).__name__)
+def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met(tmp_path, monkeypatch, error):
+    def fail(*a, **kw): raise error
+    for name in ("load_rows", "finish", "all_rejects", "_make_shards"):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="ran out: give the run more, or fewer workers .num_workers., and run it again to go on"):
+            patch.setattr(pipeline, name, fail)
+            prepare(PrepConfig("sample", "it", output_dir=str(tmp_path / name), num_workers=1, log_mel="fast"), progress=False)
+    assert not mp.active_children()
+
+
+@pytest.mark.parametrize("closed", at_length("2>&-", "<&- >&- 2>&-", "<&-", ">&- 2>&-"))
+def test_closed_streams_are_closed_for_workers_too_and_nothing_they_say_lands_in_a_file(corpus, whole, tmp_path, closed):
+    "A decoder that warns writes to stream 2, whatever file has that number."
+    out, seen = tmp_path / "out", set()
+    args = flags(**settings_of(corpus, out))
+    run = subprocess.Popen(["sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, "prepare", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while run.poll() is None:
+        with suppress(psutil.Error, OSError):
+            for p in psutil.Process(run.pid).children(): seen |= {os.readlink(f"/proc/{p.pid}/fd/2")} if "spawn_main" in " ".join(p.cmdline()) else set()
+        time.sleep(0.01)
+    assert run.wait() == 0 and seen == {os.devnull if "2>" in closed else os.readlink(f"/proc/self/fd/{run.stderr.fileno()}")}
+    same(out, whole.bytes)
+
+
+@pytest.mark.parametrize("signals", at_length("TERM TERM", "TERM INT HUP", "INT TERM TERM TERM", "HUP HUP INT"))
+def test_stops_that_follow_each_other_end_in_one_sentence(halted_at, completes, signals):
+    run, args, out, _ = halted_at("at work")
+    run.signal(signal.SIGCONT)
+    for s in signals.split():
+        with suppress(ProcessLookupError): os.kill(run.pid, getattr(signal, f"SIG{s}"))
+        time.sleep(0.01)
+    end = run.wait()
+    until(run.gone)
+    assert end.code in (129, 130, 143) and "the same command goes on from here" in sentence(end.err)
     completes(*args)
 
 
