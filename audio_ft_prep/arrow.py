@@ -47,7 +47,8 @@ def check_begin(
     name: str,  # The file, as a user knows it
 ) -> None:
     "Raise `ValueError` for an empty file and for a pointer of Git LFS."
-    if head.startswith(_POINTER): raise ValueError(f"{name} is a pointer of Git LFS and not the file itself: fetch it with git lfs pull")
+    if head.startswith(_POINTER):
+        raise ValueError(f"{name} is a pointer of Git LFS and not the file itself: fetch it with git lfs pull")
     if not head: raise ValueError(f"{name} is empty: fetch it or save it again")
 
 # %% ../nbs/08_arrow.ipynb #38982f9e
@@ -69,7 +70,8 @@ def open_arrow(
     whole = pa.memory_map(str(path)).read_buffer()
     check_begin(whole[:64].to_pybytes(), name)
     indexed = whole[:6].to_pybytes() == b"ARROW1"
-    with explained(name, "Arrow"): table = (pa.ipc.open_file if indexed else pa.ipc.open_stream)(pa.BufferReader(whole)).read_all()
+    read = pa.ipc.open_file if indexed else pa.ipc.open_stream
+    with explained(name, "Arrow"): table = read(pa.BufferReader(whole)).read_all()
     cut = not indexed and not whole[-8:].to_pybytes().endswith(_ENDS)
     return ArrowFile(table, whole, f"{name} has no end mark: rows at its end may be missing" if cut else "")
 
@@ -86,8 +88,9 @@ def open_parquet(
     file.seek(0)
     with explained(name, "Parquet"): parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
     rows = parquet.metadata.num_rows
-    if not 0 <= rows <= MOST_ROWS: raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: split it, or fetch it again if it is damaged")
-    return parquet
+    if 0 <= rows <= MOST_ROWS: return parquet
+    raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: split it, or "
+                     "fetch it again if it is damaged")
 
 # %% ../nbs/08_arrow.ipynb #cc15c1d7
 _PATH_BYTES = 4096  # Of a clip's path; no system has a longer one
@@ -97,11 +100,13 @@ def _most_bytes(leaf, rows):
 def _check_sizes(parquet, name, leaves):
     "Refuse columns that are larger than text is."
     meta, rows = parquet.metadata, parquet.metadata.num_rows
+    groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
     for number, column in enumerate(parquet.schema.column(i) for i in range(len(parquet.schema))):
         leaf = next((l for l in leaves if f"{column.path}.".startswith(f"{l}.")), "")
-        size = sum(meta.row_group(g).column(number).total_uncompressed_size for g in range(meta.num_row_groups)) if leaf else 0
-        if size > (most := _most_bytes(leaf, rows)):
-            raise ValueError(f"{name} has {size:,} bytes in its column {leaf}, and text of {rows:,} rows has at most {most:,}: see that it is the right column")
+        size = sum(g.column(number).total_uncompressed_size for g in groups) if leaf else 0
+        if size <= (most := _most_bytes(leaf, rows)): continue
+        raise ValueError(f"{name} has {size:,} bytes in its column {leaf}, and text of {rows:,} rows has at most {most:,}: see "
+                         "that it is the right column")
 
 # %% ../nbs/08_arrow.ipynb #023edf7a
 def _batches(parquet, name, leaves):
@@ -110,7 +115,7 @@ def _batches(parquet, name, leaves):
     for batch in parquet.iter_batches(16 if nested else 10_000, columns=leaves):
         go_on()
         size += batch.nbytes
-        if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: see that text_column is the right one")
+        if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: see that it is the right column")
         yield batch
 
 # %% ../nbs/08_arrow.ipynb #dd89411c
@@ -138,4 +143,5 @@ def read_columns(
 # %% ../nbs/08_arrow.ipynb #91f80ca2
 def _check_rows(tables, rows, name):
     for table in tables:
-        if len(table) != rows: raise ValueError(f"{name} holds {len(table):,} rows and says that it has {rows:,}, it is damaged: fetch it again")
+        if len(table) == rows: continue
+        raise ValueError(f"{name} holds {len(table):,} rows and says that it has {rows:,}, it is damaged: fetch it again")

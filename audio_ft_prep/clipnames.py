@@ -45,7 +45,9 @@ def clip_names(
     taken = {n for names, good in zip(ways, (short, *longer)) for n in names if n in good}
     first, out = {}, []
     for i, (clip, names) in enumerate(zip(clips, zip(*ways))):
-        if clip not in first: first[clip] = next((n for n, good in zip(names, (short, *longer)) if n in good), None) or _free(number(i), taken)
+        if clip not in first:
+            own = next((n for n, good in zip(names, (short, *longer)) if n in good), "")
+            first[clip] = own or _free(number(i), taken)
         out.append(first[clip])
     return out
 def _free(name, taken):
@@ -53,15 +55,22 @@ def _free(name, taken):
     return name
 
 # %% ../nbs/14_clipnames.ipynb #d0d653f0
+def _part(start, seconds, number="{:.0f}"):
+    "Begin and end in milliseconds."
+    end = "" if seconds is None else number.format((start + seconds) * 1000)
+    return f"{number.format(start * 1000)}-{end}"
 def part_names(
     names: list[str],  # Of clips
     starts: list[float | None],  # Where the part of each row begins, in seconds; none for a whole clip
     seconds: list[float | None],  # How long it lasts, in seconds; none to the end
 ) -> list[str]: # The same, with milliseconds where a clip is used in parts
     "Add to the names of recordings which part a row means."
-    uses = Counter(n for n, start in zip(names, starts) if start is not None)
-    ends = ["" if s is None or d is None else f"{(s + d) * 1000:.0f}" for s, d in zip(starts, seconds)]
-    return [n if s is None or uses[n] < 2 else f"{n}_{s * 1000:.0f}-{end}" for n, s, end in zip(names, starts, ends)]
+    uses, meant = Counter(names), defaultdict(set)
+    rows = [(n, s, None if s is None else d) for n, s, d in zip(names, starts, seconds)]
+    told = [n if s is None or uses[n] < 2 else f"{n}_{_part(s, d)}" for n, s, d in rows]
+    for name, row in zip(told, rows): meant[name].add(row)
+    exact = lambda n, s, d: n if s is None else f"{n}//{_part(s, d, '{!r}')}"  # parts that differ by less than a millisecond
+    return [name if len(meant[name]) == 1 else exact(*row) for name, row in zip(told, rows)]
 
 # %% ../nbs/14_clipnames.ipynb #dabdc440
 MOST_REPEATS = 10  # Rows of one clip; a path that stands in more of them names none

@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
-import numpy as np, pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .arrow import explained, open_arrow, open_parquet, read_columns
 from .clipnames import clip_names, clips_as_told, part_names, plain_path
 from .commonvoice import clip_id, describe
 from .config import PrepConfig, split_name
 from .fields import is_text, read_labels, read_parts, read_texts
-from .folder import COLUMNS, USUAL, split_roles, splits_there
+from .folder import COLUMNS, USUAL, Line, split_roles, splits_there, with_splits
 from .hub import Repo, whole_file
 from .links import corpus_file
 from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
 from .splitfiles import MOST_CARD, card_entries, choose_config, table_files
-from .splits import seeded_splits
 from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips
 from .values import PART_COLUMNS
 
@@ -50,21 +49,24 @@ def _anything(typ): return True
 def _is_words(typ): return is_text(typ) or pa.types.is_null(typ)
 
 # %% ../nbs/15_columns.ipynb #69ae1ee4
+def _no_sentence(schema, asked, where):
+    "The error for a table without the column of sentences; it names those that hold text."
+    texts = [n for n in dict.fromkeys(schema.names) if is_text(schema.field(schema.names.index(n)).type)]
+    nearly = f", of which {', '.join(texts)[:200]} hold text" if texts and not asked else ""
+    columns = f"its columns are {', '.join(schema.names)[:300]}{nearly}"
+    return ValueError(f"{where} has no column {asked or 'of sentences'}: {columns}; name the one with text_column")
 def find_texts(
     schema: pa.Schema,  # Of a table
     asked: str,  # The column of sentences asked for; empty to find it
     where: str,  # The data set, for the error
 ) -> dict[str, str]: # Column by what it holds
     "Find the column of sentences, and those that tell more."
-    names = COLUMNS["sentence"]
-    sentence = asked if asked in schema.names else "" if asked else _named(schema, names, _is_words) or _named(schema, names, _anything)
-    if not sentence:
-        texts = [n for n in dict.fromkeys(schema.names) if is_text(schema.field(schema.names.index(n)).type)]
-        nearly = f", of which {', '.join(texts)[:200]} hold text" if texts and not asked else ""
-        raise ValueError(f"{where} has no column {asked or 'of sentences'}: its columns are {', '.join(schema.names)[:300]}{nearly}; name the one with text_column")
-    found = {"sentence": sentence} | {k: _named(schema, COLUMNS[k], _anything) for k in _LABELS}
-    found |= {k: _named(schema, COLUMNS[k], is_text) for k in _WORDS}
-    return {k: v for k, v in found.items() if v}
+    found = _named(schema, COLUMNS["sentence"], _is_words) or _named(schema, COLUMNS["sentence"], _anything)
+    sentence = asked if asked in schema.names else "" if asked else found
+    if not sentence: raise _no_sentence(schema, asked, where)
+    labels = {k: _named(schema, COLUMNS[k], _anything) for k in _LABELS}
+    words = {k: _named(schema, COLUMNS[k], is_text) for k in _WORDS}
+    return {k: v for k, v in ({"sentence": sentence} | labels | words).items() if v}
 
 # %% ../nbs/15_columns.ipynb #3ea2a3b9
 def find_times(
@@ -95,11 +97,12 @@ class Wanted(NamedTuple):
 
     def leaves(self):
         "Their names, one within a struct as struct.field."
-        audio = [self.audio.leaf(self.audio.path)] if self.audio.path else [self.audio.name] if self.audio.kind == "path" else []
-        return list(dict.fromkeys([*self.texts.values(), *self.times, *audio]))
+        paths = [self.audio.leaf(self.audio.path)] if self.audio.path or self.audio.kind == "path" else []
+        return list(dict.fromkeys([*self.texts.values(), *self.times, *paths]))
     def told(self):
         "What each column is read as, for a person."
-        return {"audio": f"{self.audio.name} ({self.audio.kind})", **self.texts, **({"times": ", ".join(self.times)} if self.times else {})}
+        times = {"times": ", ".join(self.times)} if self.times else {}
+        return {"audio": f"{self.audio.name} ({self.audio.kind})", **self.texts, **times}
 
 # %% ../nbs/15_columns.ipynb #3174cda9
 def _wanted(schema, audio, text, name):
@@ -108,34 +111,45 @@ def _wanted(schema, audio, text, name):
 def _column(table, name): return table.column(table.column_names.index(name))
 
 # %% ../nbs/15_columns.ipynb #6ad610ac
-def _clip_paths(table, audio):
-    "Path of each clip; empty where the table gives none."
-    if not audio.path and audio.kind != "path": return [""] * len(table), {}
+def _path_column(table, audio):
     column = _column(table, audio.name)
-    if audio.path: column = pa.chunked_array([c.flatten()[c.type.get_field_index(audio.path)] for c in column.chunks], column.type.field(audio.path).type)
-    paths, faults = read_texts(column, audio.leaf(audio.path))
+    if not audio.path: return column
+    place, typ = column.type.get_field_index(audio.path), column.type.field(audio.path).type
+    return pa.chunked_array([c.flatten()[place] for c in column.chunks], typ)
+def _clip_paths(table, audio):
+    "Path of each clip, empty where the table gives none; what is wrong with it."
+    if not audio.path and audio.kind != "path": return [""] * len(table), {}
+    name = audio.leaf(audio.path)
+    paths, faults = read_texts(_path_column(table, audio), name)
     paths = [p.strip() for p in paths.to_pylist()]
     if audio.kind != "path": return paths, {}
-    return paths, {i: f"{audio.leaf(audio.path)} must name a file, got nothing" for i, p in enumerate(paths) if not p} | faults
+    nameless = {i: f"{name} must name a file, got nothing" for i, p in enumerate(paths) if not p}
+    return paths, nameless | faults
 
 # %% ../nbs/15_columns.ipynb #f50c143d
+def _read_times(table, names):
+    "Start and duration of each row; what is wrong."
+    if names: return read_parts({c: _column(table, c) for c in names})
+    return np.full(len(table), np.nan), np.full(len(table), np.nan), {}
 def _texts(table, wanted, name):
     "Read the columns of a file by the rules of `values`."
-    columns, faults, n = {}, {}, len(table)
+    columns, faults = {}, {}
     for what, column in wanted.texts.items():
         columns[what], bad = (read_labels if what in _LABELS else read_texts)(_column(table, column), column)
         faults = bad | faults
-    start, seconds, bad = read_parts({c: _column(table, c) for c in wanted.times}) if wanted.times else (np.full(n, np.nan),) * 2 + ({},)
+    start, seconds, bad = _read_times(table, wanted.times)
     paths, odd = _clip_paths(table, wanted.audio)
     columns |= {"start": pa.array(start, from_pandas=True), "seconds": pa.array(seconds, from_pandas=True)}
-    return pa.table(columns), paths, {i: f"{d} ({name}, row {i + 1})" for i, d in sorted((odd | bad | faults).items())}
+    faults = odd | bad | faults
+    return pa.table(columns), paths, {i: f"{faults[i]} ({name}, row {i + 1})" for i in sorted(faults)}
 
 # %% ../nbs/15_columns.ipynb #38c960cd
 def _time_note(wanted, table):
     "What is made of times beside audio that the table holds."
     if wanted.audio.kind == "path" or table["start"].null_count == len(table): return []
     names = ", ".join(wanted.times)
-    return [f"{names}: where the audio of a row lasts as long as they say, it is the clip itself and they say where it was cut out; where it is longer, that part of it is taken"]
+    return [f"{names}: audio that lasts as long as they say is the clip itself, and they say where it was cut out; "
+            "of longer audio the part that they name is taken"]
 
 # %% ../nbs/15_columns.ipynb #e2e95c95
 def parquet_texts(
@@ -152,15 +166,18 @@ def parquet_texts(
         table = read_columns(f, name, wanted.leaves())
         with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
         groups = _row_groups(parquet, path, wanted.audio)
-    return Texts(texts, paths, groups, wanted.audio.name, parquet.schema_arrow.names, faults, _time_note(wanted, texts), wanted.told())
+    notes, header = _time_note(wanted, texts), parquet.schema_arrow.names
+    return Texts(texts, paths, groups, wanted.audio.name, header, faults, notes, wanted.told())
 
 # %% ../nbs/15_columns.ipynb #9b1df119
 def _row_groups(parquet, path, audio):
     "The row groups of a file, with the bytes of their audio as they are stored."
     leaf, schema, meta = audio.leaf(audio.field), parquet.schema, parquet.metadata
-    mine = [i for i in range(len(schema)) if audio.kind != "path" and f"{schema.column(i).path}.".startswith(f"{leaf}.")]
+    named = lambda i: f"{schema.column(i).path}.".startswith(f"{leaf}.")
+    mine = [i for i in range(len(schema)) if named(i)] if audio.kind != "path" else []
     size = lambda group: sum(max(0, group.column(i).total_compressed_size) for i in mine)
-    return [Group(path, i, meta.row_group(i).num_rows, size(meta.row_group(i)), audio) for i in range(meta.num_row_groups)]
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    return [Group(path, i, g.num_rows, size(g), audio) for i, g in enumerate(groups)]
 
 # %% ../nbs/15_columns.ipynb #47785361
 def arrow_texts(
@@ -175,7 +192,8 @@ def arrow_texts(
     wanted = _wanted(found.table.schema, audio_column, text_column, name)
     with explained(name, "Arrow"): texts, paths, faults = _texts(found.table, wanted, name)
     group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
-    return Texts(texts, paths, [group], wanted.audio.name, found.table.schema.names, faults, [n for n in (found.note, *_time_note(wanted, texts)) if n], wanted.told())
+    notes, header = [n for n in (found.note, *_time_note(wanted, texts)) if n], found.table.schema.names
+    return Texts(texts, paths, [group], wanted.audio.name, header, faults, notes, wanted.told())
 
 # %% ../nbs/15_columns.ipynb #a496fa5a
 MOST_HASHED = 16 << 30  # Bytes of audio that are read at most to tell clips apart
@@ -186,30 +204,26 @@ def _shared(paths):
     return [i for i, n in enumerate(names) if uses[n] > 1]
 
 # %% ../nbs/15_columns.ipynb #acd67dfc
+def _digest(clip): return hashlib.blake2b(clip, digest_size=16).digest()
 def _digests(place, groups, rows):
     "Hash the audio of some rows; nothing for rows without."
     found, begin = {}, 0
     for group in groups:
-        mine = rows[np.searchsorted(rows, begin):np.searchsorted(rows, begin + group.rows)] - begin
-        wanted = set(mine.tolist())
-        for i, clip in enumerate(group_clips(place, group)) if wanted and group.audio.kind != "path" else ():
-            if i in wanted and isinstance(clip, bytes): found[begin + i] = hashlib.blake2b(clip, digest_size=16).digest()
+        first, last = np.searchsorted(rows, (begin, begin + group.rows))
+        wanted = set((rows[first:last] - begin).tolist()) if group.audio.kind != "path" else ()
+        for i, clip in enumerate(group_clips(place, group)) if wanted else ():
+            if i in wanted and isinstance(clip, bytes): found[begin + i] = _digest(clip)
         begin += group.rows
     return found
 
 # %% ../nbs/15_columns.ipynb #d0dce47d
-def _file_of(place, table, path):
-    "What a row's path means, for telling clips apart."
-    path = path.replace("\\", "/")
-    return os.path.normpath(os.path.join(place.root(), os.path.dirname(table), path))
 def _held_clips(place, groups, paths, sentences):
-    "What tells the clips of rows apart: their bytes, with the sentence where they have no path; or the file that they name."
+    "What tells the clips of rows apart: their bytes, and the sentence where they have no path; or the file that they name."
     clips, rows = list(range(len(paths))), np.array(_shared(paths), np.int64)
-    if not len(rows): return clips
-    tables, digests = [g.path for g in groups for _ in range(g.rows)], _digests(place, groups, rows)
+    digests = _digests(place, groups, rows) if len(rows) else {}
     for i in rows.tolist():
         if i in digests: clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
-        elif paths[i]: clips[i] = _file_of(place, tables[i], paths[i])
+        elif paths[i]: clips[i] = os.path.normpath(paths[i].replace("\\", "/"))
     return clips
 
 # %% ../nbs/15_columns.ipynb #aba381d2
@@ -223,6 +237,14 @@ def _told_clips(paths, table):
     return [t if isinstance(t, tuple) else t.partition("\0")[0] for t in told]
 
 # %% ../nbs/15_columns.ipynb #358ea936
+def _below(place, groups, paths):
+    "Paths that name files, from the data set's folder."
+    tables, root = [g for g in groups for _ in range(g.rows)], str(place.root()) if not place.on_hub() else ""
+    names = [os.path.join(os.path.dirname(g.path), p) if p and g.audio.kind == "path" else p for g, p in zip(tables, paths)]
+    return [p.removeprefix(os.path.join(root, "")) if root else p for p in names]
+def _numbers(splits): return [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
+
+# %% ../nbs/15_columns.ipynb #3e746d98
 def table_names(
     place: Place,  # The data set
     groups: list[Group],  # Its rows in groups
@@ -231,13 +253,14 @@ def table_names(
     table: pa.Table,  # What rows say
 ) -> tuple[list[str], list[str]]: # Name of each row's clip; sentences for the log
     "Name the clips of a table."
-    numbers = [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
-    shared, size = bool(_shared(paths)), sum(g.bytes for g in groups)
-    told = place.on_hub() or shared and size > MOST_HASHED
-    clips = _told_clips(paths, table) if told else _held_clips(place, groups, paths, table["sentence"].to_pylist())
-    names = clip_names(paths, clips, numbers.__getitem__)
+    paths, size = _below(place, groups, paths), sum(g.bytes for g in groups)
+    large = not place.on_hub() and size > MOST_HASHED and bool(_shared(paths))
+    if place.on_hub() or large: clips = _told_clips(paths, table)
+    else: clips = _held_clips(place, groups, paths, table["sentence"].to_pylist())
+    names = clip_names(paths, clips, _numbers(splits).__getitem__)
+    parts = [table[c].to_pylist() for c in ("start", "seconds")]
     note = f"clips that share a path are told apart by what rows say, since the audio is more than {MOST_HASHED >> 30} GB"
-    return part_names(names, *(table[c].to_pylist() for c in ("start", "seconds"))), [note] if told and not place.on_hub() else []
+    return part_names(names, *parts), [note] if large else []
 
 # %% ../nbs/15_columns.ipynb #6099cd7d
 @dataclass(frozen=True)
@@ -264,8 +287,10 @@ class Read(NamedTuple):
 def _one_table(texts):
     "The tables of all files as one; a label that a file doesn't have is empty there."
     names = list(dict.fromkeys(n for t in texts for n in t.table.column_names))
-    empty = lambda n, rows: pa.array([""] * rows, pa.string())
-    return pa.concat_tables([pa.table([_column(t.table, n) if n in t.table.column_names else empty(n, len(t.table)) for n in names], names) for t in texts])
+    def column(table, name):
+        if name in table.column_names: return table[name]
+        return pa.array([""] * len(table), pa.string())
+    return pa.concat_tables([pa.table([column(t.table, n) for n in names], names) for t in texts])
 
 # %% ../nbs/15_columns.ipynb #60ccec9c
 def _row_splits(own, of_files, roles):
@@ -282,22 +307,28 @@ def _by_folder(paths, groups):
     return tops if named and all(t in USUAL or not p for t, p in zip(tops, paths)) else [""] * len(paths)
 
 # %% ../nbs/15_columns.ipynb #950e5581
+def _read_files(tables, files, audio, text):
+    texts = []
+    for path in files:
+        go_on()
+        texts.append(tables.read(tables.place, path, audio, text))
+    return texts
 def _read_all(tables, splits, audio, text, roles):
     "Read the files of some splits."
     files = [(s, p) for s in splits for p in tables.files[s]]
-    texts = []
-    for _, path in files:
-        go_on()
-        texts.append(tables.read(tables.place, path, audio, text))
+    texts = _read_files(tables, [p for _, p in files], audio, text)
     table, paths, groups = _one_table(texts), [p for t in texts for p in t.paths], [g for t in texts for g in t.groups]
     of_files = [s for (s, _), t in zip(files, texts) for _ in t.paths]
     if not any(of_files): of_files = _by_folder(paths, groups)
     ids, notes = table_names(tables.place, groups, paths, of_files, table)
     own = table["split"].to_pylist() if "split" in table.column_names else [""] * len(ids)
     row_splits, more = _row_splits(own, of_files, roles)
+    notes = dict.fromkeys([*tables.notes, *(n for t in texts for n in t.notes), *notes, *more])
+    return Read(texts, table, ids, paths, row_splits, _all_faults(texts), list(notes), groups)
+def _all_faults(texts):
+    "What can't be read, by row of all files."
     begins = np.cumsum([0, *(len(t.paths) for t in texts)]).tolist()
-    faults = {b + i: d for b, t in zip(begins, texts) for i, d in t.faults.items()}
-    return Read(texts, table, ids, paths, row_splits, faults, list(dict.fromkeys([*tables.notes, *(n for t in texts for n in t.notes), *notes, *more])), groups)
+    return {begin + i: detail for begin, t in zip(begins, texts) for i, detail in t.faults.items()}
 
 # %% ../nbs/15_columns.ipynb #1fb72a7c
 def _gives_splits(tables):
@@ -311,50 +342,50 @@ def _gives_splits(tables):
 # %% ../nbs/15_columns.ipynb #f8bbe595
 def _chosen_splits(tables, roles):
     "Splits of files to read; sentences for the log. Raises `FileNotFoundError` for one that isn't there."
-    if _gives_splits(tables): return [*(s for s in roles if s in tables.files), *(s for s in tables.files if s not in roles)], []
+    asked = [s for s in roles if s in tables.files]
+    if _gives_splits(tables): return asked + [s for s in tables.files if s not in roles], []
     if list(tables.files) == [""]: return [""], []
-    _, notes = _all_there(set(tables.files), roles, tables.place)
-    return [s for s in roles if s in tables.files], notes
+    return asked, _all_there(set(tables.files), roles, tables.place)
 def _all_there(have, roles, place):
+    "Sentences for the log; raises `FileNotFoundError` for a split that isn't there."
     lost, notes = splits_there(have, roles)
-    if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {', '.join(sorted(have - {''}))}; set {roles[lost[0]]}_splits")
-    return lost, notes
+    there = ", ".join(sorted(have - {""}))
+    if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {there}; set {roles[lost[0]]}_splits")
+    return notes
 
 # %% ../nbs/15_columns.ipynb #f2e3509a
+def _lines(read):
+    "Rows as lines of a list, for the rules that lists have."
+    wheres = [f"{t.groups[0].path if t.groups else 'the table'}, row {i + 1}" for t in read.texts for i in range(len(t.paths))]
+    speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(wheres)
+    rows = zip(read.paths, wheres, read.splits, speakers)
+    lines = [Line(path, "", where, "", split, speaker) for path, where, split, speaker in rows]
+    for i, detail in read.faults.items(): lines[i] = lines[i]._replace(reason="bad_row", detail=detail)
+    return lines
 def _dealt(read, roles, cfg, place):
-    "Split of each row as it is used; sentences for the log."
-    if any(read.splits):
-        _, notes = _all_there(set(read.splits), roles, place)
-        return read.splits, notes
-    if odd := [s for s in roles if s not in USUAL]: raise FileNotFoundError(f"no split {odd[0]}: the data set gives no splits, and train, validation and test are what can be made of it")
-    speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(read.ids)
-    splits, how = seeded_splits(read.ids, speakers, tuple(roles), cfg.seed)
-    return splits, [f"the data set gives no splits: {how}"]
+    "Rows as lines, each with its split or with what is wrong; sentences for the log."
+    notes = _all_there(set(read.splits), roles, place) if any(read.splits) else []
+    lines, more = with_splits(_lines(read), read.ids, tuple(roles), cfg.seed)
+    return lines, notes + more
 
 # %% ../nbs/15_columns.ipynb #20943ea5
-def _faults(read, splits, roles):
-    "Rejects, and which rows are none."
-    first, rejects, good = next(iter(roles.values())), [], np.array([s in roles for s in splits], bool)
-    for i, split in enumerate(splits):
-        detail = read.faults.get(i, "" if split else f"split must name a split, got nothing ({_where(read, i)})")
-        if not detail or split and split not in roles: continue
-        good[i] = False
-        rejects.append((roles.get(split, first), split, read.ids[i], "bad_row", detail))
-    return good, rejects
-def _where(read, i):
-    ends = np.cumsum([len(t.paths) for t in read.texts])
-    n = int(np.searchsorted(ends, i, side="right"))
-    return f"{read.texts[n].groups[0].path}, row {i - (int(ends[n - 1]) if n else 0) + 1}"
+def _faults(lines, ids, roles):
+    "Rejects of the splits that are asked for, and which rows are none."
+    first = next(iter(roles.values()))
+    rejects = [(roles.get(l.split, first), l.split, name, l.reason, l.detail)
+               for l, name in zip(lines, ids) if l.reason and (l.split in roles or not l.split)]
+    return np.array([not l.reason and l.split in roles for l in lines], bool), rejects
 
 # %% ../nbs/15_columns.ipynb #d288e0bf
+_KEPT = ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents")  # Columns that rows take over
 def _rows(read, splits, roles, locale, keep):
     "Rows of a table as `rows_table` makes them."
-    table, n = read.table.filter(pa.array(keep)), int(keep.sum())
-    mine = [s for s, k in zip(splits, keep) if k]
-    columns = {k: table[k] for k in ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents") if k in table.column_names}
+    table, mine, n = read.table.filter(pa.array(keep)), np.flatnonzero(keep).tolist(), int(keep.sum())
+    columns = {k: table[k] for k in _KEPT if k in table.column_names}
     if "locale" in columns: columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
-    none, ids = np.zeros(n, np.int64), [x for x, k in zip(read.ids, keep) if k]
-    return rows_table({"locale": repeated(locale, n), **columns, "id": ids, "split": [roles[s] for s in mine], "source_split": mine, "offset": none, "size": none})
+    names = {"id": [read.ids[i] for i in mine], "split": [roles[splits[i]] for i in mine], "source_split": [splits[i] for i in mine]}
+    none = np.zeros(n, np.int64)
+    return rows_table({"locale": repeated(locale, n), **columns, **names, "offset": none, "size": none})
 
 # %% ../nbs/15_columns.ipynb #2544f40f
 def read_tables(
@@ -366,22 +397,26 @@ def read_tables(
     roles = split_roles(cfg)
     wanted, notes = _chosen_splits(tables, roles)
     read = _read_all(tables, wanted, cfg.audio_column, cfg.text_column, roles)
-    splits, more = _dealt(read, roles, cfg, tables.place)
+    lines, more = _dealt(read, roles, cfg, tables.place)
     notes = list(dict.fromkeys([*notes, *read.notes, *more]))
-    good, rejects = _faults(read, splits, roles)
-    rows = _rows(read, splits, roles, cfg.language_code, good)
+    good, rejects = _faults(lines, read.ids, roles)
+    rows = _rows(read, [l.split for l in lines], roles, cfg.language_code, good)
     audio = TableAudio(tables.place, read.groups, pa.array(read.ids, pa.string()), read.paths)
     for note in notes: _log.warning(note)
-    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": table_identity(tables, read.ids, read.table), "notes": notes}
+    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code,
+              "identity": table_identity(tables, read.ids, read.table), "notes": notes}
     return _at_once(Corpus(rows, rejects_table(rejects), source, audio))
 
 # %% ../nbs/15_columns.ipynb #a5ceefa7
+def _is_whole(corpus):
+    "Whether rows of Arrow files mean all of their audio."
+    in_place = all(g.path.endswith(".arrow") and g.audio.kind == "bytes" for g in corpus.remote.groups)
+    return in_place and corpus.rows["start"].null_count == len(corpus.rows)
 def _at_once(corpus):
-    remote = corpus.remote
-    named = all(g.audio.kind == "path" for g in remote.groups)
-    whole = all(g.path.endswith(".arrow") and g.audio.kind == "bytes" for g in remote.groups) and corpus.rows["start"].null_count == len(corpus.rows)
-    if remote.place.on_hub() or not (named or whole) or not len(corpus.rows): return corpus
-    rows, lost = remote.bring(corpus.rows, True)
+    "Look the places of audio up that is here."
+    named = all(g.audio.kind == "path" for g in corpus.remote.groups)
+    if corpus.remote.place.on_hub() or not (named or _is_whole(corpus)) or not len(corpus.rows): return corpus
+    rows, lost = corpus.remote.bring(corpus.rows, True)
     return Corpus(rows, pa.concat_tables([corpus.rejects, rejects_table(lost)]), corpus.source)
 
 # %% ../nbs/15_columns.ipynb #87517d4e
@@ -393,8 +428,9 @@ def table_identity(
     "Name the state of a data set: on disk by size of files and content of texts."
     place, h = tables.place, hashlib.sha256()
     if isinstance(place.at, Repo): return place.at.sha
-    for p in sorted(p for found in tables.files.values() for p in found): h.update(f"{p}\0{os.path.getsize(place.file(p))}\0".encode("utf-8", "surrogateescape"))
-    for name, sentence in zip(ids, (s for c in table["sentence"].chunks for s in c.to_pylist())): h.update(f"{name}\0{sentence}\0".encode("utf-8", "surrogateescape"))
+    add = lambda name, value: h.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
+    for path in sorted(p for found in tables.files.values() for p in found): add(path, os.path.getsize(place.file(path)))
+    for name, sentence in zip(ids, table["sentence"].to_pylist()): add(name, sentence)
     return h.hexdigest()
 
 # %% ../nbs/15_columns.ipynb #afb7d8a4
@@ -420,7 +456,7 @@ def parquet_tables(
     "Find the Parquet files of a data set."
     place = Place(at)
     paths = place.paths(".parquet")
-    if not paths: raise FileNotFoundError(f"{place} holds no Parquet files that are read: hidden folders and prepared data sets are passed over")
+    if not paths: raise FileNotFoundError(f"{place} holds no Parquet files beside hidden folders and prepared data sets, which are passed over")
     entries, note = card_entries(read_card(place), place.name("README.md"))
     configs = table_files(paths, entries)
     files = configs[choose_config(list(configs), config, language_code, str(place))]
@@ -437,40 +473,48 @@ def read_parquet(
 
 # %% ../nbs/15_columns.ipynb #4b81be63
 _MOST_JSON = 4 << 20  # Bytes of dataset_dict.json and of state.json that are read
+_AGAIN = "save the data set again with save_to_disk"
 def _json_of(place, path):
     "Read a small JSON file of a saved data set; an object, or a sentence."
+    name = place.name(path)
     try: file, size = corpus_file(path, place.root())
     except BadClip as e: raise FileNotFoundError(f"{place} is no data set that save_to_disk wrote: {e.detail}") from None
-    if size > _MOST_JSON: raise ValueError(f"{place.name(path)} has {size:,} bytes, and at most {_MOST_JSON:,} are read: save the data set again")
+    if size > _MOST_JSON: raise ValueError(f"{name} has {size:,} bytes, and at most {_MOST_JSON:,} are read: {_AGAIN}")
     try: found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError): found = None
-    if not isinstance(found, dict): raise ValueError(f"{place.name(path)} is damaged, it holds no JSON object: save the data set again with save_to_disk")
+    if not isinstance(found, dict): raise ValueError(f"{name} is damaged, it holds no JSON object: {_AGAIN}")
     return found
 
 # %% ../nbs/15_columns.ipynb #061cc6f0
-def _is_plain(name): return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0") and len(name) <= 255
-def _plain_names(found, key, path, place, of=lambda item: item):
+def _is_plain(name):
+    "Whether a name is one of a file right here."
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0") and len(name) <= 255
+def _plain_names(found, key, name, of=lambda item: item):
     "The plain names that a JSON file lists under a key."
     items = found.get(key)
     try: names = [of(i) for i in items] if isinstance(items, list) else []
     except (TypeError, KeyError): names = []
-    if not names and items != []: raise ValueError(f"{place.name(path)} must list names under {key}: save the data set again with save_to_disk")
-    if odd := [n for n in names if not _is_plain(n)]: raise ValueError(f"{place.name(path)} must list plain names under {key}, got {odd[0]!r:.80}: nothing is read")
+    if not names and items != []: raise ValueError(f"{name} must list names under {key}: {_AGAIN}")
+    odd = [n for n in names if not _is_plain(n)]
+    if odd: raise ValueError(f"{name} must list plain names under {key}, got {odd[0]!r:.80}: nothing is read")
     return names
 
 # %% ../nbs/15_columns.ipynb #4772bd26
+def _split_folders(place):
+    "Folder of each split of a saved data set; one without a name where it has none."
+    if not (place.at/"dataset_dict.json").is_file(): return {"": ""}
+    names = _plain_names(_json_of(place, "dataset_dict.json"), "splits", place.name("dataset_dict.json"))
+    if not names: raise ValueError(f"{place.name('dataset_dict.json')} lists no splits: {_AGAIN}")
+    return {split_name(s): f"{s}/" for s in names}
 def saved_tables(
     at: Path,  # A folder that `save_to_disk` wrote
 ) -> Tables: # Its files by split
     "Find the Arrow files of a saved data set."
-    place, folders = Place(at), {"": ""}
-    if (at/"dataset_dict.json").is_file():
-        names = _plain_names(_json_of(place, "dataset_dict.json"), "splits", "dataset_dict.json", place)
-        folders = {split_name(s): f"{s}/" for s in names}
-    if not folders: raise ValueError(f"{place.name('dataset_dict.json')} lists no splits: save the data set again with save_to_disk")
-    state = {s: f"{f}state.json" for s, f in folders.items()}
-    names = {s: _plain_names(_json_of(place, p), "_data_files", p, place, lambda d: d["filename"]) for s, p in state.items()}
-    files = {s: [folders[s] + n for n in found] for s, found in names.items() if found}
+    place, files = Place(at), {}
+    for split, folder in _split_folders(place).items():
+        state = f"{folder}state.json"
+        names = _plain_names(_json_of(place, state), "_data_files", place.name(state), lambda d: d["filename"])
+        if names: files[split] = [folder + n for n in names]
     if not files: raise ValueError(f"{place} holds no rows: state.json lists no files")
     return Tables(place, files, arrow_texts)
 

@@ -40,7 +40,8 @@ def _text_bytes(chunk):
     if pa.types.is_dictionary(chunk.type):
         words = pa.DictionaryArray.from_arrays(chunk.indices, _text_bytes(chunk.dictionary))
         words.validate(full=True)
-        if _words_bytes(words.dictionary, words.indices) > MOST_TEXT: raise pa.ArrowInvalid(f"more than {MOST_TEXT:,} bytes of text")
+        size = _words_bytes(words.dictionary, words.indices)
+        if size > MOST_TEXT: raise pa.ArrowInvalid(f"more than {MOST_TEXT:,} bytes of text")
         return words.dictionary_decode()
     data = chunk.view(_AS_BYTES[chunk.type])
     data.validate(full=True)
@@ -61,7 +62,7 @@ def _each(values, read):
 def read_texts(
     column: pa.ChunkedArray,  # A column of any type
     field: str,  # Its name, for the sentence
-) -> tuple[pa.Array | pa.ChunkedArray, dict[int, str]]: # Text of each row, empty where there is none; what is wrong, by row
+) -> tuple[pa.Array | pa.ChunkedArray, dict[int, str]]: # Text, empty for none; what is wrong, by row
     "Read a column as `as_text` reads its values."
     if not is_text(column.type): return _each(plain_values(column), lambda v: as_text(v, field))
     data = pa.chunked_array([_text_bytes(c) for c in column.chunks], pa.large_binary())
@@ -78,7 +79,9 @@ def plain_values(
     column: pa.ChunkedArray,  # A column of any type
 ) -> list[Any]: # A Python value a row; NaN is none
     "Take the values of a column that has been checked."
-    if is_text(column.type): return [None if v is None else v.decode("utf-8", "surrogateescape") for c in column.chunks for v in _text_bytes(c).to_pylist()]
+    if is_text(column.type):
+        data = [v for c in column.chunks for v in _text_bytes(c).to_pylist()]
+        return [None if v is None else v.decode("utf-8", "surrogateescape") for v in data]
     column.validate(full=True)
     values = [_plain_value(v) for c in column.chunks for v in c]
     return [None if isinstance(v, float) and v != v else v for v in values]
@@ -87,7 +90,7 @@ def plain_values(
 def read_labels(
     column: pa.ChunkedArray,  # A column of any type
     field: str,  # Its name, for the sentence
-) -> tuple[pa.Array | pa.ChunkedArray, dict[int, str]]: # Label of each row, empty where there is none; what is wrong, by row
+) -> tuple[pa.Array | pa.ChunkedArray, dict[int, str]]: # Label, empty for none; what is wrong, by row
     "Read a column as `as_label` reads its values."
     if pa.types.is_integer(column.type):
         column.validate(full=True)
@@ -129,11 +132,12 @@ def _fast_parts(numbers):
 # %% ../nbs/07_fields.ipynb #576d3906
 def read_parts(
     columns: dict[str, pa.ChunkedArray],  # Columns of `PART_COLUMNS`, at least one
-) -> tuple[np.ndarray, np.ndarray, dict[int, str]]: # Start and duration in seconds, NaN where not given; what is wrong, by row
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]: # Start and seconds, NaN for not given; what is wrong, by row
     "Read times as `read_part` reads those of a row."
     numbers, n = {k: _numbers(c) for k, c in columns.items()}, len(next(iter(columns.values())))
-    fast = all(v is not None for v in numbers.values())
-    with np.errstate(invalid="ignore"): start, seconds, odd = _fast_parts(numbers) if fast else (np.full(n, np.nan), np.full(n, np.nan), np.ones(n, bool))
+    start, seconds, odd = np.full(n, np.nan), np.full(n, np.nan), np.ones(n, bool)
+    if all(v is not None for v in numbers.values()):
+        with np.errstate(invalid="ignore"): start, seconds, odd = _fast_parts(numbers)
     values, faults = {k: plain_values(c) for k, c in columns.items()} if odd.any() else {}, {}
     for i in np.flatnonzero(odd).tolist():
         try: part = read_part({k: v[i] for k, v in values.items()})

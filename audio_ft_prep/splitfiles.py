@@ -40,13 +40,14 @@ class _Pattern:
     def __init__(self, pattern):
         tokens = _tokens(pattern.removeprefix("./"))
         where = lambda *kinds: sum(1 << i for i, t in enumerate(tokens) if t in kinds)
-        self.end, self.enter, self.inside, self.free, self.star, self.one = 1 << len(tokens), *(where(k) for k in ("enter", "inside", "**", "*", "?"))
+        self.enter, self.inside, self.free, self.star, self.one = map(where, ("enter", "inside", "**", "*", "?"))
+        self.end = 1 << len(tokens)
         self.letters = {t: where(t) for t in set(tokens) if len(t) == 1 and t not in "*?"}
         self.begin = re.match(r"[^*?]*", pattern.removeprefix("./"))[0]
     def _closed(self, states):
         "States that are reached from others without a character."
         while True:
-            more = states | (states & self.enter) << 1 | (states & self.enter) << 2 | (states & (self.free | self.star)) << 1
+            more = states | (states & (self.enter | self.free | self.star)) << 1 | (states & self.enter) << 2
             if more == states: return states
             states = more
     def _after(self, states, letter):
@@ -83,7 +84,8 @@ class _OddCard(ValueError): "A card that has another shape than cards have"
 def _listed(value): return value if isinstance(value, list) else [value]
 def _texts(values, what):
     for v in values:
-        if not isinstance(v, str) or len(v) > _LONGEST_PATTERN: raise _OddCard(f"{what} must be text, at most {_LONGEST_PATTERN} characters of it")
+        if isinstance(v, str) and len(v) <= _LONGEST_PATTERN: continue
+        raise _OddCard(f"{what} must be text, at most {_LONGEST_PATTERN} characters of it")
     return values
 
 # %% ../nbs/14_splitfiles.ipynb #0923d7e9
@@ -107,7 +109,8 @@ def card_entries(
         found = _parsed(_head(card))
         configs = found.get("configs") if isinstance(found, dict) else None
         entries = [e for c in _listed(configs or []) for e in _entries(c)]
-        if sum(len(e.patterns) for e in entries) > MOST_PATTERNS: raise _OddCard(f"at most {MOST_PATTERNS} patterns are read")
+        count = sum(len(e.patterns) for e in entries)
+        if count > MOST_PATTERNS: raise _OddCard(f"it has {count} patterns, and at most {MOST_PATTERNS} are read")
     except Exception as e: return [], f"the configurations in {name} are passed over: {_why(e)}"
     return entries, ""
 

@@ -49,7 +49,8 @@ class Place:
         except BadClip as e: raise ValueError(f"{self.name(path)} can't be read: {e.detail}") from None
     def open(self, path, again=False):
         "Open a file; what is read `again` in later runs stays."
-        return RangeFile(self.at, path, self.at.folder()/f"{path}.ranges" if again else None) if self.on_hub() else open(self.file(path), "rb")
+        if not self.on_hub(): return open(self.file(path), "rb")
+        return RangeFile(self.at, path, self.at.folder()/f"{path}.ranges" if again else None)
 
 # %% ../nbs/14_tableaudio.ipynb #93e092f6
 class AudioColumn(NamedTuple):
@@ -58,14 +59,17 @@ class AudioColumn(NamedTuple):
     kind: str  # bytes, samples or path
     field: str = ""  # Where the audio is within the column; empty for the column itself
     path: str = ""  # Where the path of the clip is within the column; empty for none
-    rate: str = ""  # Where the samples a second are: within the column, or a column of their own for samples without a field
+    rate: str = ""  # Where the samples a second are: within the column, or beside one that has no fields
 
     def leaf(self, field): return f"{self.name}.{field}" if field else self.name
 
 # %% ../nbs/14_tableaudio.ipynb #9e3cea38
-_ARRAYS, _RATES = ("array", "audio", "samples", "waveform", "speech"), ("sampling_rate", "sample_rate", "samplerate", "rate", "sr")
+_ARRAYS = ("array", "audio", "samples", "waveform", "speech")
+_RATES = ("sampling_rate", "sample_rate", "samplerate", "rate", "sr")
 _PATHS = ("path", "file", "file_name", "filename")
-def _is_bytes(typ): return any(t(typ) for t in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary))
+def _is_bytes(typ):
+    t = pa.types
+    return t.is_binary(typ) or t.is_large_binary(typ) or t.is_binary_view(typ) or t.is_fixed_size_binary(typ)
 def _is_list(typ): return pa.types.is_list(typ) or pa.types.is_large_list(typ) or pa.types.is_fixed_size_list(typ)
 def _are_samples(typ):
     "Whether a type is a list of numbers, or a list of such lists."
@@ -83,8 +87,8 @@ def audio_column(
     typ = schema.field(schema.names.index(name)).type
     if _is_bytes(typ): return AudioColumn(name, "bytes")
     if is_text(typ): return AudioColumn(name, "path")
-    columns = {f.name: f.type for f in schema}
-    if _are_samples(typ) and name.lower() in _ARRAYS and (rate := _first(columns, _RATES)): return AudioColumn(name, "samples", rate=rate)
+    beside = _first({f.name: f.type for f in schema}, _RATES)
+    if _are_samples(typ) and name.lower() in _ARRAYS and beside: return AudioColumn(name, "samples", rate=beside)
     if not pa.types.is_struct(typ): return None
     fields = {f.name: f.type for f in typ}
     path, samples, rate = _first(fields, _PATHS, is_text), _first(fields, _ARRAYS, _are_samples), _first(fields, _RATES)
@@ -105,7 +109,8 @@ def find_audio(
     named = sorted((n for n in found if n.lower() in COLUMNS["path"]), key=lambda n: COLUMNS["path"].index(n.lower()))
     best = [n for n in held if n.lower() == "audio"] or (held if len(held) == 1 else []) or ([] if held else named)
     if best and not asked: return best[0]
-    what = f"no audio in a column {asked}" if asked else f"several columns of audio, {', '.join(held)[:200]}" if held else "no column of audio"
+    several = f"several columns of audio, {', '.join(held)[:200]}" if held else "no column of audio"
+    what = f"no audio in a column {asked}" if asked else several
     raise ValueError(f"{where} has {what}: its columns are {', '.join(schema.names)[:300]}; name the one with audio_column")
 
 # %% ../nbs/14_tableaudio.ipynb #3e618fc5
@@ -117,7 +122,8 @@ def _places_in(data, whole):
     "First byte and bytes of each clip of an array; nothing where it doesn't lie in the buffer."
     _, ends, values = data.buffers()
     kind = np.int64 if pa.types.is_large_binary(data.type) else np.int32
-    ends = np.frombuffer(ends, kind)[data.offset:data.offset + len(data) + 1].astype(np.int64) if len(data) else np.zeros(1, np.int64)
+    ends = np.frombuffer(ends, kind)[data.offset:data.offset + len(data) + 1] if len(data) else np.zeros(1)
+    ends = ends.astype(np.int64)
     start = values.address - whole.address if values is not None else 0
     if ends[-1] and not 0 <= start <= start + ends[-1] <= whole.size: return None
     none = data.is_null().to_numpy(zero_copy_only=False)
@@ -128,8 +134,8 @@ def places_in_arrow(
     path: Path | str,  # An Arrow file
     audio: AudioColumn,  # Its column of audio
     name: str = "",  # What it is called in sentences; empty for its path
-) -> tuple[np.ndarray, np.ndarray] | None: # First byte of each clip, -1 for none, and bytes of each; none where it is compressed, or not as bytes
-    "Find where the clips of an Arrow file lie."
+) -> tuple[np.ndarray, np.ndarray] | None: # First byte of each clip, -1 for none; bytes of each
+    "Find where the clips of an Arrow file lie; none where it is compressed, or holds no bytes."
     found, places = open_arrow(path, name), []
     with explained(name or str(path), "Arrow"):
         for chunk in found.table.column(found.table.column_names.index(audio.name)).chunks:
@@ -155,14 +161,14 @@ def arrow_places(
 RATES = (1000, 768_000)  # Samples a second that a recording may have
 _LOUDEST = 64.  # What is louder is no sound between -1 and 1, but whole numbers written as others
 def _rate(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not RATES[0] <= value <= RATES[1] or value != int(value):
-        raise BadClip("bad_row", f"sampling rate must be a whole number from {RATES[0]} to {RATES[1]}, got {shown(value)}")
-    return int(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and RATES[0] <= value <= RATES[1] and value == int(value): return int(value)
+    raise BadClip("bad_row", f"sampling rate must be a whole number from {RATES[0]} to {RATES[1]}, got {shown(value)}")
 def _frames(values):
     "Samples as an array of frames, or frames and channels."
     try: x = np.array(values)
-    except ValueError: raise BadClip("bad_row", "samples must be a list of numbers, or one for each channel, of one length") from None
-    if x.dtype.kind not in "fiu" or x.ndim > 2: raise BadClip("bad_row", f"samples must be numbers, got {shown(values)}")
+    except ValueError: raise BadClip("bad_row", "samples must be numbers, for each channel as many") from None
+    if x.size and x.dtype.kind not in "fiu" or x.ndim > 2: raise BadClip("bad_row", f"samples must be numbers, got {shown(values[:9])}")
     return x.T if x.ndim == 2 and x.shape[0] < x.shape[1] else x
 
 # %% ../nbs/14_tableaudio.ipynb #87e415b8
@@ -199,7 +205,8 @@ class Group(NamedTuple):
 def _batches_of(place, group):
     "Yield the columns of a group that hold audio, a few rows at a time."
     name, audio = place.name(group.path), group.audio
-    columns = [audio.leaf(audio.field), *([audio.leaf(audio.rate) if audio.field else audio.rate] if audio.rate else [])]
+    rate = audio.leaf(audio.rate) if audio.field else audio.rate
+    columns = [audio.leaf(audio.field), rate] if audio.rate else [audio.leaf(audio.field)]
     if group.path.endswith(".arrow"):
         table = open_arrow(place.file(group.path), name).table
         for batch in table.select(list(dict.fromkeys(c.partition(".")[0] for c in columns))).to_batches(4): yield batch
@@ -211,7 +218,9 @@ def _batches_of(place, group):
 # %% ../nbs/14_tableaudio.ipynb #70b6add4
 def _check_size(size, group, name):
     most = (1 << 30) + 100 * group.bytes
-    if size > most: raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and {group.bytes:,} are stored: it is damaged, or made to fill the disk")
+    if size <= most: return
+    raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and {group.bytes:,} "
+                     "are stored: it is damaged, or made to fill the disk")
 def group_clips(
     place: Place,  # The data set
     group: Group,  # Rows of it
@@ -225,14 +234,16 @@ def group_clips(
             seen, size = seen + len(batch), size + batch.nbytes
             _check_size(size, group, name)
             yield from _clips_of(batch, group.audio)
-    if seen != group.rows: raise ValueError(f"{name} holds {seen:,} rows of audio where it says {group.rows:,}, it is damaged: fetch it again")
+    if seen == group.rows: return
+    raise ValueError(f"{name} holds {seen:,} rows of audio where it says {group.rows:,}, it is damaged: fetch it again")
 
 # %% ../nbs/14_tableaudio.ipynb #498ffac5
 def _clips_of(batch, audio):
-    column = batch.column(batch.schema.names.index(audio.name))
-    if audio.kind == "bytes": return _data_of(column, audio).to_pylist()
-    rates = (_data_of(column, audio._replace(field=audio.rate)) if audio.field else batch.column(batch.schema.names.index(audio.rate))).to_pylist()
-    return [_wav_or_fault(s, r) for s, r in zip(_data_of(column, audio).to_pylist(), rates)]
+    column = lambda name: batch.column(batch.schema.names.index(name))
+    held = _data_of(column(audio.name), audio).to_pylist()
+    if audio.kind == "bytes": return held
+    rates = _data_of(column(audio.name), audio._replace(field=audio.rate)) if audio.field else column(audio.rate)
+    return [_wav_or_fault(s, r) for s, r in zip(held, rates.to_pylist())]
 def _wav_or_fault(samples, rate):
     if samples is None: return None
     try: return wav_of(samples, rate)
@@ -260,8 +271,8 @@ def _laid_path(place, group):
     if place.on_hub(): return place.at.folder()/f"{group.path}.clips"/f"{group.number:05d}-{column}.arrow"
     file = place.file(group.path)
     seen = os.stat(file)
-    name = hashlib.sha256(f"{file}\0{seen.st_size}\0{seen.st_mtime_ns}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return parts_folder()/"tables"/name/f"{group.number:05d}-{column}.arrow"
+    state = f"{file}\0{seen.st_size}\0{seen.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    return parts_folder()/"tables"/hashlib.sha256(state).hexdigest()[:32]/f"{group.number:05d}-{column}.arrow"
 
 # %% ../nbs/14_tableaudio.ipynb #be1ea58f
 def lay_out(
@@ -317,11 +328,14 @@ def part_of_clip(
     itself, inside = abs(lasts - seconds), abs(lasts - start - seconds)
     if itself <= _LENGTH_SLACK_S and itself <= inside: return None, min(lasts, seconds)
     if start + seconds <= lasts + _LENGTH_SLACK_S: return start, seconds
-    if start < lasts or lasts > seconds + max(1., 0.1 * seconds): raise BadClip("bad_row", f"times from {start:g} to {start + seconds:g} s don't fit its audio of {lasts:.2f} s")
-    return None, min(lasts, seconds) if lasts > 0.9 * seconds or lasts > seconds - 1 else seconds
+    rounding = max(1., 0.1 * seconds)
+    if start < lasts or lasts > seconds + rounding:
+        raise BadClip("bad_row", f"times from {start:g} to {start + seconds:g} s don't fit its audio of {lasts:.2f} s")
+    return None, min(lasts, seconds) if lasts > seconds - rounding else seconds
 def _without_end(lasts, start):
     if start >= lasts: return None, None
-    raise BadClip("bad_row", f"a start at {start:g} s without an end or a duration doesn't say whether its audio of {lasts:.2f} s begins there or was cut out there")
+    raise BadClip("bad_row", f"a start at {start:g} s without an end or a duration doesn't say whether its audio of {lasts:.2f} s "
+                             "begins there or was cut out there")
 
 # %% ../nbs/14_tableaudio.ipynb #bc110ef1
 class Found(NamedTuple):
@@ -338,7 +352,8 @@ def _found(place, group):
     if group.audio.kind == "path": return Found("", *none, {})
     if _in_place(place, group):
         file = place.file(group.path)
-        if (places := places_in_arrow(file, group.audio, place.name(group.path))) is not None: return Found(file, *places, {})
+        places = places_in_arrow(file, group.audio, place.name(group.path))
+        if places is not None: return Found(file, *places, {})
     file = lay_out(place, group)
     faults = open_arrow(file).table["fault"].to_pylist()
     return Found(str(file), *arrow_places(file, "bytes"), {i: tuple(f.split("\0")) for i, f in enumerate(faults) if f})
@@ -349,7 +364,8 @@ class _Placed:
     "Where the audio of some rows is, as it becomes known."
     def __init__(self, rows, numbers):
         self.rows, self.numbers, self.faults = rows, numbers, {}
-        self.files, self.offset, self.size = np.full(len(rows), "", object), np.full(len(rows), -1), np.zeros(len(rows), np.int64)
+        self.files, self.offset = np.full(len(rows), "", object), np.full(len(rows), -1)
+        self.size = np.zeros(len(rows), np.int64)
 
     def add(self, mine, at, found):
         "Take the places of a group's clips."
@@ -381,7 +397,8 @@ def _use_parts(placed):
             start[i], seconds[i] = part_of_clip(lasts, start[i], seconds[i])
         except BadClip as e: placed.refuse(i, e)
     for name, values in (("start", start), ("seconds", seconds)) if mine else ():
-        placed.rows = placed.rows.set_column(placed.rows.schema.get_field_index(name), ROWS.field(name), pa.array(values, pa.float64()))
+        place = placed.rows.schema.get_field_index(name)
+        placed.rows = placed.rows.set_column(place, ROWS.field(name), pa.array(values, pa.float64()))
 
 # %% ../nbs/14_tableaudio.ipynb #b0a19bff
 def named_file(

@@ -154,7 +154,7 @@ def test_a_column_split_is_used_and_a_row_without_one_is_on_record(tmp_path):
         write(place / ("data.arrow" if as_saved else "data.parquet"), as_saved, audio=audio(zip(CLIPS, "abcd")), text=list("abcd"), split=["train", "dev", None, "test"])
         got, rejects, details = rows_of(place, train_splits="train+validation", eval_splits="test")
         assert [(r["id"], r["source_split"]) for r in got] == [("a", "train"), ("b", "validation"), ("d", "test")]
-        assert rejects == ["bad_row"] and "split must name a split" in details[0] and "row 3" in details[0]
+        assert rejects == ["bad_row"] and "it names no split (data" in details[0] and "row 3" in details[0]
         assert set(inspect_corpus(str(place), "it")["languages"]["it"]) == {"train", "validation", "test", "no split"}
 
 
@@ -163,6 +163,12 @@ def test_a_column_split_counts_for_more_than_the_name_of_the_file(tmp_path):
     write(tmp_path / "test.parquet", audio=audio(zip(CLIPS[3:], "def")), text=list("def"), split=["train", None, "test"])
     got, rejects, _ = rows_of(tmp_path, eval_splits="test")
     assert sorted((r["id"], r["split"]) for r in got) == [("a", "train"), ("b", "eval"), ("c", "train"), ("d", "train"), ("e", "eval"), ("f", "eval")] and not rejects
+
+
+def test_a_misspelt_split_is_on_record_and_one_that_is_not_asked_for_is_left_out(tmp_path):
+    write(tmp_path / "data.parquet", audio=audio(zip(CLIPS, "abcd")), text=list("abcd"), split=["train", "trian", "other", "train"])
+    got, rejects, details = rows_of(tmp_path)
+    assert [r["id"] for r in got] == ["a", "d"] and rejects == ["bad_row"] and "did you mean train?" in details[0]
 
 
 def test_a_column_split_that_names_other_things_is_left_alone_and_named(tmp_path):
@@ -243,6 +249,14 @@ def test_a_table_may_name_recordings_beside_it(tmp_path, column):
     got, rejects, details = rows_of(tmp_path / "c")
     assert [(r["id"], r["data"]) for r in got] == [("0", A), ("1", B)]
     assert sorted(rejects) == ["bad_row", "missing_audio", "unsafe_path"] and any(f"{column} must name a file" in d for d in details)
+
+
+def test_recordings_of_one_name_in_two_folders_are_two_clips(tmp_path):
+    for i, s in enumerate(("train", "test")):
+        put(tmp_path / f"{s}/clips/0.wav", CLIPS[i])
+        write(tmp_path / f"{s}/metadata.parquet", file_name=["clips/0.wav"], text=["uno"])
+    got, _, _ = rows_of(tmp_path, eval_splits="test")
+    assert [(r["id"], r["data"]) for r in got] == [("train/clips/0", A), ("test/clips/0", B)]
 
 
 def test_folders_of_recordings_are_splits_where_the_table_names_none(tmp_path):
