@@ -167,16 +167,19 @@ class Plan:
     def _repr_markdown_(self): return "\n".join([markdown_table(self._rows()), "", *(f"- {n}" for n in self._notes())])
 
 # %% ../nbs/60_pipeline.ipynb #76f8ef12
-def plan(
-    cfg: PrepConfig,  # What would be prepared
-) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
-    "Tell what `prepare` would do, decoding a small sample at most and writing nothing."
+def _plan(cfg):
     start = time.perf_counter()
     task = _task(cfg, *_model_of(cfg), load_rows(cfg))
     before_s = time.perf_counter() - start
     samples, pace = _looked(task)
     splits = {s: _split_forecast(task, s, seen) for s, seen in samples.items()}
     return Plan(cfg, f"{cfg.model_id}, processor from {task.model.origin}", task.corpus.source, splits, len(task.shards()), _forecast(task, splits, list(samples.values()), before_s, pace))
+def plan(
+    cfg: PrepConfig,  # What would be prepared
+) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
+    "Tell what `prepare` would do, decoding a small sample at most and writing nothing."
+    check_limits()
+    with memory_explained(): return _plan(cfg)
 
 # %% ../nbs/60_pipeline.ipynb #d9a24234
 @dataclass(frozen=True, repr=False)
@@ -295,6 +298,7 @@ def _run(task, folder, mine, began_ns, workers, progress):
     mel = task.maker.log_mel
     about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz, "max_labels": model.max_labels}
     check_room()
+    check_work(work_folder(folder))  # is still this run's own
     return finish(folder, mine, results, rejects, counts, schema, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
 
 # %% ../nbs/60_pipeline.ipynb #0b51ee71

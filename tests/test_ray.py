@@ -280,6 +280,37 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, qu
     assert hashes(prepare(config(corpus, out, num_workers=2, log_mel="fast"), progress=False)) == quick
 
 
+SECRETS = dict(HF_TOKEN="hf_notforyou", AWS_SECRET_ACCESS_KEY="aws-notforyou", DHCORE_ACCESS_TOKEN="dh-notforyou", MDC_API_KEY="mdc-notforyou")
+
+
+def held_in(folder):
+    "What files below a folder hold."
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError), open(os.path.join(at, name), "rb") as f:
+                if os.path.isfile(f.name): yield f.read()
+
+
+def test_a_ray_of_the_runs_own_is_this_users_alone_and_knows_no_credentials(corpus, quick, tmp_path, monkeypatch):
+    for name, value in SECRETS.items(): monkeypatch.setenv(name, value)
+    before, running = dict(os.environ), children()
+    with TemporaryDirectory(prefix="t") as temporary, monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", temporary)
+        run = run_ray(*task(corpus, tmp_path / "out"), workers=1)
+        first = next(run)
+        (private,) = os.listdir(temporary)
+        assert os.stat(os.path.join(temporary, private)).st_mode & 0o077 == 0, "whatever Ray opens to all lies below a folder that nobody else may enter"
+        rays = [q for p in children() - running for q in [p, *p.children(recursive=True)]]
+        listening = [c.laddr.ip for p in rays for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert listening and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+        for value in SECRETS.values():
+            assert not [p for p in rays if value in " ".join(p.cmdline()) or value in p.environ().values()]
+            assert not [1 for data in held_in(temporary) if value.encode() in data]
+        made = {r.file: r.sha256 for r in (first, *run)}
+        assert os.listdir(temporary) == []
+    assert made == quick and dict(os.environ) == before
+
+
 class Told(BaseException): "What a handler of SIGTERM raises here."
 
 
