@@ -23,13 +23,14 @@ from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
 from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
 from .splits import seeded_splits
-from .tables import COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns, table_style
+from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns,
+    table_style)
 from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 
 # %% auto #0
-__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kaldi_lines', 'find_lists', 'Listing', 'read_lists',
-           'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays', 'splits_there',
-           'read_folder', 'folder_identity', 'inspect_folder']
+__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
+           'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays',
+           'splits_there', 'read_folder', 'folder_identity', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logging.getLogger(__name__)
@@ -73,34 +74,36 @@ def _sorted_tables(paths, audio_column, text_column):
         what = "audio" if "path" not in chosen else "sentence" if "sentence" not in chosen else ""
         if what: others[p] = columns_missing(p, style, columns, what)
         else: good[p] = chosen
-    if others and not good: raise ValueError(f"{(said := next(iter(others.values())))}; name it with {'audio' if 'for the audio' in said else 'text'}_column")
+    if others and not good: raise _no_columns(next(iter(others.values())))
     return good, others
+def _no_columns(said):
+    return ValueError(f"{said}; name it with {'audio' if 'for the audio' in said else 'text'}_column")
 
 # %% ../nbs/12_folder.ipynb #2f1f4ddd
 _LABELS = ("speaker", "locale", "age", "gender", "accents")
 def _times(record, columns):
     "The part of the recording that a record means."
     others = (columns["path"], columns.get("sentence"))
-    part = read_part({c: v for c, v in record.items() if c.lower() in PART_COLUMNS and c not in others})
+    times = {c: v for c, v in record.items() if c.lower() in PART_COLUMNS and c not in others}
+    part = read_part(times) if times else Part(None, None)
     is_manifest = columns["path"] == "audio_filepath"
     return Part(0., part.seconds) if is_manifest and part.start is None and part.seconds else part
-def _filled(line, record, columns):
-    "Yield a line with ever more of what its record says, so that one that is refused keeps what was read."
-    line = line._replace(split=split_name(as_text(record.get(columns.get("split")), "split")) or line.split)
-    yield line
-    if "path" in columns: line = line._replace(path=audio_path(record[columns["path"]], columns["path"]))
-    if not line.path.strip(): raise BadClip("bad_row", "it names no file")
-    yield line
-    labels = {k: sys.intern(as_label(record[columns[k]], columns[k])) for k in _LABELS if k in columns}  # what repeats itself is there once
-    sentence = as_text(record.get(columns.get("sentence")), columns.get("sentence", "sentence"))
-    yield line._replace(sentence=sentence, **labels, **_times(record, columns)._asdict())
+def _fill(line, record, columns):
+    "Put into a line, by field, what its record says, until something is refused."
+    line["split"] = split_name(as_text(record.get(columns.get("split")), "split")) or line["split"]
+    if "path" in columns: line["path"] = audio_path(record[columns["path"]], columns["path"])
+    if not line["path"].strip(): raise BadClip("bad_row", "it names no file")
+    for k in _LABELS:
+        if k in columns: line[k] = sys.intern(as_label(record[columns[k]], columns[k]))  # what repeats itself is there once
+    line["sentence"] = as_text(record.get(columns.get("sentence")), columns.get("sentence", "sentence"))
+    line["start"], line["seconds"] = _times(record, columns)
 
 # %% ../nbs/12_folder.ipynb #4a68666b
 def _table_line(line, record, columns):
-    try:
-        for line in _filled(line, record, columns): pass
-    except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
-    return line
+    "A line of a table; one that is refused keeps what was read until then."
+    try: _fill(line, record, columns)
+    except BadClip as e: line |= {"reason": e.reason, "detail": f"{e.detail} ({line['where']})"}
+    return Line(**line)
 @lru_cache(256)
 def _chosen(names, audio_column, text_column): return choose_columns(list(names), audio_column, text_column)
 def table_lines(
@@ -111,11 +114,11 @@ def table_lines(
     root: Path | None = None,  # The corpus, for the name of the table in sentences
 ) -> Iterator[Line]: # In the list's order
     "Read the lines of a table."
-    name = os.path.relpath(path, root) if root else path.name
+    name, folder = os.path.relpath(path, root) if root else path.name, str(path.parent)
     for n, record in records(path, table_style(path, audio_column, text_column)):
         if n % 10_000 == 0: go_on()
-        line = Line("", "", f"{name}:{n}", str(path.parent), split)
-        if isinstance(record, str): yield line._replace(reason="bad_row", detail=record)
+        line = {"path": "", "sentence": "", "where": f"{name}:{n}", "folder": folder, "split": split}
+        if isinstance(record, str): yield Line(**line, reason="bad_row", detail=record)
         else: yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column))
 
 # %% ../nbs/12_folder.ipynb #90d6d538
@@ -133,18 +136,22 @@ def _keyed(path):
         key, value = (*line.split(None, 1), "")[:2]
         if key not in first: table.values[key], first[key] = value.strip(), n
         else:
-            table.faults.append((f"{path.name}:{n}", "duplicate_row", f"{key} stands in line {first[key]} of {path.name} already"))
-            if value.strip() != table.values[key]: table.unclear[key] = f"{path.name} says two things of {key}, in lines {first[key]} and {n}"
+            said = f"{key} stands in line {first[key]} of {path.name} already"
+            table.faults.append((f"{path.name}:{n}", "duplicate_row", said))
+            if value.strip() == table.values[key]: continue
+            table.unclear[key] = f"{path.name} says two things of {key}, in lines {first[key]} and {n}"
     return table
 
 # %% ../nbs/12_folder.ipynb #75689527
+_ARCHIVE = re.compile(r"\.ark:\d+$")
 KALDI_FILES = ("wav.scp", "text", "segments", "utt2spk", "utt2dur")
 def _kaldi_files(folder):
     "The files of a Kaldi directory by name; commands and archives are refused."
     files = {name: _keyed(folder/name) for name in KALDI_FILES}
     for key, value in files["wav.scp"].values.items():
-        what = "a command" if value.startswith("|") or value.endswith("|") else "an archive" if re.search(r"\.ark:\d+$", value) else ""
-        if what: raise ValueError(f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first")
+        what = "a command" if "|" in (value[:1], value[-1:]) else "an archive" if _ARCHIVE.search(value) else ""
+        if not what: continue
+        raise ValueError(f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first")
     return files
 
 # %% ../nbs/12_folder.ipynb #f4f0da3c
@@ -152,7 +159,8 @@ def _segment(value):
     "Recording, start and duration of a line of segments; raise `BadClip` for a line that can't be one."
     parts = value.split()
     if len(parts) != 3: raise BadClip("bad_row", "its line in segments is not recording, start, end")
-    if re.fullmatch(r"-1(\.0*)?", parts[2]): return parts[0], as_seconds(parts[1], "start in segments"), None  # to the end of the recording
+    to_the_end = re.fullmatch(r"-1(\.0*)?", parts[2])
+    if to_the_end: return parts[0], as_seconds(parts[1], "start in segments"), None
     part = read_part({"start": parts[1], "end": parts[2]})
     return parts[0], part.start, part.seconds
 
@@ -178,7 +186,9 @@ def kaldi_lines(
     "Read the utterances of a Kaldi directory, and what has no text, no line that can be read, or two of them."
     files = _kaldi_files(folder)
     audio, text, speakers = (files[name].values for name in ("wav.scp", "text", "utt2spk"))
-    line = lambda key, file, **more: Line("", "", f"{folder.name}/{file} {key}", str(folder), split, speakers.get(key, ""), name=key)._replace(**more)
+    def line(key, file, **more):
+        about = {"folder": str(folder), "split": split, "speaker": speakers.get(key, ""), "name": key}
+        return Line(**{"path": "", "sentence": "", "where": f"{folder.name}/{file} {key}", **about, **more})
     for key, sentence in text.items():
         try: recording, start, seconds = _utterance(key, files)
         except BadClip as e: yield line(key, "text", reason=e.reason, detail=f"{e.detail} ({folder.name}/text {key})")
@@ -189,7 +199,8 @@ def kaldi_lines(
     for key in audio if files["segments"].values else ():
         if key not in used: yield line(key, "wav.scp", reason="no_row", detail="segments has no line for it")
     for table in files.values():
-        for where, reason, detail in table.faults: yield line(where, "", where=f"{folder.name}/{where}", reason=reason, detail=detail)
+        for where, reason, detail in table.faults:
+            yield line(where, "", where=f"{folder.name}/{where}", reason=reason, detail=detail)
 
 # %% ../nbs/12_folder.ipynb #fbf0ac87
 def _names_audio(path):
@@ -208,7 +219,9 @@ def find_lists(
     place: Path,  # A folder, or a list itself
 ) -> tuple[str, list[Path]]: # kaldi, audiofolder or table; its lists. Empty for a place without
     "Find the lists of a folder by the names of its files."
-    if os.path.isfile(place): return ("audiofolder" if place.stem.lower() == "metadata" else "table", [place]) if _is_table(place) else ("", [])
+    if os.path.isfile(place):
+        kind = "audiofolder" if place.stem.lower() == "metadata" else "table"
+        return (kind, [place]) if _is_table(place) else ("", [])
     near, files = folder_entries(place)
     for level in ([place], near):
         if found := [p for p in level if os.path.isfile(p/"wav.scp")]: return "kaldi", found
@@ -217,6 +230,22 @@ def find_lists(
         if found := [f for p in level for f in folder_entries(p)[1] if _is_metadata(f)]: return "audiofolder", found
     found = [f for f in files if _is_list(f)]
     return ("table", found) if found else ("", [])
+
+# %% ../nbs/12_folder.ipynb #5f1a9c3e
+def _is_usable(path):
+    "Whether a file is a list of recordings, by its columns."
+    if path.name == "wav.scp": return True
+    try: return _is_list(path) and bool(_sorted_tables([path], "", "")[0])
+    except (ValueError, OSError): return False
+def near_lists(
+    place: Path,  # A folder or a file that holds no list
+) -> list[str]: # What to give instead, a sentence each
+    "Find lists of recordings in the folders right below, and in the one above."
+    folder = Path(os.path.abspath(place if place.is_dir() else place.parent))
+    below = [p for p in folder_entries(folder)[0][:100] if find_lists(p)[0]]
+    above = [f for f in folder_entries(folder.parent)[1][:100] if _is_usable(f)]
+    said = [f"{find_lists(p)[1][0]} is a list: give {p} as dataset_name" for p in below[:3]]
+    return said + [f"{f} is a list: give {f.parent} as dataset_name" for f in above[:1]]
 
 # %% ../nbs/12_folder.ipynb #c949dd2b
 USUAL = ("train", "validation", "test")
@@ -284,10 +313,12 @@ def _table_listing(kind, place, lists, named):
     tables, others = _sorted_tables(lists, *named)
     lines = [l for p in tables for l in table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root)]
     first, columns = next(iter(tables.items()))
-    layout = kind if kind == "audiofolder" else "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
+    layout = "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
+    if kind == "audiofolder": layout, lines = kind, _by_folder(lines)
     notes = [note for p in tables if (note := table_style(p, *named).note)]
     header = [shown_path(c) for c in table_columns(first, table_style(first, *named), *named)]
-    return Listing(layout, root, list(tables), _by_folder(lines) if kind == "audiofolder" else lines, header, place.is_dir(), notes, [f"{o}; it is passed over" for o in others.values()])
+    passed = [f"{said}; it is passed over" for said in others.values()]
+    return Listing(layout, root, list(tables), lines, header, place.is_dir(), notes, passed)
 
 # %% ../nbs/12_folder.ipynb #e2d50c2b
 def read_lists(
@@ -297,11 +328,12 @@ def read_lists(
 ) -> Listing: # All its lines
     "Read every line of a folder's lists."
     kind, lists = find_lists(place)
-    listing = _kaldi_listing(place, lists) if kind == "kaldi" else _table_listing(kind, place, lists, (audio_column, text_column))
+    if kind == "kaldi": listing = _kaldi_listing(place, lists)
+    else: listing = _table_listing(kind, place, lists, (audio_column, text_column))
     for said in listing.others: _log.info(said)
     lines, respelt = _respelt(listing.lines, listing.root)
-    notes = [f"{respelt} names are written in another Unicode form than their files: the files are taken"] if respelt else []
-    return replace(listing, lines=lines, notes=listing.notes + notes)
+    said = f"{respelt} names are written in another Unicode form than their files: the files are taken"
+    return replace(listing, lines=lines, notes=listing.notes + [said] * bool(respelt))
 
 # %% ../nbs/12_folder.ipynb #128724e8
 @lru_cache(256)
@@ -338,7 +370,8 @@ class Hints:
         found = self.files.get(self._key(line.path), [])
         alike = lambda p: os.path.commonprefix([_path(line).casefold()[::-1], p.casefold()[::-1]])
         best = sorted(found, key=lambda p: (-len(alike(p)), p))[:2] if len(found) < 100 else []
-        return f"; did you mean {' or '.join(shown_path(os.path.relpath(p, line.folder)) for p in best)}?" if best else ""
+        names = [shown_path(os.path.relpath(p, line.folder)) for p in best]
+        return f"; did you mean {' or '.join(names)}?" if best else ""
 
 # %% ../nbs/12_folder.ipynb #937bf997
 def _bare_path(path): return os.path.join(os.path.dirname(path), clip_id(path))
@@ -385,7 +418,7 @@ def _clip_names(lines, clips, root):
         if line.name: return _bare_path(os.path.relpath(clip.file, root)) + clip.part()
         return names[clip.file] + (clip.part() if rows[clip.file] > 1 else "")
     found = {c: name(l, c) for l, c in good}
-    while shared := _shared(found):  # as two parts that differ by less than a millisecond: to the last digit, with a mark that no path has
+    while shared := _shared(found):  # less than a millisecond apart: to the last digit, with a mark that no path has
         exact = {c: f"{os.path.relpath(c.file, root)}//{c.part('{!r}')}" for c in shared}
         found |= exact
     return found
@@ -410,14 +443,16 @@ def with_splits(
     "Give every line a split; where some have one, a row that has none is refused."
     if any(l.split for l in lines):
         left = sum(not l.split and not l.reason for l in lines)
-        return [_told(l, asked) for l in lines], [f"{left} rows name no split, and are rejects"] if left else []
-    if odd := [s for s in asked if s not in USUAL]: raise FileNotFoundError(f"no split {odd[0]}: the corpus gives no splits, and train, validation and test are what can be made of it")
+        there = {l.split for l in lines}.intersection(asked)
+        return [_told(l, asked, there) for l in lines], [f"{left} rows name no split, and are rejects"] * bool(left)
+    for odd in [s for s in asked if s not in USUAL]:
+        raise FileNotFoundError(f"no split {odd}: the corpus gives no splits, and train, validation and test are what can be made of it")
     of, how = seeded_splits(names, [l.speaker for l in lines], asked, seed)
     return [l._replace(split=s) for l, s in zip(lines, of)], [f"the corpus gives no splits: {how}"]
-def _told(line, asked):
+def _told(line, asked, there):
     "A line of a corpus that has splits; one without a split, or with a misspelt one, is refused."
     if line.split in asked or line.split in USUAL: return line
-    meant = get_close_matches(line.split, asked, 1, 0.8) if line.split.isalpha() else []
+    meant = get_close_matches(line.split, there, 1, 0.8) if line.split.isalpha() else []
     if meant: line, said = line._replace(split=meant[0]), f"no split is called {line.split}: did you mean {meant[0]}?"
     else: said = "" if line.split else "it names no split"
     return line._replace(reason="bad_row", detail=f"{said} ({line.where})") if said and not line.reason else line
@@ -460,7 +495,9 @@ def split_rows(
         else:
             seen.add(name)
             try: held.append((name, line, *place_file(line, listing.root, listing.layout != "audiofolder")))
-            except BadClip as e: reject(name, e.reason, f"{e.detail} ({line.where}){hints(line) if hints and e.reason == 'missing_audio' else ''}")
+            except BadClip as e:
+                hint = hints(line) if hints and e.reason == "missing_audio" else ""
+                reject(name, e.reason, f"{e.detail} ({line.where}){hint}")
     return rows_table(_columns_of(held, role, split, locale)), rejects
 
 # %% ../nbs/12_folder.ipynb #723d9884
@@ -479,7 +516,9 @@ def _stray_faults(listing, found, roles):
     splits = {l.split for _, l in found}
     for top, path in strays(listing):
         split = top if top in splits else ""
-        if split in roles or not split: yield (roles.get(split) or next(iter(roles.values())), split, shown_path(clip_id(path)), "no_row", shown_path(path))
+        if split and split not in roles: continue
+        role = roles.get(split) or next(iter(roles.values()))
+        yield role, split, shown_path(clip_id(path)), "no_row", shown_path(path)
 
 # %% ../nbs/12_folder.ipynb #fc5cdf73
 def splits_there(
@@ -496,12 +535,16 @@ def _other_splits(listing, found, roles):
     "Say which splits that rows name are not read."
     if "split" not in choose_columns(listing.columns): return []
     others = Counter(l.split for _, l in found if l.split not in (*roles, *USUAL, ""))
-    return [f"rows of other splits are not read: {', '.join(f'{n} {s}' for s, n in sorted(others.items())[:10])}"] if others else []
+    counts = [f"{n} {s}" for s, n in sorted(others.items())[:10]]
+    return [f"rows of other splits are not read: {', '.join(counts)}"] if others else []
 def _nearly(rejects):
     "Say how many files are missing, where names of others are like theirs."
     missing = [detail for _, _, _, reason, detail in rejects if reason == "missing_audio"]
     hinted = [d for d in missing if "did you mean" in d]
     return [f"{len(missing)} rows name files that aren't there; {hinted[0]}"] if hinted else []
+def _no_such_split(split, role, place, found):
+    have = {l.split for _, l in found} - {""}
+    return FileNotFoundError(f"no split {split} in {place}: it has {', '.join(sorted(have))}; set {role}_splits")
 def _no_split(found, role):
     "Rejects of a corpus with splits that stand in none of them."
     return [(role, "", name, l.reason, l.detail) for name, l in found if not l.split and l.reason]
@@ -511,19 +554,26 @@ def read_folder(
     cfg: PrepConfig,  # Which splits to read, and by which columns
     place: Path,  # A folder with a list, or a list itself
 ) -> Corpus: # Rows and rejects of the splits asked for
-    "Read a corpus of one's own; raise `ValueError` for a list without audio or sentences, `FileNotFoundError` for a split it lacks."
+    "Read a corpus of one's own; raise an error for a list without audio or sentences, and for a split that it lacks."
     listing, roles = read_lists(place, cfg.audio_column, cfg.text_column), split_roles(cfg)
     found, notes = _found(listing, tuple(roles), cfg.seed)
     has_splits = any(l.split for l in listing.lines)
     lost, more = splits_there({l.split for _, l in found}, roles) if has_splits else ([], [])
-    if lost: raise FileNotFoundError(f"no split {lost[0]} in {place}: it has {', '.join(sorted({l.split for _, l in found} - {''}))}; set {roles[lost[0]]}_splits")
+    if lost: raise _no_such_split(lost[0], roles[lost[0]], place, found)
     hints = Hints(listing.root)
-    parts = [split_rows([x for x in found if x[1].split == s], listing, role, s, cfg.language_code, hints) for s, role in roles.items()]
-    rejects = [r for _, bad in parts for r in bad] + _no_split(found, next(iter(roles.values()))) + list(_stray_faults(listing, found, roles))
-    rows = pa.concat_tables([t for t, _ in parts]).unify_dictionaries()
-    notes = listing.notes + notes + more + _other_splits(listing, found, roles) + _nearly(rejects) + links_followed(rows["file"].to_pylist(), listing.root)
+    tables, rejects = [], _no_split(found, next(iter(roles.values())))
+    for split, role in roles.items():
+        mine = [(name, line) for name, line in found if line.split == split]
+        table, bad = split_rows(mine, listing, role, split, cfg.language_code, hints)
+        tables.append(table)
+        rejects += bad
+    rejects += _stray_faults(listing, found, roles)
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    notes = listing.notes + notes + more + _other_splits(listing, found, roles) + _nearly(rejects)
+    notes += links_followed(rows["file"].to_pylist(), listing.root)
     for note in notes: _log.warning(note)
-    source = {"kind": listing.layout, "dataset_name": cfg.dataset_name, "language": cfg.language_code, "identity": folder_identity(listing, rows), "notes": notes}
+    about = {"kind": listing.layout, "dataset_name": cfg.dataset_name, "language": cfg.language_code}
+    source = about | {"identity": folder_identity(listing, rows), "notes": notes}
     return Corpus(rows, rejects_table(rejects), source)
 
 # %% ../nbs/12_folder.ipynb #09cb863f
@@ -541,13 +591,16 @@ def folder_identity(
 def _unread(listing, place):
     "Say what else lies there that could be a list, and is not read."
     read = {os.path.realpath(p) for p in listing.lists}
-    names = [p.name for p in folder_entries(place)[1] if _is_table(p) and os.path.realpath(p) not in read] if place.is_dir() else []
+    files = folder_entries(place)[1] if place.is_dir() else []
+    names = [p.name for p in files if _is_table(p) and os.path.realpath(p) not in read]
     beside = [n for n in names if not any(n in said for said in listing.others)]
-    return listing.others + [f"{n} is not read: {listing.lists[0].name} comes first, or it is no list of recordings" for n in beside[:10]]
+    why = f"{listing.lists[0].name} comes first, or it is no list of recordings"
+    return listing.others + [f"{n} is not read: {why}" for n in beside[:10]]
 def _examples(rejects):
     "One example of each reason."
     first = {}
-    for _, _, name, reason, detail in rejects: first.setdefault(reason, f"{reason}, such as {name}: {detail or REASONS[reason]}")
+    for _, _, name, reason, detail in rejects:
+        first.setdefault(reason, f"{reason}, such as {name}: {detail or REASONS[reason]}")
     return list(first.values())
 
 # %% ../nbs/12_folder.ipynb #4b79011a
@@ -557,15 +610,17 @@ def inspect_folder(
     audio_column: str = "",  # Column that names the audio; empty to find it
     text_column: str = "",  # Column that holds the sentence; empty to find it
 ) -> dict: # Splits by language, each as `describe` gives it, with notes
-    "Describe a corpus of one's own without decoding a clip; where there are no splits, as the default seed deals them out."
+    "Describe a corpus of one's own without decoding; where there are no splits, as the default seed deals them out."
     listing = read_lists(place, audio_column, text_column)
     found, dealt = _found(listing, USUAL, 42)
     splits = sorted({l.split for _, l in found}, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))
     strayed = list(_stray_faults(listing, found, dict.fromkeys(splits, "train")))
-    parts, hints = {}, Hints(listing.root)
+    parts, files, faults, hints = {}, [], [], Hints(listing.root)
     for s in splits:
         rows, rejects = split_rows([x for x in found if x[1].split == s], listing, "train", s, language_code, hints)
-        parts[s] = rows, rejects + [f for f in strayed if (f[1] or splits[0]) == s]
-    links = links_followed([f for rows, _ in parts.values() for f in rows["file"].to_pylist()], listing.root)
-    notes = listing.notes + dealt + links + _unread(listing, place) + _examples([r for _, bad in parts.values() for r in bad])
-    return {language_code: {s or "no split": describe(*part, listing.columns) | {"notes": notes} for s, part in parts.items()}}
+        rejects += [f for f in strayed if (f[1] or splits[0]) == s]
+        parts[s or "no split"] = describe(rows, rejects, listing.columns)
+        files += rows["file"].to_pylist()
+        faults += rejects
+    notes = listing.notes + dealt + links_followed(files, listing.root) + _unread(listing, place) + _examples(faults)
+    return {language_code: {s: about | {"notes": notes} for s, about in parts.items()}}

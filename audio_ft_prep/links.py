@@ -13,6 +13,7 @@ import errno, logging, os, re, stat
 from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator
+from .config import visible
 from .rows import BadClip, go_on
 
 # %% auto #0
@@ -24,7 +25,8 @@ _log = logging.getLogger(__name__)
 
 # %% ../nbs/06_links.ipynb #834b5733
 AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".webm", ".mp4", ".aac",
-                  ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".wave", ".sph", ".nist", ".voc",
+                  ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf", ".wave", ".sph",
+                  ".nist", ".voc",
                   ".mp1", ".mp2", ".mpga", ".m4b", ".3gp", ".amr", ".awb", ".spx", ".wma", ".mka", ".weba")
 
 # %% ../nbs/06_links.ipynb #69625390
@@ -63,14 +65,16 @@ def links_followed(
 
 # %% ../nbs/06_links.ipynb #8c466741
 _LONGEST_PATH = 4096  # bytes; no system opens a longer one
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+          stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-_FETCH = {"the Hub cache": "download the data set again", "git-annex": "fetch it with git annex get", "the DVC cache": "fetch it with dvc pull"}
+_FETCH = {"the Hub cache": "download the data set again", "git-annex": "fetch it with git annex get",
+          "the DVC cache": "fetch it with dvc pull"}
 def shown_path(
     path: str,  # A path; surrogates stand for bytes that aren't UTF-8
-) -> str: # Its last 200 characters, in UTF-8
+) -> str: # Its last 200 characters, all of them to be seen
     "Write a path so that it can be stored and read."
-    return path.encode("utf-8", "backslashreplace").decode()[-200:]
+    return visible(path)[-200:]
 
 # %% ../nbs/06_links.ipynb #449bd2a1
 def _real_path(path, root, absolute):
@@ -79,8 +83,10 @@ def _real_path(path, root, absolute):
     real, real_root = os.path.realpath(full), os.path.realpath(root)
     if absolute and os.path.isabs(path) or _below(real, real_root) or store_of(real, real_root): return real
     plain = os.path.abspath(full)
-    if not _below(plain, os.path.abspath(root)) and not _below(plain, real_root): raise BadClip("unsafe_path", f"{shown_path(path)} leaves its folder")
-    raise BadClip("unsafe_path", f"{shown_path(path)} is a link out of its folder, to {shown_path(real)}: put the recording itself there, or give the folder that holds both")
+    if not _below(plain, os.path.abspath(root)) and not _below(plain, real_root):
+        raise BadClip("unsafe_path", f"{shown_path(path)} leaves its folder")
+    remedy = "put the recording itself there, or give the folder that holds both"
+    raise BadClip("unsafe_path", f"{shown_path(path)} is a link out of its folder, to {shown_path(real)}: {remedy}")
 
 # %% ../nbs/06_links.ipynb #c35cdf70
 def _absent(path, root, real, why):
@@ -97,11 +103,12 @@ def corpus_file(
     root: str | os.PathLike,  # The corpus, a folder
     absolute: bool = False,  # Whether a whole path may lead out of it
 ) -> tuple[str, int]: # Its real path; its bytes
-    "Find the plain file that a path means; raise `BadClip` for one that leaves the corpus, that is no file, or that isn't there."
+    "Find the plain file that a path means; raise `BadClip` for what leaves the corpus, is no file, or isn't there."
     if "\0" in path: raise BadClip("unsafe_path", "a NUL in its path")
     try: length = len(os.fsencode(path))
     except UnicodeEncodeError: raise BadClip("missing_audio", f"no file has such a name: {shown_path(path)}") from None
-    if length > _LONGEST_PATH: raise BadClip("missing_audio", f"no file has a path of {len(path)} characters: {shown_path(path[:60])} …")
+    if length > _LONGEST_PATH:
+        raise BadClip("missing_audio", f"no file has a path of {len(path)} characters: {shown_path(path[:60])} …")
     real = _real_path(path, root, absolute)
     try: seen = os.stat(real)
     except OSError as e:
@@ -111,9 +118,11 @@ def corpus_file(
     return real, seen.st_size
 def _check_file(path, real, seen):
     "Refuse what is no plain file, or can't be used as one."
-    if not stat.S_ISREG(seen.st_mode): raise BadClip("unsafe_path", f"{shown_path(path)} is no plain file but {_KINDS.get(stat.S_IFMT(seen.st_mode), 'something else')}")
+    kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "something else")
+    if not stat.S_ISREG(seen.st_mode): raise BadClip("unsafe_path", f"{shown_path(path)} is no plain file but {kind}")
     if not os.access(real, os.R_OK): raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
-    if re.search("[\ud800-\udfff]", real): raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
+    if re.search("[\ud800-\udfff]", real):
+        raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
 
 # %% ../nbs/06_links.ipynb #87f4eb49
 _HEAD_BYTES = 1 << 16  # of prep.json; its first keys are in them
@@ -148,7 +157,7 @@ def _is(entry, what, **how):
 # %% ../nbs/06_links.ipynb #83ec700c
 def folder_entries(
     folder: str | os.PathLike,  # A folder of a corpus
-) -> tuple[list[Path], list[Path]]: # Folders in it, hidden and prepared ones left out; files in it, hidden ones left out
+) -> tuple[list[Path], list[Path]]: # Folders in it; files in it. Hidden ones and prepared folders are left out
     "List what lies right in a folder, in order; nothing of one that may not be read, or that is none."
     entries = [e for e in _entries(folder) if e.name[0] != "."]
     folders = [Path(e.path) for e in entries if _is(e, "is_dir") and not is_prepared(e.path)]
@@ -159,7 +168,7 @@ def walk_files(
     root: str | os.PathLike,  # A corpus
     hidden: bool = False,  # Also files whose names begin with a dot
 ) -> Iterator[str]: # Path of each file, in order; a name that isn't UTF-8 has surrogates
-    "Go through the files of a folder and of those below it, but not through links to folders, hidden folders, prepared ones and those that may not be read."
+    "Go through the files of a folder and of those below it that are no links, not hidden, not prepared and readable."
     folders = [os.fspath(root)]
     while folders:
         folder = folders.pop()

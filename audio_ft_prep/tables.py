@@ -21,10 +21,20 @@ __all__ = ['COLUMNS', 'TABLES', 'SEPARATORS', 'choose_columns', 'Style', 'table_
            'audio_path', 'columns_missing']
 
 # %% ../nbs/11_tables.ipynb #30423a1a
-COLUMNS = {"path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename", "file", "wav"),
-           "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"), "speaker": ("client_id", "speaker_id", "speaker"),
-           "split": ("split",), "locale": ("locale", "language", "lang"), "seconds": ("duration", "seconds"), "ms": ("duration_ms", "duration[ms]"),
-           "start": ("offset",), "age": ("age",), "gender": ("gender",), "accents": ("accents", "accent")}
+COLUMNS = {
+    "path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename", "file",
+             "wav"),
+    "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"),
+    "speaker": ("client_id", "speaker_id", "speaker"),
+    "split": ("split",),
+    "locale": ("locale", "language", "lang"),
+    "seconds": ("duration", "seconds"),
+    "ms": ("duration_ms", "duration[ms]"),
+    "start": ("offset",),
+    "age": ("age",),
+    "gender": ("gender",),
+    "accents": ("accents", "accent"),
+}
 
 # %% ../nbs/11_tables.ipynb #55fdb008
 def choose_columns(
@@ -45,7 +55,7 @@ TABLES = (".csv", ".tsv", ".json", ".jsonl")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 class Style(NamedTuple):
     "How a table is written."
-    kind: str  # csv, with quotation marks as in CSV; lines, a record each; json, an object a line; list, all of them in one list
+    kind: str  # csv, with quotation marks as in CSV; lines, a record each; json, an object a line; list, all in one list
     separator: str = ""  # What stands between fields
     quoted: bool = False  # Whether marks around a field are no part of it, where a record is a line
     skip: int = 0  # Lines before that of the names
@@ -69,8 +79,10 @@ def _names(head, separator):
 def _first_line(path, n=0):
     "Line n of a table; empty where it has none or isn't UTF-8."
     line = next(islice(text_lines(path), n, None), None) or ""
-    if "\r" in line and path.suffix.lower() != ".csv": raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
-    if "\0" in line: raise ValueError(f"{path} has bytes of 0 in its first line, as UTF-16 has: it must be UTF-8, convert it first")
+    if "\r" in line and path.suffix.lower() != ".csv":
+        raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
+    if "\0" in line:
+        raise ValueError(f"{path} has bytes of 0 in its first line, as UTF-16 has: it must be UTF-8, convert it first")
     return line.partition("\r")[0]
 
 # %% ../nbs/11_tables.ipynb #ffe3d1a9
@@ -88,7 +100,8 @@ def _lj_speech(path, head):
     fields = head.split("|")
     wav = path.parent/"wavs"/f"{fields[0]}.wav"
     if not 2 <= len(fields) <= 3 or "\0" in head or len(fields[0]) > 200 or not os.path.isfile(wav): return None
-    return Style("lines", "|", names=_LJ_NAMES[:len(fields)], note=f"{path.name} is read as LJ Speech has it: wavs/<name>.wav, and the second field is the sentence")
+    note = f"{path.name} is read as LJ Speech has it: wavs/<name>.wav, and the second field is the sentence"
+    return Style("lines", "|", names=_LJ_NAMES[:len(fields)], note=note)
 
 # %% ../nbs/11_tables.ipynb #c80c8ebc
 def _quoting(path, separator, head):
@@ -97,8 +110,10 @@ def _quoting(path, separator, head):
     return "lines", path.suffix.lower() == ".csv" or _is_quoted(head.split(separator))
 def _oddity(path, separator, head):
     is_tsv = path.suffix.lower() == ".tsv"
-    if separator not in ("\t" if is_tsv else ",;"): return f"{path.name} has {SEPARATORS[separator]} between its fields, and is read so"
-    return f"{path.name} has quotation marks around its fields, which are taken off" if is_tsv and _is_quoted(head.split("\t")) else ""
+    if separator not in ("\t" if is_tsv else ",;"):
+        return f"{path.name} has {SEPARATORS[separator]} between its fields, and is read so"
+    if not is_tsv or not _is_quoted(head.split("\t")): return ""
+    return f"{path.name} has quotation marks around its fields, which are taken off"
 
 # %% ../nbs/11_tables.ipynb #d923dc34
 def table_style(
@@ -109,7 +124,8 @@ def table_style(
     "Find out how a table is written; raise `ValueError` for one that isn't UTF-8 at all."
     if path.suffix.lower() not in (".csv", ".tsv"): return Style("list" if _begins_list(path) else "json")
     head = _first_line(path)
-    if stated := re.fullmatch(r"sep=(.)\s*", head, re.I | re.S): return Style("csv", stated[1], skip=1)  # a line for spreadsheets
+    stated = re.fullmatch(r"sep=(.)\s*", head, re.I | re.S)  # a line for spreadsheets
+    if stated: return Style("csv", stated[1], skip=1)
     usual = "\t" if path.suffix.lower() == ".tsv" else ";" if head.count(";") > head.count(",") else ","
     separator = _separator(head, usual, (audio_column, text_column))
     known = choose_columns(_names(head, separator), audio_column, text_column).keys()
@@ -124,7 +140,8 @@ def _csv_lines(path, style):
     "Lines of a CSV; surrogates stand for bytes that aren't UTF-8."
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
         for n, line in enumerate(iter(lambda: f.readline(LONGEST_LINE), ""), 1):
-            if len(line) == LONGEST_LINE: raise ValueError(f"{path} has a line of more than {LONGEST_LINE} characters, line {n}: it is no table")
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"{path} has a line of more than {LONGEST_LINE} characters, line {n}: it is no table")
             if n > style.skip: yield line.replace("\0", _NUL)
 
 # %% ../nbs/11_tables.ipynb #13072f18
@@ -138,11 +155,14 @@ def _csv_fields(path, style):
             try: yield first + style.skip, [x.replace(_NUL, "\0") for x in next(reader)]
             except StopIteration: return
             except csv.Error as e:
-                if reader.line_num > first or "unexpected end" in str(e): raise _unclosed(path, style, first, reader.line_num, e) from None
+                if reader.line_num > first or "unexpected end" in str(e):
+                    raise _unclosed(path, style, first, reader.line_num, e) from None
                 yield first + style.skip, f"its quotation marks don't fit ({e})"
     finally: csv.field_size_limit(before)
 def _unclosed(path, style, first, last, why):
-    return ValueError(f"{path} can't be read as CSV at line {last + style.skip} ({why}), in the record that begins at line {first + style.skip}: see that every quotation mark is closed there")
+    first, last = first + style.skip, last + style.skip
+    return ValueError(f"{path} can't be read as CSV at line {last} ({why}), in the record that begins at line {first}: "
+                      "see that every quotation mark is closed there")
 
 # %% ../nbs/11_tables.ipynb #212ecdd8
 def _line_fields(path, style):
@@ -168,17 +188,20 @@ def _record(pairs):
     record = {}
     for name, value in pairs:
         first = record.setdefault(name, value)
-        if first is not value and first != value and name: return Repeated(f"{name} stands twice: {shown(first)}, {shown(value)}")
+        if first is not value and first != value and name:
+            return Repeated(f"{name} stands twice: {shown(first)}, {shown(value)}")
     return record
 
 # %% ../nbs/11_tables.ipynb #336be124
 def _field_fault(fields, header, style):
     "Why fields are no record; empty when they are one."
     if isinstance(fields, str): return fields
-    if fields is None or any(re.search("[\ud800-\udfff]", f) for f in fields if not f.isascii()): return "the line is not valid UTF-8"
+    if fields is None or any(re.search("[\ud800-\udfff]", f) for f in fields if not f.isascii()):
+        return "the line is not valid UTF-8"
     if len(fields) <= len(header): return ""
-    hint = f": a field with {SEPARATORS.get(style.separator, style.separator)} in it needs quotation marks around it" if style.kind == "csv" else ""
-    return f"{len(fields)} fields in a table of {len(header)} columns{hint}"
+    said = f"{len(fields)} fields in a table of {len(header)} columns"
+    if style.kind != "csv": return said
+    return f"{said}: a field with {SEPARATORS.get(style.separator, style.separator)} in it needs quotation marks around it"
 def _cells(path, style):
     "Turn fields into records, header first."
     numbered = _fields(path, style)
@@ -192,7 +215,8 @@ def _cells(path, style):
             record = _record(zip(header, values)) if repeats else dict(zip(header, values))
             yield n, record.detail if isinstance(record, Repeated) else record
 def _header_of(path, fields):
-    if not fields or isinstance(fields, str): raise ValueError(f"{path} is empty or not UTF-8: a table begins with a line of column names")
+    if not fields or isinstance(fields, str):
+        raise ValueError(f"{path} is empty or not UTF-8: a table begins with a line of column names")
     return [h.strip() for h in fields]
 
 # %% ../nbs/11_tables.ipynb #8f2761b7
@@ -239,9 +263,11 @@ def _value(text, path):
         try: value, end = _DECODER.raw_decode(text.text, text.at)
         except (ValueError, RecursionError) as e: value, end, why = None, 0, getattr(e, "msg", "too deep")
         if 0 < end < len(text.text) or end and not text.more(): break
-        if not end and (len(text.text) - text.at > LONGEST_LINE or not text.more()): raise ValueError(f"{path} can't be read as a JSON list: {why}, in the item that begins at line {text.here()}")
+        if not end and (len(text.text) - text.at > LONGEST_LINE or not text.more()):
+            raise _no_list(path, f"{why}, in the item that begins at line {text.here()}")
     text.at += end - start
     return value
+def _no_list(path, why): return ValueError(f"{path} can't be read as a JSON list: {why}")
 def _list_objects(path):
     "Objects of a file that is one list, each with the line it begins in."
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as f:
@@ -252,10 +278,10 @@ def _list_objects(path):
             line, value = text.here(), _value(text, path)
             yield line, value if isinstance(value, dict) else _no_object(value)
             if text.next() == ",": text.at += 1
-            elif text.next() not in ("]", ""): raise ValueError(f"{path} can't be read as a JSON list: a comma or ] is missing at line {text.here()}")
-        if not c: raise ValueError(f"{path} can't be read as a JSON list: it ends at line {text.here()} without ]")
+            elif text.next() not in ("]", ""): raise _no_list(path, f"a comma or ] is missing at line {text.here()}")
+        if not c: raise _no_list(path, f"it ends at line {text.here()} without ]")
         text.at += 1
-        if text.next(): raise ValueError(f"{path} can't be read as a JSON list: more follows its end, at line {text.here()}")
+        if text.next(): raise _no_list(path, f"more follows its end, at line {text.here()}")
 
 # %% ../nbs/11_tables.ipynb #4e47f618
 def records(
@@ -274,7 +300,7 @@ def table_columns(
     style: Style,  # How it is written
     audio_column: str = "",  # As in `choose_columns`
     text_column: str = "",  # As in `choose_columns`
-) -> list[str]: # Names; of JSON those of its first thousand records, or of as many as it takes to find audio and sentence
+) -> list[str]: # Names; of JSON those of its first thousand records, and of more until audio and sentence are found
     "Name the columns of a table."
     if style.names: return list(style.names)
     if style.kind in ("csv", "lines"):
@@ -294,7 +320,7 @@ def audio_path(
     column: str,  # Its column, for the sentence
 ) -> str: # The path
     "Read the path of a recording; raise `BadClip` for a value that holds none."
-    if isinstance(value, str) and len(value) < 10_000 and re.fullmatch(r"\s*\{.*\}\s*", value, re.S): value = _dictionary(value)
+    if isinstance(value, str) and len(value) < 10_000 and value.strip()[:1] == "{": value = _dictionary(value)
     if isinstance(value, dict) and isinstance(value.get("path"), str): return as_text(value["path"], column)
     return as_text(value, column)
 def _dictionary(text):
@@ -315,6 +341,7 @@ def columns_missing(
     "Say that a table has no column for something, and what it has."
     between = SEPARATORS.get(style.separator, "")
     said = f"{path} has no column for the {what}: its columns are {', '.join(columns)[:200] or 'none'}"
-    if any(is_audio(c) for c in columns): return f"{said}, as if its first line were a recording: put a line of column names before it"
+    if any(is_audio(c) for c in columns):
+        return f"{said}, as if its first line were a recording: put a line of column names before it"
     if len(columns) == 1 and between: return f"{said}, read with {between} between them"
     return said
