@@ -23,7 +23,7 @@ from .hub import causes
 from .parts import Part
 from .places import NO_ROOM
 from .pipeline import Plan, merge, plan, prepare
-from .secrets import OneLine, keep_secret, logger_of, no_secrets_raised
+from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised
 from .store import purpose
 
 # %% auto #0
@@ -164,6 +164,8 @@ def _show_log():
     handler.setFormatter(OneLine("%(message)s"))
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    import huggingface_hub.utils.logging  # which gives its logger a handler of its own
+    for theirs in logging.getLogger("huggingface_hub").handlers: theirs.addFilter(NoSecrets())
 def _log_lines(told):
     "Write a table or a page to the log, a record a line."
     for line in str(told).splitlines(): _log.info("%s", line)

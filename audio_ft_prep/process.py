@@ -9,6 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/process.html.md"""
 # %% ../nbs/09_process.ipynb #a974e6c1
 from __future__ import annotations
 import atexit, errno, io, os, signal, sys, time
+from .secrets import without_secrets
 
 # %% auto #0
 __all__ = ['ENDING', 'open_standard_streams', 'PatientStream', 'patient_streams', 'ensure_home', 'stand_somewhere', 'Ended',
@@ -27,9 +28,9 @@ def open_standard_streams() -> None:
 # %% ../nbs/09_process.ipynb #54ca12a8
 _READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 class PatientStream(io.TextIOWrapper):
-    "A stream of text that goes on without its reader, and can write every character."
+    "A stream of text that goes on without its reader, can write every character, and tells no secret."
     def write(self, text):
-        try: return super().write(text)
+        try: super().write(without_secrets(text))
         except OSError as e: self._without_reader(e)
         return len(text)
     def flush(self):

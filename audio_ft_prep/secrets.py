@@ -105,8 +105,7 @@ def _written(value):
     yield value
     yield from (repr(value)[1:-1], repr(value.encode("utf-8", "surrogateescape"))[2:-1])
     yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1].replace("/", "\\/"))
-    for coded in (quote(value, errors="surrogateescape"), quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape")):
-        yield from (coded, re.sub("%..", lambda m: m[0].lower(), coded))
+    yield from (quote(value, errors="surrogateescape"), quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape"))
     yield from (html.escape(value), visible(value))
 
 # %% ../nbs/01_secrets.ipynb #042e653e
@@ -115,7 +114,7 @@ def _forms(value):
     bases = {value, value.strip(), " ".join(value.split()), *map(str.strip, value.splitlines())}
     bases = {b for b in bases if len(b) >= SHORTEST}
     written = {w for b in bases for w in _written(b)}
-    yield from map(re.escape, written)
+    for text in written: yield re.sub("%[0-9A-F]{2}", lambda m: f"(?i:{m[0]})", re.escape(text))
     coded = {p for b in bases for p in _base64_parts(b)}
     for part in coded | {p.translate(_URLSAFE) for p in coded}: yield re.escape(part) + r"[\w+/=-]{0,4}"
 _URLSAFE = str.maketrans("+/", "-_")
@@ -135,7 +134,7 @@ _SETTING = r"[\w.-]{0,40}(?:passw(?:or)?d|secret(?:_?access)?(?:_?key)?|api_?key
 _PLACES = [re.compile(p, re.I) for p in (
     r"(?<=://)(?:[^\s/?#\"'<>]{0,2000}|[^\s/?#@:\"'<>]{0,200}:(?!\d+\b)[^\s@\"'<>]{0,200})(?=@)",
     rf"(?<=[?&;])((?:{_QUERY})=)[^&;\s#\"'<>\\]+",
-    r"((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*b?\\?[\"']?(?:basic |bearer |token )?)[^\s\"',;\\]+",
+    r"((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*(?:b(?=\\?[\"']))?\\?[\"']?(?:basic |bearer |token )?)[^\s\"',;\\]+",
     r"((?<=[\"'])(?:basic|bearer) )[^\s\"'\\]+",
     rf"(\b{_SETTING}=\\*[\"']?)[^\s\"',;&)}}\]\\]+",
     rf"(?<=[\"'])({_SETTING}\\?[\"']\s*:\s*\\?[\"'])[^\"'\\]+",
@@ -198,7 +197,7 @@ def no_secrets_raised():
         clean = clean_error(e)
         if clean is e: raise
     else: return
-    raise clean
+    raise clean from None
 
 # %% ../nbs/01_secrets.ipynb #abd5dbed
 class NoSecrets(logging.Filter):
