@@ -95,12 +95,13 @@ def card_header(
 def _by_code(found):
     code = ord(found[0])
     return f"\\u{code:04X}" if code < 65536 else f"\\U{code:08X}"
+_SIGN = re.compile(r"[^\w (),.-]|\n|(?<!\w)_|_(?!\w)")
 def yaml_text(
     text: str,  # Any text
 ) -> str: # A YAML scalar on one line, in which no sign is Markdown or HTML
     "Write a text for the header of a Markdown file."
-    if re.fullmatch(r"\w[\w ().,-]*(?<! )", text): return text
-    return '"' + re.sub(r"[^\w (),.-]|\n", _by_code, text) + '"'
+    if re.fullmatch(r"[^\W_].*(?<! )", text) and not _SIGN.search(text): return text
+    return '"' + _SIGN.sub(_by_code, text) + '"'
 def _header(prep):
     import yaml
     header = card_header(prep)

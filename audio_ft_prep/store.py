@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/store.html.md"""
 
 # %% ../nbs/40_store.ipynb #2ee469b5
 from __future__ import annotations
-import errno, hashlib, io, json, os, platform, resource, shutil
+import errno, hashlib, io, json, os, platform, re, resource, shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +24,7 @@ from .example import ExampleMaker, add_hashes, example_hash, record_batch
 from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, sync_folder, write_whole
 from .prepjson import SELECTION, check_shard, read_json, shard_index
 from .reading import example_features, read_bytes, read_prep, split_state, verify
+from .secrets import without_secrets
 from .workdir import check_work, clear_work, make_work
 from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_table
 
@@ -234,11 +235,15 @@ def versions(
     return {"audio_ft_prep": version("audio_ft_prep"), "python": platform.python_version(), **{n: version(n) for n in libraries}}
 
 # %% ../nbs/40_store.ipynb #5f8e22ae
+_CREDENTIALS = re.compile(r"://[^/?#\s]*@")
 def purpose(
     cfg: PrepConfig,  # The run's config
     source: dict,  # What identifies the corpus
 ) -> dict: # Config, source, versions
     "Say what a run makes, and from what."
+    for name, value in shaping(cfg).items():
+        if isinstance(value, str) and _CREDENTIALS.search(value): raise ValueError(f"{name} must hold no name or password, as it is written to prep.json, got an address with one: give it without, and credentials in the environment")
+    source = {**source, "notes": without_secrets(source.get("notes", []))}
     return {"config": shaping(cfg), "fingerprint": fingerprint(cfg), "source": source, "versions": versions(cfg.log_mel)}
 
 # %% ../nbs/40_store.ipynb #8c23daef

@@ -158,3 +158,41 @@ def test_a_folder_without_rejects_or_eval_has_a_card(prepared):
     made = prepared(language_code="en", train_splits="dev", eval_splits="")
     header, text = card_of(made.folder)
     assert "Every clip was kept." in text and [f["split"] for f in header["configs"][0]["data_files"]] == ["train"] and header["language"] == ["en"]
+
+
+# Markup
+
+PAYLOADS = ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "</script><svg onload=alert(1)>", "[click](javascript:alert(1))", "![x](http://evil.example/x.png)", "`</code><b>`", "a|b|<i>c", "*bold* _it_ ~~x~~", "# head",
+            "\n\n# head\n<b>x</b>", "\n---\n<b>x</b>", "&lt;b&gt; &#60;b&#62;", "$x$ $$<b>$$", "\x1b[2J\x07", "\u202egnp.exe", "'\"><iframe src=//evil.example>", "<!-- x", "]]><b>", "{{7*7}}", "x\r\n| a | b |\r\n", "- [ ] <b>", "\\<b\\>", "``` \n<b>x</b>\n```"]
+
+
+def shown(text):
+    "The tags of what a Markdown reader makes of a text, that of the header included, and the text that it shows."
+    from html.parser import HTMLParser
+    from markdown_it import MarkdownIt
+    tags, words = [], []
+    class Page(HTMLParser):
+        def handle_starttag(self, tag, attrs): tags.append((tag, *sorted(a for a, _ in attrs)))
+        def handle_data(self, data): words.append(data)
+        def handle_comment(self, data): tags.append(("comment",))
+    Page(convert_charrefs=True).feed(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text))
+    return tags, "".join(words)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_a_corpus_calls_things_is_shown_and_does_nothing(prepared, payload):
+    pytest.importorskip("markdown_it")
+    import yaml
+    from audio_ft_prep.store import _for_pages, json_bytes
+    prep = prepared().prep
+    name = payload.replace("/", "")
+    hostile = {**prep, "config": {**prep["config"], "dataset_name": name, "model_id": name, "text_column": payload}, "model": {**prep["model"], "origin": "the folder"},
+               "source": {**prep["source"], "kind": payload, "language": payload, "licence": payload, "revision": payload, "notes": [payload, payload]}}
+    plain = {**hostile, "config": {**hostile["config"], "dataset_name": "x", "model_id": "x", "text_column": "x"}, "source": {**hostile["source"], "kind": "x", "language": "x", "licence": "x", "revision": "x", "notes": ["x", "x"]}}
+    card = data_card(hostile)
+    assert shown(card)[0] == shown(data_card(plain))[0]
+    header = card.split("---\n")[1]
+    assert header == card[4:card.index("\n---\n") + 1] and yaml.safe_load(header)["pretty_name"].startswith(name.replace("\r\n", "\r\n"))
+    told = _for_pages(json_bytes(croissant(hostile))).decode()
+    assert not set("<>&") & set(told) and json.loads(told) == croissant(hostile)
+    assert "\x1b" not in card and "\u202e" not in card
