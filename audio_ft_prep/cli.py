@@ -147,6 +147,7 @@ def _inspection(name, splits):
     for d in list(splits.values())[:1]:
         yield f"columns: {visible(', '.join(d['columns']))}"
         yield from (visible(f"{r['id']}: {r['sentence']}") for r in d["first"])
+        yield from (visible(f"note: {said}") for said in d.get("notes", []))
 
 # %% ../nbs/62_cli.ipynb #3809b107
 @app.command()

@@ -237,15 +237,19 @@ def _is_usable(path):
     if path.name == "wav.scp": return True
     try: return _is_list(path) and bool(_sorted_tables([path], "", "")[0])
     except (ValueError, OSError): return False
+def _first_list(folder):
+    "The first list of recordings that is found from a folder; none where there is none."
+    kind, lists = find_lists(folder)
+    if kind == "kaldi": return lists[0]/"wav.scp"
+    return next(filter(_is_usable, lists[:20]), None)
 def near_lists(
     place: Path,  # A folder or a file that holds no list
 ) -> list[str]: # What to give instead, a sentence each
     "Find lists of recordings in the folders right below, and in the one above."
     folder = Path(os.path.abspath(place if place.is_dir() else place.parent))
-    below = [p for p in folder_entries(folder)[0][:100] if find_lists(p)[0]]
-    above = [f for f in folder_entries(folder.parent)[1][:100] if _is_usable(f)]
-    said = [f"{find_lists(p)[1][0]} is a list: give {p} as dataset_name" for p in below[:3]]
-    return said + [f"{f} is a list: give {f.parent} as dataset_name" for f in above[:1]]
+    below = {p: found for p in folder_entries(folder)[0][:100] if (found := _first_list(p))}
+    above = {folder.parent: f for f in folder_entries(folder.parent)[1][:100] if _is_usable(f)}
+    return [f"{f} is a list: give {p} as dataset_name" for p, f in [*below.items(), *above.items()][:3]]
 
 # %% ../nbs/12_folder.ipynb #c949dd2b
 USUAL = ("train", "validation", "test")

@@ -709,3 +709,13 @@ def test_a_look_says_what_is_beside_the_lists_and_gives_an_example_of_each_reaso
     notes = inspect_folder(root)[""]["train"]["notes"]
     assert "other.tsv is not read: metadata.csv comes first, or it is no list of recordings" in notes
     assert any(n.startswith("missing_audio, such as b: ") and n.endswith("did you mean B.wav?") for n in notes) and any(n.startswith("bad_row, such as metadata.csv:4: offset must be") for n in notes)
+
+
+def test_a_folder_without_a_list_is_answered_with_the_list_below_or_above(tmp_path):
+    root = tmp_path / "corpus"
+    audio(root / "clips/a.wav"), put(root / "list.tsv", table(["path", "text"], [["clips/a.wav", "Uno."]])), put(root / "budget.csv", "what,euro\nmicrophone,90\n")
+    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"): source_kind(root / "clips")
+    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"): source_kind(tmp_path)
+    assert source_kind(root) == "folder"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(FileNotFoundError, match="and holds nothing$"): source_kind(tmp_path / "other")
