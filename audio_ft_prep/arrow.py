@@ -38,7 +38,8 @@ def explained(
     try: yield
     except Exception as e:
         if not _is_arrows(e): raise
-        raise ValueError(f"{name} can't be read as {kind}, it is cut or damaged ({_in_short(e)}): fetch it or save it again") from None
+        sentence = f"{name} can't be read as {kind}, it is cut or damaged ({_in_short(e)}): fetch it or save it again"
+        raise ValueError(sentence) from None
 
 # %% ../nbs/08_arrow.ipynb #b643d62c
 _POINTER = b"version https://git-lfs"
@@ -89,8 +90,8 @@ def open_parquet(
     with explained(name, "Parquet"): parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
     rows = parquet.metadata.num_rows
     if 0 <= rows <= MOST_ROWS: return parquet
-    raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: split it, or "
-                     "fetch it again if it is damaged")
+    raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: "
+                     "split it, or fetch it again if it is damaged")
 
 # %% ../nbs/08_arrow.ipynb #cc15c1d7
 _PATH_BYTES = 4096  # Of a clip's path; no system has a longer one
@@ -105,8 +106,8 @@ def _check_sizes(parquet, name, leaves):
         leaf = next((l for l in leaves if f"{column.path}.".startswith(f"{l}.")), "")
         size = sum(g.column(number).total_uncompressed_size for g in groups) if leaf else 0
         if size <= (most := _most_bytes(leaf, rows)): continue
-        raise ValueError(f"{name} has {size:,} bytes in its column {leaf}, and text of {rows:,} rows has at most {most:,}: see "
-                         "that it is the right column")
+        raise ValueError(f"{name} has {size:,} bytes in its column {leaf}, and text of {rows:,} rows has at most {most:,}: "
+                         "see that it is the right column")
 
 # %% ../nbs/08_arrow.ipynb #023edf7a
 def _batches(parquet, name, leaves):
@@ -115,12 +116,13 @@ def _batches(parquet, name, leaves):
     for batch in parquet.iter_batches(16 if nested else 10_000, columns=leaves):
         go_on()
         size += batch.nbytes
-        if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: see that it is the right column")
+        if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: is it the right column?")
         yield batch
 
 # %% ../nbs/08_arrow.ipynb #dd89411c
 def _table(parquet, name, leaves):
-    if not parquet.metadata.num_rows: return parquet.schema_arrow.empty_table().select([l.partition(".")[0] for l in leaves])
+    columns = [l.partition(".")[0] for l in leaves]
+    if not parquet.metadata.num_rows: return parquet.schema_arrow.empty_table().select(columns)
     return pa.Table.from_batches(_batches(parquet, name, leaves))
 
 # %% ../nbs/08_arrow.ipynb #ed73189b

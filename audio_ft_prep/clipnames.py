@@ -69,7 +69,7 @@ def part_names(
     rows = [(n, s, None if s is None else d) for n, s, d in zip(names, starts, seconds)]
     told = [n if s is None or uses[n] < 2 else f"{n}_{_part(s, d)}" for n, s, d in rows]
     for name, row in zip(told, rows): meant[name].add(row)
-    exact = lambda n, s, d: n if s is None else f"{n}//{_part(s, d, '{!r}')}"  # parts that differ by less than a millisecond
+    exact = lambda n, s, d: n if s is None else f"{n}//{_part(s, d, '{!r}')}"  # where milliseconds don't tell
     return [name if len(meant[name]) == 1 else exact(*row) for name, row in zip(told, rows)]
 
 # %% ../nbs/14_clipnames.ipynb #dabdc440

@@ -218,7 +218,7 @@ def _digests(place, groups, rows):
 
 # %% ../nbs/15_columns.ipynb #d0dce47d
 def _held_clips(place, groups, paths, sentences):
-    "What tells the clips of rows apart: their bytes, and the sentence where they have no path; or the file that they name."
+    "What tells the clips of rows apart: their bytes, with the sentence where no path is given, or the file that they name."
     clips, rows = list(range(len(paths))), np.array(_shared(paths), np.int64)
     digests = _digests(place, groups, rows) if len(rows) else {}
     for i in rows.tolist():
@@ -240,8 +240,9 @@ def _told_clips(paths, table):
 def _below(place, groups, paths):
     "Paths that name files, from the data set's folder."
     tables, root = [g for g in groups for _ in range(g.rows)], str(place.root()) if not place.on_hub() else ""
-    names = [os.path.join(os.path.dirname(g.path), p) if p and g.audio.kind == "path" else p for g, p in zip(tables, paths)]
-    return [p.removeprefix(os.path.join(root, "")) if root else p for p in names]
+    beside = lambda g, p: os.path.join(os.path.dirname(g.path), p) if p and g.audio.kind == "path" else p
+    names = [beside(g, p) for g, p in zip(tables, paths)]
+    return [p.removeprefix(os.path.join(root, "")) for p in names] if root else names
 def _numbers(splits): return [f"{s or 'row'}-{i:07d}" for s, run in groupby(splits) for i, _ in enumerate(run)]
 
 # %% ../nbs/15_columns.ipynb #3e746d98
@@ -259,7 +260,7 @@ def table_names(
     else: clips = _held_clips(place, groups, paths, table["sentence"].to_pylist())
     names = clip_names(paths, clips, _numbers(splits).__getitem__)
     parts = [table[c].to_pylist() for c in ("start", "seconds")]
-    note = f"clips that share a path are told apart by what rows say, since the audio is more than {MOST_HASHED >> 30} GB"
+    note = f"clips that share a path are told apart by what rows say: the audio is more than {MOST_HASHED >> 30} GB"
     return part_names(names, *parts), [note] if large else []
 
 # %% ../nbs/15_columns.ipynb #6099cd7d
@@ -298,7 +299,8 @@ def _row_splits(own, of_files, roles):
     own = [split_name(s) if s else "" for s in own]
     odd = sorted(set(own) - {"", *USUAL, *roles})
     if any(of_files) and odd and not set(own) & {*USUAL, *roles}:
-        return of_files, [f"the column split names {', '.join(odd)[:100]}, which are no splits of this data set: those of its files are taken"]
+        names = ", ".join(odd)[:100]
+        return of_files, [f"the column split names {names}, which are no splits of this data set: those of its files are taken"]
     return [o or f for o, f in zip(own, of_files)], []
 def _by_folder(paths, groups):
     "Splits by the first folder of the paths that a table names, where all of them begin with one."
@@ -356,7 +358,8 @@ def _all_there(have, roles, place):
 # %% ../nbs/15_columns.ipynb #f2e3509a
 def _lines(read):
     "Rows as lines of a list, for the rules that lists have."
-    wheres = [f"{t.groups[0].path if t.groups else 'the table'}, row {i + 1}" for t in read.texts for i in range(len(t.paths))]
+    files = [(t.groups[0].path if t.groups else "the table", len(t.paths)) for t in read.texts]
+    wheres = [f"{file}, row {i + 1}" for file, n in files for i in range(n)]
     speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(wheres)
     rows = zip(read.paths, wheres, read.splits, speakers)
     lines = [Line(path, "", where, "", split, speaker) for path, where, split, speaker in rows]
@@ -383,8 +386,8 @@ def _rows(read, splits, roles, locale, keep):
     table, mine, n = read.table.filter(pa.array(keep)), np.flatnonzero(keep).tolist(), int(keep.sum())
     columns = {k: table[k] for k in _KEPT if k in table.column_names}
     if "locale" in columns: columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
-    names = {"id": [read.ids[i] for i in mine], "split": [roles[splits[i]] for i in mine], "source_split": [splits[i] for i in mine]}
-    none = np.zeros(n, np.int64)
+    mine_splits, none = [splits[i] for i in mine], np.zeros(n, np.int64)
+    names = {"id": [read.ids[i] for i in mine], "split": [roles[s] for s in mine_splits], "source_split": mine_splits}
     return rows_table({"locale": repeated(locale, n), **columns, **names, "offset": none, "size": none})
 
 # %% ../nbs/15_columns.ipynb #2544f40f
@@ -429,7 +432,8 @@ def table_identity(
     place, h = tables.place, hashlib.sha256()
     if isinstance(place.at, Repo): return place.at.sha
     add = lambda name, value: h.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
-    for path in sorted(p for found in tables.files.values() for p in found): add(path, os.path.getsize(place.file(path)))
+    files = sorted(p for found in tables.files.values() for p in found)
+    for path in files: add(path, os.path.getsize(place.file(path)))
     for name, sentence in zip(ids, table["sentence"].to_pylist()): add(name, sentence)
     return h.hexdigest()
 
@@ -456,7 +460,7 @@ def parquet_tables(
     "Find the Parquet files of a data set."
     place = Place(at)
     paths = place.paths(".parquet")
-    if not paths: raise FileNotFoundError(f"{place} holds no Parquet files beside hidden folders and prepared data sets, which are passed over")
+    if not paths: raise FileNotFoundError(f"{place} holds no Parquet files but in hidden folders or prepared data sets")
     entries, note = card_entries(read_card(place), place.name("README.md"))
     configs = table_files(paths, entries)
     files = configs[choose_config(list(configs), config, language_code, str(place))]
@@ -478,7 +482,7 @@ def _json_of(place, path):
     "Read a small JSON file of a saved data set; an object, or a sentence."
     name = place.name(path)
     try: file, size = corpus_file(path, place.root())
-    except BadClip as e: raise FileNotFoundError(f"{place} is no data set that save_to_disk wrote: {e.detail}") from None
+    except BadClip as e: raise FileNotFoundError(f"{place} is not what save_to_disk writes: {e.detail}") from None
     if size > _MOST_JSON: raise ValueError(f"{name} has {size:,} bytes, and at most {_MOST_JSON:,} are read: {_AGAIN}")
     try: found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError): found = None
@@ -497,6 +501,8 @@ def _plain_names(found, key, name, of=lambda item: item):
     if not names and items != []: raise ValueError(f"{name} must list names under {key}: {_AGAIN}")
     odd = [n for n in names if not _is_plain(n)]
     if odd: raise ValueError(f"{name} must list plain names under {key}, got {odd[0]!r:.80}: nothing is read")
+    twice = [n for n, uses in Counter(names).items() if uses > 1]
+    if twice: raise ValueError(f"{name} lists {twice[0]} twice under {key}: {_AGAIN}")
     return names
 
 # %% ../nbs/15_columns.ipynb #4772bd26
@@ -513,7 +519,10 @@ def saved_tables(
     place, files = Place(at), {}
     for split, folder in _split_folders(place).items():
         state = f"{folder}state.json"
-        names = _plain_names(_json_of(place, state), "_data_files", place.name(state), lambda d: d["filename"])
+        found = _json_of(place, state)
+        if found.get("_indices_data_files") or found.get("_indices_files"):
+            raise ValueError(f"{place.name(state)} chooses rows by indices: call flatten_indices, and {_AGAIN}")
+        names = _plain_names(found, "_data_files", place.name(state), lambda d: d["filename"])
         if names: files[split] = [folder + n for n in names]
     if not files: raise ValueError(f"{place} holds no rows: state.json lists no files")
     return Tables(place, files, arrow_texts)

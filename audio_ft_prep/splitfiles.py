@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splitfiles.html.md"""
 
 # %% ../nbs/14_splitfiles.ipynb #957ca8e6
 from __future__ import annotations
-import re
+import logging, re
 from typing import Iterable, NamedTuple
 from .commonvoice import matching_language
 from .config import split_name
@@ -122,17 +122,22 @@ def _why(error):
     return f"its head is no YAML, line {mark.line + 2}" if mark else "its head is no YAML"
 
 # %% ../nbs/14_splitfiles.ipynb #c45c5ca3
+_log = logging.getLogger(__name__)
 _MOST_WORK = 20_000_000  # Characters of paths that are compared with patterns
+_MOST_USES = 20  # Splits in which a file may stand, on average
 def _matched(paths, entries):
-    "Configuration, split and path of each file that an entry names."
-    found, work = [], 0
+    "Configuration, split and path of each file that an entry names, each once; none for a card that asks for too much."
+    found, work = {}, 0
     for entry in entries:
         fits = [_Pattern(p) for p in entry.patterns]
         for path in paths:
             work += sum(len(path) for f in fits if path.startswith(f.begin))
-            if work > _MOST_WORK: return []
-            if any(f(path) for f in fits): found.append((entry.config, entry.split or config_and_split(path)[1], path))
-    return found
+            if work > _MOST_WORK or len(found) > _MOST_USES * len(paths): return _too_much()
+            if any(f(path) for f in fits): found[entry.config, entry.split or config_and_split(path)[1], path] = True
+    return list(found)
+def _too_much():
+    _log.warning("the configurations in README.md are passed over: they name too many files too often")
+    return []
 
 # %% ../nbs/14_splitfiles.ipynb #98405740
 def table_files(

@@ -16,6 +16,7 @@ import numpy as np, pyarrow as pa
 from .arrow import explained, open_arrow, open_parquet
 from .collective import check_room
 from .commonvoice import first_places
+from .config import visible
 from .fields import is_text
 from .folder import COLUMNS
 from .hub import RangeFile, Repo, have_room, own_folder, parts_folder, whole_file
@@ -36,7 +37,7 @@ class Place:
     def __str__(self): return self.at.id if isinstance(self.at, Repo) else str(self.at)
     def on_hub(self): return isinstance(self.at, Repo)
     def root(self): return self.at.parent if self.at.is_file() else self.at
-    def name(self, path): return f"{path} of {self}" if self.on_hub() else str(self.root()/path)
+    def name(self, path): return visible(f"{path} of {self}" if self.on_hub() else self.root()/path)
     def paths(self, suffix):
         "Files with an ending, in order."
         if self.on_hub(): return sorted(p for p in self.at.files if p.endswith(suffix))
@@ -111,7 +112,8 @@ def find_audio(
     if best and not asked: return best[0]
     several = f"several columns of audio, {', '.join(held)[:200]}" if held else "no column of audio"
     what = f"no audio in a column {asked}" if asked else several
-    raise ValueError(f"{where} has {what}: its columns are {', '.join(schema.names)[:300]}; name the one with audio_column")
+    columns = f"its columns are {', '.join(schema.names)[:300]}"
+    raise ValueError(f"{where} has {what}: {columns}; name the one with audio_column")
 
 # %% ../nbs/14_tableaudio.ipynb #3e618fc5
 def _data_of(chunk, audio):
@@ -168,7 +170,7 @@ def _frames(values):
     "Samples as an array of frames, or frames and channels."
     try: x = np.array(values)
     except ValueError: raise BadClip("bad_row", "samples must be numbers, for each channel as many") from None
-    if x.size and x.dtype.kind not in "fiu" or x.ndim > 2: raise BadClip("bad_row", f"samples must be numbers, got {shown(values[:9])}")
+    if x.size and x.dtype.kind not in "fiu" or x.ndim > 2: raise BadClip("bad_row", "samples must be numbers, and some are missing")
     return x.T if x.ndim == 2 and x.shape[0] < x.shape[1] else x
 
 # %% ../nbs/14_tableaudio.ipynb #87e415b8
@@ -187,7 +189,7 @@ def wav_of(
     else:
         wide = int(np.abs(x.astype(np.int64)).max()) > 1 << 15
         x, subtype = (x.astype(np.int32), "PCM_32") if wide else (x.astype(np.int16), "PCM_16")
-    if x.ndim == 2 and x.shape[1] > 16: raise BadClip("bad_row", f"samples must have at most 16 channels, got {x.shape[1]}")
+    if x.ndim == 2 and x.shape[1] > 16: raise BadClip("bad_row", f"at most 16 channels are read, got {x.shape[1]}")
     out = io.BytesIO()
     sf.write(out, x, rate, format="WAV", subtype=subtype)
     return out.getvalue()
@@ -219,8 +221,8 @@ def _batches_of(place, group):
 def _check_size(size, group, name):
     most = (1 << 30) + 100 * group.bytes
     if size <= most: return
-    raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and {group.bytes:,} "
-                     "are stored: it is damaged, or made to fill the disk")
+    raise ValueError(f"{name}: the audio of {group.rows:,} rows unpacks to more than {most:,} bytes, and "
+                     f"{group.bytes:,} are stored: it is damaged, or made to fill the disk")
 def group_clips(
     place: Place,  # The data set
     group: Group,  # Rows of it
@@ -240,10 +242,14 @@ def group_clips(
 # %% ../nbs/14_tableaudio.ipynb #498ffac5
 def _clips_of(batch, audio):
     column = lambda name: batch.column(batch.schema.names.index(name))
-    held = _data_of(column(audio.name), audio).to_pylist()
-    if audio.kind == "bytes": return held
+    held = _data_of(column(audio.name), audio)
+    if audio.kind == "bytes": return held.to_pylist()
     rates = _data_of(column(audio.name), audio._replace(field=audio.rate)) if audio.field else column(audio.rate)
-    return [_wav_or_fault(s, r) for s, r in zip(held, rates.to_pylist())]
+    return [_wav_or_fault(_samples(s), r) for s, r in zip(held, rates.to_pylist())]
+def _samples(scalar):
+    "The numbers of a row, without a Python object for each where that can be."
+    if not scalar.is_valid: return None
+    return scalar.as_py() if _is_list(scalar.values.type) else scalar.values.to_numpy(zero_copy_only=False)
 def _wav_or_fault(samples, rate):
     if samples is None: return None
     try: return wav_of(samples, rate)
@@ -334,8 +340,8 @@ def part_of_clip(
     return None, min(lasts, seconds) if lasts > seconds - rounding else seconds
 def _without_end(lasts, start):
     if start >= lasts: return None, None
-    raise BadClip("bad_row", f"a start at {start:g} s without an end or a duration doesn't say whether its audio of {lasts:.2f} s "
-                             "begins there or was cut out there")
+    raise BadClip("bad_row", f"a start at {start:g} s without an end or a duration doesn't say whether its audio of "
+                             f"{lasts:.2f} s begins there or was cut out there")
 
 # %% ../nbs/14_tableaudio.ipynb #bc110ef1
 class Found(NamedTuple):
@@ -393,7 +399,7 @@ def _use_parts(placed):
         go_on()
         lasts = _lasts(read_bytes(placed.files[i], int(placed.offset[i]), int(placed.size[i])))
         try:
-            if lasts is None: raise BadClip("undecodable", "its length can't be read, so that its times can't be compared with it")
+            if lasts is None: raise BadClip("undecodable", "its length can't be read, and is needed for the times of its row")
             start[i], seconds[i] = part_of_clip(lasts, start[i], seconds[i])
         except BadClip as e: placed.refuse(i, e)
     for name, values in (("start", start), ("seconds", seconds)) if mine else ():
@@ -418,7 +424,7 @@ def named_file(
         raise
 def _file_on_hub(repo, paths):
     found = next((p for p in paths if p in repo.files), None)
-    if found is None: raise BadClip("missing_audio", f"no file {paths[-1][-200:]} in {repo.id}")
+    if found is None: raise BadClip("missing_audio", f"no file {visible(paths[-1][-200:])} in {repo.id}")
     file = whole_file(repo, found)
     return str(file), file.stat().st_size
 

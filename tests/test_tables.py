@@ -384,7 +384,8 @@ def test_a_file_that_claims_more_rows_than_it_holds_is_refused(tmp_path):
     ("dataset_dict.json", "[]", "holds no JSON object"), ("dataset_dict.json", "{}", "must list names under splits"), ("dataset_dict.json", '{"splits": ["../x"]}', "must list plain names"), ("dataset_dict.json", '{"splits": ["/etc"]}', "must list plain names"),
     ("dataset_dict.json", '{"splits": [1]}', "must list plain names"), ("dataset_dict.json", '{"splits": "train"}', "must list names"), ("dataset_dict.json", '{"splits": []}', "lists no splits"), ("dataset_dict.json", "[" * 100_000, "holds no JSON object"),
     ("train/state.json", "{", "holds no JSON object"), ("train/state.json", '{"_data_files": [{"filename": "../../a.arrow"}]}', "must list plain names"), ("train/state.json", '{"_data_files": [{"filename": "/a.arrow"}]}', "must list plain names"),
-    ("train/state.json", '{"_data_files": [{"filename": null}]}', "must list plain names"), ("train/state.json", '{"_data_files": ["a"]}', "must list names"), ("train/state.json", '{"_data_files": {}}', "must list names"), ("train/state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "gone.arrow")])
+    ("train/state.json", '{"_data_files": [{"filename": null}]}', "must list plain names"), ("train/state.json", '{"_data_files": ["a"]}', "must list names"), ("train/state.json", '{"_data_files": {}}', "must list names"), ("train/state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "gone.arrow"),
+    ("train/state.json", '{"_data_files": [{"filename": "data.arrow"}, {"filename": "data.arrow"}]}', "lists data.arrow twice"), ("train/state.json", '{"_data_files": [{"filename": "data.arrow"}], "_indices_data_files": [{"filename": "i.arrow"}]}', "chooses rows by indices")])
 def test_small_files_of_a_saved_data_set_are_checked_before_anything_is_read(tmp_path, name, text, says):
     write(tmp_path / "train/data.arrow", True, audio=audio([(A, "a")]), text=["uno"])
     put(tmp_path / "dataset_dict.json", '{"splits": ["train"]}')
@@ -445,6 +446,14 @@ def test_patterns_of_many_stars_end_soon():
         entries, _ = card_entries(f"---\nconfigs:\n- data_files: '{pattern}'\n---\n".encode())
         table_files(["a" * 500 + ".parquet", "a/" * 200 + "b.parquet"], entries)
     assert time.monotonic() - began < 5
+
+
+def test_a_card_that_names_files_again_and_again_reads_each_once(tmp_path, caplog):
+    for s in ("train", "test"): write(tmp_path / f"{s}.parquet", audio=audio([(A, s)]), text=["uno"])
+    put(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n" + "  - {split: train, path: '**'}\n" * 200 + "---\n")
+    assert len(rows_of(tmp_path)[0]) == 2
+    put(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n" + "".join(f"  - {{split: s{i}, path: '**'}}\n" for i in range(200)) + "---\n")
+    assert len(rows_of(tmp_path)[0]) == 1 and "name too many files too often" in caplog.text
 
 
 def test_an_output_folder_and_hidden_folders_inside_a_corpus_are_passed_over(tmp_path):
