@@ -55,7 +55,7 @@ def check_begin(
 # %% ../nbs/08_arrow.ipynb #38982f9e
 class ArrowFile(NamedTuple):
     "An Arrow file that is mapped into memory."
-    table: pa.Table  # Its columns, not checked yet
+    table: pa.Table  # Its columns: of whole buffers, with offsets that aren't checked yet
     whole: pa.Buffer  # All its bytes
     note: str  # What is odd about it, for the log; mostly empty
 
@@ -72,7 +72,9 @@ def open_arrow(
     check_begin(whole[:64].to_pybytes(), name)
     indexed = whole[:6].to_pybytes() == b"ARROW1"
     read = pa.ipc.open_file if indexed else pa.ipc.open_stream
-    with explained(name, "Arrow"): table = read(pa.BufferReader(whole)).read_all()
+    with explained(name, "Arrow"):
+        table = read(pa.BufferReader(whole)).read_all()
+        table.validate()
     cut = not indexed and not whole[-8:].to_pybytes().endswith(_ENDS)
     return ArrowFile(table, whole, f"{name} has no end mark: rows at its end may be missing" if cut else "")
 

@@ -43,6 +43,7 @@ def _text_bytes(chunk):
         size = _words_bytes(words.dictionary, words.indices)
         if size > MOST_TEXT: raise pa.ArrowInvalid(f"more than {MOST_TEXT:,} bytes of text")
         return words.dictionary_decode()
+    chunk.validate()
     data = chunk.view(_AS_BYTES[chunk.type])
     data.validate(full=True)
     return data.cast(pa.large_binary())
