@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/config.html.md"""
 
 # %% ../nbs/00_config.ipynb #c8521b1f
 from __future__ import annotations
-import hashlib, html, json, math, os, re
+import hashlib, json, math, os, re
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -125,7 +125,8 @@ def html_text(
     text: Any,  # Text that isn't HTML
 ) -> str: # HTML, for an element or a quoted attribute
     "Write a text so that a page shows every character of it."
-    return html.escape(visible(text))
+    from html import escape
+    return escape(visible(text))
 
 # %% ../nbs/00_config.ipynb #9a4f9083
 _JSON_UNSEEN = re.compile(r"(?!\n)" + _UNSEEN.pattern)  # line breaks are `indent`'s own

@@ -9,7 +9,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/process.html.md"""
 # %% ../nbs/09_process.ipynb #a974e6c1
 from __future__ import annotations
 import atexit, errno, io, os, signal, sys, time
-from .secrets import without_secrets
 
 # %% auto #0
 __all__ = ['ENDING', 'open_standard_streams', 'PatientStream', 'patient_streams', 'ensure_home', 'stand_somewhere', 'Ended',
@@ -29,10 +28,15 @@ def open_standard_streams() -> None:
 _READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 class PatientStream(io.TextIOWrapper):
     "A stream of text that goes on without its reader, can write every character, and tells no secret."
+    keeps_secrets = False  # Whether to take them out of what is written
     def write(self, text):
-        try: super().write(without_secrets(text))
+        try: super().write(self._cleaned(text))
         except OSError as e: self._without_reader(e)
         return len(text)
+    def _cleaned(self, text):
+        if not self.keeps_secrets: return text
+        from audio_ft_prep.secrets import without_secrets
+        return without_secrets(text)
     def flush(self):
         try: super().flush()
         except OSError as e:
@@ -53,6 +57,7 @@ def patient_streams() -> None:
         how = dict(encoding=stream.encoding, errors="backslashreplace", line_buffering=stream.line_buffering)
         stream.flush()
         made = PatientStream(stream.detach(), **how)
+        made.keeps_secrets = name == "stderr"
         setattr(sys, name, made)
         setattr(sys, f"__{name}__", made)
 

@@ -9,12 +9,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/secrets.html.md"""
 
 # %% ../nbs/01_secrets.ipynb #2b0cb974
 from __future__ import annotations
-import base64, html, json, logging, os, re, stat
+import base64, json, logging, os, re, stat
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
 from .config import visible, visible_lines
 
 # %% auto #0
@@ -35,6 +34,7 @@ _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|^)([^\s/?#@:]*)(?::(?!\d+/)([^\s
 def _address_secrets(name, value):
     "Name, password and their pair, of an address in a variable's value."
     if "://" not in value and not name.lower().endswith("_proxy"): return
+    from urllib.parse import unquote
     for user, password in _ADDRESS.findall(value):
         yield from (password, unquote(password)) if password else (user, unquote(user))
         if password: yield _pair(unquote(user), unquote(password))
@@ -102,6 +102,8 @@ def _base64_parts(value):
 # %% ../nbs/01_secrets.ipynb #7a863338
 def _written(value):
     "A value as Python, JSON, addresses and pages write it."
+    from urllib.parse import quote, quote_plus
+    import html
     yield value
     yield from (repr(value)[1:-1], repr(value.encode("utf-8", "surrogateescape"))[2:-1])
     yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1].replace("/", "\\/"))
@@ -131,7 +133,7 @@ def _known():
 # %% ../nbs/01_secrets.ipynb #634aa7b8
 _QUERY = "x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|(?:access_|refresh_|id_|auth_)?token|api_?key|key|password|passwd|pwd|(?:client_)?secret|code|auth"
 _SETTING = r"[\w.-]{0,40}(?:passw(?:or)?d|secret(?:_?access)?(?:_?key)?|api_?key|access_?key(?:_?id)?|(?:access|refresh|session|security|auth|id|hf)_?token)"
-_PLACES = [re.compile(p, re.I) for p in (
+_PLACES = (
     r"(?<=://)(?:[^\s/?#\"'<>]{0,2000}|[^\s/?#@:\"'<>]{0,200}:(?!\d+\b)[^\s@\"'<>]{0,200})(?=@)",
     rf"(?<=[?&;])((?:{_QUERY})=)[^&;\s#\"'<>\\]+",
     r"((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*(?:b(?=\\?[\"']))?\\?[\"']?(?:basic |bearer |token )?)[^\s\"',;\\]+",
@@ -139,14 +141,16 @@ _PLACES = [re.compile(p, re.I) for p in (
     rf"(\b{_SETTING}=\\*[\"']?)[^\s\"',;&)}}\]\\]+",
     rf"(?<=[\"'])({_SETTING}\\?[\"']\s*:\s*\\?[\"'])[^\"'\\]+",
     r"\bhf_[a-z0-9]{16,}\b|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")]
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
+@lru_cache
+def _places(): return [re.compile(p, re.I) for p in _PLACES]
 
 # %% ../nbs/01_secrets.ipynb #a8181a3f
 HIDDEN = "***"  # What stands in a secret's place
 def _hide(found): return (found[1] if found.re.groups and found[1] else "") + HIDDEN
 def _without_secrets(text, values):
     if values: text = values.sub(HIDDEN, text)
-    for place in _PLACES: text = place.sub(_hide, text)
+    for place in _places(): text = place.sub(_hide, text)
     return text
 
 # %% ../nbs/01_secrets.ipynb #b646ae17
