@@ -11,8 +11,18 @@ def _stop(number, frame=None):
     os._exit(128 + number)
 
 
+def _check_memory(least=320 << 20):
+    "End in a sentence where this process may not even have what its libraries are loaded into."
+    import resource
+    allowed = min(resource.getrlimit(limit)[0] % (1 << 64) for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA))  # no limit is -1
+    if allowed >= least: return
+    with suppress(OSError): os.write(2, f"audio-ft-prep: this process may have {allowed >> 20} MB of memory (ulimit -v, ulimit -d), and needs {least >> 20} MB to begin: allow more\n".encode())
+    os._exit(1)
+
+
 def main():
     "Run the command."
+    _check_memory()
     before = {s: signal.signal(s, _stop) for s in SAID if signal.getsignal(s) != signal.SIG_IGN}
     from audio_ft_prep.process import open_standard_streams
     open_standard_streams()

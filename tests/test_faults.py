@@ -416,6 +416,15 @@ def test_a_run_that_is_allowed_too_little_memory_says_so_before_it_begins(corpus
     completes(*args)
 
 
+@pytest.mark.parametrize("limit", ["AS", "DATA"])
+@pytest.mark.parametrize("mb", [50, 120, 250])
+def test_a_command_that_may_not_even_load_its_libraries_says_so(limit, mb):
+    import resource
+    what = getattr(resource, f"RLIMIT_{limit}")
+    end = subprocess.run([COMMAND, "prepare"], capture_output=True, text=True, timeout=60, preexec_fn=lambda: resource.setrlimit(what, (mb << 20, mb << 20)))
+    assert (end.returncode, end.stdout) == (1, "") and f"this process may have {mb} MB of memory" in sentence(end.stderr)
+
+
 WITHOUT = {  # what a process of Python meets as it starts, and where it ends
     "threads": ("_thread.start_new_thread = refused", 'RuntimeError("can\'t start new thread")'),
     "room for a library": ("sys.meta_path.insert(0, Finder())", 'ImportError("libsoxr.so: failed to map segment from shared object")'),
