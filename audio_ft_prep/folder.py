@@ -30,7 +30,7 @@ from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 # %% auto #0
 __all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
            'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays',
-           'splits_there', 'read_folder', 'folder_identity', 'inspect_folder']
+           'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Line(NamedTuple):
     name: str = ""  # Name of the utterance, in lists that give one
     reason: str = ""  # Why the line is no row, a key of `REASONS`; empty when it is one
     detail: str = ""  # The same, for a person
+    placed: tuple[str, int, int] | None = None  # Where its audio is, where that is known already: file, first byte, bytes
 
 # %% ../nbs/12_folder.ipynb #ce4aae32
 def usable_tables(
@@ -476,12 +477,20 @@ def _found(listing, asked, seed):
     return list(zip(names, lines)), notes
 
 # %% ../nbs/12_folder.ipynb #7bd8034e
+_AS_TOLD = ("sentence", "speaker", "seconds", "start", "age", "gender", "accents")
 def _columns_of(held, role, split, locale):
-    get = lambda name: [getattr(l, name) for _, l, _, _ in held]
-    return {"id": [n for n, *_ in held], "split": [role] * len(held), "source_split": [split] * len(held), "file": [f for _, _, f, _ in held], "offset": [0] * len(held),
-            "size": [s for *_, s in held], "locale": [l or locale for l in get("locale")], **{k: get(k) for k in ("sentence", "speaker", "seconds", "start", "age", "gender", "accents")}}
+    "Columns of rows, from their names, lines and places."
+    n, lines = len(held), [line for _, line, _ in held]
+    names = {"id": [name for name, *_ in held], "split": [role] * n, "source_split": [split] * n}
+    places = {k: [place[i] for *_, place in held] for i, k in enumerate(("file", "offset", "size"))}
+    told = {k: [getattr(line, k) for line in lines] for k in _AS_TOLD}
+    return {**names, **places, "locale": [line.locale or locale for line in lines], **told}
 
 # %% ../nbs/12_folder.ipynb #982a8c70
+def _placed(line, listing):
+    "Where the audio of a line is: a file of its own."
+    file, size = place_file(line, listing.root, listing.layout != "audiofolder")
+    return file, 0, size
 def split_rows(
     found: list[tuple[str, Line]],  # Names and lines of one split
     listing: Listing,  # Where they come from
@@ -498,7 +507,7 @@ def split_rows(
         elif name in seen: reject(name, "duplicate_row", line.where)
         else:
             seen.add(name)
-            try: held.append((name, line, *place_file(line, listing.root, listing.layout != "audiofolder")))
+            try: held.append((name, line, line.placed or _placed(line, listing)))
             except BadClip as e:
                 hint = hints(line) if hints and e.reason == "missing_audio" else ""
                 reject(name, e.reason, f"{e.detail} ({line.where}){hint}")
@@ -554,12 +563,13 @@ def _no_split(found, role):
     return [(role, "", name, l.reason, l.detail) for name, l in found if not l.split and l.reason]
 
 # %% ../nbs/12_folder.ipynb #0c59bd51
-def read_folder(
-    cfg: PrepConfig,  # Which splits to read, and by which columns
-    place: Path,  # A folder with a list, or a list itself
+def read_listing(
+    cfg: PrepConfig,  # Which splits to read
+    place: Path,  # The corpus
+    listing: Listing,  # Its lines, read
 ) -> Corpus: # Rows and rejects of the splits asked for
-    "Read a corpus of one's own; raise an error for a list without audio or sentences, and for a split that it lacks."
-    listing, roles = read_lists(place, cfg.audio_column, cfg.text_column), split_roles(cfg)
+    "Make rows of the lines of a corpus; raise `FileNotFoundError` for a split that it lacks."
+    roles = split_roles(cfg)
     found, notes = _found(listing, tuple(roles), cfg.seed)
     has_splits = any(l.split for l in listing.lines)
     lost, more = splits_there({l.split for _, l in found}, roles) if has_splits else ([], [])
@@ -579,6 +589,12 @@ def read_folder(
     about = {"kind": listing.layout, "dataset_name": cfg.dataset_name, "language": cfg.language_code}
     source = about | {"identity": folder_identity(listing, rows), "notes": notes}
     return Corpus(rows, rejects_table(rejects), source)
+def read_folder(
+    cfg: PrepConfig,  # Which splits to read, and by which columns
+    place: Path,  # A folder with a list, or a list itself
+) -> Corpus: # Rows and rejects of the splits asked for
+    "Read a corpus of one's own; raise an error for a list without audio or sentences, and for a split that it lacks."
+    return read_listing(cfg, place, read_lists(place, cfg.audio_column, cfg.text_column))
 
 # %% ../nbs/12_folder.ipynb #09cb863f
 def folder_identity(
@@ -608,14 +624,12 @@ def _examples(rejects):
     return list(first.values())
 
 # %% ../nbs/12_folder.ipynb #4b79011a
-def inspect_folder(
-    place: Path,  # A folder with a list, or a list itself
+def inspect_listing(
+    place: Path,  # The corpus
+    listing: Listing,  # Its lines, read
     language_code: str = "",  # Locale; empty when it doesn't matter
-    audio_column: str = "",  # Column that names the audio; empty to find it
-    text_column: str = "",  # Column that holds the sentence; empty to find it
 ) -> dict: # Splits by language, each as `describe` gives it, with notes
-    "Describe a corpus of one's own without decoding; where there are no splits, as the default seed deals them out."
-    listing = read_lists(place, audio_column, text_column)
+    "Describe the lines of a corpus; where there are no splits, as the default seed deals them out."
     found, dealt = _found(listing, USUAL, 42)
     splits = sorted({l.split for _, l in found}, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))
     strayed = list(_stray_faults(listing, found, dict.fromkeys(splits, "train")))
@@ -628,3 +642,11 @@ def inspect_folder(
         faults += rejects
     notes = listing.notes + dealt + links_followed(files, listing.root) + _unread(listing, place) + _examples(faults)
     return {language_code: {s: about | {"notes": notes} for s, about in parts.items()}}
+def inspect_folder(
+    place: Path,  # A folder with a list, or a list itself
+    language_code: str = "",  # Locale; empty when it doesn't matter
+    audio_column: str = "",  # Column that names the audio; empty to find it
+    text_column: str = "",  # Column that holds the sentence; empty to find it
+) -> dict: # Splits by language, each as `describe` gives it, with notes
+    "Describe a corpus of one's own without decoding."
+    return inspect_listing(place, read_lists(place, audio_column, text_column), language_code)
