@@ -19,7 +19,7 @@ from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient
 from .secrets import NoSecrets, OneLine, without_secrets
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'demo', 'verify', 'upload', 'inspect', 'doctor', 'run', 'main']
+__all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'demo', 'verify', 'upload', 'notebooks', 'inspect', 'doctor', 'run', 'main']
 
 # %% ../nbs/62_cli.ipynb #929fd3c7
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -135,6 +135,19 @@ def upload(
     told = {"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}
     if as_json: _say_json(told)
     else: _say(f"{folder} is {art.key}")
+
+# %% ../nbs/62_cli.ipynb #56dbff81
+@app.command()
+def notebooks(
+    folder: Annotated[str, typer.Argument(help="Folder to put them into; made where there is none.")] = "tutorials",
+    replace: Annotated[bool, typer.Option("--replace", help="Also over files of these names that are there.")] = False,
+    as_json: AsJson = False,
+):
+    "Put the tutorials into a folder, as notebooks to run and to change."
+    from audio_ft_prep.notebooks import lay_out
+    laid_out = lay_out(folder, replace)
+    if as_json: _say_json({"folder": folder, "notebooks": laid_out})
+    else: _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
 
 # %% ../nbs/62_cli.ipynb #f14ff63b
 def _inspection(name, splits):

@@ -351,10 +351,10 @@ _TEND = """
 const box = this.closest('.audio-ft-prep');
 if (box && !box.dataset.tended) {
   box.dataset.tended = 'yes';
-  let last = null, came = null, timer = 0;
+  let last = null, home = null, moving = false, timer = 0;
   const mine = e => e instanceof Element && box.contains(e);
   document.addEventListener('focusin', e => {
-    if (mine(e.target)) { last = e.target; last.toggleAttribute('data-lm-suppress-shortcuts', true); }
+    if (mine(e.target)) { last = e.target; home = moving ? home : last; last.toggleAttribute('data-lm-suppress-shortcuts', true); }
     else if (!e.target.contains(box)) last = null;
   });
   window.addEventListener('keydown', e => {
@@ -371,9 +371,11 @@ if (box && !box.dataset.tended) {
   const refocus = () => {
     const now = document.activeElement;
     if (!last || !last.disabled || now && now !== last && !now.contains(box)) return;
-    const from = last, able = [...last.parentElement.querySelectorAll('button:not([disabled])')];
-    const next = able.includes(came) ? came : able[0];
-    if (next) { next.focus(); came = from; }
+    const able = [...last.parentElement.querySelectorAll('button:not([disabled])')];
+    const next = able.includes(home) ? home : able.pop();
+    moving = true;
+    if (next) next.focus();
+    moving = false;
   };
   const tend = () => {
     timer = 0;
@@ -643,8 +645,8 @@ def _check_recipes(self:PrepForm, cfg):
 @patch
 def _check_buttons(self:PrepForm, faulty):
     busy, lack = self.work.busy, self._lack
-    for name in ("plan", "prepare"): self.buttons[name].disabled = busy or faulty
-    self.buttons["cancel"].disabled = not self._stoppable() or self.work.stop.is_set()
+    disabled = dict.fromkeys(("plan", "prepare"), busy or faulty) | {"cancel": not self._stoppable() or self.work.stop.is_set()}
+    for name in sorted(disabled, key=disabled.get): self.buttons[name].disabled = disabled[name]  # those that can be pressed first: the focus goes to one of them
     self.buttons["upload"].disabled = bool(busy or lack or not self.result or not _kept(self.result))
     for box in self.target.values(): box.layout.display = "none" if lack else None
     made = "Prepare comes first." if not self.result else f"of the folder {self.result.folder}" if _kept(self.result) else "There is nothing to upload: no clip was kept."

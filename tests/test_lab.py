@@ -34,11 +34,30 @@ PrepForm._tell = held
 """
 
 
+FORM = """
+from audio_ft_prep.widgets import PrepForm
+form = PrepForm(dataset_name="sample", language="Italian", output_dir="keys", num_workers=1)
+form
+"""
+CLIPS = """
+from audio_ft_prep import PrepConfig
+from audio_ft_prep.browser import ClipBrowser
+ClipBrowser(PrepConfig("sample", "it", max_train_samples=20))
+"""
+
+
+def notebook(*sources):
+    "A notebook of code cells."
+    cells = [{"cell_type": "code", "id": f"cell-{n}", "metadata": {}, "execution_count": None, "outputs": [], "source": source.strip()} for n, source in enumerate(sources)]
+    return {"cells": cells, "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+
+
 @pytest.fixture(params=["light", "dark"])
 def lab(request, tmp_path):
     "A JupyterLab with the tutorial in it and nothing else, under a port that was free: its address, its theme, and a file that holds runs for as long as it is there."
     (tmp_path / "notebooks").mkdir()
     shutil.copy(TUTORIALS / "first_run.ipynb", tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "keys.ipynb").write_text(json.dumps(notebook(FORM, CLIPS, "1 + 1")))
     startup = tmp_path / "ipythondir" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "hold.py").write_text(HOLD.replace("PLACE", repr(str(tmp_path / "hold"))))
@@ -63,11 +82,13 @@ def lab(request, tmp_path):
 
 
 OVER_THE_EDGE = """box => { const edge = box.getBoundingClientRect().right + 1;
-  return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !e.closest('pre') && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""
+  const scrolls = e => { for (let p = e.parentElement; p && p !== box; p = p.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= edge) return true; return false; };
+  return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""
 
 
 CUT_OFF = """box => [...box.querySelectorAll('button, .widget-label, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
-OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, select, audio, .widget-label, .widget-html-content, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.getClientRects().length);
+OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, select, audio, .widget-label, .widget-html-content, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.getClientRects().length && !e.closest('.prep-voice'));
   const both = (a, b) => { const p = a.getBoundingClientRect(), q = b.getBoundingClientRect();
     return Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2 && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 2; };
   const name = e => e.textContent.slice(0, 40) || e.className;
@@ -113,14 +134,14 @@ RUN_ALL_DONE = PROMPTS + ".every(p => /^\\[\\d+\\]:$/.test(p))"
 
 
 @pytest.fixture
-def reader(lab, browser, shots):
-    "The tutorial, open in the browser; no error may have been shown or written to the console when the test is over."
+def reader(lab, browser, shots, request):
+    "The tutorial, or the notebook that a test names, open in the browser; no error may have been shown or written to the console when the test is over."
     url, theme, hold = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1200})
     complaints = []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.goto(f"{url}lab/tree/first_run.ipynb?reset")
+    page.goto(f"{url}lab/tree/{getattr(request, 'param', 'first_run')}.ipynb?reset")
     yield Reader(page, shots, theme, hold)
     page.screenshot(path=shots / f"lab_{theme}_last.png")
     assert page.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
@@ -176,9 +197,9 @@ def refused_run(reader):
     reader.press("Prepare")
     reader.read("holds a data set that another config made: seed is 42 there and 7 here")
     assert not reader.form.locator("details pre").first.is_visible()
-    reader.fill("seed", "8")
-    reader.read("Below is what came of the settings before they were changed:")
     reader.picture("7_refused_run")
+    reader.fill("seed", "8")
+    reader.form.get_by_text("holds a data set that another config made").first.wait_for(state="hidden")
 
 
 def leaf_through(reader):
@@ -190,7 +211,10 @@ def leaf_through(reader):
     browser.get_by_text("Rejected: truncated.").wait_for()
     reader.picture("9_rejected", browser)
     browser.get_by_label("show", exact=True).select_option(index=0)
-    browser.get_by_label("clips", exact=True).press("ArrowDown")
+    listed = browser.get_by_label("clips", exact=True)
+    second = listed.locator("option").nth(1).inner_text().split()[0]
+    listed.press("ArrowDown")
+    browser.locator(f"b:text-is('{second}')").wait_for()
     browser.locator("audio").wait_for()
     reader.page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth > 300).length >= 3")
     for n, plot in enumerate(reader.page.locator(".jp-RenderedImage").all()): reader.picture(f"10_plot_{n}", plot)
@@ -207,3 +231,119 @@ def test_the_first_run_goes_from_run_all_through_the_form_to_plots_and_players(r
     reader.tab("Data")
     reader.picture("11_narrow_form")
     reader.picture("12_narrow_browser", reader.page.locator(".clip-browser").first)
+
+
+FOCUS = "() => { const e = document.activeElement; return e.getAttribute('aria-label') || e.textContent.trim().slice(0, 40) || e.labels?.[0]?.textContent || e.className; }"
+CELLS = "[...document.querySelectorAll('.jp-NotebookPanel .jp-Cell')].length + ' ' + [...document.querySelectorAll('.jp-Cell')].findIndex(c => c.classList.contains('jp-mod-active'))"
+
+
+def tab_to(reader, name, most=40):
+    "Press Tab until the focus is on what is called so."
+    for _ in range(most):
+        if (focus := reader.page.evaluate(FOCUS)) == name: return
+        reader.page.keyboard.press("Tab")
+    raise AssertionError(f"Tab doesn't come to {name}, but to {focus}")
+
+
+def typed(reader, name, text):
+    "Type into a field as a person does, and leave it."
+    reader.form.get_by_label(name, exact=True).click()
+    for key in ("ControlOrMeta+a", "Delete"): reader.page.keyboard.press(key)
+    reader.page.keyboard.type(text)
+    reader.page.keyboard.press("Tab")
+
+
+def numbers_by_keyboard(reader):
+    "What is typed is understood or refused, and a screen reader is told."
+    reader.tab("Audio")
+    typed(reader, "min_seconds", "0,5")
+    reader.read("read as 0.5")
+    typed(reader, "max_seconds", "1e9")
+    reader.read("max_seconds must be above 0, and 30 at most, got 1000000000.0")
+    box = reader.form.get_by_label("max_seconds", exact=True)
+    reader.page.wait_for_function("box => box.getAttribute('aria-invalid') === 'true'", arg=box.element_handle())
+    assert "30 at most" in box.evaluate("box => document.getElementById(box.getAttribute('aria-describedby')).textContent")
+    typed(reader, "max_seconds", "")
+    reader.form.get_by_text("max_seconds must be above 0").first.wait_for(state="hidden")
+    reader.tab("Selection")
+    for text in ("0.5", "1,000", "x"):
+        typed(reader, "seed", text)
+        reader.read("seed must be a whole number")
+        reader.form.get_by_role("tab", name="Selection (1 to mend)").wait_for()
+    reader.picture("20_mend")
+    typed(reader, "seed", "１２")
+    reader.read("read as 12")
+    typed(reader, "max_train_samples", "all")
+
+
+def runs_by_keyboard(reader):
+    "Plan by Enter leaves the focus where it was; the command is unfolded by a key; results are read aloud."
+    reader.form.get_by_label("max_train_samples", exact=True).click()
+    tab_to(reader, "Plan")
+    reader.page.keyboard.press("Enter")
+    reader.form.locator("th:has-text('to be written')").wait_for(timeout=60_000)
+    reader.form.get_by_role("status").get_by_text("The plan is ready.").first.wait_for(state="attached")
+    reader.page.wait_for_function(f"({FOCUS})() === 'Plan'")
+    tab_to(reader, "Show as command, Python or YAML")
+    reader.page.keyboard.press("Space")
+    reader.read("audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir keys --seed 12 --min-seconds 0.5")
+
+
+def keys_stay(reader):
+    "Keys that JupyterLab has a use for stay in the list and in the dropdowns."
+    browser = reader.page.locator(".clip-browser").first
+    listed, shown = browser.get_by_label("clips", exact=True), browser.get_by_label("show", exact=True)
+    browser.locator("audio[aria-label^='sound of ']").wait_for(timeout=60_000)
+    names = [o.split()[0] for o in listed.locator("option").all_inner_texts()]
+    listed.focus()
+    before = reader.page.evaluate(CELLS)
+    for name in names[1:4]:
+        reader.page.keyboard.press("ArrowDown")
+        browser.locator(f"b:text-is('{name}')").wait_for()
+    for key in ("x", "b", "d", "d", "z"): reader.page.keyboard.press(key)
+    shown.focus()
+    for key in ("x", "ArrowDown"): reader.page.keyboard.press(key)
+    browser.get_by_text("1 to 50 of").wait_for(state="hidden")
+    assert reader.page.evaluate(CELLS) == before and shown.evaluate("box => box.selectedIndex") == 1
+    reasons = [o.split()[:2] for o in shown.locator("option").all_text_contents()]  # its blanks don't break
+    shown.select_option(index=reasons.index(["not", "sampled"]))
+    browser.get_by_text("Not chosen.").wait_for()
+    assert browser.get_by_text("Rejected").count() == 0
+
+
+def every_width(reader):
+    "Narrow windows, and text at twice its size, cut nothing."
+    for name, width in (("1280", 1280), ("zoom_200", 640), ("420", 420)):
+        reader.page.set_viewport_size({"width": width, "height": 1000})
+        if width < 1000: reader.page.evaluate("() => document.querySelectorAll('.jp-SideBar.jp-mod-left .jp-mod-current').forEach(e => e.click())")
+        for tab in ("Data", "Selection", "Output"):
+            reader.tab(tab)
+            reader.picture(f"21_{name}_{tab}")
+        reader.picture(f"22_{name}_clips", reader.page.locator(".clip-browser").first)
+        assert reader.form.get_by_label("output_dir", exact=True).bounding_box()["width"] > 100
+
+
+def without_kernel(reader):
+    "A form whose kernel has gone says so, and a notebook that is opened again has a page in its place."
+    page = reader.page
+    page.set_viewport_size({"width": 1300, "height": 1200})
+    assert not page.locator(".prep-saved").first.is_visible()
+    page.keyboard.press("ControlOrMeta+s")
+    page.locator("#jp-MainMenu >> text=Kernel").click()
+    page.locator(".lm-Menu >> text=/^Restart Kernel…$/").first.click()
+    page.locator(".jp-Dialog button:has-text('Restart')").click()
+    page.locator(".prep-form.jupyter-widgets-disconnected").wait_for()
+    assert "run the cell again" in reader.form.evaluate("box => getComputedStyle(box, '::before').content")
+    page.locator(".prep-saved").first.wait_for()
+    page.screenshot(path=reader.shots / "lab_23_restarted.png")
+
+
+@pytest.mark.parametrize("lab", ["light"], indirect=True)
+@pytest.mark.parametrize("reader", ["keys"], indirect=True)
+def test_all_is_done_by_keys_at_every_width_and_told_when_no_kernel_runs(reader):
+    reader.run_all()
+    numbers_by_keyboard(reader)
+    runs_by_keyboard(reader)
+    keys_stay(reader)
+    every_width(reader)
+    without_kernel(reader)

@@ -16,6 +16,7 @@ from nbdev.doclinks import _build_modidx
 from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 
+from audio_ft_prep.notebooks import for_readers, tutorials
 import names, sidebar   # `names` at the top level: the processes that nbdev spawns import this file, and need it too
 
 HERE = Path(__file__).resolve().parent
@@ -165,6 +166,16 @@ def pictures(text, site, home):
     return re.sub(r'<img [^>]*?src="(data:image/png;base64,([^"]+))"[^>]*>', linked, text)
 
 
+DOWNLOAD = '<p class="download"><a href="{name}" download><i class="bi bi-download" aria-hidden="true"></i> Download this notebook</a>, or have all of them put into a folder: <code>audio-ft-prep notebooks tutorials</code></p>'
+def offer_notebooks(site):
+    "A link on each tutorial's page to its notebook, which lies beside the page."
+    for path in tutorials():
+        page = site / "tutorials" / f"{path.stem}.html"
+        (page.parent / path.name).write_text(for_readers(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text, link = page.read_text(encoding="utf-8"), DOWNLOAD.format(name=path.name)
+        page.write_text(re.sub(r'(<header id="title-block-header".*?</header>)', lambda m: m[1] + link, text, count=1, flags=re.S), encoding="utf-8")
+
+
 def finish(site):
     "Put our search, which looks for each word by itself, in the place of smalldocs' own, which looks for the whole phrase; then see to menu, contents, pictures and looks of each page."
     shutil.rmtree(site / "site_libs" / "fuse")
@@ -217,6 +228,7 @@ def main(out):
     markdown_copies(out)
     search_index(out)
     finish(out)
+    offer_notebooks(out)
     at_home(out)
     (cfg.config_path / "README.md").write_text(readme(out, cfg.doc_url), encoding="utf-8")
     return 0
