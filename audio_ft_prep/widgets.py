@@ -330,6 +330,8 @@ _CSS = """
 .audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
 .audio-ft-prep .widget-inline-hbox:not(.widget-hprogress) { flex-wrap: wrap; height: auto; margin: 2px; }
 .audio-ft-prep .widget-inline-hbox > input:not([type=checkbox]), .audio-ft-prep .widget-inline-hbox > select { flex: 1 1 11rem; width: auto; min-width: 0; max-width: 100%; box-sizing: border-box; }
+.prep-field { container-type: inline-size; }
+@container (max-width: 24rem) { .prep-field .widget-inline-hbox > .widget-label { width: 100% !important; text-align: left; } }
 .audio-ft-prep .jupyter-button { height: auto; min-height: var(--jp-widgets-inline-height); white-space: normal; }
 .audio-ft-prep .widget-output { max-width: 100%; overflow-x: auto; }
 .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
