@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/collective.html.md"""
 
 # %% ../nbs/11_collective.ipynb #1fcf60e3
 from __future__ import annotations
-import contextlib, gzip, hashlib, json, logging, os, shutil, sys, tarfile, tempfile, zlib
+import contextlib, gzip, hashlib, json, os, shutil, sys, tarfile, tempfile, zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterator
@@ -18,6 +18,7 @@ from filelock import FileLock
 from .commonvoice import AUDIO_SUFFIXES, Clips, clip_id, clip_ids, describe, given_seconds, index_tars, is_transcript, join_clips, matching_language, read_tsvs, tsv_lines, unsafe
 from .config import PrepConfig, split_name, split_names
 from .rows import Corpus, file_sha256, go_on, rejects_table
+from .secrets import logger_of
 from .show import show_bytes
 from .splits import seeded_splits
 
@@ -28,7 +29,7 @@ __all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIA
            'release_identity', 'read_collective', 'inspect_collective', 'fetch_release']
 
 # %% ../nbs/11_collective.ipynb #fb6e505f
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/11_collective.ipynb #4e60cd0f
 AUDIO_FOLDERS = ("clips", "audios")  # Of read and of spontaneous speech

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/columns.html.md"""
 
 # %% ../nbs/15_columns.ipynb #7701c036
 from __future__ import annotations
-import hashlib, json, logging, os
+import hashlib, json, os
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +25,7 @@ from .folder import COLUMNS, USUAL, Line, split_roles, splits_there, with_splits
 from .hub import Repo, whole_file
 from .links import corpus_file
 from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
+from .secrets import logger_of
 from .splitfiles import MOST_CARD, card_entries, choose_config, table_files
 from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips
 from .values import PART_COLUMNS
@@ -35,7 +36,7 @@ __all__ = ['MOST_HASHED', 'find_texts', 'find_times', 'Texts', 'Wanted', 'parque
            'read_saved', 'inspect_tables']
 
 # %% ../nbs/15_columns.ipynb #4bde1134
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/15_columns.ipynb #ae4be104
 _LABELS = ("speaker", "split")  # What may be a number

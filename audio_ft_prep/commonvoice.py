@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commonvoice.html.md"""
 
 # %% ../nbs/10_commonvoice.ipynb #241503a6
 from __future__ import annotations
-import hashlib, json, logging, os, re, tarfile
+import hashlib, json, os, re, tarfile
 from array import array
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,7 @@ import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
 from .links import AUDIO_SUFFIXES
 from .rows import Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv',
@@ -27,7 +28,7 @@ __all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'refuse_utf16', 'text_lines', '
            'is_transcript', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/10_commonvoice.ipynb #141efa74
 def clip_id(

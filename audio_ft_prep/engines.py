@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/engines.html.md"""
 
 # %% ../nbs/50_engines.ipynb #dd192d58
 from __future__ import annotations
-import ctypes, faulthandler, gc, logging, mmap, multiprocessing as mp, os, pickle, resource, signal, sys, tempfile, threading, time, traceback, types
+import ctypes, faulthandler, gc, mmap, multiprocessing as mp, os, pickle, resource, signal, sys, tempfile, threading, time, traceback, types
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ import pyarrow as pa
 from .example import ExampleMaker
 from .places import Url
 from .process import open_standard_streams
+from .secrets import logger_of
 from .store import Shard, ShardResult, prepare_shard, read_record, sweep, work_folder
 
 # %% auto #0
@@ -27,7 +28,7 @@ __all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memo
            'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/50_engines.ipynb #7fd3d7db
 def _by_v2(group):

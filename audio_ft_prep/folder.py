@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/folder.html.md"""
 
 # %% ../nbs/12_folder.ipynb #94c59aa5
 from __future__ import annotations
-import hashlib, logging, os, re, sys, unicodedata
+import hashlib, os, re, sys, unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -22,6 +22,7 @@ from .commonvoice import clip_id, describe, text_lines
 from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
 from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
+from .secrets import logger_of
 from .splits import seeded_splits
 from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns,
     table_style)
@@ -33,7 +34,7 @@ __all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kald
            'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/12_folder.ipynb #bbe20764
 class Line(NamedTuple):

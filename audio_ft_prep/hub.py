@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/hub.html.md"""
 
 # %% ../nbs/13_hub.ipynb #2414618a
 from __future__ import annotations
-import io, json, logging, os, re, time
+import io, json, os, re, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from urllib.parse import quote
 from filelock import FileLock
 from .collective import check_room
 from .rows import file_sha256, go_on, listener
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'own_folder', 'is_offline', 'is_hub_id', 'causes', 'hub_error',
@@ -25,7 +26,7 @@ __all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'own_folder', 'is_o
            'file_start', 'have_room']
 
 # %% ../nbs/13_hub.ipynb #c06f86a0
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/13_hub.ipynb #1bb60f50
 def endpoint() -> str: # HF_ENDPOINT, else the public Hub

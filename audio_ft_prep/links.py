@@ -9,19 +9,20 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/links.html.md"""
 
 # %% ../nbs/06_links.ipynb #6548adf3
 from __future__ import annotations
-import errno, logging, os, re, stat
+import errno, os, re, stat
 from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator
 from .config import visible
 from .rows import BadClip, go_on
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'is_audio', 'store_of', 'links_followed', 'shown_path', 'corpus_file', 'is_prepared',
            'folder_entries', 'walk_files']
 
 # %% ../nbs/06_links.ipynb #f7e98d02
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/06_links.ipynb #834b5733
 AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".webm", ".mp4", ".aac",

@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/load.html.md"""
 
 # %% ../nbs/19_load.ipynb #78fea392
 from __future__ import annotations
-import errno, logging
+import errno
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,13 +21,14 @@ from .folder import find_lists, inspect_folder, near_lists, read_folder
 from .hub import Repo, is_hub_id, open_repo
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .rows import Corpus
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['SAMPLE', 'SAMPLE_LICENCE', 'PARQUET_BRANCH', 'SOURCES', 'HUB_SOURCES', 'SETTINGS', 'local_path', 'corpus_path',
            'hub_repo', 'Source', 'source_kind', 'load_rows', 'inspect_corpus']
 
 # %% ../nbs/19_load.ipynb #d8036c45
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/19_load.ipynb #d1eea8bc
 SAMPLE, SAMPLE_LICENCE = "sample", "cc0-1.0"  # Its name; its licence, as the Hub writes licences

@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 
 # %% ../nbs/60_pipeline.ipynb #7a283ac3
 from __future__ import annotations
-import logging, os, sys, tempfile, time
+import os, sys, tempfile, time
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +28,7 @@ from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
 from .places import Url, modified_ns, place
 from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
+from .secrets import logger_of
 from .show import markdown_table, show_bytes, show_hours, text_table
 from .store import all_rejects, balance, done_shards, finish, has_clips, is_finished, open_folder, purpose, read_prep, read_record, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
 from .workdir import check_work, clear_work, work_alone
@@ -37,7 +38,7 @@ from .text import label_language, language_tokenizer
 __all__ = ['Task', 'Plan', 'plan', 'Prepared', 'Progress', 'prepare', 'merge']
 
 # %% ../nbs/60_pipeline.ipynb #5b571768
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/60_pipeline.ipynb #4914b19a
 @dataclass(frozen=True, repr=False)

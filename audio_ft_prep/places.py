@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/places.html.md"""
 
 # %% ../nbs/34_places.ipynb #c9396d0e
 from __future__ import annotations
-import errno, fcntl, hashlib, logging, os, shutil, socket, stat, tempfile, threading, time
+import errno, fcntl, hashlib, os, shutil, socket, stat, tempfile, threading, time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -17,13 +17,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO, Callable, Iterator
 from uuid import uuid4
+from .config import user_path
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'scratch', 'appearing', 'write_whole', 'fetched', 'modified_ns',
            'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
 
 # %% ../nbs/34_places.ipynb #6a66030a
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/34_places.ipynb #174854c2
 def _file_system(url):
@@ -71,7 +73,7 @@ def place(
     name: str | Path | Url,  # A folder or a URL, as `output_dir` names it
 ) -> Path | Url: # Which of the two it is
     "Tell a URL from a folder."
-    if not isinstance(name, str) or "://" not in name: return name if isinstance(name, Url) else Path(name).expanduser()
+    if not isinstance(name, str) or "://" not in name: return name if isinstance(name, Url) else user_path(name, "the folder")
     return Path(name.removeprefix("file://")) if name.startswith("file://") else Url(name.rstrip("/"))
 
 # %% ../nbs/34_places.ipynb #214104fb

@@ -9,11 +9,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splitfiles.html.md"""
 
 # %% ../nbs/14_splitfiles.ipynb #957ca8e6
 from __future__ import annotations
-import logging, re
+import re
 from typing import Iterable, NamedTuple
 from .commonvoice import matching_language
 from .config import split_name
 from .folder import USUAL
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['MOST_CARD', 'MOST_PATTERNS', 'config_and_split', 'Entry', 'card_entries', 'table_files', 'choose_config']
@@ -122,7 +123,7 @@ def _why(error):
     return f"its head is no YAML, line {mark.line + 2}" if mark else "its head is no YAML"
 
 # %% ../nbs/14_splitfiles.ipynb #c45c5ca3
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 _MOST_WORK = 20_000_000  # Characters of paths that are compared with patterns
 _MOST_USES = 20  # Splits in which a file may stand, on average
 def _matched(paths, entries):

@@ -9,17 +9,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/text.html.md"""
 
 # %% ../nbs/21_text.ipynb #e6d734c4
 from __future__ import annotations
-import copy, logging, re, unicodedata
+import copy, re, unicodedata
 from typing import Any
 from .languages import canonical_language, language_names, nearest_languages
 from .models import Model, languages
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['MOST_CHARACTERS', 'has_text', 'clean_sentence', 'whisper_code', 'has_language', 'label_language',
            'language_tokenizer', 'labels_of', 'too_long', 'bytes_that_fit']
 
 # %% ../nbs/21_text.ipynb #ed6c3d4d
-_log = logging.getLogger(__name__)
+_log = logger_of(__name__)
 
 # %% ../nbs/21_text.ipynb #35bc0e16
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\U0001d159")  # Letters and signs that are drawn as nothing
