@@ -508,3 +508,42 @@ def test_without_the_sdk_everything_else_works_and_the_extra_is_named(folder):
     assert bare("verify", folder).returncode == 0
     got = bare("upload", folder, "--project", "speech", "--artifact-name", NAME)
     assert got.returncode == 2 and "pip install 'audio_ft_prep[platform]'" in sentence(got.stderr)
+
+
+# an artifact of somebody else's
+
+HIDDEN = {
+    "a name above": ("../../thesis.txt", b"x"), "an absolute name": ("/etc/thesis.txt", b"x"), "code": ("processor/tokenization.py", b"x"), "a pickle": ("pytorch_model.bin", b"x"),
+    "a hidden file": (".env", b"x"), "a folder of its own": ("notes/thesis.txt", b"x"),
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_an_artifact_with_other_names_is_not_fetched(unharmed, project, folder, tmp_path, what):
+    art = log_prepared(project, NAME, folder, **SOON)
+    name, data = HIDDEN[what]
+    unharmed.s3.direct.put_object(Bucket=unharmed.s3.bucket, Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + name, Body=data)
+    (tmp_path / "in").mkdir()
+    before = tree(tmp_path)
+    with pytest.raises(RuntimeError, match="holds no prepared data set"): fetch_prepared(project, NAME, tmp_path / "in/got", retries=0)
+    assert tree(tmp_path) == before and [p.name for p in (tmp_path / "in").iterdir()] == []
+
+
+def test_a_file_on_no_list_is_not_fetched(unharmed, project, folder, tmp_path):
+    art = log_prepared(project, NAME, folder, **SOON)
+    unharmed.s3.direct.put_object(Bucket=unharmed.s3.bucket, Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + "processor/chat_template.jinja", Body=b"{{ x }}")
+    with pytest.raises(RuntimeError, match="chat_template.jinja is not named in prep.json"): fetch_prepared(project, NAME, tmp_path / "got", retries=0)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_what_lies_beside_the_folder_to_be_fetched_is_left(unharmed, project, folder, tmp_path):
+    "Folders that are called as an unfinished download might be, and links to what is somebody's."
+    art = log_prepared(project, NAME, folder, **SOON)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.txt").write_text("years of work")
+    (tmp_path / f".got.{art.id[:8]}").symlink_to(tmp_path / "home")
+    (tmp_path / "audio_ft_prep-main").mkdir()
+    (tmp_path / "audio_ft_prep-main/.audio_ft_prep.lock").symlink_to(tmp_path / "home/thesis.txt")
+    before = tree(tmp_path)
+    assert verify(fetch_prepared(project, NAME, tmp_path / "got", retries=0)) == []
+    assert before.items() <= tree(tmp_path).items() and (tmp_path / "audio_ft_prep-main/.audio_ft_prep.lock").is_symlink()
