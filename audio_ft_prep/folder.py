@@ -29,9 +29,10 @@ from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, c
 from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 
 # %% auto #0
-__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
-           'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays',
-           'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
+__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists',
+           'near_lists', 'Listing', 'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles',
+           'split_rows', 'strays', 'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing',
+           'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logger_of(__name__)
@@ -85,10 +86,10 @@ def _no_columns(said):
 _LABELS = ("speaker", "locale", "age", "gender", "accents")
 def _times(record, columns):
     "The part of the recording that a record means."
-    others = (columns["path"], columns.get("sentence"))
+    others = (columns.get("path"), columns.get("sentence"))
     times = {c: v for c, v in record.items() if c.lower() in PART_COLUMNS and c not in others}
     part = read_part(times) if times else Part(None, None)
-    is_manifest = columns["path"] == "audio_filepath"
+    is_manifest = columns.get("path") == "audio_filepath"
     return Part(0., part.seconds) if is_manifest and part.start is None and part.seconds else part
 def _fill(line, record, columns):
     "Put into a line, by field, what its record says, until something is refused."
@@ -106,6 +107,13 @@ def _table_line(line, record, columns):
     try: _fill(line, record, columns)
     except BadClip as e: line |= {"reason": e.reason, "detail": f"{e.detail} ({line['where']})"}
     return Line(**line)
+def filled_line(
+    line: Line,  # What is known of a line, its path or its place in the list
+    record: dict,  # Values by column
+    columns: dict[str, str],  # Column by what it holds, as `choose_columns` finds it
+) -> Line: # With the values; refused where one of them can't be read
+    "Add to a line what a record says."
+    return _table_line(line._asdict(), record, columns)
 @lru_cache(256)
 def _chosen(names, audio_column, text_column): return choose_columns(list(names), audio_column, text_column)
 def table_lines(

@@ -26,7 +26,7 @@ from .values import shown
 
 # %% auto #0
 __all__ = ['RATES', 'Place', 'AudioColumn', 'audio_column', 'find_audio', 'places_in_arrow', 'arrow_places', 'wav_of', 'Group',
-           'group_clips', 'lay_out', 'part_of_clip', 'Found', 'named_file', 'TableAudio']
+           'group_clips', 'lay_out', 'clip_seconds', 'part_of_clip', 'Found', 'named_file', 'TableAudio']
 
 # %% ../nbs/14_tableaudio.ipynb #526a51d0
 @dataclass(frozen=True)
@@ -315,8 +315,10 @@ def _joined(batches, rows=64, size=16 << 20):
 
 # %% ../nbs/14_tableaudio.ipynb #821da4fb
 _LENGTH_SLACK_S = 0.3  # Seconds by which lengths of compressed audio differ from what is heard
-def _lasts(data):
-    "Seconds of a sound file as its header says; none where it can't be read."
+def clip_seconds(
+    data: bytes,  # A sound file
+) -> float | None: # Seconds; none where it can't be read
+    "Read off a sound file's header how long it lasts."
     import soundfile as sf
     try: found = sf.info(io.BytesIO(data))
     except Exception: return None
@@ -397,7 +399,7 @@ def _use_parts(placed):
     mine = [i for i, s in enumerate(start) if s is not None and placed.offset[i] >= 0]
     for i in mine:
         go_on()
-        lasts = _lasts(read_bytes(placed.files[i], int(placed.offset[i]), int(placed.size[i])))
+        lasts = clip_seconds(read_bytes(placed.files[i], int(placed.offset[i]), int(placed.size[i])))
         try:
             if lasts is None: raise BadClip("undecodable", "its length can't be read, and is needed for the times of its row")
             start[i], seconds[i] = part_of_clip(lasts, start[i], seconds[i])
