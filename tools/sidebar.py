@@ -12,7 +12,7 @@ NBS = Path(__file__).resolve().parents[1] / "nbs"
 START = ["index", "which_command"]
 TITLES = {"index": "Home"}   # where the sidebar says something else than the page
 TUTORIALS = ["first_run", "common_voice", "own_data", "look", "fine_tuning", "platform", "scaling_out"]
-TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "stopped", "training", "platform", "cluster"]
+TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "stopped", "training", "platform", "cluster", "trust"]
 REFERENCE = ["settings", "reasons"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
