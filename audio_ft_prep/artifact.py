@@ -21,6 +21,7 @@ from .places import Url, open_plain, place, scratch, sync_folder
 from .prepjson import is_beside, shard_index
 from .reading import faults_of, load_prep, read_bytes, read_listed, verify
 from .secrets import logger_of, no_secrets_raised
+from .store import has_clips
 
 # %% auto #0
 __all__ = ['manifest', 'batches', 'facts', 'labels', 'description', 'etag', 'get_project', 'latest_ready', 'check_name',
@@ -292,6 +293,8 @@ def _sound(folder):
     if isinstance(place(folder), Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
     folder = Path(folder)
     prep, data = load_prep(folder)
+    if "part" not in prep and not has_clips(prep["counts"]):
+        raise ValueError(f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into another folder")
     if faults := faults_of(folder, prep): raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
     sizes = {n: _size(folder, n) for n in manifest(prep)[:-1]}
     return folder, prep, data, sizes | {"prep.json": len(data)}

@@ -25,7 +25,7 @@ from .hub import hub_cache, parts_folder
 from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
-from .places import Url, modified_ns, place
+from .places import Url, held, modified_ns, place
 from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
 from .secrets import logger_of
@@ -344,7 +344,7 @@ def _finished(folder, mine):
 def _alone(folder):
     "Write a folder while no other run does."
     with ExitStack() as stack:
-        try: stack.enter_context(work_alone(work_folder(folder)))
+        try: stack.enter_context(work_alone(work_folder(folder), held))
         except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
         except (OSError, NotImplementedError) as e:
             why = getattr(e, "strerror", None) or e

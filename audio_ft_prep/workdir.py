@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno, fcntl, os, re, shutil, stat, tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, ContextManager
 from .places import Url, held, remove_tree, write_whole
 
 # %% auto #0
@@ -141,16 +141,17 @@ def _alone_in(work):
         os.close(lock)
         os.close(fd)
 @contextmanager
-def _alone_at(work):
+def _alone_at(work, hold):
     check_work(work)
-    with held(work/_LOCK):
+    with hold(work/_LOCK):
         write_whole(work/MARK, _MARK_TEXT)
         yield
 def work_alone(
     work: Path | Url,  # A prepared folder's work folder
-) -> Iterator[None]: # A context in which it is this run's
+    hold: Callable[[Url], ContextManager] = held,  # Holds the lock of one at a URL
+) -> ContextManager[None]: # A context in which it is this run's
     "Have a work folder for one run while a block runs; raise filelock's `Timeout` when another run has it."
-    return _alone_at(work) if isinstance(work, Url) else _alone_in(work)
+    return _alone_at(work, hold) if isinstance(work, Url) else _alone_in(work)
 
 # %% ../nbs/39_workdir.ipynb #7a4fa616
 def _remove(path):

@@ -13,6 +13,7 @@ from datasets import Dataset, DatasetDict, List, Value
 from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep import PrepConfig, load_prepared, plan, prepare
+from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.audio import read_clip
 from audio_ft_prep.cli import run as run_command
 from audio_ft_prep.config import fingerprint_of, shaping
@@ -223,6 +224,7 @@ def nothing_kept(folder, says):
     assert len(pq.read_table(folder / "rejects.parquet")) == sum(c["rows"] for c in prep["counts"].values())
     with pytest.raises(ValueError, match="holds no clip, every row was rejected: see its rejects.parquet"): load_prepared(folder)
     with pytest.raises(FileNotFoundError): DatasetDict.load_from_disk(str(folder))
+    with pytest.raises(ValueError, match="holds no clip, every row was rejected"): log_prepared("speech", "none", folder)
     assert not (folder / ".work").exists() and "nothing was kept" in says
     return prep
 
