@@ -9,23 +9,28 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/collective.html.md"""
 
 # %% ../nbs/11_collective.ipynb #1fcf60e3
 from __future__ import annotations
-import contextlib, gzip, hashlib, json, os, shutil, sys, tarfile, tempfile, zlib
+import bz2, contextlib, gzip, hashlib, json, logging, lzma, os, shutil, stat, sys, tarfile, tempfile, unicodedata, zlib
+from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from filelock import FileLock
-from .commonvoice import AUDIO_SUFFIXES, Clips, clip_id, clip_ids, describe, given_seconds, index_tars, is_transcript, join_clips, matching_language, read_tsvs, tsv_lines, unsafe
+from .commonvoice import Clips, as_utf8, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
 from .config import PrepConfig, split_name, split_names
-from .rows import Corpus, file_sha256, go_on, rejects_table
+from .links import corpus_file, is_audio, links_followed, walk_files
+from .rows import BadClip, Corpus, file_sha256, go_on, rejects_table
 from .secrets import logger_of
 from .show import show_bytes
 from .splits import seeded_splits
+from .values import shown
 
 # %% auto #0
-__all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIABLE', 'ROOM', 'PREFIX', 'release_folders',
-           'is_archive', 'release_folder', 'read_tables', 'deal', 'leaves', 'index_folder', 'Unzipped', 'Member',
-           'members', 'cache_folder', 'standing', 'free_bytes', 'check_room', 'unpack', 'Release', 'open_release',
+__all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIABLE', 'ROOM', 'PREFIX', 'audio_folders',
+           'folders_in', 'release_folders', 'near_release', 'release_folder', 'read_tables', 'transcripts_of', 'deal',
+           'index_folder', 'open_archive', 'is_plain_tar', 'Unzipped', 'Member', 'members', 'is_archive',
+           'cache_folder', 'standing', 'free_bytes', 'check_room', 'own_folder', 'unpack', 'Release', 'open_release',
            'release_identity', 'read_collective', 'inspect_collective', 'fetch_release']
 
 # %% ../nbs/11_collective.ipynb #fb6e505f
@@ -33,26 +38,47 @@ _log = logger_of(__name__)
 
 # %% ../nbs/11_collective.ipynb #4e60cd0f
 AUDIO_FOLDERS = ("clips", "audios")  # Of read and of spontaneous speech
-ARCHIVES = (".tar.gz", ".tgz")
+ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar")  # The last only where it holds a release
 
 # %% ../nbs/11_collective.ipynb #05df7fe5
+def audio_folders(
+    folder: Path,  # Folder of a language
+) -> list[Path]: # Its folders of clips, in whatever case they are written
+    "Find where a language's clips lie."
+    return [p for p in folders_in(folder) if p.name.lower() in AUDIO_FOLDERS]
+
+def folders_in(
+    folder: Path,  # A folder
+) -> list[Path]: # Folders in it that may be read, by name, without hidden ones
+    "List the folders of a folder."
+    try: found = sorted(folder.iterdir())
+    except OSError: return []
+    return [p for p in found if not p.name.startswith(".") and p.is_dir() and os.access(p, os.R_OK | os.X_OK)]
+
 def release_folders(
     root: Path,  # A folder
 ) -> list[Path]: # Folders of languages, sorted by name
     "Find the folders that hold transcripts beside clips, two levels down at most."
     if not root.is_dir(): return []
-    near = lambda folder: sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    for level in ([root], near(root), [q for p in near(root) if p.name not in AUDIO_FOLDERS for q in near(p)]):
-        found = [p for p in level if any((p/a).is_dir() for a in AUDIO_FOLDERS) and any(is_transcript(t) for t in p.glob("*.tsv"))]
+    near = folders_in(root)
+    for level in ([root], near, [q for p in near if p.name.lower() not in AUDIO_FOLDERS for q in folders_in(p)]):
+        found = [p for p in level if audio_folders(p) and any(is_transcript(t) for t in p.glob("*.[tT][sS][vV]"))]
         if found: return found
     return []
 
-# %% ../nbs/11_collective.ipynb #0c343b34
-def is_archive(
-    path: Path,  # A file or folder
-) -> bool: # Whether its name ends as an archive's does
-    "Tell an archive of a release by its name."
-    return path.name.lower().endswith(ARCHIVES) and not path.is_dir()
+# %% ../nbs/11_collective.ipynb #f4a3b2c1
+def near_release(
+    root: Path,  # A folder that holds no release
+) -> str: # A sentence; empty where nothing is near
+    "Say what a folder lacks to be a release, or where below it one lies."
+    if not root.is_dir() or release_folders(root): return ""
+    levels = [[root]]
+    for _ in range(5): levels.append([q for p in levels[-1][:200] for q in folders_in(p)])
+    for folder in (p for level in levels for p in level[:200]):
+        tables = any(is_transcript(t) for t in folder.glob("*.[tT][sS][vV]"))
+        if tables and audio_folders(folder): return f"a release of Common Voice lies in {folder}: name that as dataset_name"
+        if tables: return f"{folder} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+    return ""
 
 # %% ../nbs/11_collective.ipynb #1187b56f
 def release_folder(
@@ -79,14 +105,19 @@ def read_tables(
 ) -> tuple[dict[str, pa.Table], list[tuple]]: # Rows by split, of splits not asked for their paths; (split, id, reason, detail) of lines that are no rows
     "Read the transcripts of a release; rows that belong to no split stand under an empty name."
     out, bad = {}, []
-    for path in sorted(folder.glob("*.tsv")):
-        if not is_transcript(path): continue
+    for path in transcripts_of(folder):
         table, faults = read_tsvs([path])
         bad += [(split_name(path.stem), *f) for f in faults]
         for split, part in _by_split(path, table).items():
             part = part if asked is None or split in asked or not split else part.select(["path"])
             out[split] = pa.concat_tables([out[split], part], promote_options="default") if split in out else part
     return {k: t.combine_chunks() for k, t in out.items()}, bad
+
+def transcripts_of(
+    folder: Path,  # Folder of a language
+) -> list[Path]: # Its transcripts
+    "List the tables that have the columns of a transcript; say which others can't be read."
+    return [p for p in table_files(folder) if is_transcript(p)]
 
 # %% ../nbs/11_collective.ipynb #aff6e1bc
 def deal(
@@ -103,58 +134,111 @@ def deal(
     return {s: table.filter(pa.array([o == s for o in of], pa.bool_())) for s in asked}, [f"the corpus gives no splits: {how}"]
 
 # %% ../nbs/11_collective.ipynb #bac62b7d
-def leaves(
-    path: Path,  # A file
-    within: Path,  # The folder that it must not leave
-) -> str: # What is wrong; empty when nothing is
-    "Say why a file must not be used."
-    real = os.path.realpath(path)
-    if not real.startswith(os.path.realpath(within) + os.sep): return f"{path.name} is a link out of its folder" if path.is_symlink() else f"{path.name} leaves its folder"
-    return "" if os.path.isfile(real) or not os.path.exists(real) else f"{path.name} is no plain file"
+def _odd_names(folder, wanted):
+    "What stands in a folder of clips and is no file, where a row asks for it: why it can't be used, by reason and name."
+    odd = {"unsafe_path": {}, "missing_audio": {}}
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if (name := clip_id(entry.name)) not in wanted: continue
+        try: corpus_file(os.path.join(folder.name, entry.name), folder.parent)
+        except BadClip as e: odd[e.reason].setdefault(name, e.detail)
+    return odd
 
 # %% ../nbs/11_collective.ipynb #13cd7e76
 def index_folder(
     folder: Path,  # A folder of clips
     wanted: set[str],  # Names of clips that rows ask for
 ) -> tuple[Clips, list[str]]: # Where those lie; names of the other audio files
-    "Index a folder of clips, without looking into its subfolders."
-    found, others, bad = [], [], {}
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        name = clip_id(entry.name)
-        if name not in wanted:
-            if name != entry.name: others.append(name)
-        elif entry.is_file(follow_symlinks=False): found.append((name, entry.path, entry.stat().st_size, name != entry.name))
-        elif why := leaves(Path(entry.path), folder.parent): bad[name] = why
-        elif entry.is_file(): found.append((name, entry.path, entry.stat().st_size, name != entry.name))
-    names, files, sizes, audio = zip(*found) if found else ((), (), (), ())
-    return Clips(pa.array(names, pa.string()), np.arange(len(files)), np.zeros(len(files), np.int64), np.array(sizes, np.int64), np.array(audio, bool), list(files), bad, ""), others
+    "Index a folder of clips and the folders below it."
+    found, others, bad = [], [], {"unsafe_path": {}, "missing_audio": {}}
+    for path in walk_files(folder):
+        base = os.path.basename(path)
+        name = clip_id(base)
+        if name in wanted: found.append((name, path, *_usable(path, folder.parent, name, bad)))
+        elif is_audio(base): others.append(file_name(Path(name)))
+    found = [f for f in found if f[3] >= 0]
+    bad = {reason: odd | bad[reason] for reason, odd in _odd_names(folder, wanted).items()}
+    return _clips(folder, found, bad), others
+
+def _usable(path, root, name, bad):
+    "Real path and bytes of a clip; -1 bytes where it can't be used."
+    try:
+        as_utf8(Path(path))
+        return corpus_file(os.path.relpath(path, root), root) if os.path.islink(path) else (path, os.stat(path).st_size)
+    except BadClip as e: bad[e.reason].setdefault(name, e.detail)
+    except ValueError as e: bad["missing_audio"].setdefault(name, str(e))
+    return path, -1
+
+def _clips(folder, found, bad):
+    "Clips by name, and by path where several share a name."
+    uses = Counter(name for name, *_ in found)
+    below = {path: unicodedata.normalize("NFC", os.path.relpath(path, folder)) for name, path, *_ in found if uses[name] > 1}
+    stems = Counter(os.path.splitext(p)[0] for p in below.values())
+    shared = {p: stem if stems[stem := os.path.splitext(p)[0]] == 1 else p for p in below.values()}
+    ids = [shared[below[path]] if path in below else name for name, path, *_ in found]
+    audio = [is_audio(path) for name, path, *_ in found]
+    files, sizes = [real for *_, real, _ in found], [size for *_, size in found]
+    return Clips(pa.array(ids, pa.string()), np.arange(len(files)), np.zeros(len(files), np.int64), np.array(sizes, np.int64), np.array(audio, bool), files,
+                 bad["unsafe_path"], "", bad["missing_audio"], shared)
 
 # %% ../nbs/11_collective.ipynb #30fd98cc
 MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times its compressed bytes, and this many bytes
+_OPENERS = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": lzma.LZMAFile}
+class _Damaged(ValueError):
+    "An archive that can't be read to its end."
+
+# %% ../nbs/11_collective.ipynb #e7a9b1c3
+def open_archive(
+    path: Path,  # An archive
+) -> Any: # A file, as it lies on disk
+    "Open an archive; raise `ValueError` for what is no plain file, without waiting for one."
+    raw = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode): return raw
+    raw.close()
+    raise ValueError(f"{path} is no plain file: name the archive itself as dataset_name")
+
+def is_plain_tar(
+    path: Path,  # An archive
+) -> bool: # Whether it is not compressed, whatever its name says
+    "Tell a tar that can be read where it lies."
+    with open_archive(path) as raw: head = raw.read(512)
+    return head[257:262] == b"ustar" and not head.startswith(tuple(_OPENERS))
 
 # %% ../nbs/11_collective.ipynb #fa54b5c3
 class Unzipped:
-    "The bytes of a gzip file, read forwards; a bomb or a damaged file raises `ValueError`."
+    "The bytes of an archive, read forwards; a bomb or a damaged file raises `ValueError`."
     def __init__(self,
-        path: Path,  # A gzip file
+        path: Path,  # A file that gzip, bzip2 or xz wrote, or a plain tar
     ):
-        self.path, self.raw, self.out, self.seen = path, open(path, "rb"), 0, 0
-        self.gzip = gzip.GzipFile(fileobj=self.raw)
+        self.path, self.raw, self.out, self.seen, self.beyond = path, open_archive(path), 0, 0, 0
+        head = self.raw.peek(512)
+        opener = next((o for magic, o in _OPENERS.items() if head.startswith(magic)), gzip.GzipFile)
+        self.file = self.raw if head[257:262] == b"ustar" else opener(fileobj=self.raw) if opener is gzip.GzipFile else opener(self.raw)
 
     def __enter__(self): return self
     def __exit__(self, *_):
-        self.gzip.close()
+        self.file.close()
         self.raw.close()
 
+    @property
+    def size(self): return os.fstat(self.raw.fileno()).st_size
+    @property
+    def most(self): return MOST_TIMES * self.size + MOST_SPARE
+
     def read(self, n):
-        at = lambda: f"{self.raw.tell():,} of {os.fstat(self.raw.fileno()).st_size:,} bytes"
-        try: data = self.gzip.read(min(n, 1 << 24))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{self.path} can't be unzipped beyond {at()} ({e}): get the archive again") from None
-        self.out += len(data)
+        try: data = self.file.read(min(n, 1 << 24))
+        except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError) as e: raise self._cannot(e) from None
+        self.out, self.beyond = self.out + len(data), 0 if data else self.beyond + 1
         before, self.seen = self.seen, self.raw.tell()
         go_on(self.seen - before)
-        if self.out > MOST_TIMES * self.raw.tell() + MOST_SPARE: raise ValueError(f"{self.path} grows to {self.out:,} bytes from {at()}: more than {MOST_TIMES} times its size is taken for a bomb")
+        if self.beyond > 100: raise _Damaged(f"{self.path} ends within a member: get the archive again")
+        if self.out > MOST_TIMES * self.seen + MOST_SPARE: raise _Damaged(self._bomb())
         return data
+
+    def _at(self): return f"{self.raw.tell():,} of {self.size:,} bytes"
+    def _bomb(self): return f"{self.path} grows to {self.out:,} bytes from {self._at()}: more than {MOST_TIMES} times its size is taken for a bomb"
+    def _cannot(self, e):
+        if isinstance(e, OSError) and e.errno: return e
+        return _Damaged(f"{self.path} can't be unzipped beyond {self._at()} ({e}): get the archive again")
 
 # %% ../nbs/11_collective.ipynb #18a51638
 @dataclass(frozen=True)
@@ -165,48 +249,78 @@ class Member:
     size: int  # Bytes
     unsafe: str  # Why it must not be used; empty when nothing is wrong
     file: Any  # To read it from, forwards
+    path: str = ""  # Of a clip, below the folder of clips
 
     @property
-    def is_clip(self): return self.name.lower().endswith(AUDIO_SUFFIXES)
+    def is_clip(self): return is_audio(self.name)
 
 # %% ../nbs/11_collective.ipynb #6dc482a2
 def _placed(info):
-    "Language folder and base name of what belongs to a release; nothing for other members."
+    "Language folder, base name and path below the clips' folder of what belongs to a release; nothing for other members."
     parts = [p for p in info.name.replace("\\", "/").split("/") if p not in ("", ".")]
-    clip = len(parts) > 1 and parts[-2] in AUDIO_FOLDERS and parts[-1].lower().endswith(AUDIO_SUFFIXES)
-    if not clip and not (parts and parts[-1].endswith(".tsv")) or parts[-1].startswith("."): return None
-    rest = parts[:-2] if clip else parts[:-1]
-    return (rest[-1] if rest else ""), parts[-1]
+    if not parts or parts[-1].startswith("."): return None
+    clips = next((i for i, p in enumerate(parts[:-1]) if p.lower() in AUDIO_FOLDERS), None)
+    if clips is not None and is_audio(parts[-1]): rest, below = parts[:clips], parts[clips + 1:]
+    elif clips is None and parts[-1].lower().endswith(".tsv"): rest, below = parts[:-1], []
+    else: return None
+    return (rest[-1] if rest else ""), parts[-1], "/".join(below)
 
 # %% ../nbs/11_collective.ipynb #2f6ddb74
-_DAMAGED = (tarfile.TarError, IndexError, OverflowError, MemoryError, EOFError, UnicodeError)
+_BROKEN = (tarfile.TarError, IndexError, OverflowError, MemoryError, EOFError, RecursionError, ValueError)
 def _infos(tar, stream):
+    last = "its beginning"
     while True:
         try: info = tar.next()
-        except _DAMAGED as e: raise ValueError(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
+        except _Damaged: raise
+        except tarfile.ReadError as e: raise _Damaged(f"{stream.path} holds no tar that can be read behind {last} ({e}): get the archive again") from None
+        except _BROKEN: raise _Damaged(f"{stream.path} holds a header behind {last} that can't be read: get the archive again") from None
         tar.members.clear()
         if info is None: break
-        if info.size < 0: raise ValueError(f"{stream.path} is damaged at {info.name!r}, which claims {info.size} bytes: get the archive again")
+        last = shown(info.name)
+        if not 0 <= info.size <= stream.most: raise _Damaged(f"{stream.path} is damaged at {last}, which claims {info.size} bytes: more than {MOST_TIMES} times its size is taken for a bomb; get the archive again")
         yield info
     while data := tar.fileobj.read(1 << 20):
-        if data.strip(b"\0"): raise ValueError(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
+        if data.strip(b"\0"): raise _Damaged(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
 
 # %% ../nbs/11_collective.ipynb #bc82bdb7
+def _open_tar(stream, plain):
+    if plain: return open_tar(stream.path)
+    try: return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace")
+    except _Damaged: raise
+    except _BROKEN as e: raise _Damaged(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
+
 def members(
-    path: Path,  # A .tar.gz
+    path: Path,  # An archive
 ) -> Iterator[Member]: # In their order; each must be read before the next
     "Go through an archive once; raise `ValueError` for a damaged one, a bomb, or one of several languages."
-    language = None
-    with Unzipped(path) as stream:
-        try: tar = tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace")
-        except _DAMAGED as e: raise ValueError(f"{path} holds no tar that can be read ({e}): get the archive again") from None
-        with tar:
-            for info in _infos(tar, stream):
-                if not (place := _placed(info)) or info.isdir(): continue
-                if (why := unsafe(info)): yield Member(place[1], "", 0, why, None); continue
-                language = place[0] if language is None else language
-                if place[0] != language: raise ValueError(f"{path} holds the folders {language} and {place[0]}: unpack it and name one of them as dataset_name")
-                yield Member(place[1], place[0], info.size, "", tar.extractfile(info))
+    language, plain = None, is_plain_tar(path)
+    with Unzipped(path) as stream, _open_tar(stream, plain) as tar, contextlib.closing(tar.fileobj):
+        for info in _infos(tar, stream):
+            if not (place := _placed(info)) or info.isdir(): continue
+            if (why := unsafe(info, tar.offset)): yield Member(place[1], "", 0, why, None); continue
+            language = place[0] if language is None else language
+            if place[0] != language: raise ValueError(f"{path} holds the folders {language} and {place[0]}: unpack it and name one of them as dataset_name")
+            yield Member(place[1], place[0], info.size, "", tar.extractfile(info), place[2])
+
+# %% ../nbs/11_collective.ipynb #0c343b34
+def is_archive(
+    path: Path,  # A file or folder
+) -> bool: # Whether its name ends as an archive's does; a plain tar must hold a transcript, too
+    "Tell an archive of a release."
+    name = path.name.lower()
+    if not name.endswith(ARCHIVES) or path.is_dir(): return False
+    return not name.endswith(".tar") or path.is_file() and _holds_transcript(str(path), path.stat().st_mtime_ns)
+
+@lru_cache(64)
+def _holds_transcript(path, mtime_ns):
+    "Whether a plain tar has a table beside a folder of clips, as a release does."
+    try:
+        with open_archive(Path(path)) as raw: packed = raw.read(8).startswith(tuple(_OPENERS))
+        if packed or not is_plain_tar(Path(path)): return packed
+        with contextlib.closing((tar := open_tar(Path(path))).fileobj):
+            found = (_placed(m) for m in iter(tar.next, None) if not tar.members.clear())
+            return any(p and p[1].lower().endswith(".tsv") for p in found)
+    except (OSError, *_BROKEN): return False
 
 # %% ../nbs/11_collective.ipynb #4b692204
 class _Pass:
@@ -214,6 +328,7 @@ class _Pass:
     def __init__(self, folder, asked, tar=None):
         self.folder, self.asked, self.tar, self.wanted = folder, asked, tar, None
         self.splits, self.language, self.others, self.unsafe, self.kept = {}, "", [], {}, []
+        self.paths, self.ambiguous = {}, {}
     def __call__(self, m):
         self.language = m.folder or self.language
         if m.unsafe: self.unsafe[clip_id(m.name)] = m.unsafe
@@ -222,17 +337,24 @@ class _Pass:
         else: self.others.append(clip_id(m.name))
     def _transcript(self, m):
         path = self.folder/m.name
+        if not _can_be_file(m.name):
+            _log.warning("the archive's table %s has a name that no file can have: it is passed over", shown(m.name))
+            return
         if path.exists(): raise ValueError(f"the archive holds {m.name} twice: get it again")
         with open(path, "wb") as f: shutil.copyfileobj(m.file, f, 1 << 20)
         if is_transcript(path): self.splits[split_name(path.stem)] = path
         if self.wanted is None and self.asked and self.asked <= self.splits.keys(): self.wanted = self.names(self.asked)
     def names(self, splits): return {n for s in splits for n in clip_ids(read_tsvs([self.splits[s]])[0]).to_pylist()}
     def _clip(self, m):
-        self.kept.append((clip_id(m.name), m.size))
+        name = clip_id(m.name)
+        if self.paths.setdefault(name, m.path) != m.path: self.ambiguous[name] = f"several members have its name, {self.paths[name]} and {m.path}: unpack the archive"
+        self.kept.append((name, m.size))
         if not self.tar: return
         info = tarfile.TarInfo(m.name)
         info.size = m.size
         self.tar.addfile(info, m.file)
+
+def _can_be_file(name): return name.isprintable() and len(name.encode("utf-8", "replace")) <= 200
 
 # %% ../nbs/11_collective.ipynb #9ee19834
 def _go_through(path, take):
@@ -249,7 +371,9 @@ ROOM = 1.1  # Disk to have ready, as a multiple of the archive: MP3s give in to 
 def cache_folder() -> Path: # AUDIO_FT_PREP_CACHE, else a folder in the user's cache
     "Name the folder for what can be made again."
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(CACHE_VARIABLE) or f"{base}/audio_ft_prep").expanduser()
+    folder = Path(os.environ.get(CACHE_VARIABLE) or f"{base}/audio_ft_prep")
+    try: return folder.expanduser().absolute()
+    except RuntimeError: raise ValueError(f"this user has no home folder to keep unpacked archives in: set {CACHE_VARIABLE} to a folder with room, a temporary one if need be") from None
 
 # %% ../nbs/11_collective.ipynb #02e5681c
 def standing(
@@ -275,53 +399,100 @@ def check_room(
     free = free_bytes(folder)
     if need > free: raise OSError(f"{what} takes up to {show_bytes(need)}, and {folder} has {show_bytes(free)} free: free some, or set {instead} to a folder with room")
 
+# %% ../nbs/11_collective.ipynb #d6e5f4a3
+def _user(): return getattr(os, "getuid", lambda: 0)()
+def _is_ours(path, is_kind):
+    "Whether a file or folder, no link, belongs to this user."
+    try: about = os.lstat(path)
+    except OSError: return False
+    return is_kind(about.st_mode) and about.st_uid == _user()
+
+def own_folder(
+    parent: Path,  # The cache
+    name: str,  # What the folder is for
+) -> Path: # A folder in it that belongs to this user, closed to others
+    "Make a folder of one's own in a cache; raise `ValueError` where others hold its name."
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (parent/name, parent/f"{name}-{_user()}"):
+        with contextlib.suppress(OSError): folder.mkdir(mode=0o700)
+        if not _is_ours(folder, stat.S_ISDIR): continue
+        if os.lstat(folder).st_mode & 0o077: os.chmod(folder, 0o700)
+        return folder
+    raise ValueError(f"{parent} can't be used, others hold the names in it: set {CACHE_VARIABLE} to a folder of your own")
+
 # %% ../nbs/11_collective.ipynb #86741421
+def _packed(path, folder, asked):
+    "Go through an archive; its transcripts are written, and its clips, where they can't be read in place."
+    if is_plain_tar(path): return _go_through(path, _Pass(folder, asked))
+    with tarfile.open(folder/"clips.tar", "w", format=tarfile.GNU_FORMAT) as tar: return _go_through(path, _Pass(folder, asked, tar))
+
 def _pack(path, folder, asked):
-    "Go through an archive once and lay out what is asked for."
-    with tarfile.open(folder/"clips.tar", "w", format=tarfile.GNU_FORMAT) as tar: done = _go_through(path, _Pass(folder, asked, tar))
+    "Go through an archive once, lay out what is asked for, and say what it was made of."
+    done = _packed(path, folder, asked)
     strays = set(done.others) - done.names(done.splits) if done.others else ()
-    told = {"archive": path.name, "language": done.language, "splits": None if done.wanted is None else sorted(asked), "clips": len(done.kept), "bytes": sum(s for _, s in done.kept),
-            "unsafe": done.unsafe, "others": sorted(strays)}
-    (folder/"pack.json").write_text(json.dumps(told), encoding="utf-8")
-    return told
+    about = {"archive": path.name, "mark": _mark(path), "language": done.language, "splits": None if done.wanted is None else sorted(asked), "clips": len(done.kept), "bytes": sum(s for _, s in done.kept),
+             "unsafe": done.unsafe, "ambiguous": done.ambiguous, "others": sorted(strays), "files": {p.name: p.stat().st_size for p in sorted(folder.iterdir())}}
+    (folder/"pack.json").write_text(json.dumps(about), encoding="utf-8")
+    return about
 
 # %% ../nbs/11_collective.ipynb #ef92bc19
 def _short(*parts): return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _mark(path):
+    "What an archive is known by, besides its name."
+    with open_archive(path) as raw:
+        about, head = os.fstat(raw.fileno()), raw.read(4096)
+        raw.seek(max(0, about.st_size - 4096))  # gzip ends with a checksum of all that it holds
+        ends = hashlib.sha256(head + raw.read(4096)).hexdigest()
+    return [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"), about.st_size, about.st_mtime_ns, ends]
 def _sync(folder):
     "Have a folder's files on disk before it gets its name."
     for p in folder.iterdir():
         with open(p, "rb") as f: os.fsync(f.fileno())
 def _told(folder): return json.loads((folder/"pack.json").read_text(encoding="utf-8"))
-def _covers(folder, asked):
-    try: have = _told(folder)["splits"]
-    except (OSError, ValueError, KeyError): return False
-    return have is None or asked <= set(have)
+def _remove(path):
+    if path.is_symlink() or path.is_file(): path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+def _is_whole(folder, files):
+    "Whether a folder holds these files, each as long as it was, and no others."
+    names = {p.name for p in folder.iterdir()} - {"pack.json"}
+    if names != files.keys(): return False
+    return all(_is_ours(folder/n, stat.S_ISREG) and os.lstat(folder/n).st_size == size for n, size in files.items())
+def _covers(folder, path, asked):
+    "Whether a folder holds what was asked for of this archive, whole and made by this user."
+    try:
+        about = _told(folder) if _is_ours(folder, stat.S_ISDIR) and _is_ours(folder/"pack.json", stat.S_ISREG) else {}
+        have = about["splits"]
+        return about["mark"] == _mark(path) and (have is None or asked <= set(have)) and _is_whole(folder, about["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return False
 
 # %% ../nbs/11_collective.ipynb #dac38cc3
 def unpack(
-    path: Path,  # A .tar.gz of a release
+    path: Path,  # An archive of a release
     asked: set[str],  # Splits whose clips are needed
-) -> Path: # Folder with transcripts, clips.tar and pack.json
+) -> Path: # Folder with transcripts, clips.tar and pack.json; without clips.tar where the archive is a plain tar
     "Lay an archive's clips out so that they can be read, or find them laid out already."
-    stat, cache = path.stat(), cache_folder()/"collective"
-    name = _short(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    cache, plain = own_folder(cache_folder(), "collective"), is_plain_tar(path)
+    size, name = path.stat().st_size, _short(*_mark(path)[:3])
     folder = cache/f"{name}-{_short(*sorted(asked))}"
-    part = folder.with_suffix(".part")
-    cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache/f"{name}.lock"):
         for there in sorted(cache.glob(f"{name}-*")):
-            if there.suffix != part.suffix and _covers(there, asked): return there
-        for old in (folder, part): shutil.rmtree(old, ignore_errors=True)
-        check_room(round(ROOM * stat.st_size), cache, f"laying out {path.name}", CACHE_VARIABLE)
-        _log.info("%s is gone through once; its clips go to %s", path.name, folder)
-        part.mkdir()
-        go_on(need=stat.st_size)
-        try: told = _pack(path, part, asked)
-        except BaseException: shutil.rmtree(part, ignore_errors=True); raise
-        _sync(part)
-        os.rename(part, folder)
-    _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", told["clips"], told["bytes"] / 1e6, stat.st_size / 1e6)
+            if there.suffix != ".part" and _covers(there, path, asked): return there
+        if not plain: check_room(round(ROOM * size), cache, f"laying out {path.name}", CACHE_VARIABLE)
+        _log.info("%s is gone through once; %s to %s", path.name, "its transcripts go" if plain else "its clips go", folder)
+        go_on(need=size)
+        about = _laid_out(path, folder, asked)
+    _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", about["clips"], about["bytes"] / 1e6, size / 1e6)
     return folder
+def _laid_out(path, folder, asked):
+    "Make a folder under another name, whole or not at all."
+    part = folder.with_suffix(".part")
+    for old in (folder, part): _remove(old)
+    part.mkdir(mode=0o700)
+    try: about = _pack(path, part, asked)
+    except BaseException: _remove(part); raise
+    _sync(part)
+    os.rename(part, folder)
+    return about
 
 # %% ../nbs/11_collective.ipynb #51426057
 @dataclass(frozen=True)
@@ -336,11 +507,18 @@ class Release:
 
 # %% ../nbs/11_collective.ipynb #d46ec238
 def _names(tables, splits): return {n for s in splits for n in clip_ids(tables[s]).to_pylist()}
-def _indexed(folder, wanted):
-    audio = next((folder/a for a in AUDIO_FOLDERS if (folder/a).is_dir()), None)
-    if audio: return index_folder(audio, wanted)
-    clips, told = index_tars([folder/"clips.tar"]), _told(folder)
-    return replace(clips, unsafe=told["unsafe"]), told["others"] + sorted(set(clips.ids.to_pylist()) - wanted)
+def _without(clips, ambiguous):
+    "Clips without those whose name is that of several."
+    keep = pc.invert(pc.is_in(clips.ids, pa.array(list(ambiguous), pa.string())))
+    kept = keep.to_numpy(zero_copy_only=False)
+    columns = {k: getattr(clips, k)[kept] for k in ("file", "offset", "size", "audio")}
+    return replace(clips, ids=clips.ids.filter(keep), **columns, lost=ambiguous)
+def _indexed(folder, wanted, archive=None):
+    if archive is None: return index_folder(audio_folders(folder)[0], wanted)
+    about = _told(folder)
+    clips = index_tars([folder/"clips.tar" if (folder/"clips.tar").exists() else archive])
+    here = set(clips.ids.filter(pa.array(clips.audio)).to_pylist())
+    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted({*about["others"], *here} - wanted)
 
 # %% ../nbs/11_collective.ipynb #7a5f814f
 def open_release(
@@ -349,12 +527,13 @@ def open_release(
     asked: set[str],  # Splits to be read
 ) -> Release: # Tables, clips, and what doesn't fit together
     "Find a release's transcripts and clips."
-    folder = unpack(path, asked) if is_archive(path) else release_folder(path, language_code)
-    language = _told(folder)["language"] if is_archive(path) else folder.name
-    if is_archive(path) and language and not matching_language([language], language_code): raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
+    archive = path if is_archive(path) else None
+    folder = unpack(path, asked) if archive else release_folder(path, language_code)
+    language = _told(folder)["language"] if archive else folder.name
+    if archive and language and not matching_language([language], language_code): raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
     tables, bad = read_tables(folder, asked)
     wanted = _names(tables, asked & tables.keys() or {""} & tables.keys())
-    clips, others = _indexed(folder, wanted)
+    clips, others = _indexed(folder, wanted, archive)
     named = _names(tables, tables) if others else ()
     return Release(folder, language, tables, bad, clips, [n for n in others if n not in named])
 
@@ -362,10 +541,15 @@ def open_release(
 def _repeats(ids):
     counts = ids.value_counts()
     return counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+def _unnamed(release):
+    "Files that share their base name with others, and that no row names by path."
+    if not release.clips.shared: return set()
+    named = {n for table in release.tables.values() for n in row_ids(table, release.clips).to_pylist()}
+    return set(release.clips.shared.values()) - named
 def _stray_faults(release, wanted):
     for name, n in ((c["values"], c["counts"]) for c in _repeats(release.clips.ids)):
         if name in wanted: yield from [(name, "duplicate_audio", "")] * (n - 1)
-    for name in release.strays: yield name, "no_row", ""
+    for name in [*release.strays, *sorted(_unnamed(release))]: yield name, "no_row", ""
     for name, why in release.clips.unsafe.items():
         if name not in wanted: yield name, "unsafe_path", why
 
@@ -376,20 +560,30 @@ def release_identity(
 ) -> str: # 64 hexadecimal digits, the same for an archive and what is unpacked of it
     "Name the state of a release: transcripts by content, clips by name and size."
     h = hashlib.sha256()
-    for p in sorted(folder.glob("*.tsv")): h.update(f"{p.name}\0{file_sha256(p)}\0".encode("utf-8", "surrogateescape"))
+    for p in table_files(folder): h.update(f"{p.name}\0{_content(p)}\0".encode("utf-8", "surrogateescape"))
     for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()): h.update(f"{name}\0{size}\0".encode())
     return h.hexdigest()
+def _content(table):
+    "What a table is known by: its content; its size where it is huge and no transcript."
+    return file_sha256(table) if table.stat().st_size < 1 << 30 or is_transcript(table) else table.stat().st_size
 
 # %% ../nbs/11_collective.ipynb #f3751b3b
 def _joined(release, tables, roles):
     given, rows, rejects = given_seconds(release.folder), [], []
     for role, name in roles:
-        if name not in tables: raise FileNotFoundError(f"no transcript of split {name} in {release.folder}: it has {', '.join(tables) or 'none'}")
+        if name not in tables: raise no_split(name, release.folder, tables)
         part, faults = join_clips(tables[name], release.clips, role, name, release.language, given)
         rows, rejects = rows + [part], rejects + [(role, name, *f) for f in faults] + [(role, name, *f) for s, *f in release.bad if s == name]
     wanted = _names(tables, [name for _, name in roles])
     elsewhere = [f for s, *f in release.bad if s not in tables]  # a table of several splits: its bad lines belong to none
-    return pa.concat_tables(rows).unify_dictionaries(), rejects + [(roles[0][0], "", *f) for f in [*elsewhere, *_stray_faults(release, wanted)]]
+    return pa.concat_tables(rows).unify_dictionaries(), rejects + [(roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]]
+
+def _without_split(release):
+    "Rows that name no split, where others do."
+    if "" not in release.tables or len(release.tables) == 1: return
+    table = release.tables[""]
+    for name, tsv, line in zip(clip_ids(table).to_pylist(), table["tsv"].to_pylist(), table["line"].to_pylist()):
+        yield name, "bad_row", f"no split is given, and other rows have one ({tsv}:{line})"
 
 # %% ../nbs/11_collective.ipynb #2e2cd6ef
 def read_collective(
@@ -402,6 +596,7 @@ def read_collective(
     release = open_release(path, cfg.language_code, set(asked))
     tables, notes = deal(release.tables, asked, cfg.seed)
     rows, rejects = _joined(release, tables, roles)
+    notes += links_followed(release.clips.files, release.folder)
     for note in notes: _log.warning(note)
     source = {"kind": "collective", "dataset_name": cfg.dataset_name, "language": release.language, "identity": release_identity(release.folder, rows), "notes": notes}
     return Corpus(rows, rejects_table(rejects), source)
@@ -426,10 +621,11 @@ def _looked(folder):
 def _splits_of(release):
     given, first = given_seconds(release.folder), next(iter(release.tables))
     out = {}
+    say_splits(release.tables, release.folder)
     for name, table in release.tables.items():
         rows, faults = join_clips(table, release.clips, "train", name, release.language, given)
         if name == first: faults += list(_stray_faults(release, _names(release.tables, release.tables)))
-        header = next(h for p in sorted(release.folder.glob("*.tsv")) if is_transcript(p) and (h := next(tsv_lines(p))))
+        header = next(tsv_lines(transcripts_of(release.folder)[0]))
         out[name or "no split"] = describe(rows, [("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header)
     usual = {"train": 0, "validation": 1, "test": 2}
     return dict(sorted(out.items(), key=lambda kv: usual.get(kv[0], 9)))

@@ -9,23 +9,28 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commonvoice.html.md"""
 
 # %% ../nbs/10_commonvoice.ipynb #241503a6
 from __future__ import annotations
-import hashlib, json, os, re, tarfile
+import hashlib, json, logging, os, re, stat, tarfile, unicodedata
 from array import array
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Callable, Iterable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
-from .links import AUDIO_SUFFIXES
-from .rows import Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
+from .links import AUDIO_SUFFIXES, corpus_file, is_audio
+from .rows import BadClip, Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
 from .secrets import logger_of
+from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
 # %% auto #0
-__all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns', 'read_tsv',
-           'unsafe_name', 'unsafe', 'TarIndex', 'index_tar', 'is_commonvoice', 'matching_language', 'language_folder',
-           'transcripts', 'tars', 'tars_short', 'first_places', 'Clips', 'index_tars', 'clip_faults', 'given_seconds',
-           'read_tsvs', 'clip_ids', 'join_clips', 'join_split', 'identity', 'read_commonvoice', 'describe',
-           'is_transcript', 'inspect_commonvoice']
+__all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'file_name', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns',
+           'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'open_tar', 'index_tar', 'is_commonvoice',
+           'matching_language', 'language_folder', 'plain_files', 'table_files', 'is_transcript', 'transcripts', 'tars',
+           'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips', 'as_utf8', 'index_tars', 'clip_faults',
+           'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids', 'join_clips', 'join_split', 'identity',
+           'read_commonvoice', 'describe', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
 _log = logger_of(__name__)
@@ -34,12 +39,19 @@ _log = logger_of(__name__)
 def clip_id(
     path: str,  # A clip's path as a transcript or a tar gives it
 ) -> str: # Its base name without folder and audio suffix
-    "Give the name by which a row and its audio find each other."
+    "Give the name by which a row and its audio find each other, however its accents are written."
     name = path.strip().replace("\\", "/").rpartition("/")[2]
+    if not name.isascii(): name = unicodedata.normalize("NFC", name)
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and dot + suffix.lower() in AUDIO_SUFFIXES else name
 
 # %% ../nbs/10_commonvoice.ipynb #ffaa2db4
+def file_name(
+    path: Path,  # A file
+) -> str: # Its name; bytes that aren't UTF-8 as \\xe9
+    "Name a file in words that can be written anywhere."
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
+
 LONGEST_LINE = 1 << 26  # Bytes; a longer line is no line of a list
 def refuse_utf16(
     path: Path,  # A text file
@@ -69,64 +81,166 @@ def tsv_lines(
 # %% ../nbs/10_commonvoice.ipynb #5c1890d2
 COLUMNS = {"speaker": ("client_id",), "path": ("path", "audio_file"), "sentence": ("sentence", "transcription"), "locale": ("locale", "language"),
            "up_votes": ("up_votes",), "down_votes": ("down_votes",), "age": ("age",), "gender": ("gender",), "accents": ("accents", "accent"),
-           "ms": ("duration[ms]", "duration_ms"), "split": ("split",)}
+           "split": ("split",)}
 
 # %% ../nbs/10_commonvoice.ipynb #d02e50e0
 def find_columns(
     header: list[str],  # The transcript's first line
     path: Path,  # The transcript, for the error
-) -> dict[str, int]: # Position of each column that is there
+) -> dict[str, int]: # Position of each column that is there; those of `PART_COLUMNS` under their own names
     "Find the columns by name, whatever the release."
     at = {name.strip(): i for i, name in enumerate(header)}
     found = {k: at[n] for k, names in COLUMNS.items() for n in reversed(names) if n in at}
     if lost := [k for k in ("path", "sentence") if k not in found]:
         raise ValueError(f"{path} must have the columns path and sentence, tabs between: no {' and no '.join(lost)} in {', '.join(header)[:200]!r}")
-    return found
+    return found | {name: i for name, i in at.items() if name.lower() in PART_COLUMNS}
 
 # %% ../nbs/10_commonvoice.ipynb #57b0d7f6
-def _fault(line, width, need):
-    if line is None: return "the line is not valid UTF-8"
-    fields = line.split("\t")
-    if len(fields) > width: return f"{len(fields)} fields in a table of {width} columns"
-    if len(fields) <= need: return f"{len(fields)} fields, too few to hold path and sentence"
-    return ""
+@dataclass(frozen=True)
+class _Shape:
+    "What a transcript's header says of its lines."
+    at: dict[str, int]  # Position of each column
+    width: int  # Columns
+    @property
+    def full(self): return self.width - 1
+    @property
+    def need(self): return max(self.at["path"], self.at["sentence"])
+    @property
+    def ends_open(self): return self.at["sentence"] == self.full
+    @property
+    def begins_open(self): return self.at["sentence"] < self.at["path"]
+    def starts(self, line):
+        "Whether a line names a clip where a row does, by the ending of audio."
+        fields = line.split("\t")
+        return len(fields) > self.need and fields[self.at["path"]].strip().lower().endswith(AUDIO_SUFFIXES)
+    def goes_on(self, line, tabs): return 0 <= tabs < self.full and not self.starts(line)
+    def fault(self, line):
+        if line is None: return "the line is not valid UTF-8"
+        n = line.count("\t") + 1
+        if n > self.width: return f"{n} fields in a table of {self.width} columns"
+        if n <= self.need: return f"{n} fields, too few to hold path and sentence"
+        return f"{n} fields in a table of {self.width} columns: its end is missing, or stands in another line"
+
+# %% ../nbs/10_commonvoice.ipynb #aa11bb22
+class _Held:
+    "Lines held back until it is known whether they are a row; what can't be one is a fault."
+    def __init__(self, shape, name, stripped):
+        self.shape, self.name, self.stripped = shape, name, stripped
+        self.held, self.faults, self.joined, self.orphan = [], [], [], 0
+        self.tab_ends = self.short_closed = self.full_closed = self.short = False
+
+    def close(self):
+        "The row that the lines held back make, if they make one."
+        held, self.held = self.held, []
+        if len(held) > 1: return self._several(held)
+        return [row for number, line in held if (row := self._single(number, line))]
+
+    def _single(self, number, line):
+        shape, n = self.shape, line.count("\t")
+        if n == shape.full: return number, line
+        starts = shape.starts(line)
+        self.short = self.short or starts
+        self.short_closed = self.short_closed or starts and n > shape.at["sentence"]
+        if starts and self.stripped and not (self.orphan and shape.begins_open): return number, line + "\t" * (shape.full - n)
+        self.orphan = number
+        self._fault(number, shape.fault(line))
+
+    def _several(self, held):
+        "A row that stands on several lines is one where its tabs are those of a row."
+        (number, line), rest = held[0], held[1:]
+        if not self.shape.starts(line) and line.count("\t") < self.shape.full: return [row for h in held if (row := self._single(*h))]
+        tabs = sum(l.count("\t") for _, l in held)
+        if tabs == self.shape.full > line.count("\t") and not self.stripped:
+            self.joined.append(number)
+            return [(number, " ".join(l for _, l in held))]
+        self._fault(number, f"its sentence may go on in line {rest[0][0]}, which names no clip: write each row in one line")
+        self.orphan = rest[-1][0]
+        for n, _ in rest: self._fault(n, f"it names no clip, and may go on from line {number}: write each row in one line")
+        return []
+
+    def _fault(self, number, why): self.faults.append((f"{self.name}:{number}", why))
+
+    @property
+    def seems_stripped(self): return self.short and not self.tab_ends and (self.short_closed or not self.full_closed)
+
+# %% ../nbs/10_commonvoice.ipynb #ab12cd34
+class _Rows(_Held):
+    "Tell the rows among lines, in their order."
+    def take(self, first, lines, text, tabs):
+        "Rows among the next lines, as pairs of line number and text; where all are rows, numbers and texts."
+        full = self.shape.full
+        self.tab_ends = self.tab_ends or pc.any(pc.ends_with(text, "\t")).as_py() or False
+        if not (tabs == full).all() or (self.held or self.orphan) and self.shape.begins_open: return self._each(first, lines, tabs)
+        before, n = self.close(), len(lines)
+        self.full_closed = self.full_closed or (not self.shape.ends_open and n > 0)
+        if self.shape.ends_open and n: n, self.held = n - 1, [(first + n - 1, lines[-1])]
+        if before: return [*before, *zip(range(first, first + n), lines)]
+        return range(first, first + n), text.slice(0, n)
+
+    def _each(self, first, lines, tabs):
+        rows = []
+        for number, (line, n) in enumerate(zip(lines, tabs.tolist()), first):
+            if line == "": continue
+            if line is None or n > self.shape.full or not n and not line.strip(): self._fault(number, self.shape.fault(line))
+            elif self.held and self.shape.goes_on(line, n): self.held.append((number, line))
+            else:
+                rows += self.close()
+                if n == self.shape.full and not self.shape.ends_open: rows += self._whole(number, line)
+                else: self.held = [(number, line)]
+        return rows
+
+    def _whole(self, number, line):
+        "A row, unless its sentence may have begun in a line before."
+        begun, self.orphan, self.full_closed = self.orphan, 0, True
+        if not begun or not self.shape.begins_open: return [(number, line)]
+        self._fault(number, f"its sentence may begin in line {begun}, which names no clip: write each row in one line")
+        return []
 
 # %% ../nbs/10_commonvoice.ipynb #5f707430
 _REPEATING = ("speaker", "locale", "age", "gender", "accents", "split")
 def _split_lines(
-    lines: pa.Array,  # Lines with path and sentence, the empty fields behind them written or not
-    at: dict[str, int],  # Position of each column
-    width: int,  # Columns
-) -> pa.Table: # Text columns
+    rows: list[tuple[int, str]] | tuple[range, pa.Array],  # Line numbers and lines, each with all its tabs
+    shape: _Shape,  # What the header says of them
+) -> pa.Table: # Text columns, and line
     "Turn lines into columns."
-    tabs = pc.count_substring(lines, "\t").to_numpy(zero_copy_only=False)
-    if (tabs < width - 1).any(): lines = pa.array([l + "\t" * int(width - 1 - n) for l, n in zip(lines.to_pylist(), tabs)], pa.string())
-    cells = pc.list_flatten(pc.split_pattern(lines, "\t"))
-    columns = {k: cells.take(pa.array(np.arange(i, len(cells), width))) for k, i in at.items()}
-    return pa.table({k: c.dictionary_encode() if k in _REPEATING else c for k, c in columns.items()})
+    numbers, lines = rows if isinstance(rows, tuple) else zip(*rows) if rows else ((), ())
+    cells = pc.list_flatten(pc.split_pattern(lines if isinstance(lines, pa.Array) else pa.array(lines, pa.string()), "\t"))
+    columns = {k: cells.take(pa.array(np.arange(i, len(cells), shape.width))) for k, i in shape.at.items()}
+    table = pa.table({k: c.dictionary_encode() if k in _REPEATING else c for k, c in columns.items()})
+    return table.append_column("line", pa.array(numbers, pa.int32()))
 
 # %% ../nbs/10_commonvoice.ipynb #f7dc407c
-def read_tsv(
-    path: Path,  # A transcript
-    chunk: int = 10_000,  # Lines turned into columns at a time
-) -> tuple[pa.Table, list[tuple[str, str]]]: # Text columns named as in `COLUMNS`; (line, fault) of lines that are no rows
-    "Read a transcript as it is: no quoting, no guessing."
-    lines = text_lines(path)
+def _shape(lines, path):
+    "Read the header."
     header = next(lines, None)
     if header and "\r" in header: raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
     if header is None: raise ValueError(f"{path} is empty or not UTF-8: a transcript begins with a line of column names")
-    header = header.split("\t")
-    at, parts, faults, first = find_columns(header, path), [], [], 2
-    need = max(at["path"], at["sentence"])
+    columns = header.split("\t")
+    return _Shape(find_columns(columns, path), len(columns))
+
+def _read_rows(path, chunk, stripped):
+    "Read a transcript whose lines are stripped of tabs at their ends, or aren't."
+    lines = text_lines(path)
+    shape, parts, first = _shape(lines, path), [], 2
+    rows = _Rows(shape, file_name(path), stripped)
     while (held := list(islice(lines, chunk))) or not parts:
         go_on()
         text = pa.array(held, pa.string())
         tabs = pc.fill_null(pc.count_substring(text, "\t"), -1).to_numpy()
-        good = (tabs >= need) & (tabs < len(header))
-        faults += [(f"{path.name}:{first + i}", _fault(held[i], len(header), need)) for i in np.flatnonzero(~good) if held[i] != ""]
-        parts.append(_split_lines(text.filter(pa.array(good)), at, len(header)))
-        first += len(held)
-    return pa.concat_tables(parts), faults
+        first, n = first + len(held), first
+        parts.append(_split_lines(rows.take(n, held, text, tabs), shape))
+    parts.append(_split_lines(rows.close(), shape))
+    return pa.concat_tables(parts), rows
+
+def read_tsv(
+    path: Path,  # A transcript
+    chunk: int = 10_000,  # Lines turned into columns at a time
+) -> tuple[pa.Table, list[tuple[str, str]]]: # Text columns named as in `COLUMNS`, and line; (line, fault) of lines that are no rows
+    "Read a transcript as it is: no quoting, no guessing."
+    table, rows = _read_rows(path, chunk, False)
+    if rows.seems_stripped: table, rows = _read_rows(path, chunk, True)
+    if rows.joined: _log.warning("%s: %d rows stand on several lines each and are joined, the first from line %d", path.name, len(rows.joined), rows.joined[0])
+    return table, rows.faults
 
 # %% ../nbs/10_commonvoice.ipynb #a551760a
 def unsafe_name(
@@ -140,11 +254,16 @@ def unsafe_name(
 # %% ../nbs/10_commonvoice.ipynb #7e2b0fef
 def unsafe(
     member: tarfile.TarInfo,  # A member of a tar
+    end: int | None = None,  # First byte of what follows it in the tar, where known
 ) -> str: # What is wrong; empty when nothing is
     "Say why a member must not be used."
     if why := unsafe_name(member.name): return why
-    if not member.isfile() or member.issparse(): return f"{member.name} is a {'link' if member.issym() or member.islnk() else 'special file'}"
+    if member.issym() or member.islnk(): return f"{member.name} is a link"
+    if member.issparse() or any(k.startswith("GNU.sparse") for k in member.pax_headers): return f"{member.name} is a sparse file"
+    if not member.isfile(): return f"{member.name} is a special file"
+    if end is not None and end != member.offset_data + _whole_blocks(member.size): return f"{member.name} claims {member.size} bytes, and its place has others"
     return ""
+def _whole_blocks(size): return -(-size // 512) * 512
 
 # %% ../nbs/10_commonvoice.ipynb #45b19a4b
 @dataclass(frozen=True)
@@ -159,25 +278,37 @@ class TarIndex:
     broken: str  # Where the tar stops being readable; empty when it doesn't
 
 # %% ../nbs/10_commonvoice.ipynb #1b6347aa
+_MOST_ZEROS = 1 << 26  # Bytes behind a tar's end that are looked at; writers pad to some thousands
+def _data_from(fd, at):
+    "The first byte at or behind a place that a file really has."
+    try: return os.lseek(fd, at, os.SEEK_DATA)
+    except (AttributeError, OSError): return at
 def _stop(path, at):
     size = path.stat().st_size
     if at > size: return f"{path.name} ends within its last clip, at byte {size}"
-    with open(path, "rb") as f:
-        f.seek(at)
-        while block := f.read(1 << 20):
+    with open(path, "rb", buffering=0) as f:
+        start = f.seek(min(size, _data_from(f.fileno(), at)))
+        while f.tell() - start < _MOST_ZEROS and (block := f.read(1 << 20)):
             if block.strip(b"\0"): return f"{path.name} is damaged at byte {at} of {size}"
     return ""
 
 # %% ../nbs/10_commonvoice.ipynb #aa431477
-_UNREADABLE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, EOFError)  # what tarfile raises at a damaged header
+_UNREADABLE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, EOFError, RecursionError)  # what tarfile raises at a damaged header
+_OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
+_MOST_NAME = 1 << 20  # Bytes of a header that gives a long name or attributes
+def _too_long(block):
+    "Whether a header announces a name or attributes that no tar has."
+    size = _OCTAL.fullmatch(block[124:136])
+    return block[156:157] in (b"L", b"K", b"x", b"g", b"X") and not (size and int(size[1], 8) <= _MOST_NAME)
 def _next_member(tar):
-    try: member = tar.next() if tar.offset else None  # an empty tar: Python 3.10 would seek before its start
+    try:
+        if not tar.offset or _too_long(os.pread(tar.fileobj.fileno(), 512, tar.offset)): return None  # an empty tar: Python 3.10 would seek before its start
+        member = tar.next()
     except _UNREADABLE: return None
     tar.members.clear()  # tarfile would keep all of them
     return None if member is None or member.size < 0 or tar.offset <= member.offset else member
 
 # %% ../nbs/10_commonvoice.ipynb #61113c65
-_OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
 def _plain_header(
     block: bytes,  # Where a header should stand
 ) -> tuple[str, int] | None: # Name and size of a plain file; none for what `tarfile` is to judge
@@ -203,9 +334,24 @@ def _members(
             if end: tar.offset = end
             if (m := _next_member(tar)) is None: return
             end = tar.offset
-            yield "" if m.isdir() else m.name, m.offset_data, m.size, unsafe(m), end
+            yield "" if m.isdir() else m.name, m.offset_data, m.size, unsafe(m, end), end
 
 # %% ../nbs/10_commonvoice.ipynb #6b13a303
+def open_tar(
+    path: Path,  # A plain tar
+) -> tarfile.TarFile: # At its beginning
+    "Open a tar to be read where it lies; raise `ValueError` for what is none, without waiting for a pipe."
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    raw = open(fd, "rb")
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode): raise ValueError("it is no plain file")
+        if _too_long(os.pread(fd, 512, 0)): raise ValueError("its first header is damaged")
+        return tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="replace")
+    except _UNREADABLE as e:
+        raw.close()
+        raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}") from None
+
+# %% ../nbs/10_commonvoice.ipynb #f1a2b3c4
 def index_tar(
     path: Path,  # A plain tar of clips
     chunk: int = 10_000,  # Names turned into Arrow at a time
@@ -213,15 +359,14 @@ def index_tar(
     "Index a tar in one pass over its headers; raise `ValueError` when it isn't a plain tar."
     go_on()
     names, held, at, bad, end, size = [], [], (array("q"), array("q"), array("b")), [], 0, path.stat().st_size
-    try: tar = tarfile.open(path, "r:", encoding="utf-8", errors="replace")
-    except _UNREADABLE as e: raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}")
-    with tar:
+    with (tar := open_tar(path)).fileobj:
         for member, start, n, why, end in _members(tar, size):
             if not (name := clip_id(member)): continue
             if why: bad.append((name, why))
             elif start + n <= size:
                 held.append(name)
-                for column, v in zip(at, (start, n, name != member.rpartition("/")[2])): column.append(v)
+                tail = member.rpartition("/")[2]
+                for column, v in zip(at, (start, n, name != tail if tail.isascii() else is_audio(tail))): column.append(v)
             if len(held) == chunk:
                 go_on()
                 names.append(pa.array(held, pa.string()))
@@ -258,17 +403,51 @@ def language_folder(
     if found := matching_language(have, language_code): return found
     raise FileNotFoundError(f"no language {language_code} in {root/'transcript'}: set language_code to one of {', '.join(have) or 'none, the folder is empty'}")
 
+# %% ../nbs/10_commonvoice.ipynb #b6293745
+def plain_files(
+    paths: Iterable[Path],  # Files of a corpus, by their names
+    root: Path,  # The corpus
+) -> list[Path]: # Those that can be used
+    "Leave out folders, pipes and links that leave the corpus; each is said."
+    found = []
+    for p in paths:
+        try: corpus_file(str(p.relative_to(root)), root)
+        except BadClip as e: _pass_over(p, e.detail)
+        else: found.append(p)
+    return found
+
+@lru_cache(1024)
+def _pass_over(path, why):
+    "Say once why a file of a corpus is not used."
+    _log.warning("%s is passed over: %s", file_name(path), why)
+
+def table_files(
+    folder: Path,  # Folder of a language
+) -> list[Path]: # Its TSVs, by name
+    "List the tables of a release."
+    return plain_files([p for p in sorted(folder.iterdir()) if p.suffix.lower() == ".tsv" and not p.name.startswith(".")], folder)
+
+def is_transcript(
+    path: Path,  # A TSV
+) -> bool: # Whether it has the columns of one
+    "Tell transcripts from the other tables of a release."
+    try: return path.is_file() and bool(find_columns(next(tsv_lines(path), None) or [], path))
+    except (ValueError, OSError): return False
+
 # %% ../nbs/10_commonvoice.ipynb #3e59552d
+def _of_split(entry, suffix):
+    "Files that an entry of a folder holds, itself or those in it."
+    if not entry.is_dir(): return [entry] if entry.suffix.lower() == suffix else []
+    try: inside = sorted(entry.iterdir())
+    except OSError as e: inside = _pass_over(entry, e.strerror) or []
+    return [p for p in inside if p.suffix.lower() == suffix and not p.name.startswith(".")]
 def _by_split(folder, suffix):
-    found = {}
+    found, root = {}, folder.parent.parent
     for p in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if p.name.startswith("."): continue
-        if p.is_dir(): files = sorted(q for q in p.iterdir() if q.suffix == suffix and q.is_file() and not q.name.startswith("."))
-        elif p.suffix == suffix: files = [p]
-        else: continue
+        if p.name.startswith(".") or not (p.is_dir() or (files := _of_split(p, suffix))): continue
         name = split_name(p.name if p.is_dir() else p.stem)
         if name in found: raise ValueError(f"{folder} holds the split {name} twice, under two names: remove one, such as {p.name}")
-        found[name] = files
+        found[name] = plain_files(_of_split(p, suffix), root)
     return found
 
 # %% ../nbs/10_commonvoice.ipynb #b1e7f788
@@ -290,6 +469,26 @@ def tars(
     number = lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p.name)]
     return {k: sorted(v, key=number) for k, v in _by_split(root/"audio"/language, ".tar").items()}
 
+# %% ../nbs/10_commonvoice.ipynb #cc99dd00
+def no_split(
+    name: str,  # A split that is asked for
+    folder: Path,  # Where it was looked for
+    have: Iterable[str],  # Splits that are there
+) -> FileNotFoundError: # To be raised
+    "Say which splits are there, and which setting names them."
+    have = [s for s in have if s]
+    instead = f"it has {', '.join(have)}; train_splits and eval_splits say which are read, '' for none" if have else "it has none"
+    return FileNotFoundError(f"no transcript of split {name} in {folder}: {instead}")
+
+def say_splits(
+    have: Iterable[str],  # Splits that are there
+    folder: Path,  # Where
+) -> None:
+    "Say before a run which of the usual splits are missing."
+    have = [s for s in have if s]
+    lost = [s for s in ("train", "validation", "test") if s not in have]
+    if have and lost: _log.warning("%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s", folder, " and no ".join(lost), ", ".join(have))
+
 # %% ../nbs/10_commonvoice.ipynb #79f3d521
 def tars_short(
     root: Path,  # The tree
@@ -298,8 +497,9 @@ def tars_short(
     have: int,  # Tars that are there
 ) -> str: # A sentence; empty when none is missing or nothing is promised
     "Say when a split has fewer tars than the corpus promises."
-    try: promised = json.loads((root/"n_shards.json").read_text(encoding="utf-8"))[language]
-    except (OSError, ValueError, KeyError, TypeError): return ""
+    path = root/"n_shards.json"
+    try: promised = json.loads(path.read_text(encoding="utf-8"))[language] if path.is_file() and path.stat().st_size < 1 << 20 else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError): return ""
     want = {split_name(k): v for k, v in promised.items()}.get(split, 0) if isinstance(promised, dict) else 0
     return f"{have} of {want} tars of {language} {split} are there: the download is not complete" if isinstance(want, int) and have < want else ""
 
@@ -328,26 +528,37 @@ class Clips:
     files: list[str]  # The tars
     unsafe: dict[str, str]  # Why, for members that must not be used
     broken: str  # What can't be read; empty when all can
+    lost: dict[str, str] = field(default_factory=dict)  # Why, for clips that are named and can't be had
+    shared: dict[str, str] = field(default_factory=dict)  # Name by path below the clips' folder, of files whose base names are the same
 
 # %% ../nbs/10_commonvoice.ipynb #86e19e73
+def as_utf8(
+    path: Path,  # A file or folder
+) -> Path: # The same
+    "Pass a path on; raise `ValueError` for one that can't be written in a table."
+    try: str(path).encode()
+    except UnicodeEncodeError: raise ValueError(f"{os.fsencode(path).decode('utf-8', 'backslashreplace')} has a name that isn't UTF-8: rename it") from None
+    return path
+
 def index_tars(
     paths: list[Path],  # A split's tars
 ) -> Clips: # Every clip in them
     "Index a split's tars as one."
-    indices = [index_tar(p) for p in paths]
+    indices = [index_tar(as_utf8(p)) for p in paths]
     join = lambda name, typ: np.concatenate([np.zeros(0, typ), *(getattr(i, name) for i in indices)])
     return Clips(pa.concat_arrays([pa.array([], pa.string()), *(i.names for i in indices)]), np.repeat(np.arange(len(indices)), [len(i.names) for i in indices]),
                  join("offsets", np.int64), join("sizes", np.int64), join("audio", bool), [i.path for i in indices],
                  {n: why for i in indices for n, why in i.unsafe}, "; ".join(i.broken for i in indices if i.broken))
 
 # %% ../nbs/10_commonvoice.ipynb #5b84b272
-def _row_faults(ids, place, again, clips):
+def _where(table, i): return f"{table['tsv'][i].as_py()}:{table['line'][i].as_py()}" if "tsv" in table.column_names else f"row {i + 1}"
+def _row_faults(table, ids, of_clip, place, again, clips):
     for i in np.flatnonzero((place < 0) | again).tolist():
-        name = ids[i].as_py()
-        if again[i]: yield i, name, "duplicate_row", ""
-        elif not name: yield i, "", "bad_row", f"row {i + 1} names no clip"
-        elif name in clips.unsafe: yield i, name, "unsafe_path", clips.unsafe[name]
-        else: yield i, name, "missing_audio", clips.broken
+        name, clip = ids[i].as_py(), of_clip[i].as_py()
+        if again[i]: yield name, "duplicate_row", ""
+        elif not name: yield "", "bad_row", f"{_where(table, i)} names no clip"
+        elif clip in clips.unsafe: yield name, "unsafe_path", clips.unsafe[clip]
+        else: yield name, "missing_audio", clips.lost.get(clip, clips.broken)
 
 # %% ../nbs/10_commonvoice.ipynb #72949b8f
 def clip_faults(
@@ -365,9 +576,67 @@ def clip_faults(
     for i in np.flatnonzero(~told): yield unsafe_ids[i].as_py(), "unsafe_path", clips.unsafe[unsafe_ids[i].as_py()]
 
 # %% ../nbs/10_commonvoice.ipynb #3d314d3f
-def _votes(column):
-    digits = pc.match_substring_regex(column, r"^\d{1,9}$")
-    return pc.if_else(digits, column, None).cast(pa.int32())
+def _read_numbers(
+    column: pa.ChunkedArray,  # Text
+    field: str,  # Its name
+    read: Callable,  # Reads one value, or raises `BadClip`
+) -> tuple[pa.Array, dict[int, str]]: # Numbers; what is wrong, by row
+    "Read a column of numbers: plain ones at once, others one by one."
+    column = pc.fill_null(column, "").combine_chunks()
+    plain = pc.match_substring_regex(column, r"^\d{1,9}(\.\d{1,9})?$")
+    values = pc.if_else(plain, column, None).cast(pa.float64())
+    odd = np.flatnonzero(pc.and_(pc.invert(plain), pc.not_equal(column, "")).to_numpy(zero_copy_only=False))
+    if not len(odd): return values, {}
+    held, bad = values.to_pylist(), {}
+    for i in odd.tolist():
+        try: held[i] = read(column[i].as_py(), field)
+        except BadClip as e: bad[i] = e.detail
+    return pa.array(held, pa.float64()), bad
+
+# %% ../nbs/10_commonvoice.ipynb #dd44ee55
+def _votes(column, name):
+    values, bad = _read_numbers(column, name, as_count)
+    whole = pc.equal(pc.fill_null(values, 0.), pc.round(pc.fill_null(values, 0.)))
+    bad |= {i: f"{name} must be a whole number from 0 on, such as 2, got {values[i].as_py()}" for i in np.flatnonzero(~whole.to_numpy(zero_copy_only=False)).tolist()}
+    return pc.if_else(whole, values, None).cast(pa.int32()), bad
+
+# %% ../nbs/10_commonvoice.ipynb #ee55ff66
+def _times(table):
+    "Starts and durations in seconds, as what a table says of parts; what is wrong, by row."
+    names = [name for name in table.column_names if name.lower() in PART_COLUMNS]
+    if not names: return None, None, {}
+    what, unit_s = PART_COLUMNS[names[0].lower()]
+    if len(names) > 1 or what != "seconds": return _parts(table, names)
+    values, bad = _read_numbers(table[names[0]], names[0], lambda v, f: s if (s := as_seconds(v, f, unit_s)) is None else s / unit_s)
+    seconds = pc.multiply(values, unit_s) if unit_s != 0.001 else pc.divide(values, 1000.)
+    return None, pc.if_else(pc.greater(seconds, 0.), seconds, None), bad
+
+def _parts(table, names):
+    starts, seconds, bad = [], [], {}
+    for i, values in enumerate(zip(*(table[name].to_pylist() for name in names))):
+        try: part = read_part(dict(zip(names, values)))
+        except BadClip as e: part, bad[i] = Part(None, None), e.detail
+        starts.append(part.start)
+        seconds.append(part.seconds)
+    return pa.array(starts, pa.float64()), pa.array(seconds, pa.float64()), bad
+
+# %% ../nbs/10_commonvoice.ipynb #ff66aa77
+def checked_rows(
+    table: pa.Table,  # As `read_tsvs` gives it
+) -> tuple[pa.Table, list[tuple]]: # Rows whose numbers can be read, as numbers; (id, bad_row, detail) of the others
+    "Read votes and times; a row that has one which can't be read is set aside."
+    starts, seconds, bad = _times(table)
+    for name in ("up_votes", "down_votes"):
+        if name not in table.column_names: continue
+        votes, faults = _votes(table[name], name)
+        table, bad = table.set_column(table.column_names.index(name), name, votes), {**faults, **bad}
+    for name, values in (("part_start", starts), ("part_seconds", seconds)):
+        if values is not None: table = table.append_column(name, values)
+    if not bad: return table, []
+    keep = np.ones(len(table), bool)
+    keep[list(bad)] = False
+    faults = [(clip_id(table["path"][i].as_py()), "bad_row", f"{bad[i]} ({_where(table, i)})") for i in sorted(bad)]
+    return table.filter(pa.array(keep)), faults
 
 # %% ../nbs/10_commonvoice.ipynb #9a22c50b
 def _those(column, keep): return column if len(keep) == len(column) else column.take(pa.array(keep))
@@ -378,27 +647,34 @@ def _columns(table, keep, place, clips, locale):
     get = lambda name: table[name] if name in table.column_names else None
     at = pa.array(clips.file[place], pa.int32())
     found = None if get("locale") is None else pc.fill_null(get("locale").cast(pa.string()), "")
-    given = {"up_votes": get("up_votes"), "down_votes": get("down_votes")}
     return {"file": pa.DictionaryArray.from_arrays(at, pa.array(clips.files, pa.string())), "offset": clips.offset[place], "size": clips.size[place],
             "sentence": table["sentence"], "locale": repeated(locale, len(keep)) if found is None else pc.if_else(pc.equal(found, ""), locale, found),
-            "speaker": get("speaker"), "age": get("age"), "gender": get("gender"), "accents": get("accents"),
-            **{k: _votes(v) for k, v in given.items() if v is not None}}
+            "speaker": get("speaker"), "age": get("age"), "gender": get("gender"), "accents": get("accents"), "start": get("part_start"),
+            "up_votes": get("up_votes"), "down_votes": get("down_votes")}
 
 # %% ../nbs/10_commonvoice.ipynb #63a330c4
+def _duration(fields):
+    "Clip and seconds of a line; none where it can't be read."
+    try: seconds = as_seconds(fields[1], "duration[ms]", 0.001) if fields and len(fields) == 2 else None
+    except BadClip: return None
+    return (clip_id(fields[0]), seconds) if seconds else None
+
 def given_seconds(
     folder: Path,  # Folder that may hold clip_durations.tsv
 ) -> tuple[pa.Array, np.ndarray] | None: # Names of clips, seconds; none without the file
     "Read the durations that a corpus gives."
     path = folder/"clip_durations.tsv"
-    if not path.is_file(): return None
-    pairs = [r for r in tsv_lines(path) if r and len(r) == 2 and re.fullmatch(r"\d+(\.\d+)?", r[1])]
-    return pa.array([clip_id(r[0]) for r in pairs], pa.string()), np.array([float(r[1]) / 1000 for r in pairs])
+    if not path.is_file() or not plain_files([path], folder): return None
+    try: read = [(number, _duration(fields)) for number, fields in enumerate(tsv_lines(path), 1) if fields != [""]]
+    except (ValueError, OSError) as e: return _log.warning("%s: no durations are taken", e)
+    if unread := [number for number, pair in read[1:] if pair is None]:
+        _log.warning("%s: %d lines are no clip and duration, the first is line %d: for these clips none is given", path.name, len(unread), unread[0])
+    pairs = [pair for _, pair in read if pair]
+    return pa.array([name for name, _ in pairs], pa.string()), np.array([seconds for _, seconds in pairs])
 
 # %% ../nbs/10_commonvoice.ipynb #00de632a
 def _seconds(ids, table, keep, given):
-    if "ms" in table.column_names:
-        ms = _those(table["ms"], keep)
-        return pc.divide(pc.if_else(pc.match_substring_regex(ms, r"^\d+(\.\d+)?$"), ms, None).cast(pa.float64()), 1000.)
+    if "part_seconds" in table.column_names: return _those(table["part_seconds"], keep)
     if given is None: return None
     at = first_places(ids, given[0])
     return pa.array(np.where(at < 0, np.nan, given[1][at] if len(given[1]) else np.nan), mask=at < 0)
@@ -406,10 +682,11 @@ def _seconds(ids, table, keep, given):
 # %% ../nbs/10_commonvoice.ipynb #e1ffe4b9
 def read_tsvs(
     tsvs: list[Path],  # Transcripts of one split
-) -> tuple[pa.Table, list[tuple[str, str, str]]]: # Text columns; (line, bad_row, fault) of lines that are no rows
+) -> tuple[pa.Table, list[tuple[str, str, str]]]: # Text columns, with file and line; (line, bad_row, fault) of lines that are no rows
     "Read a split's transcripts as one."
     read = [read_tsv(p) for p in tsvs]
-    table = pa.concat_tables([t for t, _ in read], promote_options="default").unify_dictionaries()
+    tables = [table.append_column("tsv", repeated(file_name(p), len(table))) for p, (table, _) in zip(tsvs, read)]
+    table = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
     return table, [(line, "bad_row", fault) for _, lines in read for line, fault in lines]
 
 # %% ../nbs/10_commonvoice.ipynb #36a26e43
@@ -420,6 +697,30 @@ def clip_ids(
     return pa.concat_arrays([pa.array([], pa.string()), *(pa.array([clip_id(p) for p in c.to_pylist()], pa.string()) for c in table["path"].chunks)])
 
 # %% ../nbs/10_commonvoice.ipynb #3d5f0b1e
+def _shared_ids(table, ids, shared):
+    "Names of rows, where some base names are those of several files."
+    stems = {clip_id(path) for path in shared}
+    for path, name in zip(table["path"].to_pylist(), ids.to_pylist()):
+        if name not in stems: yield name; continue
+        path = unicodedata.normalize("NFC", path.strip().replace("\\", "/").removeprefix("./"))
+        yield shared.get(path) or next((v for k, v in shared.items() if k.rpartition(".")[0] == path), path)
+def row_ids(
+    table: pa.Table,  # As `read_tsvs` gives it
+    clips: Clips,  # Where the clips lie
+) -> pa.Array: # Name of each row's clip, as `clips` has it
+    "Name the clips that rows mean: by base name, by path where several files share one."
+    ids = clip_ids(table)
+    return pa.array(_shared_ids(table, ids, clips.shared), pa.string()) if clips.shared else ids
+
+def _part_ids(ids, table):
+    "Names of rows: of a recording that is used in parts, with begin and end in milliseconds."
+    if "part_start" not in table.column_names: return ids
+    parts = list(zip(ids.to_pylist(), table["part_start"].to_pylist(), table["part_seconds"].to_pylist()))
+    uses = Counter(name for name, start, _ in parts if start is not None)
+    end = lambda start, seconds: "" if seconds is None else f"{(start + seconds) * 1000:.0f}"
+    return pa.array([name if start is None or uses[name] < 2 else f"{name}_{start * 1000:.0f}-{end(start, seconds)}" for name, start, seconds in parts], pa.string())
+
+# %% ../nbs/10_commonvoice.ipynb #bb88cc99
 def join_clips(
     table: pa.Table,  # As `read_tsvs` gives it
     clips: Clips,  # Where the clips lie
@@ -429,14 +730,16 @@ def join_clips(
     given: tuple | None = None,  # Durations, as `given_seconds` reads them
 ) -> tuple[pa.Table, list[tuple]]: # Rows with audio; (id, reason, detail) of the others
     "Join rows to their clips by name."
-    ids = clip_ids(table)
-    place, seen = first_places(ids, clips.ids), first_places(ids, ids)
+    table, bad = checked_rows(table)
+    of_clip = row_ids(table, clips)
+    ids = _part_ids(of_clip, table)
+    place, seen = first_places(of_clip, clips.ids), first_places(ids, ids)
     again = (seen != np.arange(len(seen))) & pc.not_equal(ids, "").to_numpy(zero_copy_only=False)
     keep = np.flatnonzero((place >= 0) & ~again)
     kept = _those(ids, keep)
     names = {"split": repeated(split, len(keep)), "source_split": repeated(source_split, len(keep))}
     rows = rows_table({"id": kept, **names, "seconds": _seconds(kept, table, keep, given), **_columns(table, keep, place, clips, locale)})
-    return rows, [fault[1:] for fault in _row_faults(ids, place, again, clips)]
+    return rows, [*_row_faults(table, ids, of_clip, place, again, clips), *bad]
 
 # %% ../nbs/10_commonvoice.ipynb #549cc899
 def join_split(
@@ -472,7 +775,7 @@ def read_commonvoice(
     rows, rejects, used, notes = [], [], [], []
     for split, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)):
         for name in split_names(names):
-            if name not in tsvs: raise FileNotFoundError(f"no transcript of split {name} in {root/'transcript'/language}: it has {', '.join(tsvs) or 'none'}")
+            if name not in tsvs: raise no_split(name, root/"transcript"/language, tsvs)
             if note := tars_short(root, language, name, len(archives.get(name, []))): notes.append(note)
             part, bad = join_split(tsvs[name], archives.get(name, []), split, name, language, given)
             rows, rejects, used = rows + [part], rejects + bad, used + tsvs[name] + archives.get(name, [])
@@ -493,14 +796,6 @@ def describe(
             "speakers": len(set(rows["speaker"].unique().to_pylist()) - {"", None}), "columns": columns,
             "first": rows.select(["id", "sentence"]).slice(0, 3).to_pylist()}
 
-# %% ../nbs/10_commonvoice.ipynb #b6293745
-def is_transcript(
-    path: Path,  # A TSV
-) -> bool: # Whether it has the columns of one
-    "Tell transcripts from the other tables of a release."
-    try: return bool(find_columns(next(tsv_lines(path), None) or [], path))
-    except ValueError: return False
-
 # %% ../nbs/10_commonvoice.ipynb #465d4e2d
 def inspect_commonvoice(
     root: Path,  # The tree
@@ -513,5 +808,6 @@ def inspect_commonvoice(
         archives, given = tars(root, name), given_seconds(root/"transcript"/name)
         texts = {s: [p for p in found if is_transcript(p)] for s, found in transcripts(root, name).items()}
         look = lambda s, t: describe(*join_split(t, archives.get(s, []), "train", s, name, given), next(tsv_lines(t[0])))
+        say_splits(texts, root/"transcript"/name)
         out[name] = {s: {**look(s, t), "tars": len(archives.get(s, []))} for s, t in texts.items() if t}
     return out

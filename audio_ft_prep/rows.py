@@ -10,20 +10,22 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/rows.html.md"""
 
 # %% ../nbs/01_rows.ipynb #5966ac6f
 from __future__ import annotations
-import hashlib, os, threading
+import hashlib, io, os, threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Callable, Iterable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import as_it_is, pairs_table
 
 # %% auto #0
-__all__ = ['REASONS', 'FOUND', 'REMEDIES', 'ROWS', 'REJECTS', 'BadClip', 'Row', 'repeated', 'rows_table', 'row_at', 'read_bytes',
-           'close_files', 'check_unchanged', 'audio_bytes', 'rejects_of', 'rejects_table', 'reason_counts', 'Reject',
-           'reject_at', 'stoppable', 'listener', 'go_on', 'file_sha256', 'Remote', 'with_places', 'Corpus']
+__all__ = ['REASONS', 'FOUND', 'REMEDIES', 'ROWS', 'MOST_BYTES', 'REJECTS', 'BadClip', 'Row', 'repeated', 'rows_table', 'row_at',
+           'memory_bytes', 'read_bytes', 'close_files', 'check_unchanged', 'audio_bytes', 'rejects_of', 'rejects_table',
+           'reason_counts', 'Reject', 'reject_at', 'stoppable', 'listener', 'go_on', 'file_sha256', 'Remote',
+           'with_places', 'Corpus']
 
 # %% ../nbs/01_rows.ipynb #6357680e
 REASONS = {
@@ -156,16 +158,56 @@ class _Files(dict):
     def __del__(self):
         while self: self.close(next(iter(self)))
 class _Here(threading.local):
-    def __init__(self): self.files = _Files()
+    def __init__(self): self.files, self.read = _Files(), {}
 _here = _Here()
 
 # %% ../nbs/01_rows.ipynb #4cd3f785
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 def _handle(file, most=64):
     files = _here.files
     if file not in files:
         while len(files) >= most: files.close(next(iter(files)))
-        files[file] = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))
+        files[file] = os.open(file, _FLAGS)
     return files[file]
+
+# %% ../nbs/01_rows.ipynb #b2d4f6a8
+MOST_BYTES = 1 << 32  # Of one recording; a WAV can't have more
+def memory_bytes() -> int: # Bytes of memory that this machine or this container has
+    "Say how much memory there is."
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try: text = Path(path).read_text().strip()
+        except OSError: continue
+        if text.isdigit(): sizes.append(int(text))
+    return min(sizes)
+def _refuse_larger(size):
+    most = min(MOST_BYTES, memory_bytes() // 2)
+    if size > most: raise BadClip("undecodable", f"a recording of {size:,} bytes, at most {most:,} can be read here: cut it into files of their own")
+
+# %% ../nbs/01_rows.ipynb #c3e5a7b9
+_PIECE = 1 << 28
+def _pieces(
+    fd: int,  # An open file
+    offset: int,  # First byte
+    size: int,  # Bytes
+) -> bytes: # As many as there are
+    "Read in pieces that a call of the system can give, without a second copy."
+    if size <= _PIECE: return os.pread(fd, size, offset)
+    _refuse_larger(size)
+    held = io.BytesIO()
+    while held.tell() < size:
+        piece = os.pread(fd, min(_PIECE, size - held.tell()), offset + held.tell())
+        if not piece: break
+        held.write(piece)
+    return held.getvalue()
+
+# %% ../nbs/01_rows.ipynb #d4f6b8c0
+_SMALL, _MOST_FILES = 1 << 24, 1 << 14
+def _digest(data): return hash(data if len(data) <= _SMALL else data[:_SMALL])
+def _remember(file, offset, data):
+    "Note what was read, so that `check_unchanged` can look whether it is still there."
+    if file not in _here.read and len(_here.read) >= _MOST_FILES: _here.read.pop(next(iter(_here.read)))
+    _here.read.setdefault(file, {})[offset] = min(len(data), _SMALL), _digest(data)
 
 # %% ../nbs/01_rows.ipynb #b3d62be7
 def read_bytes(
@@ -173,12 +215,13 @@ def read_bytes(
     offset: int,  # Its first byte
     size: int,  # Its length in bytes
 ) -> bytes: # The clip as it is stored
-    "Read one clip where it lies; raise `OSError` when the file can't be read or has shrunk."
+    "Read one clip where it lies; raise `OSError` when the file can't be read or has shrunk, `BadClip` when it is too large."
     if size == 0: return b""
-    try: data = os.pread(_handle(file), size, offset)
+    try: data = _pieces(_handle(file), offset, size)
     except FileNotFoundError: raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
     except OSError as e: raise OSError(e.errno, e.strerror, file) from None
     if len(data) < size: raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {len(data)}: it changed during the run")
+    _remember(file, offset, data)
     return data
 
 # %% ../nbs/01_rows.ipynb #2b8f9804
@@ -187,19 +230,26 @@ def close_files() -> None:
     _here.files = _Files()
 
 # %% ../nbs/01_rows.ipynb #d4e338ff
-def _has_changed(file, since_ns):
-    "Whether a file's content may have changed since, or the file has gone."
-    try: about = os.stat(file)
-    except FileNotFoundError: return True
-    if about.st_nlink > 1: return about.st_mtime_ns > since_ns
-    return about.st_ctime_ns > since_ns
 def check_unchanged(
     files: Iterable[str],  # Files that clips were read from
     since_ns: int,  # When they were indexed, in nanoseconds since 1970
 ) -> None:
     "Raise `OSError` for a file that has changed or gone since."
     for f in files:
-        if _has_changed(f, since_ns): raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
+        if _changed(f, since_ns): raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
+        _here.read.pop(f, None)
+
+def _changed(file, since_ns):
+    try: about = os.stat(file)
+    except FileNotFoundError: return True
+    if about.st_ctime_ns <= since_ns: return False
+    if about.st_mtime_ns > since_ns or _came_since(file, about, since_ns): return True
+    return any(_digest_at(file, at, n) != digest for at, (n, digest) in _here.read.get(file, {}).items())
+def _came_since(file, about, since_ns):
+    "Whether a file without further links may have been put in its folder since."
+    return about.st_nlink == 1 and os.stat(os.path.dirname(os.path.realpath(file))).st_mtime_ns > since_ns
+def _digest_at(file, offset, size):
+    with open(file, "rb", buffering=0) as f: return _digest(os.pread(f.fileno(), size, offset))
 
 # %% ../nbs/01_rows.ipynb #937bd3bf
 def audio_bytes(

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from .rows import BadClip
 
 # %% auto #0
-__all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as_label', 'as_seconds', 'Part', 'read_part']
+__all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as_label', 'as_seconds', 'as_count', 'Part',
+           'read_part']
 
 # %% ../nbs/04_values.ipynb #af43595a
 def shown(
@@ -72,6 +73,17 @@ def as_seconds(
     unit = "seconds" if unit_s == 1 else "milliseconds" if unit_s == 0.001 else f"units of {unit_s:g} s"
     if number is None or not 0 <= number * unit_s < LONGEST_SECONDS: _refuse(field, f"a number of {unit} from 0 on, such as 6.5", value)
     return number * unit_s
+
+# %% ../nbs/04_values.ipynb #c0d1e2f3
+def as_count(
+    value: Any,  # What stands in a table
+    field: str,  # Its column, for the sentence
+) -> int | None: # 0 or more; none where nothing is given
+    "Read a number of things, such as votes; raise `BadClip` for a value that is none."
+    if _not_given(value): return None
+    number = _number(value)
+    if number is None or not 0 <= number < 1e9 or number != int(number): _refuse(field, "a whole number from 0 on, such as 2", value)
+    return int(number)
 
 # %% ../nbs/04_values.ipynb #46c6a5a6
 PART_COLUMNS = {  # What a column gives, by its name in small letters: start, end or seconds, and the seconds that 1 stands for

@@ -206,11 +206,106 @@ def test_a_field_of_ten_megabytes_is_a_field(tmp_path):
     assert sentences(got) == {"a": long, "b": "Il treno parte."}
 
 
-def test_trailing_tabs_may_be_missing(tmp_path):
-    rows = [row("a"), "s1\tb.mp3\tIl treno parte.", row("c")]
-    got = read(tree(tmp_path, rows))
-    assert sentences(got) == {n: "Il treno parte." for n in "abc"} and len(got.rejects) == 0
-    assert got.rows["locale"].to_pylist() == ["it"] * 3
+# A sentence with a line feed stands on two lines, and a line without its last tabs looks like the first of them
+
+TABLE = ["client_id", "path", "sentence", "locale"]
+LAST = ["client_id", "path", "sentence"]
+
+
+def read_lines(tmp_path, columns, lines, clips="abcd", **kw):
+    "Sentences of a split whose lines are given, and its bad rows by line."
+    got = read(tree(tmp_path, lines, clips_of(*clips), columns=columns, **kw))
+    return sentences(got), [(n, d) for n, r, d in zip(*(got.rejects[c].to_pylist() for c in ("id", "reason", "detail"))) if r == "bad_row"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("columns", [OLD, MID, NEW, TABLE], ids=["to 7", "8 to 16", "from 17", "four columns"])
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\r\n", "\nnel mezzo\n"], ids=["one", "two", "of Windows", "three lines"])
+def test_a_sentence_on_several_lines_is_joined_where_that_is_certain(newline, columns, between, tmp_path):
+    said, bad = read_lines(tmp_path, columns, [row("a", locale="it"), row("b", f"Prima riga{between}seconda riga", locale="it"), row("c", locale="it")], newline=newline)
+    words = " ".join(f"Prima riga{between}seconda riga".split())
+    assert {n: " ".join(t.split()) for n, t in said.items()} == {"a": "Il treno parte.", "b": words, "c": "Il treno parte."} and bad == []
+
+
+@pytest.mark.parametrize("between", ["\r", "\u2028", "\x85", "\x0b", "\x0c", "\u2029", "\x1e"])
+@pytest.mark.parametrize("columns", [MID, LAST], ids=["in the middle", "last"])
+def test_what_else_breaks_a_line_elsewhere_is_part_of_the_sentence_here(between, columns, tmp_path):
+    said, bad = read_lines(tmp_path, columns, [row("a", f"Prima{between}seconda"), row("b")])
+    assert said["a"] == f"Prima{between}seconda" and len(said) == 2 and bad == []
+
+
+def test_a_sentence_at_the_end_of_its_lines_that_may_go_on_is_no_row(tmp_path):
+    said, bad = read_lines(tmp_path, LAST, [row("a"), row("b", "Prima riga\nseconda riga"), row("c", "Uno\n\ndue\ntre"), row("d")])
+    assert [*said] == ["a", "d"] and [n for n, _ in bad] == ["train.tsv:3", "train.tsv:4", "train.tsv:5", "train.tsv:7", "train.tsv:8"]
+    assert "may go on in line 4" in dict(bad)["train.tsv:3"] and "may go on from line 3" in dict(bad)["train.tsv:4"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_a_sentence_before_the_path_that_may_have_begun_above_is_no_row(chunk, tmp_path):
+    path = put_tsv(tmp_path/"train.tsv", [row("a"), row("b", "Prima riga\nseconda riga"), row("c")], ["sentence", "path", "locale"])
+    table, faults = read_tsv(path, chunk)
+    assert table["path"].to_pylist() == ["a.mp3", "c.mp3"] and [n for n, _ in faults] == ["train.tsv:3", "train.tsv:4"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
+def test_lines_belong_together_wherever_a_file_is_cut_for_reading(chunk, tmp_path):
+    path = put_tsv(tmp_path/"train.tsv", [row("a", "Uno\ndue"), row("b"), row("c", "Tre\nquattro\ncinque"), row("d")])
+    table, faults = read_tsv(path, chunk)
+    assert table["sentence"].to_pylist() == ["Uno due", "Il treno parte.", "Tre quattro cinque", "Il treno parte."] and faults == []
+    assert table["line"].to_pylist() == [2, 4, 5, 8]
+    path = put_tsv(tmp_path/"test.tsv", [row("a", "Uno\ndue"), row("b"), row("c")], LAST)
+    table, faults = read_tsv(path, chunk)
+    assert table["path"].to_pylist() == ["b.mp3", "c.mp3"] and [n for n, _ in faults] == ["test.tsv:2", "test.tsv:3"]
+
+
+HALVES = {"cut, and the rest is gone": ["s1\tb.mp3\tHa pio"], "two halves of other rows": ["s1\tb.mp3\tHa pio", "vuto.\tit\tmore\t"],
+          "a last field is missing": ["s1\tb.mp3\tHa piovuto.\t2"], "the rest names a clip": ["s1\tb.mp3\tHa pio", "vuto\td.mp3\tit"]}
+
+
+@pytest.mark.parametrize("lines", HALVES.values(), ids=HALVES.keys())
+def test_half_a_row_among_whole_ones_is_no_row(lines, tmp_path):
+    said, bad = read_lines(tmp_path, MID, [row("a"), *lines, row("c")])
+    assert [*said] == ["a", "c"] and [n for n, _ in bad] == [f"train.tsv:{3 + i}" for i in range(len(lines))]
+
+
+def test_a_line_that_ends_with_its_sentence_among_whole_ones_is_no_row(tmp_path):
+    said, bad = read_lines(tmp_path, TABLE, [row("a", locale="it"), "s1\tb.mp3\tHa pio", row("c", locale="it")])
+    assert [*said] == ["a", "c"] and bad == [("train.tsv:3", "3 fields in a table of 4 columns: its end is missing, or stands in another line")]
+
+
+STRIPPED = {"all end with the sentence": (MID, [row("a"), row("b"), row("c")]),
+            "each ends with its last word": (MID, [row("a", up_votes="2"), row("b"), row("c", locale="it")]),
+            "one alone": (MID, [row("a")]), "two columns beside": (TABLE, [row("a"), row("b")])}
+
+
+@pytest.mark.parametrize("columns,rows", STRIPPED.values(), ids=STRIPPED.keys())
+def test_rows_whose_tabs_were_stripped_at_every_lines_end_are_rows(columns, rows, tmp_path):
+    said, bad = read_lines(tmp_path, columns, [line(columns, **r).rstrip("\t") for r in rows])
+    assert [*said.values()] == ["Il treno parte."] * len(rows) and bad == []
+
+
+def test_half_a_sentence_among_stripped_rows_is_no_row(tmp_path):
+    lines = [line(MID, **r).rstrip("\t") for r in (row("a"), row("b", "Prima riga\nseconda riga"), row("c", up_votes="2"))]
+    said, bad = read_lines(tmp_path, MID, lines)
+    assert [*said] == ["a", "c"] and [n for n, _ in bad] == ["train.tsv:3", "train.tsv:4"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.dictionaries(st.sampled_from(TABLE[2:] + ["client_id"]), st.text(st.sampled_from("ab \n\r\u2028\x85\0\"è\ud7ff"), max_size=6)), max_size=6),
+       st.permutations(TABLE), st.sampled_from([1, 2, 50]), st.booleans())
+def test_no_row_is_kept_with_half_a_sentence_whatever_its_fields_hold(rows, columns, chunk, strip):
+    full = [{"client_id": "s", "sentence": "x", "locale": "it", **r, "path": f"c{i}.mp3"} for i, r in enumerate(rows)]
+    lines = [line(columns, **r) for r in full]
+    with tempfile.TemporaryDirectory() as d:
+        path = put_tsv(Path(d)/"train.tsv", [l.rstrip("\t") if strip else l for l in lines], columns)
+        table, faults = read_tsv(path, chunk)
+        n = sum(l.rstrip(b"\r\n") != b"" for l in path.read_bytes().split(b"\n")[1:])
+    words = lambda t: t.split()
+    want = {r["path"]: words(r["sentence"]) for r in full}
+    for name, text in zip(table["path"].to_pylist(), table["sentence"].to_pylist()):
+        assert "\n" in text or name not in want or words(text) == want[name], (name, text)
+    lone = len(table) + len(faults)
+    assert lone <= n and (lone == n or any("\n" in v for r in full for v in r.values()))
 
 
 BROKEN_LINES = {"one field": "s1", "no sentence": "s1\ta.mp3", "too many tabs": line(MID, **row("a")) + "\tmore",
@@ -236,11 +331,38 @@ def test_a_row_that_names_no_clip_is_rejected(tmp_path):
     assert [*sentences(got)] == ["a"] and [r for _, r in rejects(got)] == ["bad_row"] * 3 and all(details(got).values())
 
 
-def test_votes_that_are_no_numbers_are_not_known(tmp_path):
-    votes = ["2", "0", "", "x", "-1", "1.5", "²", "99999999999", " 3", "1\r"]
+def test_votes_that_are_no_numbers_cost_their_row_and_are_no_default(tmp_path):
+    votes = ["2", "0", "", " 3", "1\r", "4.0", "x", "-1", "1.5", "²", "99999999999", "1,5", "NaN", "2 votes", "٣"]
     rows = [row(f"c{i}", up_votes=v) for i, v in enumerate(votes)]
     got = read(tree(tmp_path, rows, clips_of(*(f"c{i}" for i in range(len(votes))))))
-    assert got.rows["up_votes"].to_pylist() == [2, 0] + [None] * 8
+    assert got.rows["up_votes"].to_pylist() == [2, 0, None, 3, 1, 4]
+    assert rejects(got) == [(f"c{i}", "bad_row") for i in range(6, 15)]
+    assert details(got)["c6"] == "up_votes must be a whole number from 0 on, such as 2, got 'x' (train.tsv:8)"
+    assert all(f"(train.tsv:{i + 2})" in details(got)[f"c{i}"] for i in range(6, 15))
+
+
+def test_a_good_row_of_a_clip_is_used_though_a_bad_one_stands_before_it(tmp_path):
+    got = read(tree(tmp_path, [row("a", down_votes="none"), row("a", "Ciao."), row("b"), row("c")]))
+    assert sentences(got)["a"] == "Ciao." and rejects(got) == [("a", "bad_row")]
+
+
+# ---- parts of recordings
+
+TIMES = {"offset and duration": (("offset", "duration"), [("0.5", "1"), ("2", "1.5")]), "start and end": (("start", "end"), [("0.5", "1.5"), ("2.0", "3.5")]),
+         "milliseconds": (("start_ms", "duration_ms"), [("500", "1000"), ("2000", "1500")]), "begin and end": (("begin_time", "end_time"), [(" .5", "1.5"), ("2e0", "3.5")])}
+
+
+@pytest.mark.parametrize("names,values", TIMES.values(), ids=TIMES.keys())
+def test_a_part_of_a_recording_is_used_as_one(names, values, tmp_path):
+    rows = [row("a", f"Frase {i}.", **dict(zip(names, v))) for i, v in enumerate(values)]
+    got = read(tree(tmp_path, [*rows, rows[0], row("b", **{names[0]: "x"})], clips_of("a", "b"), columns=[*MID, *names]))
+    assert [(r["id"], r["start"], r["seconds"]) for r in got.rows.to_pylist()] == [("a_500-1500", 0.5, 1.), ("a_2000-3500", 2., 1.5)]
+    assert rejects(got) == [("a_500-1500", "duplicate_row"), ("b", "bad_row")] and "(train.tsv:5)" in details(got)["b"]
+
+
+def test_a_recording_that_is_used_once_keeps_its_name(tmp_path):
+    got = read(tree(tmp_path, [row("a", offset="1", duration="2"), row("b")], clips_of("a", "b"), columns=[*MID, "offset", "duration"]))
+    assert [(r["id"], r["start"], r["seconds"]) for r in got.rows.to_pylist()] == [("a", 1., 2.), ("b", None, None)]
 
 
 def test_a_row_without_a_locale_has_the_language_of_its_folder(tmp_path):
@@ -299,7 +421,7 @@ def test_a_split_under_two_names_is_refused(tmp_path):
 def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
     tree(tmp_path)
     tree(tmp_path, split="dev")
-    with pytest.raises(FileNotFoundError, match=r"no transcript of split test in .*it: it has train, validation$"): read(tmp_path, evaluation="test")
+    with pytest.raises(FileNotFoundError, match=r"no transcript of split test in .*it: it has train, validation; train_splits and eval_splits say which are read"): read(tmp_path, evaluation="test")
 
 
 def test_each_split_is_joined_to_its_own_tars(tmp_path):
@@ -392,6 +514,16 @@ def splits(draw):
     return rows, archives, draw(st.lists(ids, max_size=3, unique=True)), draw(st.permutations(draw(st.sampled_from([OLD, MID, NEW]))))
 
 
+def without_halves(rows, columns):
+    "Rows as they are, but for those whose sentence may go on in the line below or have begun above."
+    out, orphan = [], False
+    for r, below in zip(rows, [*rows[1:], None]):
+        half = columns[-1] == "sentence" and below == b"one field" or orphan and columns.index("sentence") < columns.index("path")
+        out.append(b"half a row" if half and not isinstance(r, bytes) else r)
+        orphan = r == b"one field" or orphan and isinstance(r, bytes)
+    return out
+
+
 def expected(rows, archives, unsafe):
     "What the reader promises, one row and one clip after another."
     kept, rejected, first, seen = [], Counter(), {}, set()
@@ -426,7 +558,7 @@ def written(root, rows, archives, unsafe, columns):
 @example(([("a", "{}", "x")], [[("a", "{}.mp3", b"1")]], ["a"], MID))
 def test_every_row_and_every_clip_is_kept_right_or_on_record_once(split):
     rows, archives, unsafe, columns = split
-    kept, rejected, strays = expected(rows, archives, unsafe)
+    kept, rejected, strays = expected(without_halves(rows, columns), archives, unsafe)
     with tempfile.TemporaryDirectory() as d:
         got = read(written(Path(d), *split))
         audio, text = audio_of(got), sentences(got)
@@ -710,7 +842,21 @@ def test_durations_that_a_corpus_gives_are_taken(tmp_path):
 @pytest.mark.parametrize("name", ["duration[ms]", "duration_ms"])
 def test_a_column_of_durations_is_taken(name, tmp_path):
     tree(tmp_path, [row("a", **{name: "1500"}), row("b", **{name: ""}), row("c", **{name: "x"})], columns=[*MID, name])
-    assert read(tmp_path).rows["seconds"].to_pylist() == [1.5, None, None]
+    got = read(tmp_path)
+    assert got.rows["seconds"].to_pylist() == [1.5, None] and rejects(got) == [("c", "bad_row")]
+    assert details(got)["c"].startswith(f"{name} must be a number of milliseconds") and "got 'x' (train.tsv:4)" in details(got)["c"]
+
+
+@pytest.mark.parametrize("value,seconds", [("0", None), (" ", None), ("1e3", 1.), ("+250", .25), ("1500.5", 1.5005)])
+def test_a_duration_may_be_written_in_many_ways_and_0_is_none(value, seconds, tmp_path):
+    tree(tmp_path, [row("a", **{"duration[ms]": value})], clips_of("a"), columns=[*MID, "duration[ms]"])
+    assert read(tmp_path).rows["seconds"].to_pylist() == [seconds]
+
+
+@pytest.mark.parametrize("value", ["-1", "1,5", "nan", "inf", "1:30", "1e99"])
+def test_a_duration_that_is_none_costs_its_row(value, tmp_path):
+    tree(tmp_path, [row("a", **{"duration[ms]": value}), row("b")], clips_of("a", "b"), columns=[*MID, "duration[ms]"])
+    assert rejects(read(tmp_path)) == [("a", "bad_row")]
 
 
 def test_no_durations_are_no_durations(tmp_path):
