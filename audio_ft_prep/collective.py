@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/collective.html.md"""
 
 # %% ../nbs/11_collective.ipynb #1fcf60e3
 from __future__ import annotations
-import bz2, contextlib, gzip, hashlib, json, logging, lzma, os, shutil, stat, sys, tarfile, tempfile, unicodedata, zlib
+import bz2, contextlib, gzip, hashlib, json, lzma, os, shutil, stat, sys, tarfile, tempfile, unicodedata, zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache

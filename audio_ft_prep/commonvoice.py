@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commonvoice.html.md"""
 
 # %% ../nbs/10_commonvoice.ipynb #241503a6
 from __future__ import annotations
-import hashlib, json, logging, os, re, stat, tarfile, unicodedata
+import hashlib, json, os, re, stat, tarfile, unicodedata
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
@@ -487,7 +487,7 @@ def say_splits(
     "Say before a run which of the usual splits are missing."
     have = [s for s in have if s]
     lost = [s for s in ("train", "validation", "test") if s not in have]
-    if have and lost: _log.warning("%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s", folder, " and no ".join(lost), ", ".join(have))
+    if have and lost: _log.warning("%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s", file_name(folder), " and no ".join(lost), ", ".join(have))
 
 # %% ../nbs/10_commonvoice.ipynb #79f3d521
 def tars_short(
