@@ -343,6 +343,7 @@ def _finished(folder, mine):
 @contextmanager
 def _alone(folder):
     "Write a folder while no other run does."
+    if isinstance(folder, Url): work_folder(folder).mkdir(parents=True, exist_ok=True)  # says so where there is no such bucket
     with ExitStack() as stack:
         try: stack.enter_context(work_alone(work_folder(folder), held))
         except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 pytest.importorskip("s3fs", reason="s3fs is not installed")
-from audio_ft_prep import PrepConfig, load_prepared, pipeline, prepare
+from audio_ft_prep import PrepConfig, load_prepared, prepare, workdir
 from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.places import held, place
@@ -43,7 +43,7 @@ def whole(corpus, tmp_path_factory):
 @pytest.fixture
 def heartbeat(monkeypatch):
     "Have runs of this process give a sign of life at their URL every so many seconds, and so wait less long for those of others."
-    return lambda beat_s: monkeypatch.setattr(pipeline, "held", partial(held, beat_s=beat_s))
+    return lambda beat_s: monkeypatch.setattr(workdir, "held", partial(held, beat_s=beat_s))
 
 
 def config(corpus, out, **settings): return PrepConfig(str(corpus), output_dir=str(out), **{**SETTINGS, **settings})
