@@ -19,7 +19,7 @@ from .fields import MOST_TEXT, is_text
 from .rows import go_on
 
 # %% auto #0
-__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'open_parquet', 'read_columns']
+__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'group_rows', 'open_parquet', 'read_columns']
 
 # %% ../nbs/08_arrow.ipynb #6dee1677
 def _is_arrows(error):
@@ -80,6 +80,11 @@ def open_arrow(
 
 # %% ../nbs/08_arrow.ipynb #0faf8cd8
 MOST_ROWS = 20_000_000  # Rows that one file may have
+def group_rows(
+    parquet: pq.ParquetFile,  # An open file
+) -> list[int]: # Rows of each of its row groups, as the file says
+    "Count the rows of row groups."
+    return [parquet.metadata.row_group(g).num_rows for g in range(parquet.metadata.num_row_groups)]
 def open_parquet(
     file: BinaryIO,  # A Parquet file
     name: str,  # What it is called in sentences
@@ -90,32 +95,18 @@ def open_parquet(
     check_begin(file.read(64), name)
     file.seek(0)
     with explained(name, "Parquet"): parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
-    rows = parquet.metadata.num_rows
+    rows, groups = parquet.metadata.num_rows, group_rows(parquet)
+    if min(groups, default=0) < 0 or sum(groups) != rows:
+        raise ValueError(f"{name} contradicts itself in its count of rows, it is damaged: fetch it again")
     if 0 <= rows <= MOST_ROWS: return parquet
     raise ValueError(f"{name} says that it has {rows:,} rows, and at most {MOST_ROWS:,} are read from one file: "
                      "split it, or fetch it again if it is damaged")
-
-# %% ../nbs/08_arrow.ipynb #cc15c1d7
-_PATH_BYTES = 4096  # Of a clip's path; no system has a longer one
-def _most_bytes(leaf, rows):
-    "How large a column of text may be; one within a struct holds paths."
-    return min(MOST_TEXT, (1 << 20) + _PATH_BYTES * rows) if "." in leaf else MOST_TEXT
-def _check_sizes(parquet, name, leaves):
-    "Refuse columns that are larger than text is."
-    meta, rows = parquet.metadata, parquet.metadata.num_rows
-    groups = [meta.row_group(g) for g in range(meta.num_row_groups)]
-    for number, column in enumerate(parquet.schema.column(i) for i in range(len(parquet.schema))):
-        leaf = next((l for l in leaves if f"{column.path}.".startswith(f"{l}.")), "")
-        size = sum(g.column(number).total_uncompressed_size for g in groups) if leaf else 0
-        if size <= (most := _most_bytes(leaf, rows)): continue
-        raise ValueError(f"{name} has {size:,} bytes in its column {leaf}, and text of {rows:,} rows has at most {most:,}: "
-                         "see that it is the right column")
 
 # %% ../nbs/08_arrow.ipynb #023edf7a
 def _batches(parquet, name, leaves):
     "Yield the rows of some columns, within bounds."
     size, nested = 0, any("." in leaf for leaf in leaves)
-    for batch in parquet.iter_batches(16 if nested else 10_000, columns=leaves):
+    for batch in parquet.iter_batches(16 if nested else 32, columns=leaves):
         go_on()
         size += batch.nbytes
         if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: is it the right column?")
@@ -135,7 +126,6 @@ def read_columns(
 ) -> pa.Table: # Those columns, repeated text as dictionaries
     "Read columns of a Parquet file; raise `ValueError` where that can't be done in bounded memory."
     parquet = open_parquet(file, name)
-    _check_sizes(parquet, name, leaves)
     flat = [f.name for f in parquet.schema_arrow if f.name in leaves and is_text(f.type)]
     parquet = open_parquet(file, name, tuple(flat))
     parts = [[l for l in leaves if "." not in l], *([l] for l in leaves if "." in l)]

@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .arrow import explained, open_arrow, open_parquet, read_columns
+from .arrow import explained, group_rows, open_arrow, open_parquet, read_columns
 from .clipnames import clip_names, clips_as_told, part_names, plain_path
 from .commonvoice import clip_id, describe
 from .config import PrepConfig, split_name
@@ -166,19 +166,16 @@ def parquet_texts(
         wanted = _wanted(parquet.schema_arrow, audio_column, text_column, name)
         table = read_columns(f, name, wanted.leaves())
         with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
-        groups = _row_groups(parquet, path, wanted.audio)
+        groups = _row_groups(parquet, path, wanted.audio, f.seek(0, 2))
     notes, header = _time_note(wanted, texts), parquet.schema_arrow.names
     return Texts(texts, paths, groups, wanted.audio.name, header, faults, notes, wanted.told())
 
 # %% ../nbs/15_columns.ipynb #9b1df119
-def _row_groups(parquet, path, audio):
-    "The row groups of a file, with the bytes of their audio as they are stored."
-    leaf, schema, meta = audio.leaf(audio.field), parquet.schema, parquet.metadata
-    named = lambda i: f"{schema.column(i).path}.".startswith(f"{leaf}.")
-    mine = [i for i in range(len(schema)) if named(i)] if audio.kind != "path" else []
-    size = lambda group: sum(max(0, group.column(i).total_compressed_size) for i in mine)
-    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
-    return [Group(path, i, g.num_rows, size(g), audio) for i, g in enumerate(groups)]
+def _row_groups(parquet, path, audio, size):
+    "The row groups of a file, with about as many bytes of audio as their share of the file's."
+    rows = group_rows(parquet)
+    share = size / max(1, sum(rows)) if audio.kind != "path" else 0
+    return [Group(path, i, n, round(n * share), audio) for i, n in enumerate(rows)]
 
 # %% ../nbs/15_columns.ipynb #47785361
 def arrow_texts(
