@@ -77,7 +77,7 @@ def test_speakers_may_be_numbers(tmp_path, speakers, want):
     ("speaker", pa.array([[1], None]), "speaker must be text, got [1]"), ("speaker", pa.array([True, None]), "speaker must be text, got True"), ("split", pa.array([[1], None]), "split must be text, got [1]"),
     ("duration", pa.array(["6,0", None]), "duration must be a number of seconds from 0 on, such as 6.5, got '6,0'"), ("duration", pa.array([float("inf"), None]), "got inf"), ("duration", pa.array([-1, None]), "got -1"),
     ("duration", pa.array([True, None]), "got True"), ("offset", pa.array(["x", None]), "offset must be a number"), ("duration_ms", pa.array([[3], None]), "duration_ms must be a number of milliseconds"),
-    ("begin_time", pa.array(["soon", None]), "begin_time must be"), ("end", pa.array([0., None]), "end must leave a part above 0 s")])
+    ("begin_time", pa.array(["soon", None]), "begin_time must be"), ("end", pa.array([0., None]), "end must leave a part above 0 s"), ("speaker", pa.array([-1, None]).cast(pa.int64()).view(pa.time64("us")), "speaker must be text")])
 def test_a_value_that_cannot_be_read_costs_its_row_and_is_named(tmp_path, column, values, says):
     columns = {"audio": audio(zip(CLIPS, "ab")), "text": ["uno", "due"], column: values}
     write(tmp_path / "train.parquet", **columns)
@@ -478,7 +478,7 @@ def test_what_was_nearly_found_is_named(tmp_path):
 
 # Anything at all
 
-SCALARS = [pa.null(), pa.bool_(), pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.date32(), pa.timestamp("us"), pa.duration("s"), pa.time64("us"),
+SCALARS = [pa.null(), pa.bool_(), pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.date32(), pa.timestamp("us"), pa.duration("s"),
            pa.decimal128(10, 2), pa.list_(pa.string()), pa.struct({"a": pa.int8()}), pa.dictionary(pa.int8(), pa.string()), pa.list_(pa.float32()), pa.map_(pa.string(), pa.int8())]
 VALUES = [None, True, 5, -1, 1.5, float("nan"), float("inf"), "", "train", "uno", "3.5", "6,0", b"\xff", [], [1.5], {"a": 1}]
 
