@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Callable
-from .collective import PREFIX, fetch_release, inspect_collective, is_archive, read_collective, release_folders
+from .collective import PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
 from .columns import inspect_tables, parquet_tables, read_parquet, read_saved, saved_tables
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
@@ -134,7 +134,7 @@ def _unreadable(place):
     if not place.exists(): return FileNotFoundError(f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID for a download, or a Hub data set such as google/fleurs")
     holds = ", ".join(sorted(p.name for p in place.iterdir())[:6]) or "nothing" if place.is_dir() else "a file"
     return FileNotFoundError(f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or <split>.tsv beside clips, "
-                             f"or metadata.csv, a table of files and sentences, a manifest or wav.scp beside recordings, or Parquet files, and holds {holds}" + "".join(f"; {said}" for said in near_lists(place)[:1]))
+                             f"or metadata.csv, a table of files and sentences, a manifest or wav.scp beside recordings, or Parquet files, and holds {holds}" + "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said))
 
 # %% ../nbs/19_load.ipynb #e61b0738
 def _shown(place): return place.id if isinstance(place, Repo) else str(place)
