@@ -198,10 +198,11 @@ def _lost_splits(
 
 # %% ../nbs/72_widgets.ipynb #3d1a75bc
 _FIELD = "(" + "|".join(sorted(field_types(), key=len, reverse=True)) + ")"
-_ABOUT = re.compile(rf"\b(?:set|leave out) {_FIELD}\b|\b{_FIELD} (?:must|names|is|are|has|have|can't)\b")
+_ABOUT = (re.compile(rf"\b(?:set|leave out) {_FIELD}\b"), re.compile(rf"\b{_FIELD} (?:must|names|is|are|has|have|can't)\b"))
 def _field_of(sentence, settings):
     "The field that a sentence is about; empty where it is about none."
-    if named := _ABOUT.search(sentence): return named[1] or named[2]
+    for pattern in _ABOUT:
+        if named := pattern.search(sentence): return named[1]
     if not (split := re.search(r"\bsplit (\w+)", sentence)): return ""
     asked = [field for field in ("train_splits", "eval_splits") if split[1] in re.split(r"\W+", settings[field].lower())]
     return asked[0] if asked else ""
@@ -328,6 +329,8 @@ def _heard(tell):
 _CSS = """
 .audio-ft-prep { max-width: 100%; }
 .audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
+.audio-ft-prep .widget-vbox, .audio-ft-prep .widget-hbox, .audio-ft-prep .widget-html, .audio-ft-prep .widget-html-content { min-width: 0; max-width: 100%; box-sizing: border-box; overflow-wrap: anywhere; }
+.audio-ft-prep audio, .audio-ft-prep img { max-width: 100%; }
 .audio-ft-prep .widget-inline-hbox:not(.widget-hprogress) { flex-wrap: wrap; height: auto; margin: 2px; }
 .audio-ft-prep .widget-inline-hbox > input:not([type=checkbox]), .audio-ft-prep .widget-inline-hbox > select { flex: 1 1 11rem; width: auto; min-width: 0; max-width: 100%; box-sizing: border-box; }
 .prep-field { container-type: inline-size; }

@@ -7,8 +7,9 @@ import pytest
 pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
-from audio_ft_prep.browser import ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
-from audio_ft_prep.plots import ClipView
+from audio_ft_prep.browser import KEPT, ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
+from audio_ft_prep.plots import ClipView, PreparedClips
+from audio_ft_prep.report import clips_at_the_edges
 from audio_ft_prep.rows import REMEDIES
 from conftest import SAMPLE, tar_clips, write_corpus
 from layouts import LAYOUTS, tar_tree, utterances
@@ -83,7 +84,7 @@ def test_a_clip_that_cannot_be_shown_says_so_in_its_place(prepared):
     browser = ClipBrowser(ClipList(clips.table, opened, clips.tokenizer))
     before = browser.shown.value
     browser.list.index = 1
-    assert "This clip can't be shown: the disk &lt;is&gt; away" in browser.shown.value and clips.table["id"][0].as_py() not in browser.shown.value
+    assert "This clip can&#x27;t be shown: the disk &lt;is&gt; away" in browser.shown.value and clips.table["id"][0].as_py() not in browser.shown.value
     browser.list.index = 0
     assert browser.shown.value == before
 
@@ -116,3 +117,71 @@ def test_a_saved_page_says_how_many_of_how_many_it_lists_and_by_which_filters(pr
     assert "<p>1 to 1 of 1 clips" in said() and "show: truncated (1)" in said() and ">truncated</td>" in said()
     browser.filters["words"].value = "<nobody> says this"
     assert "<p>no clip answers this (filters: " in said() and "words: &lt;nobody&gt; says this)" in said() and "<td" not in said()
+
+
+def test_clips_that_were_chosen_come_first_with_what_is_special_about_them(prepared):
+    edges = clips_at_the_edges(prepared())
+    browser = ClipBrowser(prepared(), clips=edges)
+    assert len(browser.places) == len(edges) and browser.filters["reason"].label == f"chosen ({len(edges)})"
+    (split, number), words = next(iter(edges.items()))
+    first = PreparedClips(prepared())(split, number).id
+    assert any(line.startswith(first) and words in line for line, _ in browser.list.options)
+    browser.filters["reason"].value = KEPT
+    assert len(browser.places) > len(edges)
+    by_id = ClipBrowser(prepared(), clips=[first])
+    assert [by_id.clips.table["id"][int(i)].as_py() for i in by_id.places] == [first]
+    for wrong in (["nobody"], {("train", 9999): "far"}, [("dev", 0)]):
+        with pytest.raises(ValueError, match="clips must name clips that are listed"): ClipBrowser(prepared(), clips=wrong)
+
+
+def test_what_is_loading_is_said_and_what_stands_there_is_marked_until_then(prepared):
+    browser, seen = ClipBrowser(prepared()), []
+    name = lambda: browser.clips.table["id"][int(browser.places[1])].as_py()
+    look = browser.clips.open
+    def slow(i):
+        seen.append((browser.sign.value, "prep-stale" in browser.shown._dom_classes))
+        return look(i)
+    object.__setattr__(browser.clips, "open", slow)
+    browser.list.index = 1
+    assert seen == [(f"<i>Loading {name()} \u2026</i>", True)] and browser.sign.value == "" and "prep-stale" not in browser.shown._dom_classes
+    browser.filters["split"].value = "eval"
+    assert len(seen) == 2 and seen[1][1] and browser.sign.value == ""
+    browser.filters["words"].value = "nobody says this"
+    assert browser.shown.value == "" and browser.sign.value == ""
+
+
+def test_rows_beyond_a_maximum_are_not_shown_as_rejected():
+    clips = corpus_clips(PrepConfig("sample", "it", max_train_samples=3))
+    shown = clip_html(clips, int(find_clips(clips.table, reason="not_sampled")[0]))
+    assert "Not chosen." in shown and "Rejected" not in shown and "prep-bad" not in shown and "<audio" in shown
+
+
+def test_a_reject_whose_corpus_has_moved_says_why_sound_and_sentence_are_missing(tmp_path):
+    root = tar_tree(tmp_path / "corpus", utterances())
+    (root / "audio/it/train").mkdir(exist_ok=True)
+    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1, max_train_samples=1), progress=False)
+    root.rename(tmp_path / "moved")
+    clips = prepared_clips(made)
+    shown = clip_html(clips, int(find_clips(clips.table, reason="not_sampled")[0]))
+    assert "no sound and no sentence: the corpus it was made of is not on this machine" in shown
+    again = prepared_clips(made, tmp_path / "moved")
+    assert "<audio" in clip_html(again, int(find_clips(again.table, reason="not_sampled")[0]))
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
+@pytest.mark.parametrize("field", ["id", "speaker", "sentence", "detail", "note"])
+def test_text_of_a_corpus_is_shown_and_does_nothing(field):
+    said = {"id": "a", "split": "train", "sentence": "frase", "speaker": "s", "detail": "d", "note": "n", field: HOSTILE}
+    view = ClipView(**said, labels=[], rate_hz=16000, reason="truncated")
+    table = pa.table({**{k: [said[k]] for k in ("split", "id", "speaker", "sentence", "detail")}, "reason": ["truncated"], "seconds": [1.0]})
+    browser = ClipBrowser(ClipList(table, lambda i: view, None))
+    shown = [browser.shown.value, browser._repr_mimebundle_()["text/html"], *(line for line, _ in browser.list.options)]
+    assert not any(set(s) & set("\x1b\u202e\x07") for s in shown) and not any("<img" in s for s in shown[:2]) and "&lt;img" in shown[0]
+    assert all(s == "s" for s in browser.filters["speaker"].options)
+
+
+def test_a_saved_browser_says_what_to_do_to_use_it_and_players_have_names(prepared):
+    browser = ClipBrowser(prepared())
+    page = browser._repr_mimebundle_()["text/html"]
+    first = browser.clips.table["id"][int(browser.places[0])].as_py()
+    assert "Run the cell again" in page and f'<audio aria-label="sound of {first}"' in browser.shown.value

@@ -81,7 +81,7 @@ def lab(request, tmp_path):
             server.wait()
 
 
-OVER_THE_EDGE = """box => { const edge = box.getBoundingClientRect().right + 1;
+OVER_THE_EDGE = """box => { const edge = Math.min(...[box, box.closest('.jp-OutputArea') || box].map(e => e.getBoundingClientRect().right)) + 1;
   const scrolls = e => { for (let p = e.parentElement; p && p !== box; p = p.parentElement)
     if (['auto', 'scroll'].includes(getComputedStyle(p).overflowX) && p.getBoundingClientRect().right <= edge) return true; return false; };
   return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""

@@ -142,3 +142,18 @@ def test_the_page_is_readable_on_every_screen(browser, shots, page, tmp_path, sc
     assert words > 4.5 and drawn > 4.5
     tab.screenshot(path=shots / f"report-{scheme}-{wide}.png", full_page=True)
     tab.close()
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
+def test_text_of_a_corpus_is_shown_on_the_page_and_does_nothing(tmp_path):
+    import json, numpy as np, soundfile as sf
+    (tmp_path / "corpus").mkdir()
+    names, noise = ["<b>one", "two"], np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype("float32")
+    for name in names: sf.write(tmp_path / "corpus" / f"{name}.wav", noise, 16_000)
+    lines = [json.dumps({"audio_filepath": f"{name}.wav", "text": f"la frase {HOSTILE}", "speaker": HOSTILE}) for name in names]
+    (tmp_path / "corpus" / "train.json").write_text("\n".join(lines) + "\n")
+    made = prepare(PrepConfig(str(tmp_path / "corpus"), "it", train_splits="train", eval_splits="", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    text = report_html(made)
+    got = Page(text)
+    assert got.wrong == [] and "img" not in got.tags and "<b>one" not in text and not set(text) & set("\x1b\u202e\x07")
+    assert "&lt;img src=x" in text and '<audio controls aria-label="sound of &lt;b&gt;one"' in text

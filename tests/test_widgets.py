@@ -1,5 +1,6 @@
 "The form and the browser of clips, without a browser: turned as a program turns them. One test does so in a kernel of its own."
 import ast
+from html import unescape
 import logging
 import os
 import shlex
@@ -27,7 +28,7 @@ from audio_ft_prep.load import corpus_path, load_rows
 from audio_ft_prep.rows import REASONS, go_on, stoppable
 from audio_ft_prep.sampling import select
 from audio_ft_prep.widgets import Background, Found, PrepForm, as_command, as_python, form_tabs
-from conftest import SAMPLE, until
+from conftest import SAMPLE, tar_clips, until, write_corpus
 from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
 BAD = {"dataset_name": " ", "language_code": "Italian!", "model_id": " ", "output_dir": " ", "max_train_samples": "0", "max_eval_samples": "a few", "min_seconds": 31.0, "max_seconds": 45.0,
@@ -709,3 +710,107 @@ def test_a_folder_whose_corpus_is_gone_is_still_leafed_through(tmp_path):
 def test_a_page_of_the_browser_is_the_same_each_time(prepared):
     pages = [ClipBrowser(prepared("it"))._repr_mimebundle_() for _ in range(2)]
     assert pages[0] == pages[1] and "<table>" in pages[0]["text/html"] and "common_voice_it_41000001" in pages[0]["text/html"]
+
+
+# What was typed, what was read, and what a run says
+
+def clips_of_a_split(n): return [(f"clip_{i}", data, f"la frase {i}") for i, data in enumerate(list(tar_clips(SAMPLE, "it", "train").values())[:n])]
+
+
+@pytest.mark.parametrize("name, text, value, says", [("min_seconds", "0,5", 0.5, "read as 0.5"), ("seed", "1 000", 1000, "read as 1000"), ("seed", "\uff11\uff12", 12, "read as 12"), ("max_train_samples", "none", None, "read as all"),
+                                                     ("max_train_samples", "1e3", 1000, "read as 1000"), ("seed", "", 42, ""), ("max_seconds", "20", 20.0, ""), ("language_code", "italiano", "it", "read as it")])
+def test_what_was_typed_is_understood_and_what_was_understood_is_said(form, name, text, value, says):
+    form.inputs[name].value = text
+    assert getattr(form.value, name) == value and form.faults() == {}
+    assert ("read as" in form.notes[name].value) == bool(says) and says in form.notes[name].value
+
+
+@pytest.mark.parametrize("name, text", [("seed", "0.5"), ("seed", "1,000"), ("shard_rows", "1e-3"), ("min_seconds", "5 s"), ("max_eval_samples", "some"), ("num_workers", "two")])
+def test_what_cannot_be_read_is_refused_in_the_form_and_wherever_its_value_is_asked_for(form, name, text):
+    form.inputs[name].value = text
+    assert repr(text) in unescape(form.notes[name].value) and form.buttons["plan"].disabled and "prep-wrong" in form.rows[name]._dom_classes
+    with pytest.raises(ValueError, match=f"^{name} must be "): form.value
+    assert f"{name} must be" in repr(form)
+
+
+@pytest.mark.parametrize("name, code", [("italiano", "it"), ("Deutsch", "de"), ("ita", "it"), ("fran\u00e7ais", "fr"), ("\u65e5\u672c\u8a9e", "ja")])
+def test_a_language_by_its_own_name_or_a_longer_code_brings_its_code(name, code):
+    form = PrepForm(dataset_name="sample", language=name)
+    assert form.inputs["language_code"].value == code and "language" not in settled(form).faults()
+
+
+def test_a_language_that_nobody_knows_is_told_at_the_field_though_there_is_no_code():
+    form = settled(PrepForm(dataset_name="sample", language="Italain"))
+    assert "did you mean Italian (it)?" in form.notes["language"].value and "prep-bad" in form.notes["language"].value
+    assert {"Italian", "italiano", "Deutsch"} <= set(form.inputs["language"].options)
+
+
+@pytest.mark.parametrize("splits, asked, wrong", [(("dev", "test"), {}, "train_splits"), (("train", "dev"), {}, "eval_splits"), (("train", "test"), {"train_splits": "train+other"}, "train_splits"), (("train", "test"), {"train_splits": "train"}, "")])
+def test_a_split_that_the_corpus_does_not_have_marks_its_field_before_a_plan(tmp_path, splits, asked, wrong):
+    root = write_corpus(tmp_path / "corpus", {s: clips_of_a_split(4) for s in splits})
+    form = settled(PrepForm(dataset_name=str(root), language="Italian", **asked))
+    assert list(form.faults()) == [wrong] * bool(wrong) and form.buttons["plan"].disabled == bool(wrong)
+    if not wrong: return
+    assert "must name splits that the corpus has" in form.notes[wrong].value and "Selection (1 to mend)" in form.tabs.titles
+    form.inputs["train_splits"].value, form.inputs["eval_splits"].value = splits[0], splits[1]
+    assert settled(form).faults() == {} and not form.buttons["plan"].disabled
+
+
+def test_without_a_corpus_nothing_can_be_started(form, tmp_path):
+    for name in (str(tmp_path / "gone"), str(tmp_path)):
+        form.inputs["dataset_name"].value = name
+        assert "no corpus" in settled(form).faults()["dataset_name"] and form.buttons["plan"].disabled and form.buttons["prepare"].disabled
+    form.inputs["dataset_name"].value = "sample"
+    form.inputs["language_code"].value = "fr"
+    assert "no language fr" in settled(form).notes["language_code"].value and form.buttons["plan"].disabled
+
+
+def test_progress_is_not_greyed_when_fields_are_changed_meanwhile(form):
+    gate = held(form)
+    form.prepare()
+    form.inputs["seed"].value = 7
+    assert "prep-stale" not in form.told._dom_classes and "goes on with the settings" in form.stale.value
+    gate.set()
+    form.wait(120)
+    assert "prep-stale" in form.output._dom_classes and "before they were changed" in form.stale.value
+
+
+def test_a_refusal_marks_its_field_and_goes_when_the_settings_are_others(form):
+    form.prepare()
+    form.wait()
+    form.inputs["seed"].value = 7
+    form.prepare()
+    with pytest.raises(ValueError, match="another config made"): form.wait()
+    assert "another config made" in form.notes["output_dir"].value and "Output (1 to mend)" in form.tabs.titles and not form.buttons["prepare"].disabled
+    form.inputs["seed"].value = 8
+    assert form.told.value == "" and "prep-bad" not in form.notes["output_dir"].value and form.stale.value == "" and "Output" in form.tabs.titles
+
+
+def test_a_run_that_keeps_nothing_is_not_called_done(form):
+    form.inputs["max_seconds"].value = "0.1"
+    form.prepare()
+    with pytest.raises(RuntimeError, match="nothing was kept"): form.wait(120)
+    assert "Done" not in form.told.value and "nothing was kept" in form.told.value and form.buttons["upload"].disabled
+
+
+def test_what_begins_and_what_ends_is_read_aloud(form):
+    said = []
+    form.voice.observe(lambda change: said.append(change["new"]), "value")
+    form.plan()
+    form.wait()
+    assert said == ["Planning \u2026", "The plan is ready."]
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
+@pytest.mark.parametrize("name", ["dataset_name", "language", "model_id", "output_dir", "train_splits", "audio_column", "ray_address", "seed"])
+def test_markup_and_signs_that_act_are_shown_and_do_nothing(name):
+    form = PrepForm(dataset_name="sample", language="Italian")
+    form.inputs[name].value = HOSTILE
+    settled(form)
+    shown = [note.value for note in form.notes.values()] + [form.message.value, form.told.value, form._repr_mimebundle_()["text/html"], *(r.value for r in form.recipes.values())]
+    assert not any("<img" in s or set(s) & set("\x1b\u202e\x07") for s in shown) and any("&lt;img" in s for s in shown)
+
+
+def test_a_saved_form_says_what_to_do_to_use_it():
+    page = PrepForm(dataset_name="sample", language="Italian")._repr_mimebundle_()["text/html"]
+    assert "Run the cell again" in page and page.count("<tr>") > 20
