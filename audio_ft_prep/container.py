@@ -86,6 +86,13 @@ def front_end(
             pos = found.start() if found else len(data)
         else: return pos
 
+def _past_tags(data, pos):
+    "The first byte behind tags and zeros of any kind, where another file may begin."
+    while pos < len(data):
+        here, pos = pos, pos + 128 if data[pos:pos + 3] == b"TAG" else front_end(data, pos)
+        if pos == here: break
+    return pos
+
 # %% ../nbs/18_container.ipynb #3fdc38e7
 def audio_span(
     data: bytes,  # A whole MP3 file
@@ -196,7 +203,7 @@ def walk_frames(
             inside = next_frame(data, last + 4, min(stop, end + 3), like, free) if frames else -1
             if 0 <= inside < end: return Walk(frames - 1, last, skipped, inside - last)
             pos = _behind_gap(data, end, stop, like, free)
-            if pos < 0: break
+            if pos < 0 or data[pos + like.tag:pos + like.tag + 4] in XING: break
             skipped += pos - end
     left = data[end:stop] if stop - end < 4 else b""
     return Walk(frames, end, skipped, len(left) if left[:1] == b"\xff" else 0)
@@ -313,16 +320,23 @@ class Chunk(NamedTuple):
             if have < promise.size: return f"{have:,} of {promise.size:,} bytes that its header promises"
             if not promise.size: return f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
         if promise and promise.frames == walk.frames: return ""
+        if walk.skipped and not (promise and promise.frames):
+            return f"{walk.skipped:,} bytes between its {walk.frames:,} frames belong to none: some are damaged or missing"
         return f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
 
 # %% ../nbs/18_container.ipynb #a8e2a969
+def _lyrics_end(data, pos, stop):
+    end = data.find(b"TAG", pos, stop)
+    return end if end > pos else stop
+
 def _next_chunk(data, pos, stop):
     "Where the next file begins behind one; -1 for nowhere."
-    while data[pos:pos + 11].startswith(_TAGS):
+    while pos < stop and data[pos:pos + 11].startswith(_TAGS):
         if data[pos:pos + 3] == b"TAG": pos += 227 if data[pos + 3:pos + 4] == b"+" else 128
-        elif data[pos:pos + 3] == b"LYR": pos = data.find(b"TAG", pos, stop) if data.find(b"TAG", pos, stop) > 0 else stop
+        elif data[pos:pos + 3] == b"LYR": pos = _lyrics_end(data, pos, stop)
         else: pos = max(pos + 10, front_end(data, pos))
-    return next_frame(data, pos, stop)
+    after = _past_tags(data, pos)
+    return -1 if sniff(data[after:after + 16]) not in ("", "mp3") else next_frame(data, pos, stop)
 
 def mpeg_chunks(
     data: bytes,  # A whole MP3 file
@@ -345,21 +359,24 @@ def mpeg_chunks(
 MOST_CHUNKS = 10_000
 
 # %% ../nbs/18_container.ipynb #2d12c1c1
+def _followed(kind, data, stop): return f"a file of kind {sniff(data[stop:stop + 16])} follows the {kind} in it: keep one of them"
 def _kind(f): return f"{f.rate_hz:,} Hz {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
 
 def _joined(data, chunks, cut, free):
     "All that joined files hold, as one."
     chunks = [c for c in chunks if c.walk.frames] or chunks[:1]
     f, frames = chunks[0].frame, sum(c.walk.frames for c in chunks)
-    kinds = dict.fromkeys(_kind(c.frame) for c in chunks)
+    kinds, stop = dict.fromkeys(_kind(c.frame) for c in chunks), _past_tags(data, chunks[-1].walk.end)
+    if sniff(data[stop:stop + 16]) not in ("", "mp3"): return Container("mp3", cut, data, refused=_followed("mp3", data, stop))
     if len(kinds) > 1: return Container("mp3", cut, data, refused=f"MP3 files of {' and '.join(kinds)} are joined in it")
     body = b"".join(data[c.begin:c.walk.end] for c in chunks)
     loose = 0 if any(c.walk.skipped for c in chunks) else 2 * f.samples
+    lead_s = 529 / f.rate_hz  # the decoder's lag, which it leaves out
     note = f"{len(chunks)} MP3 files are joined in it" if len(chunks) > 1 else ""
     lengths = _lengths(frames, sum(bool(c.promise) for c in chunks), f)
     if free or f.layer < 3: return Container("mp3", cut, _filled_up(body, frames, f), "", frames, frames * f.samples, lengths, loose=loose, note=note)
     head = made_up_header(data[chunks[0].start:chunks[0].start + 4], frames, len(body)) if frames else b""
-    return Container("mp3", cut, head + body, "made up" if frames else "", frames, None, lengths, loose=loose, note=note)
+    return Container("mp3", cut, head + body, "made up" if frames else "", frames, None, lengths, loose=loose, lead_s=lead_s, note=note)
 
 # %% ../nbs/18_container.ipynb #351865df
 def _filled_up(body, frames, f):
@@ -384,6 +401,8 @@ def read_mp3(
     cut = next(filter(None, (c.cut for c in chunks)), "")
     if len(chunks) == 1 and promised and (cut or one.walk.frames <= promised):
         end = one.walk.end if one.walk.frames == promised else stop
+        after = _past_tags(data, end)
+        if sniff(data[after:after + 16]) not in ("", "mp3"): return Container("mp3", cut, data, refused=_followed("mp3", data, after))
         return Container("mp3", cut, data[start:end], "own", promised, lengths_s=_lengths(promised, 1, first))
     return _joined(data, chunks, cut, free)
 
@@ -483,11 +502,15 @@ def read_chunks(
     kind, found = sniff(data), sample_chunk(data)
     if found is None or (cut := chunk_cut(data)) or found.size < 0: return Container(kind, chunk_cut(data), data)
     if found.size > found.left: return Container(kind, "", data, note=f"its header counts {found.size - found.left:,} bytes too many")
-    if kind not in ("wav", "aiff"): return Container(kind, "", data)
+    if kind not in ("wav", "aiff"): return _alone(data, kind, found.begin + found.size + -found.size % (8 if kind == "w64" else 1))
+    if data[12:16] == b"fmt " and data[20:22] in (b"\x50\0", b"\x55\0"): return read_mp3(data[found.begin:found.begin + found.size])
     if found.size == 0 and found.left > 8: return _filled_in(data, kind, found)
-    behind, stop = _kind_of_tail(data, _padded(data, found)), _padded(data, found)
+    stop = _past_tags(data, _padded(data, found))
+    behind = _kind_of_tail(data, stop)
+    if sniff(data[stop:stop + 16]) not in ("", "mp3", "wav", "aiff"): return Container(kind, "", data, refused=_followed(kind, data, stop))
+    if _in_a_row(data, stop, len(data), None, 3, 0): return Container(kind, "", data, refused=f"an MP3 follows the {kind} in it: keep one of them")
     if behind == "file": return _two_files(data, kind, stop)
-    if behind == "else" and found.left - found.size > LOOSE:
+    if behind == "else" and len(data) - stop > LOOSE:
         why = f"{found.left - found.size:,} bytes follow the {found.size:,} of samples that its header counts, and are no chunk"
         return Container(kind, "", data, refused=why)
     return Container(kind, "", data)
@@ -516,6 +539,13 @@ def au_cut(
     begin, size = unpack_from(">II", data[4:12])
     return _short_of(max(0, len(data) - begin), size)
 
+# %% ../nbs/18_container.ipynb #a9565357
+def _alone(data, kind, stop, cut=""):
+    "A file of a kind that is seldom met, which is refused where another follows it."
+    stop = _past_tags(data, stop)
+    other = sniff(data[stop:stop + 16])
+    return Container(kind, cut, data, refused=f"a file of kind {other} follows the {kind} in it: keep one of them" if other else "")
+
 # %% ../nbs/18_container.ipynb #fb0eeb73
 def _field(head, name):
     "A whole number of a SPHERE header; 0 where it isn't given."
@@ -531,7 +561,8 @@ def read_sphere(
     if b"shorten" in head or b"wavpack" in head or b"shortpack" in head:
         return Container("sphere", "", data, refused="a SPHERE file that is compressed with shorten: expand it, with sph2pipe or w_decode")
     size = _field(head, b"sample_count") * (_field(head, b"channel_count") or 1) * (_field(head, b"sample_n_bytes") or 1)
-    return Container("sphere", _short_of(max(0, len(data) - len(head)), size), data)
+    cut = _short_of(max(0, len(data) - len(head)), size)
+    return _alone(data, "sphere", len(head) + size, cut) if size else Container("sphere", "", data)
 
 # %% ../nbs/18_container.ipynb #10dbc073
 def _flac_parts(data):
@@ -539,17 +570,25 @@ def _flac_parts(data):
     begins = [0, *(m.start() for m in re.finditer(b"fLaC[\\0\x80]\\0\\0\x22", data) if m.start())]
     return [data[a:b] for a, b in zip(begins, [*begins[1:], len(data)])]
 
+_FILE_BEGINS = re.compile(rb"RIFF.{4}WAVE|RF64.{4}WAVE|FORM.{4}AIF[FC]|OggS\x00\x02|\.snd\x00{3}|"
+                          rb"caff\x00\x01|NIST_1A\n|riff\x2e\x91\xcf\x11", re.S)
+
 def _read_flac(data):
     first, *more = _flac_parts(data)
+    if other := _FILE_BEGINS.search(data): return Container("flac", "", data, refused=_followed("flac", data, other.start()))
     return Container("flac", payload=first, joined=tuple(more), note=f"{1 + len(more)} FLAC files are joined in it" if more else "")
 
 def _read_ogg(data):
     got = read_ogg(data)
     first, *more = got.links
     note = f"{len(got.links)} streams follow each other in it" if more else ""
+    stop = _past_tags(data, got.stop) if got.stop else len(data)
+    if sniff(data[stop:stop + 16]): return Container("ogg", got.cut, data, refused=_followed("ogg", data, stop))
     return Container(got.format, got.cut, first, joined=tuple(more), refused=got.refused, note=note, lead_s=got.lead_s)
 
-def _read_au(data): return Container("au", au_cut(data), data)
+def _read_au(data):
+    begin, size = unpack_from(">II", data[4:12].ljust(8, b"\0"))
+    return _alone(data, "au", begin + size if size < UNKNOWN else len(data), au_cut(data))
 _READERS = {"mp3": read_mp3, "flac": _read_flac, "ogg": _read_ogg, "au": _read_au, "sphere": read_sphere,
             **dict.fromkeys(("wav", "aiff", "caf", "w64"), read_chunks)}
 
@@ -579,9 +618,11 @@ def foreign_name(
     return f"{name or 'no audio format that is read here'}; it begins with {data[:8]!r}"
 
 # %% ../nbs/18_container.ipynb #d61d1cd7
+def _unnamed(data): return foreign_name(data[:200]).startswith("no audio format")
+
 def _stray_start(data, start):
     "Where MPEG frames begin behind a few bytes of something else; -1 for nowhere."
-    if not foreign_name(data[start:start + 200]).startswith("no audio format"): return -1
+    if not _unnamed(data) or not _unnamed(data[start:start + 200]): return -1
     pos = next_frame(data[:start + 65536], start, min(len(data), start + 65536))
     return pos if 0 <= pos - start <= 4096 else -1
 
@@ -593,5 +634,5 @@ def read_container(
     kind = sniff(data, start) or ("mp3" if tagged and start >= len(data) else "")
     if not kind and (stray := _stray_start(data, start)) >= 0: kind = "mp3"
     elif not kind and tagged: kind = "mp3"
-    if not kind: return Container("", payload=data, refused=foreign_name(data[start:] or data))
+    if not kind: return Container("", payload=data, refused=foreign_name(data[start:] if _unnamed(data) and data[start:] else data))
     return _READERS[kind](data if kind == "mp3" or not start else data[start:])

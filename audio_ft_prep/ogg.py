@@ -114,6 +114,7 @@ class Ogg:
     format: str = "ogg"  # What they are: ogg or flac
     cut: str = ""  # What is missing, for a person
     refused: str = ""  # Why it isn't read
+    stop: int = 0  # First byte behind the last page
     lead_s: float = 0.0  # Seconds that a decoder leaves out at the start of the first
 
 # %% ../nbs/17_ogg.ipynb #13304ee2
@@ -145,6 +146,11 @@ def _broken_off(data, links):
     whole = last.stop <= len(data) and last.start + 27 <= len(data)
     return "" if whole else f"its page {sum(map(len, links)):,} is not whole"
 
+def _between(data, links):
+    "Bytes between two links that are no pages."
+    ends = [(a[-1].stop, b[0].start) for a, b in zip(links, links[1:])]
+    return max((len(data[stop:start].strip(b"\0")) for stop, start in ends), default=0)
+
 def read_ogg(
     data: bytes,  # A whole Ogg file
 ) -> Ogg: # Its audio, link by link
@@ -152,6 +158,7 @@ def read_ogg(
     links = ogg_links(data)
     if sum(map(len, links)) > MOST_PAGES: return Ogg((data,), refused=f"an Ogg file of more than {MOST_PAGES:,} pages")
     if not links or (cut := _broken_off(data, links)): return Ogg((data,), cut=cut if links else "it has no page")
+    if (stray := _between(data, links)) > 1024: return Ogg((data,), refused=f"{stray:,} bytes between its streams are no pages")
     streams = [_audio_stream(data, link) for link in links]
     for pages, why in streams:
         if pages is None: return Ogg((data,), refused=why)
@@ -161,4 +168,4 @@ def read_ogg(
     cut = next(filter(None, (link_cut(pages) for pages, _ in streams)), "")
     plain = len(links) == 1 and codec != "FLAC" and len(pages) == len(links[0]) and pages[-1].flags & 4
     parts = (data,) if plain or cut else tuple(_link_bytes(data, *stream) for stream in streams)
-    return Ogg(parts, "flac" if codec == "FLAC" else "ogg", cut, "", _opus_lead(data, pages[0], codec))
+    return Ogg(parts, "flac" if codec == "FLAC" else "ogg", cut, "", links[-1][-1].stop, _opus_lead(data, pages[0], codec))
