@@ -406,7 +406,8 @@ HURTS = {"nothing": lambda b: b, "ID3v2": lambda b: ID3V2 + b, "ID3v1": lambda b
 def test_what_is_kept_is_the_audio_of_the_file_or_nothing_is(parts):
     names = [name for name, _ in parts]
     assume(not any(a.startswith("FLAC") and b.startswith(("MP3", "bare")) for a, b in zip(names, names[1:])))
-    assume(len(parts) == 1 or ("bare440", "a hole") not in parts and ("bare880", "a hole") not in parts)   # a last frame or two may look like garbage then
+    damage = ("a page behind", "a hole", "a third is missing")
+    assume(all(hurt not in damage for _, hurt in parts[:-1]))                  # what follows may fill a hole: no header can tell
     data = b"".join(HURTS[hurt](BLOCKS[name]) for name, hurt in parts)
     try: clip = read_clip(data)
     except BadClip as e:
