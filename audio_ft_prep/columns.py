@@ -60,14 +60,19 @@ def find_texts(
     schema: pa.Schema,  # Of a table
     asked: str,  # The column of sentences asked for; empty to find it
     where: str,  # The data set, for the error
+    language: str = "",  # The column of languages asked for; empty to find it
 ) -> dict[str, str]: # Column by what it holds
     "Find the column of sentences, and those that tell more."
     found = _named(schema, COLUMNS["sentence"], _is_words) or _named(schema, COLUMNS["sentence"], _anything)
     sentence = asked if asked in schema.names else "" if asked else found
     if not sentence: raise _no_sentence(schema, asked, where)
     labels = {k: _named(schema, COLUMNS[k], _anything) for k in _LABELS}
+    if language: labels["locale"] = _language_column(schema, language, where)
     words = {k: _named(schema, COLUMNS[k], is_text) for k in _WORDS}
     return {k: v for k, v in ({"sentence": sentence} | labels | words).items() if v}
+def _language_column(schema, asked, where):
+    if asked in schema.names: return asked
+    raise ValueError(f"{where} has no column {asked}: its columns are {', '.join(schema.names)[:300]}; name the one of languages with language_column")
 
 # %% ../nbs/15_columns.ipynb #3ea2a3b9
 def find_times(
@@ -106,9 +111,9 @@ class Wanted(NamedTuple):
         return {"audio": f"{self.audio.name} ({self.audio.kind})", **self.texts, **times}
 
 # %% ../nbs/15_columns.ipynb #3174cda9
-def _wanted(schema, audio, text, name):
+def _wanted(schema, audio, text, name, language):
     audio = find_audio(schema, audio, name)
-    return Wanted(audio_column(schema, audio), find_texts(schema, text, name), find_times(schema))
+    return Wanted(audio_column(schema, audio), find_texts(schema, text, name, language), find_times(schema))
 def _column(table, name): return table.column(table.column_names.index(name))
 
 # %% ../nbs/15_columns.ipynb #6ad610ac
@@ -158,12 +163,13 @@ def parquet_texts(
     path: str,  # A Parquet file of it
     audio_column: str,  # As in `find_audio`
     text_column: str,  # As in `find_texts`
+    language_column: str = "",  # As in `find_texts`
 ) -> Texts: # Its columns of text, and how its rows are grouped
     "Read a Parquet file without its audio."
     name = place.name(path)
     with place.open(path, again=True) as f:
         parquet = open_parquet(f, name)
-        wanted = _wanted(parquet.schema_arrow, audio_column, text_column, name)
+        wanted = _wanted(parquet.schema_arrow, audio_column, text_column, name, language_column)
         table = read_columns(f, name, wanted.leaves())
         with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
         groups = _row_groups(parquet, path, wanted.audio, f.seek(0, 2))
@@ -183,11 +189,12 @@ def arrow_texts(
     path: str,  # An Arrow file of it
     audio_column: str,  # As in `find_audio`
     text_column: str,  # As in `find_texts`
+    language_column: str = "",  # As in `find_texts`
 ) -> Texts: # Its columns of text, and how its rows are grouped
     "Read an Arrow file without its audio."
     name, file = place.name(path), place.file(path)
     found = open_arrow(file, name)
-    wanted = _wanted(found.table.schema, audio_column, text_column, name)
+    wanted = _wanted(found.table.schema, audio_column, text_column, name, language_column)
     with explained(name, "Arrow"): texts, paths, faults = _texts(found.table, wanted, name)
     group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
     notes, header = [n for n in (found.note, *_time_note(wanted, texts)) if n], found.table.schema.names
@@ -307,16 +314,16 @@ def _by_folder(paths, groups):
     return tops if named and all(t in USUAL or not p for t, p in zip(tops, paths)) else [""] * len(paths)
 
 # %% ../nbs/15_columns.ipynb #950e5581
-def _read_files(tables, files, audio, text):
+def _read_files(tables, files, columns):
     texts = []
     for path in files:
         go_on()
-        texts.append(tables.read(tables.place, path, audio, text))
+        texts.append(tables.read(tables.place, path, *columns))
     return texts
-def _read_all(tables, splits, audio, text, roles):
-    "Read the files of some splits."
+def _read_all(tables, splits, columns, roles):
+    "Read the files of some splits; `columns` are those of audio, of sentences and of languages that are asked for."
     files = [(s, p) for s in splits for p in tables.files[s]]
-    texts = _read_files(tables, [p for _, p in files], audio, text)
+    texts = _read_files(tables, [p for _, p in files], columns)
     table, paths, groups = _one_table(texts), [p for t in texts for p in t.paths], [g for t in texts for g in t.groups]
     of_files = [s for (s, _), t in zip(files, texts) for _ in t.paths]
     if not any(of_files): of_files = _by_folder(paths, groups)
@@ -397,7 +404,7 @@ def read_tables(
     "Read a data set with an audio column; raise `FileNotFoundError` for a split it lacks."
     roles = split_roles(cfg)
     wanted, notes = _chosen_splits(tables, roles)
-    read = _read_all(tables, wanted, cfg.audio_column, cfg.text_column, roles)
+    read = _read_all(tables, wanted, (cfg.audio_column, cfg.text_column, cfg.language_column), roles)
     lines, more = _dealt(read, roles, cfg, tables.place)
     notes = list(dict.fromkeys([*notes, *read.notes, *more]))
     good, rejects = _faults(lines, read.ids, roles)
@@ -541,7 +548,7 @@ def inspect_tables(
     text_column: str = "",  # As in `find_texts`
 ) -> dict: # Splits by language, each as `describe` gives it, with what was found
     "Describe a data set without its audio."
-    read = _read_all(tables, list(tables.files), audio_column, text_column, {})
+    read = _read_all(tables, list(tables.files), (audio_column, text_column), {})
     splits = read.splits
     out = {s or "no split": _described(read, s, language_code) for s in dict.fromkeys(splits)}
     return {language_code: {s: out[s] for s in sorted(out, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))}}

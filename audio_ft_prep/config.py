@@ -216,6 +216,7 @@ class PrepConfig:
     dataset_revision: str = ""  # Branch, tag or commit of a Hub data set; empty for the newest
     audio_column: str = ""  # Column that names the audio, in a table of your own; empty: found by its name
     text_column: str = ""  # Column that holds the sentence, in a table of your own; empty: found by its name
+    language_column: str = ""  # Column with the language of each row, which its labels announce; empty: all have that of language
     lower_case: bool = False  # Lower-case the sentences
     storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
@@ -400,7 +401,7 @@ def differing(
 
 # %% ../nbs/00_config.ipynb #71f1b036
 GROUPS = {
-    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column", "lower_case"),
+    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column", "language_column", "lower_case"),
     "model": ("model_id", "task"),
     "selection": ("train_splits", "eval_splits", "max_train_samples", "max_eval_samples", "sampling", "seed"),
     "audio": ("min_seconds", "max_seconds", "log_mel"),

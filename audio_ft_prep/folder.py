@@ -115,13 +115,16 @@ def filled_line(
     "Add to a line what a record says."
     return _table_line(line._asdict(), record, columns)
 @lru_cache(256)
-def _chosen(names, audio_column, text_column): return choose_columns(list(names), audio_column, text_column)
+def _chosen(names, audio_column, text_column, language_column):
+    columns = choose_columns(list(names), audio_column, text_column)
+    return columns | {"locale": language_column} if language_column in names else columns
 def table_lines(
     path: Path,  # A table
     audio_column: str = "",  # Column that names the audio; empty to find it
     text_column: str = "",  # Column that holds the sentence; empty to find it
     split: str = "",  # The split of rows that name none
     root: Path | None = None,  # The corpus, for the name of the table in sentences
+    language_column: str = "",  # Column that holds the language; empty to find it
 ) -> Iterator[Line]: # In the list's order
     "Read the lines of a table."
     name, folder = os.path.relpath(path, root) if root else path.name, str(path.parent)
@@ -129,7 +132,7 @@ def table_lines(
         if n % 10_000 == 0: go_on()
         line = {"path": "", "sentence": "", "where": f"{name}:{n}", "folder": folder, "split": split}
         if isinstance(record, str): yield Line(**line, reason="bad_row", detail=record)
-        else: yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column))
+        else: yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column, language_column))
 
 # %% ../nbs/12_folder.ipynb #90d6d538
 class _Keyed(NamedTuple):
@@ -321,11 +324,13 @@ def _split_of_list(path, kind, root, lists):
     if path.parent == root: return ""
     split = split_name(path.parent.name)
     return split if split in USUAL or len({p.parent for p in lists}) > 1 else ""
-def _table_listing(kind, place, lists, named):
+def _table_listing(kind, place, lists, named, language_column):
     root = place if place.is_dir() else place.parent
     if place.is_dir(): lists = [_inside(p, place) for p in lists]
     tables, others = _sorted_tables(lists, *named)
-    lines = [l for p in tables for l in table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root)]
+    if language_column: _check_language(tables, named, language_column)
+    lines = []
+    for p in tables: lines += table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root, language_column)
     first, columns = next(iter(tables.items()))
     layout = "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
     if kind == "audiofolder": layout, lines = kind, _by_folder(lines)
@@ -333,17 +338,23 @@ def _table_listing(kind, place, lists, named):
     header = [shown_path(c) for c in table_columns(first, table_style(first, *named), *named)]
     passed = [f"{said}; it is passed over" for said in others.values()]
     return Listing(layout, root, list(tables), lines, header, place.is_dir(), notes, passed)
+def _check_language(tables, named, language_column):
+    "Refuse a column of languages that no table has."
+    columns = dict.fromkeys(c for p in tables for c in table_columns(p, table_style(p, *named), *named))
+    if language_column in columns: return
+    raise ValueError(f"{next(iter(tables))} has no column {language_column}: its columns are {', '.join(columns)[:200]}; name the one of languages with language_column")
 
 # %% ../nbs/12_folder.ipynb #e2d50c2b
 def read_lists(
     place: Path,  # A folder, or a list itself
     audio_column: str = "",  # Column that names the audio; empty to find it
     text_column: str = "",  # Column that holds the sentence; empty to find it
+    language_column: str = "",  # Column that holds the language; empty to find it
 ) -> Listing: # All its lines
     "Read every line of a folder's lists."
     kind, lists = find_lists(place)
     if kind == "kaldi": listing = _kaldi_listing(place, lists)
-    else: listing = _table_listing(kind, place, lists, (audio_column, text_column))
+    else: listing = _table_listing(kind, place, lists, (audio_column, text_column), language_column)
     for said in listing.others: _log.info(said)
     lines, respelt = _respelt(listing.lines, listing.root)
     said = f"{respelt} names are written in another Unicode form than their files: the files are taken"
@@ -603,7 +614,7 @@ def read_folder(
     place: Path,  # A folder with a list, or a list itself
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a corpus of one's own; raise an error for a list without audio or sentences, and for a split that it lacks."
-    return read_listing(cfg, place, read_lists(place, cfg.audio_column, cfg.text_column))
+    return read_listing(cfg, place, read_lists(place, cfg.audio_column, cfg.text_column, cfg.language_column))
 
 # %% ../nbs/12_folder.ipynb #09cb863f
 def folder_identity(

@@ -22,6 +22,7 @@ from .hub import Repo, is_hub_id, open_repo
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .rows import Corpus
 from .secrets import logger_of
+from .trees import inspect_tree, read_tree, tree_kind
 
 # %% auto #0
 __all__ = ['SAMPLE', 'SAMPLE_LICENCE', 'PARQUET_BRANCH', 'SOURCES', 'HUB_SOURCES', 'SETTINGS', 'local_path', 'corpus_path',
@@ -94,9 +95,12 @@ class Source:
     look: Callable[..., dict]  # Describes a place: place, locale and the settings of `takes`
     takes: tuple[str, ...] = ()  # Settings that only such a source has a use for
 
-_COLUMNS = ("audio_column", "text_column")
+_COLUMNS = ("audio_column", "text_column", "language_column")
 def _look_parquet(place, language_code, dataset_config="", **columns): return inspect_tables(parquet_tables(place, dataset_config, language_code), language_code, **columns)
 def _has_parquet(place): return any(place.rglob("*.parquet")) if place.is_dir() else place.suffix == ".parquet"
+
+_KINDS_OF_TREE = {"librispeech": "it has transcripts beside folders of recordings", "texts": "it has a text beside each recording"}
+def _texts_named(place): return _KINDS_OF_TREE[tree_kind(place)]
 
 SOURCES = {
     "commonvoice": Source(lambda p: "it holds a folder transcript", is_commonvoice, read_commonvoice, inspect_commonvoice),
@@ -104,6 +108,7 @@ SOURCES = {
                     lambda p, code, **columns: inspect_tables(saved_tables(p), code, **columns), _COLUMNS),
     "collective": Source(lambda p: "it is an archive" if is_archive(p) else "it holds transcripts beside clips", lambda p: is_archive(p) or bool(release_folders(p)), read_collective, inspect_collective),
     "folder": Source(_lists_named, lambda p: bool(find_lists(p)[0]), read_folder, inspect_folder, _COLUMNS),
+    "tree": Source(_texts_named, lambda p: bool(tree_kind(p)), read_tree, inspect_tree),
     "parquet": Source(lambda p: "it holds Parquet files", _has_parquet, read_parquet, _look_parquet, (*_COLUMNS, "dataset_config")),
 }
 HUB_SOURCES = {
@@ -139,6 +144,7 @@ def _unreadable(place):
 # %% ../nbs/19_load.ipynb #e61b0738
 def _shown(place): return place.id if isinstance(place, Repo) else str(place)
 SETTINGS = (*_COLUMNS, "dataset_config", "dataset_revision")
+_ONLY_READ = ("dataset_revision", "language_column")  # Which a look at a corpus has no use for
 def _source(dataset_name, settings):
     "Place, kind and source; a setting that such a source has no use for is refused."
     place = corpus_path(dataset_name, settings["dataset_revision"])
@@ -146,7 +152,7 @@ def _source(dataset_name, settings):
     source = _sources(place)[kind]
     if idle := [k for k, v in settings.items() if v and k not in source.takes]:
         raise ValueError(f"{idle[0]} is for another kind of data set, and {dataset_name} is read as {kind}: leave it out")
-    return place, kind, source, {k: v for k, v in settings.items() if k in source.takes and k != "dataset_revision"}
+    return place, kind, source, {k: v for k, v in settings.items() if k in source.takes and k not in _ONLY_READ}
 
 # %% ../nbs/19_load.ipynb #1e15420a
 def load_rows(
@@ -168,6 +174,6 @@ def inspect_corpus(
     dataset_revision: str = "",  # Branch, tag or commit of a Hub data set
 ) -> dict: # kind, why, folder, and splits by language
     "Describe a corpus before anything is prepared; no audio is decoded."
-    settings = dict(zip(SETTINGS, (audio_column, text_column, dataset_config, dataset_revision)))
+    settings = dict(zip(SETTINGS, (audio_column, text_column, "", dataset_config, dataset_revision)))
     place, kind, source, more = _source(dataset_name, settings)
     return {"kind": kind, "why": source.why(place), "folder": _shown(place), "languages": source.look(place, language_code, **more)}

@@ -57,7 +57,7 @@ class Task:
     @property
     def shard_rows(self): return rows_per_shard(sum(len(self.selection[s]) for s in self.splits), self.cfg.shard_rows)
     def every_shard(self): return [(f"{s}-{i:05d}", m) for s in self.splits for i, m in enumerate(shard_slices(self.selection[s], s, self.shard_rows, self.label))]
-    def label(self, rows): return labelled(rows, self.tokenizer)
+    def label(self, rows): return labelled(rows, self.tokenizer, model=self.model if self.cfg.language_column else None)
     def shards(self): return self.part.share(self.every_shard()) if self.part else self.every_shard()
     def sizes(self):
         "Rows of each shard, by its name."

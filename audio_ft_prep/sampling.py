@@ -17,11 +17,12 @@ from .models import Model
 from .rows import Corpus, go_on, reason_counts, rejects_of, rejects_table, repeated
 from .show import markdown_table
 from .splits import rank
-from .text import MOST_CHARACTERS, bytes_that_fit, clean_sentence, labels_of, too_long
+from .text import MOST_CHARACTERS, bytes_that_fit, clean_sentence, labels_of, language_token, too_long
+from .values import shown
 
 # %% auto #0
-__all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'with_labels', 'within_budget', 'without_repeats', 'without_leaks',
-           'sample', 'Selection', 'select', 'bring', 'to_bring']
+__all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages', 'with_labels', 'within_budget',
+           'without_repeats', 'without_leaks', 'sample', 'Selection', 'select', 'bring', 'to_bring']
 
 # %% ../nbs/30_sampling.ipynb #c1a50659
 def _split_off(rows, places, reasons, details):
@@ -80,10 +81,29 @@ def labelled(
     rows: pa.Table,  # Rows with clean sentences
     tokenizer: Any,  # As `language_tokenizer` makes it
     chunk: int = 10_000,  # Sentences tokenized at a time
+    model: Model | None = None,  # The model, where each row is to announce its own language
 ) -> pa.Table: # Rows with a column `labels`
     "Add label ids."
-    labels = [pa.array(labels_of(part.to_pylist(), tokenizer), _LABELS) for part in _parts(rows["sentence"], chunk)]
-    return rows.append_column("labels", pa.chunked_array(labels, _LABELS))
+    parts = [labels_of(part.to_pylist(), tokenizer) for part in _parts(rows["sentence"], chunk)]
+    if model is not None: _announce(parts, rows["locale"].to_pylist(), model)
+    labels = pa.chunked_array([pa.array(part, _LABELS) for part in parts], _LABELS)
+    return rows.append_column("labels", labels)
+def _announce(parts, locales, model):
+    "Put into labels, behind the start token, each row's own language."
+    tokens = {locale: language_token(model, locale) for locale in set(locales)}
+    for label, locale in zip((label for part in parts for label in part), locales): label[1] = tokens[locale]
+
+# %% ../nbs/30_sampling.ipynb #875631fb
+def of_known_languages(
+    rows: pa.Table,  # Rows that name their languages
+    model: Model,  # The model to prepare for
+    column: str,  # The column that names them, for the sentence
+) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
+    "Drop rows whose language the model doesn't have."
+    locales = rows["locale"].to_pylist()
+    unknown = {l for l in set(locales) if language_token(model, l) is None}
+    said = {l: f"{column} must name a language that {model.model_id} has, got {shown(l)}" for l in unknown}
+    return drop(rows, {i: ("bad_row", said[l]) for i, l in enumerate(locales) if l in said})
 
 # %% ../nbs/30_sampling.ipynb #0c6c0813
 def with_labels(
@@ -180,6 +200,7 @@ def select(
     "Decide which rows are decoded: text, labels, leaks, then the maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
     rows, over = (with_labels if labels else within_budget)(rows, tokenizer, model)
+    rows, foreign = _by_language(rows, cfg, model)
     evaluation, train = _of(rows, "eval"), _of(rows, "train")
     (train, more), (evaluation, others) = without_repeats(train), without_repeats(evaluation)
     train, leaks = without_leaks(train, evaluation)
@@ -187,7 +208,11 @@ def select(
     evaluation, spare = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
     count = lambda t, split: pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0
     rows_in = {s: count(corpus.rows, s) + count(corpus.rejects, s) for s in ("train", "eval")}
-    return Selection(train, evaluation, pa.concat_tables([corpus.rejects, empty, over, more, others, leaks, rest, spare]), rows_in)
+    return Selection(train, evaluation, pa.concat_tables([corpus.rejects, empty, over, foreign, more, others, leaks, rest, spare]), rows_in)
+def _by_language(rows, cfg, model):
+    if not cfg.language_column: return rows, rejects_table([])
+    if model.english_only: raise ValueError(f"{model.model_id} knows English only, and language_column gives each row its own: choose a model without .en, or leave language_column out")
+    return of_known_languages(rows, model, cfg.language_column)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _whole(chosen, split): return "not_sampled" not in reason_counts(chosen.rejects, split)

@@ -16,7 +16,7 @@ from .models import Model, languages
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['MOST_CHARACTERS', 'has_text', 'clean_sentence', 'whisper_code', 'has_language', 'label_language',
+__all__ = ['MOST_CHARACTERS', 'has_text', 'clean_sentence', 'whisper_code', 'has_language', 'language_token', 'label_language',
            'language_tokenizer', 'labels_of', 'too_long', 'bytes_that_fit']
 
 # %% ../nbs/21_text.ipynb #ed6c3d4d
@@ -64,6 +64,15 @@ def has_language(
 ) -> bool: # Whether its vocabulary has a token for it
     "Tell whether a model knows a language."
     return code in languages() and model.tokenizer.backend_tokenizer.token_to_id(f"<|{code}|>") is not None
+
+# %% ../nbs/21_text.ipynb #c0e74714
+def language_token(
+    model: Model,  # The model to prepare for
+    language: str,  # A locale, a code or a name
+) -> int | None: # Its token; none where the model has no such language
+    "Find the token by which labels announce a language."
+    code = whisper_code(language)
+    return model.tokenizer.backend_tokenizer.token_to_id(f"<|{code}|>") if has_language(model, code) else None
 
 # %% ../nbs/21_text.ipynb #ec455cbe
 def _which_one(model, asked, code):

@@ -100,5 +100,5 @@ def read_typed(
     typ = field_types()[name]
     kinds = get_args(typ) or (typ,)
     if int in kinds or float in kinds: return _number_of(name, text, kinds)
-    if name in ("audio_column", "text_column"): return text
+    if name in ("audio_column", "text_column", "language_column"): return text
     return _code_of(text.strip()) if name == "language_code" else text.strip()

@@ -31,7 +31,7 @@ def configs(draw):
         draw(words), draw(codes), language=draw(st.text(max_size=20)), model_id=draw(words), output_dir=draw(words),
         task=draw(st.sampled_from(["transcribe", "translate"])), train_splits=train, eval_splits=evaluation,
         max_train_samples=draw(counts), max_eval_samples=draw(counts), sampling=draw(st.sampled_from(["first", "random"])),
-        seed=draw(st.integers(0, 2**64)), min_seconds=low, max_seconds=high, dataset_config=draw(st.text(max_size=9)), dataset_revision=draw(st.text(max_size=9)), audio_column=draw(st.text(max_size=9)), text_column=draw(st.text(max_size=9)), lower_case=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**64)), min_seconds=low, max_seconds=high, dataset_config=draw(st.text(max_size=9)), dataset_revision=draw(st.text(max_size=9)), audio_column=draw(st.text(max_size=9)), text_column=draw(st.text(max_size=9)), language_column=draw(st.text(max_size=9)), lower_case=draw(st.booleans()),
         **draw(st.sampled_from([dict(storage=s, log_mel=m) for s in ("features", "audio", "padded") for m in ("exact", "fast") if (s, m) != ("audio", "fast")])),
         feature_dtype=draw(st.sampled_from(["float16", "float32"])),
         shard_rows=draw(st.integers(0, 10**6)), num_workers=draw(st.integers(0, 512)))
@@ -41,7 +41,8 @@ CFG = PrepConfig("cv-corpus", "it")
 # Another valid value of every field
 OTHER = dict(dataset_name="elsewhere", language_code="es", language="Spanish", model_id="openai/whisper-large-v3", output_dir="there",
              task="translate", train_splits="train", eval_splits="other", max_train_samples=5, max_eval_samples=5, sampling="random",
-             seed=7, min_seconds=1.0, max_seconds=20.0, dataset_config="clean", dataset_revision="v2", audio_column="clip", text_column="said", lower_case=True, storage="padded", feature_dtype="float32", log_mel="fast", shard_rows=100,
+             seed=7, min_seconds=1.0, max_seconds=20.0, dataset_config="clean", dataset_revision="v2", audio_column="clip", text_column="said", language_column="tongue",
+             lower_case=True, storage="padded", feature_dtype="float32", log_mel="fast", shard_rows=100,
              num_workers=3)
 
 
@@ -160,6 +161,7 @@ BAD = [("dataset_name", ""), ("dataset_name", " \t"), ("dataset_name", None), ("
        ("min_seconds", -0.1), ("min_seconds", 30), ("min_seconds", float("nan")), ("min_seconds", "0"), ("min_seconds", True), ("min_seconds", None),
        ("max_seconds", 0), ("max_seconds", -3), ("max_seconds", 30.001), ("max_seconds", float("inf")), ("max_seconds", "30"), ("max_seconds", None),
        ("dataset_config", None), ("dataset_config", 3), ("dataset_revision", None), ("dataset_revision", 2.0), ("audio_column", None), ("audio_column", 3), ("text_column", None), ("text_column", ["text"]),
+       ("language_column", None), ("language_column", 3),
        ("lower_case", 0), ("lower_case", "yes"), ("lower_case", None), ("storage", "zip"), ("storage", None), ("storage", ["audio"]),
        ("feature_dtype", "bfloat16"), ("feature_dtype", None), ("log_mel", "faster"), ("log_mel", None), ("log_mel", True), ("shard_rows", -1), ("shard_rows", 2.0), ("shard_rows", None), ("shard_rows", False),
        ("num_workers", -1), ("num_workers", "2"), ("num_workers", None), ("num_workers", True), ("engine", "ray2"), ("engine", None),

@@ -576,9 +576,9 @@ def test_a_folder_of_a_release_that_had_no_such_field_is_read_and_left_alone(pre
 # Folders that are not ours to write
 
 OTHERS = dict(language_code="en", language="English", model_id="openai/whisper-tiny", task="translate", train_splits="train", eval_splits="",
-              max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, dataset_config="clean", dataset_revision="main", audio_column="file", text_column="said",
+              max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, dataset_config="clean", dataset_revision="main", audio_column="file", text_column="said", language_column="tongue",
               lower_case=True, storage="audio", feature_dtype="float32", log_mel="fast", shard_rows=9)
-OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="")   # settings that this corpus has no use for
+OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="", language_column="")   # settings that this corpus has no use for
 
 
 @pytest.mark.parametrize("field", shaping(PrepConfig("sample", "it")))
