@@ -51,6 +51,7 @@ Modules:
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.tableaudio`: The audio that a table holds: where each clip lies, laid out only for the rows that need it
 - `audio_ft_prep.tables`: Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line
+- `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
 from .links import AUDIO_SUFFIXES, corpus_file, is_audio
@@ -26,7 +26,7 @@ from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'file_name', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns',
-           'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'open_tar', 'index_tar', 'is_commonvoice',
+           'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'tar_members', 'open_tar', 'index_tar', 'is_commonvoice',
            'matching_language', 'language_folder', 'plain_files', 'table_files', 'is_transcript', 'transcripts', 'tars',
            'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips', 'as_utf8', 'index_tars', 'clip_faults',
            'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids', 'join_clips', 'join_split', 'identity',
@@ -319,11 +319,11 @@ def _plain_header(
     return block[:100].partition(b"\0")[0].decode("utf-8", "replace"), int(size[1], 8)
 
 # %% ../nbs/10_commonvoice.ipynb #fd03b3b8
-def _members(
+def tar_members(
     tar: tarfile.TarFile,  # Just opened
     size: int,  # Its bytes
-):
-    "Yield path, first byte, bytes and what is wrong of each member, and the byte behind it; a folder has no path."
+) -> Iterator[tuple[str, int, int, str, int]]: # Path, first byte, bytes, what is wrong, and the byte behind it; a folder has no path
+    "Go through the members of a tar, up to the first that is damaged."
     end = 0
     while end <= size:
         if end and (plain := _plain_header(os.pread(tar.fileobj.fileno(), 512, end))):
@@ -360,7 +360,7 @@ def index_tar(
     go_on()
     names, held, at, bad, end, size = [], [], (array("q"), array("q"), array("b")), [], 0, path.stat().st_size
     with (tar := open_tar(path)).fileobj:
-        for member, start, n, why, end in _members(tar, size):
+        for member, start, n, why, end in tar_members(tar, size):
             if not (name := clip_id(member)): continue
             if why: bad.append((name, why))
             elif start + n <= size:

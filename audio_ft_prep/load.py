@@ -22,6 +22,7 @@ from .hub import Repo, is_hub_id, open_repo
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .rows import Corpus
 from .secrets import logger_of
+from .tarred import inspect_tarred, is_tarred, is_webdataset, read_tarred
 from .trees import inspect_tree, read_tree, tree_kind
 
 # %% auto #0
@@ -99,6 +100,7 @@ _COLUMNS = ("audio_column", "text_column", "language_column")
 def _look_parquet(place, language_code, dataset_config="", **columns): return inspect_tables(parquet_tables(place, dataset_config, language_code), language_code, **columns)
 def _has_parquet(place): return any(place.rglob("*.parquet")) if place.is_dir() else place.suffix == ".parquet"
 
+_IN_TARS = ("language_column", "dataset_config")
 _KINDS_OF_TREE = {"librispeech": "it has transcripts beside folders of recordings", "texts": "it has a text beside each recording"}
 def _texts_named(place): return _KINDS_OF_TREE[tree_kind(place)]
 
@@ -107,6 +109,7 @@ SOURCES = {
     "saved": Source(lambda p: "save_to_disk wrote it", lambda p: (p/"dataset_dict.json").is_file() or (p/"state.json").is_file(), read_saved,
                     lambda p, code, **columns: inspect_tables(saved_tables(p), code, **columns), _COLUMNS),
     "collective": Source(lambda p: "it is an archive" if is_archive(p) else "it holds transcripts beside clips", lambda p: is_archive(p) or bool(release_folders(p)), read_collective, inspect_collective),
+    "tarred": Source(lambda p: "it holds tars of recordings", is_tarred, read_tarred, inspect_tarred, _IN_TARS),
     "folder": Source(_lists_named, lambda p: bool(find_lists(p)[0]), read_folder, inspect_folder, _COLUMNS),
     "tree": Source(_texts_named, lambda p: bool(tree_kind(p)), read_tree, inspect_tree),
     "parquet": Source(lambda p: "it holds Parquet files", _has_parquet, read_parquet, _look_parquet, (*_COLUMNS, "dataset_config")),
@@ -114,6 +117,7 @@ SOURCES = {
 HUB_SOURCES = {
     "commonvoice": Source(lambda r: "it holds transcripts and tars on the Hub", is_hub_tars, read_hub_tars, inspect_hub_tars, ("dataset_revision",)),
     "parquet": Source(lambda r: "it holds Parquet files on the Hub", lambda r: any(p.endswith(".parquet") for p in r.files), read_parquet, _look_parquet, (*_COLUMNS, "dataset_config", "dataset_revision")),
+    "tarred": Source(lambda r: "it holds tars on the Hub", is_webdataset, read_tarred, inspect_tarred, (*_IN_TARS, "dataset_revision")),
 }
 
 # %% ../nbs/19_load.ipynb #41a1dcb5
