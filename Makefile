@@ -17,6 +17,7 @@ demo: env  ## prepare the sample corpus that comes with the package
 test: dev-env  ## every lesson of every notebook, then the tests
 	$(IN_ENV) nbdev-test $(SAVE)
 	$(if $(SAVE),$(IN_ENV) nbdev-clean)
+	$(if $(SAVE),$(IN_ENV) python tools/same_outputs.py)
 	$(IN_ENV) python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests || { test $$? = 1 && $(IN_ENV) python -m pytest -q --last-failed --last-failed-no-failures none tests; }
 
 bench: dev-env  ## ours beside the reference recipe, and beside the floor

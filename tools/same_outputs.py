@@ -1,6 +1,6 @@
 """Take back what a run of the lessons changed in their saved outputs only because another processor computed them.
 
-The last bit of a log-mel depends on the processor, so the hash of a data set does, too, and with it a pixel here and there. A notebook
+The last bit of a log-mel depends on the processor, so the hash of a data set does, too, and with it a pixel here and there. An output
 that differs from the committed one in nothing else is put back as it was; all other changes stay, to be looked at.
 
 Usage, from the project root, after nbdev-test --save and nbdev-clean: python tools/same_outputs.py
@@ -23,16 +23,9 @@ def changed():
     return [name for name in git("diff", "--name-only", "HEAD", "--", "nbs").decode().splitlines() if name.endswith(".ipynb")]
 
 
-def pictures_of(nb):
-    "The pictures of a notebook's outputs, which are taken out of it."
-    for cell in nb["cells"]:
-        for output in cell.get("outputs", []):
-            if png := output.get("data", {}).pop("image/png", ""): yield "".join(png)
-
-
 def alike(one, other):
     "Whether two pictures look the same."
-    if one == other: return True
+    if one == other or not one: return one == other
     import numpy as np
     from PIL import Image
     first, second = (np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in (one, other))
@@ -40,17 +33,30 @@ def alike(one, other):
 
 
 def same(before, after):
-    "Whether two notebooks differ in hashes and pixels alone."
-    before, after = json.loads(before), json.loads(after)
-    first, second = list(pictures_of(before)), list(pictures_of(after))
-    texts = [HASH.sub("0" * 16, json.dumps(nb)) for nb in (before, after)]
-    return texts[0] == texts[1] and len(first) == len(second) and all(map(alike, first, second))
+    "Whether two outputs of a cell differ in hashes and pixels alone."
+    pictures = ["".join(o.get("data", {}).get("image/png", "")) for o in (before, after)]
+    texts = [json.dumps({**o, "data": {k: v for k, v in o.get("data", {}).items() if k != "image/png"}}) for o in (before, after)]
+    return HASH.sub("0", texts[0]) == HASH.sub("0", texts[1]) and bool(pictures[0]) == bool(pictures[1]) and alike(*pictures)
+
+
+def kept(before, after):
+    "A notebook as it ran, with the committed outputs where only the processor differs; how many those are."
+    old = {cell["id"]: cell.get("outputs", []) for cell in before["cells"]}
+    count = 0
+    for cell in after["cells"]:
+        committed, new = old.get(cell["id"], []), cell.get("outputs", [])
+        for i, (one, other) in enumerate(zip(committed, new)):
+            if one == other or not same(one, other): continue
+            new[i], count = one, count + 1
+    return after, count
 
 
 def main():
-    back = [name for name in changed() if same(git("show", f"HEAD:{name}"), (ROOT / name).read_bytes())]
-    if back: git("checkout", "HEAD", "--", *back)
-    for name in back: print(f"{name}: only hashes or pixels differ, as another processor computes them: kept as committed")
+    for name in changed():
+        nb, count = kept(json.loads(git("show", f"HEAD:{name}")), json.loads((ROOT / name).read_text(encoding="utf-8")))
+        if not count: continue
+        (ROOT / name).write_text(json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"{name}: {count} outputs differ in hashes or pixels alone, as another processor computes them, and stay as committed")
 
 
 if __name__ == "__main__": main()
