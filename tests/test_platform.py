@@ -226,7 +226,7 @@ def test_a_secret_in_an_errors_own_words_goes_no_further(project, monkeypatch, c
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(FileNotFoundError) as plain: prepare(PrepConfig(f"./at/{TOKEN}", "it"))
     assert TOKEN in str(plain.value)
-    with pytest.raises(RuntimeError, match=r"no corpus at at/\*\*\*") as told: ours.preprocess_dataset(project, **asked(dataset_name=f"./at/{TOKEN}"))
+    with pytest.raises(FileNotFoundError, match=r"no corpus at at/\*\*\*") as told: ours.preprocess_dataset(project, **asked(dataset_name=f"./at/{TOKEN}"))
     assert TOKEN not in str(told.value) + caplog.text and told.value.__cause__ is None
 
 
