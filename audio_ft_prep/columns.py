@@ -67,8 +67,8 @@ def find_texts(
     sentence = asked if asked in schema.names else "" if asked else found
     if not sentence: raise _no_sentence(schema, asked, where)
     labels = {k: _named(schema, COLUMNS[k], _anything) for k in _LABELS}
-    if language: labels["locale"] = _language_column(schema, language, where)
     words = {k: _named(schema, COLUMNS[k], is_text) for k in _WORDS}
+    if language: words["locale"] = _language_column(schema, language, where)
     return {k: v for k, v in ({"sentence": sentence} | labels | words).items() if v}
 def _language_column(schema, asked, where):
     if asked in schema.names: return asked

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
+from .languages import canonical_language
 from .links import AUDIO_SUFFIXES, corpus_file, is_audio
 from .rows import BadClip, Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
 from .secrets import logger_of
@@ -382,15 +383,21 @@ def is_commonvoice(
     return (root/"transcript").is_dir()
 
 # %% ../nbs/10_commonvoice.ipynb #b111705e
+def _plain(code): return code.lower().replace("_", "-")
 def matching_language(
     have: list[str],  # Languages as a corpus names its folders
-    language_code: str,  # Locale as the user writes it
+    language_code: str,  # Locale as the user writes it, a code or a name
 ) -> str: # One of them; empty when none is meant, or more than one
-    "Find the corpus's own name for a language: `it` for it-IT, `sv-SE` for sv."
-    plain = lambda s: s.lower().replace("_", "-")
-    want = plain(language_code)
-    for match in (lambda n: plain(n) == want, lambda n: plain(n) == want.partition("-")[0], lambda n: plain(n).partition("-")[0] == want):
-        if len(found := [n for n in have if match(n)]) == 1: return found[0]
+    "Find the corpus's own name for a language: `it` for it-IT, ita and Italian, `sv-SE` for sv."
+    want, language = _plain(language_code), canonical_language(language_code)
+    matches = (
+        lambda name: _plain(name) == want,
+        lambda name: _plain(name) == want.partition("-")[0],
+        lambda name: _plain(name).partition("-")[0] == want,
+        lambda name: bool(language) and canonical_language(name) == language)
+    for match in matches:
+        found = [name for name in have if match(name)]
+        if len(found) == 1: return found[0]
     return ""
 
 # %% ../nbs/10_commonvoice.ipynb #66f26858

@@ -630,6 +630,7 @@ def folder_identity(
 # %% ../nbs/12_folder.ipynb #1f29ed7b
 def _unread(listing, place):
     "Say what else lies there that could be a list, and is not read."
+    if not listing.lists: return listing.others
     read = {os.path.realpath(p) for p in listing.lists}
     files = folder_entries(place)[1] if place.is_dir() else []
     names = [p.name for p in files if _is_table(p) and os.path.realpath(p) not in read]

@@ -29,7 +29,10 @@ def _is_transcript(path):
     name = os.path.basename(path).lower()
     return name.endswith(".trans.txt") or name == "transcripts.txt"
 def _is_text(path): return path.lower().endswith(".txt")
-def _stem(path): return os.path.join(os.path.dirname(path), clip_id(path).removesuffix(".txt").removesuffix(".TXT"))
+def _stem(path):
+    "A path without its endings, which a recording shares with the text beside it."
+    folder, name = os.path.split(path)
+    return os.path.join(folder, clip_id(name[:-4] if _is_text(name) else name))
 
 # %% ../nbs/16_trees.ipynb #34affc7d
 def tree_kind(

@@ -236,3 +236,70 @@ def saved_with_paths(root, items):
     place = lambda u: {"bytes": None, "path": str(files[u.id])}
     DatasetDict({s: Dataset(audio_table(of(items, s), place)) for s in SPLITS}).save_to_disk(str(root / "saved"))
     return root / "saved"
+
+
+FOLDERS = {"train": "train-clean-5", "dev": "dev-clean", "test": "test-clean"}
+
+
+@layout
+def librispeech(root, items):
+    "A transcript for each folder; recordings below it."
+    for s in SPLITS:
+        put(root / f"Voices/{FOLDERS[s]}/1/2/1-2.trans.txt", "".join(f"{u.id} {u.sentence}\n" for u in of(items, s)))
+        for u in of(items, s): put(root / f"Voices/{FOLDERS[s]}/1/2" / u.file, u.data)
+    return root / "Voices"
+
+
+@layout
+def texts_beside(root, items):
+    for u in items:
+        put(root / u.split / u.file, u.data)
+        put(root / u.split / f"{u.id}.txt", u.sentence + "\n")
+    return root
+
+
+def put_members(path, members):
+    "Write a tar of small files."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def put_shards(root, items, beside):
+    "Two tars a split, of the recordings and what `beside` puts beside each: (ending, bytes)."
+    for s in SPLITS:
+        for i in range(2):
+            members = [m for u in of(items, s)[i::2] for ending, data in [("mp3", u.data), beside(u)] for m in [(f"{u.id}.{ending}", data)]]
+            put_members(root / f"{s}-{i:06d}.tar", members)
+    return root
+
+
+def described(u): return "json", json.dumps({"text": u.sentence, "speaker": u.speaker, "duration": u.seconds}).encode()
+
+
+@layout
+def webdataset(root, items): return put_shards(root, items, described)
+
+
+@layout
+def webdataset_with_texts(root, items): return put_shards(root, items, lambda u: ("txt", u.sentence.encode()))
+
+
+@layout
+def hub_webdataset(root, items):
+    put_shards(served(root), items, described)
+    return "voices/twelve"
+
+
+@layout
+def tarred_nemo(root, items):
+    for s in SPLITS:
+        lines = []
+        for i, u in enumerate(of(items, s)): lines.append({"audio_filepath": u.file, "duration": u.seconds, "text": u.sentence, "shard_id": i % 2})
+        put(root / f"{s}/tarred_audio_manifest.json", "".join(json.dumps(l) + "\n" for l in lines))
+        for i in range(2): put_members(root / f"{s}/audio_{i}.tar", [(u.file, u.data) for u in of(items, s)[i::2]])
+    return root
