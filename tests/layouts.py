@@ -272,8 +272,9 @@ def put_members(path, members):
 def put_shards(root, items, beside):
     "Two tars a split, of the recordings and what `beside` puts beside each: (ending, bytes)."
     for s in SPLITS:
-        for i in range(2):
-            members = [m for u in of(items, s)[i::2] for ending, data in [("mp3", u.data), beside(u)] for m in [(f"{u.id}.{ending}", data)]]
+        mine = of(items, s)
+        for i, some in enumerate((mine[:2], mine[2:])):
+            members = [(f"{u.id}.{ending}", data) for u in some for ending, data in (("mp3", u.data), beside(u))]
             put_members(root / f"{s}-{i:06d}.tar", members)
     return root
 
