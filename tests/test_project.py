@@ -231,7 +231,7 @@ def test_the_readme_names_commands_that_exist():
 def test_the_version_has_one_home():
     for name in ("pyproject.toml", "settings.ini", "setup.py", "Makefile", "nbs/_quarto.yml"):
         assert audio_ft_prep.__version__ not in (ROOT / name).read_text(encoding="utf-8"), name
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1]
+    newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1]
     assert newest == audio_ft_prep.__version__
 
 
