@@ -355,7 +355,7 @@ def test_merging_a_part_of_another_writes_its_output_and_nothing_else(place, fol
     finally: shutil.rmtree(out, ignore_errors=True)
 
 
-@pytest.mark.parametrize("attack", ATTACKS if ALL else SLOW)
+@pytest.mark.parametrize("attack", ATTACKS if ALL else sorted(SLOW))
 def test_a_report_of_a_folder_of_another_shows_what_it_names_or_nothing(place, folder, attack):
     pytest.importorskip("matplotlib")
     from audio_ft_prep.plots import PreparedClips
@@ -365,7 +365,7 @@ def test_a_report_of_a_folder_of_another_shows_what_it_names_or_nothing(place, f
     unharmed(place, said)
 
 
-@pytest.mark.parametrize("attack", ATTACKS if ALL else SLOW)
+@pytest.mark.parametrize("attack", ATTACKS if ALL else sorted(SLOW))
 def test_preparing_into_a_folder_of_another_leaves_it_or_refuses_it(place, folder, attack):
     there = copy_by_second(place, "whole", folder, ATTACKS[attack])
     cfg = PrepConfig("sample", "it", model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1, output_dir=str(there))
@@ -381,7 +381,7 @@ def core():
     with platform() as made: yield made
 
 
-@pytest.mark.parametrize("attack", ATTACKS if ALL else SLOW)
+@pytest.mark.parametrize("attack", ATTACKS if ALL else sorted(SLOW))
 def test_an_upload_of_a_folder_of_another_sends_what_it_names_or_nothing(place, core, folder, attack):
     from audio_ft_prep.artifact import get_project, log_prepared, manifest
     there = copy_by_second(place, "whole", folder, ATTACKS[attack])
