@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from struct import calcsize, pack, unpack_from
 from typing import Iterator, NamedTuple
 from .ogg import read_ogg
@@ -19,9 +20,9 @@ from .ogg import read_ogg
 # %% auto #0
 __all__ = ['MAGIC', 'FORMS', 'KBITS', 'MOST_STARTS', 'XING', 'MOST_CHUNKS', 'UNKNOWN', 'LAYOUTS', 'LOOSE', 'FOREIGN', 'sniff',
            'id3_end', 'front_end', 'audio_span', 'Frame', 'frame_at', 'next_frame', 'Walk', 'walk_frames', 'Promise',
-           'xing_header', 'vbri_header', 'made_up_header', 'Container', 'first_frame', 'Chunk', 'mpeg_chunks',
-           'read_mp3', 'Layout', 'Samples', 'sample_chunk', 'chunk_cut', 'read_chunks', 'au_cut', 'read_sphere',
-           'foreign_name', 'read_container']
+           'xing_header', 'vbri_header', 'made_up_header', 'Container', 'first_frame', 'Chunk', 'file_inside',
+           'mpeg_chunks', 'read_mp3', 'Layout', 'Samples', 'sample_chunk', 'chunk_cut', 'read_chunks', 'au_cut',
+           'read_sphere', 'foreign_name', 'read_container']
 
 # %% ../nbs/18_container.ipynb #da4da87b
 MAGIC = {b"fLaC": "flac", b"OggS": "ogg", b".snd": "au", b"caff": "caf", b"NIST": "sphere"}
@@ -324,6 +325,38 @@ class Chunk(NamedTuple):
             return f"{walk.skipped:,} bytes between its {walk.frames:,} frames belong to none: some are damaged or missing"
         return f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
 
+# %% ../nbs/18_container.ipynb #b9f0be80
+_BEGINS = {  # How files begin that may stand in audio or behind it
+    "wav": rb"RIF[FX].{4}WAVE|RF64.{4}WAVE", "aiff": rb"FORM.{4}AIF[FC]", "ogg": rb"OggS\x00\x02", "au": rb"\.snd\x00{3}", "caf": rb"caff\x00\x01",
+    "sphere": rb"NIST_1A\n", "w64": rb"riff\x2e\x91\xcf\x11", "flac": rb"fLaC[\x00\x80]\x00\x00\x22"}
+_MOST_BEHIND = 1 << 24  # Bytes that are looked at of a recording that isn't in memory
+_SYNC = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef])")
+
+@lru_cache
+def _other_begins(own):
+    "A pattern of how files begin, but for those of one kind."
+    return re.compile(b"|".join(begin for kind, begin in _BEGINS.items() if kind != own), re.S)
+
+def _frames_from(data, pos):
+    "Where four MPEG frames of one kind follow each other."
+    starts = (m.start() for m in islice(_SYNC.finditer(data, pos), MOST_STARTS))
+    return [at for at in starts if _in_a_row(data, at, -1, None, 4, 0)][:1]
+
+def file_inside(
+    data: bytes,  # A whole file
+    begin: int,  # From where on a file may begin, in bytes
+    stop: int,  # From where on MPEG frames may begin, in bytes
+    own: str = "",  # The kind of file that isn't looked for
+) -> int:  # Its first byte; -1 for none
+    "Find another file that stands in a file, or behind it, whatever lies between."
+    if not isinstance(data, bytes): return (at := file_inside(data[stop:stop + _MOST_BEHIND], 0, 0, own)) + (stop if at >= 0 else 0)
+    other = _other_begins(own).search(data, begin)
+    return min([*([other.start()] if other else []), *_frames_from(data, stop)], default=-1)
+
+def _followed(kind, data, at):
+    return f"a file of kind {sniff(data[at:at + 16])} follows the {kind} in it, at byte {at:,}: keep one of them"
+
+
 # %% ../nbs/18_container.ipynb #a8e2a969
 def _lyrics_end(data, pos, stop):
     end = data.find(b"TAG", pos, stop)
@@ -335,8 +368,7 @@ def _next_chunk(data, pos, stop):
         if data[pos:pos + 3] == b"TAG": pos += 227 if data[pos + 3:pos + 4] == b"+" else 128
         elif data[pos:pos + 3] == b"LYR": pos = _lyrics_end(data, pos, stop)
         else: pos = max(pos + 10, front_end(data, pos))
-    after = _past_tags(data, pos)
-    return -1 if sniff(data[after:after + 16]) not in ("", "mp3") else next_frame(data, pos, stop)
+    return next_frame(data, pos, stop)
 
 def mpeg_chunks(
     data: bytes,  # A whole MP3 file
@@ -359,15 +391,13 @@ def mpeg_chunks(
 MOST_CHUNKS = 10_000
 
 # %% ../nbs/18_container.ipynb #2d12c1c1
-def _followed(kind, data, stop): return f"a file of kind {sniff(data[stop:stop + 16])} follows the {kind} in it: keep one of them"
 def _kind(f): return f"{f.rate_hz:,} Hz {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
 
 def _joined(data, chunks, cut, free):
     "All that joined files hold, as one."
     chunks = [c for c in chunks if c.walk.frames] or chunks[:1]
     f, frames = chunks[0].frame, sum(c.walk.frames for c in chunks)
-    kinds, stop = dict.fromkeys(_kind(c.frame) for c in chunks), _past_tags(data, chunks[-1].walk.end)
-    if sniff(data[stop:stop + 16]) not in ("", "mp3"): return Container("mp3", cut, data, refused=_followed("mp3", data, stop))
+    kinds = dict.fromkeys(_kind(c.frame) for c in chunks)
     if len(kinds) > 1: return Container("mp3", cut, data, refused=f"MP3 files of {' and '.join(kinds)} are joined in it")
     body = b"".join(data[c.begin:c.walk.end] for c in chunks)
     loose = 0 if any(c.walk.skipped for c in chunks) else 2 * f.samples
@@ -396,13 +426,12 @@ def read_mp3(
     promise = xing_header(data, start, first)
     if promise and promise.frames and _as_promised(data, start, stop, first, promise):
         return Container("mp3", "", data[start:stop], "own", promise.frames, lengths_s=_lengths(promise.frames, 1, first))
+    if (other := file_inside(data, start, len(data))) >= 0: return Container("mp3", "", data, refused=_followed("mp3", data, other))
     chunks = mpeg_chunks(data, start, stop, first, free)
     one, promised = chunks[0], promise.frames if promise else 0
     cut = next(filter(None, (c.cut for c in chunks)), "")
     if len(chunks) == 1 and promised and (cut or one.walk.frames <= promised):
         end = one.walk.end if one.walk.frames == promised else stop
-        after = _past_tags(data, end)
-        if sniff(data[after:after + 16]) not in ("", "mp3"): return Container("mp3", cut, data, refused=_followed("mp3", data, after))
         return Container("mp3", cut, data[start:end], "own", promised, lengths_s=_lengths(promised, 1, first))
     return _joined(data, chunks, cut, free)
 
@@ -495,21 +524,34 @@ def _padded(data, found):
     stop = found.begin + found.size
     return stop + (found.size & 1 and data[stop:stop + 1] == b"\0")
 
+def _is_sized(data):
+    "Whether a file of RIFF or FORM is as long as it says."
+    if data[:4] not in (b"RIFF", b"RIFX", b"FORM"): return False
+    return len(data) - unpack_from(LAYOUTS[data[:4]].size, data[4:8])[0] in (7, 8, 9)
+
+def _begin_among(data, found):
+    "Where a file begins among the samples of another; -1 for nowhere."
+    end = found.begin + found.size if 0 < found.size <= found.left else len(data)
+    other = _other_begins("").search(data, found.begin, end) if isinstance(data, bytes) else None
+    return other.start() if other else -1
+
 def read_chunks(
     data: bytes,  # A whole WAV, AIFF, CAF or W64 file
 ) -> Container: # What the bytes say of themselves
     "Tell whether a file of chunks is all there."
     kind, found = sniff(data), sample_chunk(data)
-    if found is None or (cut := chunk_cut(data)) or found.size < 0: return Container(kind, chunk_cut(data), data)
+    if found is None or chunk_cut(data): return Container(kind, chunk_cut(data), data)
+    other = -1 if _is_sized(data) else _begin_among(data, found)
+    if other >= 0: return Container(kind, "", data, refused=_followed(kind, data, other))
+    if found.size < 0: return Container(kind, "", data)
     if found.size > found.left: return Container(kind, "", data, note=f"its header counts {found.size - found.left:,} bytes too many")
     if kind not in ("wav", "aiff"): return _alone(data, kind, found.begin + found.size + -found.size % (8 if kind == "w64" else 1))
-    if data[12:16] == b"fmt " and data[20:22] in (b"\x50\0", b"\x55\0"): return read_mp3(data[found.begin:found.begin + found.size])
     if found.size == 0 and found.left > 8: return _filled_in(data, kind, found)
     stop = _past_tags(data, _padded(data, found))
     behind = _kind_of_tail(data, stop)
-    if sniff(data[stop:stop + 16]) not in ("", "mp3", "wav", "aiff"): return Container(kind, "", data, refused=_followed(kind, data, stop))
-    if _in_a_row(data, stop, len(data), None, 3, 0): return Container(kind, "", data, refused=f"an MP3 follows the {kind} in it: keep one of them")
     if behind == "file": return _two_files(data, kind, stop)
+    if (other := file_inside(data, stop, stop)) >= 0: return Container(kind, "", data, refused=_followed(kind, data, other))
+    if data[12:16] == b"fmt " and data[20:22] in (b"\x50\0", b"\x55\0"): return read_mp3(data[found.begin:found.begin + found.size])
     if behind == "else" and len(data) - stop > LOOSE:
         why = f"{found.left - found.size:,} bytes follow the {found.size:,} of samples that its header counts, and are no chunk"
         return Container(kind, "", data, refused=why)
@@ -542,9 +584,8 @@ def au_cut(
 # %% ../nbs/18_container.ipynb #a9565357
 def _alone(data, kind, stop, cut=""):
     "A file of a kind that is seldom met, which is refused where another follows it."
-    stop = _past_tags(data, stop)
-    other = sniff(data[stop:stop + 16])
-    return Container(kind, cut, data, refused=f"a file of kind {other} follows the {kind} in it: keep one of them" if other else "")
+    other = file_inside(data, 4, stop)
+    return Container(kind, cut, data, refused=_followed(kind, data, other) if other >= 0 else "")
 
 # %% ../nbs/18_container.ipynb #fb0eeb73
 def _field(head, name):
@@ -570,20 +611,18 @@ def _flac_parts(data):
     begins = [0, *(m.start() for m in re.finditer(b"fLaC[\\0\x80]\\0\\0\x22", data) if m.start())]
     return [data[a:b] for a, b in zip(begins, [*begins[1:], len(data)])]
 
-_FILE_BEGINS = re.compile(rb"RIFF.{4}WAVE|RF64.{4}WAVE|FORM.{4}AIF[FC]|OggS\x00\x02|\.snd\x00{3}|"
-                          rb"caff\x00\x01|NIST_1A\n|riff\x2e\x91\xcf\x11", re.S)
-
 def _read_flac(data):
     first, *more = _flac_parts(data)
-    if other := _FILE_BEGINS.search(data): return Container("flac", "", data, refused=_followed("flac", data, other.start()))
+    if (other := file_inside(data, 4, 4, "flac")) >= 0: return Container("flac", "", data, refused=_followed("flac", data, other))
     return Container("flac", payload=first, joined=tuple(more), note=f"{1 + len(more)} FLAC files are joined in it" if more else "")
 
 def _read_ogg(data):
     got = read_ogg(data)
     first, *more = got.links
     note = f"{len(got.links)} streams follow each other in it" if more else ""
-    stop = _past_tags(data, got.stop) if got.stop else len(data)
-    if sniff(data[stop:stop + 16]): return Container("ogg", got.cut, data, refused=_followed("ogg", data, stop))
+    stop = got.stop or len(data)
+    other = file_inside(data, stop, stop)
+    if other >= 0: return Container("ogg", got.cut, data, refused=_followed("ogg", data, other))
     return Container(got.format, got.cut, first, joined=tuple(more), refused=got.refused, note=note, lead_s=got.lead_s)
 
 def _read_au(data):
