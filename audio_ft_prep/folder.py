@@ -29,10 +29,9 @@ from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, c
 from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
 
 # %% auto #0
-__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'usable_tables', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists',
-           'near_lists', 'Listing', 'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles',
-           'split_rows', 'strays', 'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing',
-           'inspect_folder']
+__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
+           'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays',
+           'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logger_of(__name__)
@@ -58,15 +57,6 @@ class Line(NamedTuple):
     placed: tuple[str, int, int] | None = None  # Where its audio is, where that is known already: file, first byte, bytes
 
 # %% ../nbs/12_folder.ipynb #ce4aae32
-def usable_tables(
-    paths: list[Path],  # Tables
-    audio_column: str,  # As in `choose_columns`
-    text_column: str,  # As in `choose_columns`
-) -> dict[Path, dict[str, str]]: # Columns of each that has audio and sentence
-    "Choose the tables that are lists of recordings; raise `ValueError` when none is."
-    good, others = _sorted_tables(paths, audio_column, text_column)
-    for said in others.values(): _log.info("%s; it is passed over", said)
-    return good
 def _sorted_tables(paths, audio_column, text_column):
     "Columns of the tables that are lists; what the others lack."
     good, others = {}, {}
