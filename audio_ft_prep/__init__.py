@@ -1,6 +1,6 @@
 """Speech corpora in, training-ready data for Whisper fine-tuning out: exact, small, every dropped clip accounted for
 
-Takes a corpus as it is, Common Voice with its faults or a folder of your own recordings, and gives back data for fine-tuning a Whisper model. The features are those of `WhisperFeatureExtractor`, identical in float32 and rounded in float16, which is the default. They take a
+Takes a corpus as it is, Common Voice with its faults, a folder of your own recordings or a data set on the Hub, and gives back data for fine-tuning a Whisper model. The features are those of `WhisperFeatureExtractor`, identical in float32 and rounded in float16, which is the default. They take a
 fraction of the disk, and all cores of the machine work on them. Each clip that can't be used is listed with its reason, and a run that was killed can be resumed. It needs no FFmpeg, no GPU, and for `openai/whisper-*` no network.
 
 Modules:

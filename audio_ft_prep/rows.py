@@ -33,7 +33,7 @@ REASONS = {
     "no_row": "the corpus holds a clip that no transcript names",
     "duplicate_row": "an earlier row names the same clip",
     "duplicate_audio": "an earlier file has the same name",
-    "bad_row": "the transcript's line can't be read as a row",
+    "bad_row": "the row, or a value of it, can't be read",
     "unsafe_path": "the clip's path leaves its folder, or is no plain file",
     "empty_sentence": "no text is left after cleaning",
     "label_too_long": "the labels exceed what the model can be trained on",
@@ -56,11 +56,11 @@ FOUND = (
 
 # %% ../nbs/01_rows.ipynb #7e21d8e8
 REMEDIES = {
-    "missing_audio": "fetch the corpus again, whole: a download or an unpacking that stopped leaves rows without clips",
+    "missing_audio": "see whether the detail names a file that is nearly the same; if not, fetch the corpus again, whole: a download or an unpacking that stopped leaves rows without clips",
     "no_row": "add a line for the clip if it is to be used; nothing else needs doing",
     "duplicate_row": "nothing, the first row is used; if another is the right one, take the first out of the transcript",
     "duplicate_audio": "nothing if the files are the same; if they are not, give them names of their own",
-    "bad_row": "mend the line that the detail names: its fields, its quotation marks, or its encoding, which must be UTF-8",
+    "bad_row": "mend the line that the detail names: the value that it shows, the number of fields, quotation marks, or the encoding, which must be UTF-8",
     "unsafe_path": "put the recording below the corpus's folder as a plain file, and name it by its path from there",
     "empty_sentence": "write down what is said in the clip, or leave it out",
     "label_too_long": "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter ones",
