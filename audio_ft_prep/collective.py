@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from filelock import FileLock
-from .commonvoice import Clips, as_utf8, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
+from .commonvoice import Clips, as_utf8, audio_ending, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
 from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, is_audio, links_followed, walk_files
 from .rows import BadClip, Corpus, file_sha256, go_on, rejects_table
@@ -176,9 +176,10 @@ def _clips(folder, found, bad):
     shared = {p: stem if stems[stem := os.path.splitext(p)[0]] == 1 else p for p in below.values()}
     ids = [shared[below[path]] if path in below else name for name, path, *_ in found]
     audio = [is_audio(path) for name, path, *_ in found]
+    endings = pa.array([audio_ending(path) for name, path, *_ in found], pa.string())
     files, sizes = [real for *_, real, _ in found], [size for *_, size in found]
     return Clips(pa.array(ids, pa.string()), np.arange(len(files)), np.zeros(len(files), np.int64), np.array(sizes, np.int64), np.array(audio, bool), files,
-                 bad["unsafe_path"], "", bad["missing_audio"], shared)
+                 bad["unsafe_path"], "", bad["missing_audio"], endings, shared)
 
 # %% ../nbs/11_collective.ipynb #30fd98cc
 MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times its compressed bytes, and this many bytes
@@ -512,7 +513,7 @@ def _without(clips, ambiguous):
     keep = pc.invert(pc.is_in(clips.ids, pa.array(list(ambiguous), pa.string())))
     kept = keep.to_numpy(zero_copy_only=False)
     columns = {k: getattr(clips, k)[kept] for k in ("file", "offset", "size", "audio")}
-    return replace(clips, ids=clips.ids.filter(keep), **columns, lost=ambiguous)
+    return replace(clips, ids=clips.ids.filter(keep), **columns, lost=ambiguous, endings=clips.endings.filter(keep))
 def _indexed(folder, wanted, archive=None):
     if archive is None: return index_folder(audio_folders(folder)[0], wanted)
     about = _told(folder)

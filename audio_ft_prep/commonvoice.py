@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib, json, os, re, stat, tarfile, unicodedata
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,12 +26,12 @@ from .secrets import logger_of
 from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
 # %% auto #0
-__all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'file_name', 'refuse_utf16', 'text_lines', 'tsv_lines', 'find_columns',
-           'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'tar_members', 'open_tar', 'index_tar', 'is_commonvoice',
-           'matching_language', 'language_folder', 'plain_files', 'table_files', 'is_transcript', 'transcripts', 'tars',
-           'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips', 'as_utf8', 'index_tars', 'clip_faults',
-           'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids', 'join_clips', 'join_split', 'identity',
-           'read_commonvoice', 'describe', 'inspect_commonvoice']
+__all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'audio_ending', 'file_name', 'refuse_utf16', 'text_lines', 'tsv_lines',
+           'find_columns', 'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'tar_members', 'open_tar', 'index_tar',
+           'is_commonvoice', 'matching_language', 'language_folder', 'plain_files', 'table_files', 'is_transcript',
+           'transcripts', 'tars', 'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips', 'as_utf8',
+           'index_tars', 'clip_faults', 'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids',
+           'by_ending', 'join_clips', 'join_split', 'identity', 'read_commonvoice', 'describe', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
 _log = logger_of(__name__)
@@ -45,6 +45,13 @@ def clip_id(
     if not name.isascii(): name = unicodedata.normalize("NFC", name)
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and dot + suffix.lower() in AUDIO_SUFFIXES else name
+
+def audio_ending(
+    path: str,  # A clip's path
+) -> str: # Its audio suffix in small letters; empty where it has none
+    "Give the ending that `clip_id` takes off."
+    ending = os.path.splitext(path.strip())[1].lower()
+    return ending if ending in AUDIO_SUFFIXES else ""
 
 # %% ../nbs/10_commonvoice.ipynb #ffaa2db4
 def file_name(
@@ -114,6 +121,10 @@ class _Shape:
         "Whether a line names a clip where a row does, by the ending of audio."
         fields = line.split("\t")
         return len(fields) > self.need and fields[self.at["path"]].strip().lower().endswith(AUDIO_SUFFIXES)
+    def may_go_on(self, line):
+        "Whether a line may be the end of a sentence that has tabs: it has tabs, and no clip where a row has it."
+        fields = line.split("\t")
+        return len(fields) > 1 and not fields[min(self.at["path"], len(fields) - 1)].strip().lower().endswith(AUDIO_SUFFIXES)
     def goes_on(self, line, tabs): return 0 <= tabs < self.full and not self.starts(line)
     def fault(self, line):
         if line is None: return "the line is not valid UTF-8"
@@ -128,6 +139,7 @@ class _Held:
     def __init__(self, shape, name, stripped):
         self.shape, self.name, self.stripped = shape, name, stripped
         self.held, self.faults, self.joined, self.orphan = [], [], [], 0
+        self.bare, self.unsure = False, []
         self.tab_ends = self.short_closed = self.full_closed = self.short = False
 
     def close(self):
@@ -143,19 +155,21 @@ class _Held:
         self.short = self.short or starts
         self.short_closed = self.short_closed or starts and n > shape.at["sentence"]
         if starts and self.stripped and not (self.orphan and shape.begins_open): return number, line + "\t" * (shape.full - n)
-        self.orphan = number
+        self.orphan, self.bare = number, n == 0
         self._fault(number, shape.fault(line))
 
     def _several(self, held):
         "A row that stands on several lines is one where its tabs are those of a row."
         (number, line), rest = held[0], held[1:]
-        if not self.shape.starts(line) and line.count("\t") < self.shape.full: return [row for h in held if (row := self._single(*h))]
+        whole = line.count("\t") == self.shape.full
+        unlike = not (whole or self.shape.starts(line)) or whole and not (self.shape.ends_open or any(self.shape.may_go_on(l) for _, l in rest))
+        if unlike: return [row for h in held if (row := self._single(*h))]
         tabs = sum(l.count("\t") for _, l in held)
         if tabs == self.shape.full > line.count("\t") and not self.stripped:
             self.joined.append(number)
             return [(number, " ".join(l for _, l in held))]
         self._fault(number, f"its sentence may go on in line {rest[0][0]}, which names no clip: write each row in one line")
-        self.orphan = rest[-1][0]
+        self.orphan, self.bare = rest[-1][0], "\t" not in rest[-1][1]
         for n, _ in rest: self._fault(n, f"it names no clip, and may go on from line {number}: write each row in one line")
         return []
 
@@ -171,10 +185,10 @@ class _Rows(_Held):
         "Rows among the next lines, as pairs of line number and text; where all are rows, numbers and texts."
         full = self.shape.full
         self.tab_ends = self.tab_ends or pc.any(pc.ends_with(text, "\t")).as_py() or False
-        if not (tabs == full).all() or (self.held or self.orphan) and self.shape.begins_open: return self._each(first, lines, tabs)
+        if not (tabs == full).all() or self.orphan or any(l.count("\t") < full for _, l in self.held): return self._each(first, lines, tabs)
         before, n = self.close(), len(lines)
         self.full_closed = self.full_closed or (not self.shape.ends_open and n > 0)
-        if self.shape.ends_open and n: n, self.held = n - 1, [(first + n - 1, lines[-1])]
+        if n: n, self.held = n - 1, [(first + n - 1, lines[-1])]
         if before: return [*before, *zip(range(first, first + n), lines)]
         return range(first, first + n), text.slice(0, n)
 
@@ -186,14 +200,18 @@ class _Rows(_Held):
             elif self.held and self.shape.goes_on(line, n): self.held.append((number, line))
             else:
                 rows += self.close()
-                if n == self.shape.full and not self.shape.ends_open: rows += self._whole(number, line)
-                else: self.held = [(number, line)]
+                self.held = self._whole(number, line) if n == self.shape.full else [(number, line)]
         return rows
 
     def _whole(self, number, line):
-        "A row, unless its sentence may have begun in a line before."
-        begun, self.orphan, self.full_closed = self.orphan, 0, True
-        if not begun or not self.shape.begins_open: return [(number, line)]
+        "A row, unless its sentence may have begun in a line before; a first field that may have is left empty."
+        begun, self.orphan = self.orphan, 0
+        self.full_closed = self.full_closed or not self.shape.ends_open
+        if not begun or self.shape.ends_open: return [(number, line)]
+        if not self.shape.begins_open:
+            if not self.bare or not self.shape.at["path"]: return [(number, line)]
+            self.unsure.append(number)
+            return [(number, "\t" + line.partition("\t")[2])]
         self._fault(number, f"its sentence may begin in line {begun}, which names no clip: write each row in one line")
         return []
 
@@ -240,6 +258,7 @@ def read_tsv(
     "Read a transcript as it is: no quoting, no guessing."
     table, rows = _read_rows(path, chunk, False)
     if rows.seems_stripped: table, rows = _read_rows(path, chunk, True)
+    if rows.unsure: _log.warning("%s: the first field of %d rows may have begun in the line above and is left empty, first in line %d", path.name, len(rows.unsure), rows.unsure[0])
     if rows.joined: _log.warning("%s: %d rows stand on several lines each and are joined, the first from line %d", path.name, len(rows.joined), rows.joined[0])
     return table, rows.faults
 
@@ -274,7 +293,7 @@ class TarIndex:
     names: pa.Array  # Names of its clips, as `clip_id` gives them
     offsets: np.ndarray  # First byte of each
     sizes: np.ndarray  # Bytes of each
-    audio: np.ndarray  # Whether the name has an audio suffix
+    endings: pa.Array  # Audio ending of each, in small letters; empty where it has none
     unsafe: list[tuple[str, str]]  # (clip, why) of members that must not be used
     broken: str  # Where the tar stops being readable; empty when it doesn't
 
@@ -359,21 +378,22 @@ def index_tar(
 ) -> TarIndex: # Where its clips lie
     "Index a tar in one pass over its headers; raise `ValueError` when it isn't a plain tar."
     go_on()
-    names, held, at, bad, end, size = [], [], (array("q"), array("q"), array("b")), [], 0, path.stat().st_size
+    names, held, at, bad, end, size = [], [], (array("q"), array("q")), [], 0, path.stat().st_size
+    endings = []
     with (tar := open_tar(path)).fileobj:
         for member, start, n, why, end in tar_members(tar, size):
             if not (name := clip_id(member)): continue
             if why: bad.append((name, why))
             elif start + n <= size:
                 held.append(name)
-                tail = member.rpartition("/")[2]
-                for column, v in zip(at, (start, n, name != tail if tail.isascii() else is_audio(tail))): column.append(v)
+                for column, v in zip(at, (start, n)): column.append(v)
+                endings.append(audio_ending(member))
             if len(held) == chunk:
                 go_on()
                 names.append(pa.array(held, pa.string()))
                 held.clear()
-    offsets, sizes, audio = (np.array(column) for column in at)
-    return TarIndex(str(path), pa.concat_arrays([*names, pa.array(held, pa.string())]), offsets, sizes, audio.astype(bool), bad, _stop(path, end))
+    offsets, sizes = (np.array(column) for column in at)
+    return TarIndex(str(path), pa.concat_arrays([*names, pa.array(held, pa.string())]), offsets, sizes, pa.array(endings, pa.string()), bad, _stop(path, end))
 
 # %% ../nbs/10_commonvoice.ipynb #3b442ceb
 def is_commonvoice(
@@ -536,6 +556,7 @@ class Clips:
     unsafe: dict[str, str]  # Why, for members that must not be used
     broken: str  # What can't be read; empty when all can
     lost: dict[str, str] = field(default_factory=dict)  # Why, for clips that are named and can't be had
+    endings: pa.Array | None = None  # Audio ending of each, where it is known
     shared: dict[str, str] = field(default_factory=dict)  # Name by path below the clips' folder, of files whose base names are the same
 
 # %% ../nbs/10_commonvoice.ipynb #86e19e73
@@ -553,9 +574,11 @@ def index_tars(
     "Index a split's tars as one."
     indices = [index_tar(as_utf8(p)) for p in paths]
     join = lambda name, typ: np.concatenate([np.zeros(0, typ), *(getattr(i, name) for i in indices)])
+    endings = pa.concat_arrays([pa.array([], pa.string()), *(i.endings for i in indices)])
+    is_clip = pc.not_equal(endings, "").to_numpy(zero_copy_only=False)
     return Clips(pa.concat_arrays([pa.array([], pa.string()), *(i.names for i in indices)]), np.repeat(np.arange(len(indices)), [len(i.names) for i in indices]),
-                 join("offsets", np.int64), join("sizes", np.int64), join("audio", bool), [i.path for i in indices],
-                 {n: why for i in indices for n, why in i.unsafe}, "; ".join(i.broken for i in indices if i.broken))
+                 join("offsets", np.int64), join("sizes", np.int64), is_clip, [i.path for i in indices],
+                 {n: why for i in indices for n, why in i.unsafe}, "; ".join(i.broken for i in indices if i.broken), endings=endings)
 
 # %% ../nbs/10_commonvoice.ipynb #5b84b272
 def _where(table, i): return f"{table['tsv'][i].as_py()}:{table['line'][i].as_py()}" if "tsv" in table.column_names else f"row {i + 1}"
@@ -710,7 +733,8 @@ def _shared_ids(table, ids, shared):
     for path, name in zip(table["path"].to_pylist(), ids.to_pylist()):
         if name not in stems: yield name; continue
         path = unicodedata.normalize("NFC", path.strip().replace("\\", "/").removeprefix("./"))
-        yield shared.get(path) or next((v for k, v in shared.items() if k.rpartition(".")[0] == path), path)
+        meant = [v for k, v in shared.items() if k.rpartition(".")[0] == path] if path not in shared else [shared[path]]
+        yield meant[0] if len(meant) == 1 else path
 def row_ids(
     table: pa.Table,  # As `read_tsvs` gives it
     clips: Clips,  # Where the clips lie
@@ -719,6 +743,42 @@ def row_ids(
     ids = clip_ids(table)
     return pa.array(_shared_ids(table, ids, clips.shared), pa.string()) if clips.shared else ids
 
+
+# %% ../nbs/10_commonvoice.ipynb #d3858785
+def _with_several(names, endings):
+    "Names that stand with several endings."
+    if len(set(endings.unique().to_pylist()) - {""}) < 2: return set()
+    pairs = pa.table({"name": names, "ending": endings}).filter(pc.field("ending") != "")
+    uses = pairs.group_by(["name", "ending"]).aggregate([]).group_by("name").aggregate([("ending", "count")])
+    return set(uses.filter(pc.field("ending_count") > 1)["name"].to_pylist())
+def _named_alike(names, endings, several):
+    return pa.array([n + e if n in several else n for n, e in zip(names.to_pylist(), endings.to_pylist())], pa.string())
+def _row_endings(table, ids, shared):
+    ends = pa.array([audio_ending(p) for p in table["path"].to_pylist()], pa.string())
+    return pc.if_else(pc.is_in(ids, pa.array(list(shared.values()), pa.string())), "", ends) if shared else ends
+
+def by_ending(
+    table: pa.Table,  # As `read_tsvs` gives it
+    clips: Clips,  # Where the clips lie
+) -> tuple[pa.Array, Clips]: # Name of each row's clip; the clips, named alike
+    "Name rows and clips, so that files which differ by their ending alone are told apart."
+    ids = row_ids(table, clips)
+    ends = _row_endings(table, ids, clips.shared)
+    several = _with_several(ids, ends)
+    names = _named_alike(ids, ends, several) if several else ids
+    here = set() if clips.endings is None else _with_several(clips.ids, clips.endings)
+    if clips.endings is None or not (several or here): return names, clips
+    meant = {n: e for n, e in zip(ids.to_pylist(), ends.to_pylist()) if e}
+    return names, _by_their_endings(clips, several, here, meant)
+
+def _by_their_endings(clips, several, here, meant):
+    "Clips of which that alone has a row's name which the row means."
+    name = lambda n, e: n + e if n in several or n in here and meant.get(n) != e else n
+    names = [name(n, e) for n, e in zip(clips.ids.to_pylist(), clips.endings.to_pylist())]
+    lost = {n: f"several files have this name, with other endings: write which one is meant, such as {n}.mp3" for n in several | here}
+    return replace(clips, ids=pa.array(names, pa.string()), lost=lost | clips.lost)
+
+# %% ../nbs/10_commonvoice.ipynb #e875059c
 def _part_ids(ids, table):
     "Names of rows: of a recording that is used in parts, with begin and end in milliseconds."
     if "part_start" not in table.column_names: return ids
@@ -738,7 +798,7 @@ def join_clips(
 ) -> tuple[pa.Table, list[tuple]]: # Rows with audio; (id, reason, detail) of the others
     "Join rows to their clips by name."
     table, bad = checked_rows(table)
-    of_clip = row_ids(table, clips)
+    of_clip, clips = by_ending(table, clips)
     ids = _part_ids(of_clip, table)
     place, seen = first_places(of_clip, clips.ids), first_places(ids, ids)
     again = (seen != np.arange(len(seen))) & pc.not_equal(ids, "").to_numpy(zero_copy_only=False)
@@ -760,7 +820,7 @@ def join_split(
     "Join a split's transcripts to its tars."
     (table, bad), clips = read_tsvs(tsvs), index_tars(tar_paths)
     rows, faults = join_clips(table, clips, split, source_split, locale, given)
-    return rows, [(split, source_split, *f) for f in faults + bad + list(clip_faults(clip_ids(table), clips))]
+    return rows, [(split, source_split, *f) for f in faults + bad + list(clip_faults(*by_ending(table, clips)))]
 
 # %% ../nbs/10_commonvoice.ipynb #140ea479
 def identity(

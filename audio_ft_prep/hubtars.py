@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .commonvoice import Clips, clip_faults, clip_ids, describe, first_places, given_seconds, index_tars, is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
+from .commonvoice import Clips, audio_ending, by_ending, clip_faults, clip_ids, describe, first_places, given_seconds, index_tars, is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
 from .config import PrepConfig, split_name
 from .folder import split_roles
 from .hub import Repo, fetched_part, file_start, have_room, whole_file
@@ -98,7 +98,7 @@ class TarAudio(Remote):
         for split in [s for s, r in self.roles.items() if r == role]: yield split, rows.filter(pc.equal(of, split))
 
     def _starts(self, split, rows, whole):
-        paths, ids = self.tars[split], clip_ids(self.tables[split])
+        paths, ids = self.tars[split], by_ending(self.tables[split], _promised(self.tables[split]))[0]
         sizes = [self.repo.files[p][0] for p in paths]
         if whole: return dict(zip(paths, sizes))
         return {paths[i]: upto for i, upto in expected_starts(first_places(rows["id"].combine_chunks(), ids), len(ids), sizes).items()}
@@ -107,7 +107,8 @@ class TarAudio(Remote):
         "Fetch tars, or their beginnings, until every row is found or all is read."
         for p, upto in self._starts(split, rows, whole).items(): file_start(self.repo, p, upto)
         while True:
-            clips = index_tars([place for place, have in (fetched_part(self.repo, p) for p in self.tars[split]) if have])
+            tars = [place for place, have in (fetched_part(self.repo, p) for p in self.tars[split]) if have]
+            clips = by_ending(self.tables[split], index_tars(tars))[1]
             lost = rows.filter(pa.array(first_places(rows["id"].combine_chunks(), clips.ids) < 0))
             more = {p: have for p in self.tars[split] if (have := fetched_part(self.repo, p)[1]) < self.repo.files[p][0]}
             if not len(lost) or not more: return clips
@@ -116,7 +117,7 @@ class TarAudio(Remote):
 
     def _all_faults(self, split, clips):
         table = self.tables[split]
-        return [*join_clips(table, clips, self.roles[split], split, "")[1], *clip_faults(clip_ids(table), clips)]
+        return [*join_clips(table, clips, self.roles[split], split, "")[1], *clip_faults(*by_ending(table, clips))]
 
 # %% ../nbs/14_hubtars.ipynb #bed0e52f
 def placed_rows(
@@ -128,15 +129,18 @@ def placed_rows(
     lost = rows["id"].filter(pa.array(at < 0)).to_pylist()
     rows, at = rows.filter(pa.array(at >= 0)), at[at >= 0]
     files = pa.DictionaryArray.from_arrays(pa.array(clips.file[at], pa.int32()), pa.array(clips.files, pa.string()))
-    faults = [(n, "unsafe_path", clips.unsafe[n]) if n in clips.unsafe else (n, "missing_audio", clips.broken) for n in lost]
+    faults = [(n, "unsafe_path", clips.unsafe[n]) if n in clips.unsafe else (n, "missing_audio", clips.lost.get(n, clips.broken)) for n in lost]
     return with_places(rows, files, clips.offset[at], clips.size[at]), faults
 
 # %% ../nbs/14_hubtars.ipynb #f030bc6b
 def _promised(table):
     "Every clip that a transcript names, as if it were here."
-    ids = clip_ids(table).unique().filter(pc.not_equal(clip_ids(table).unique(), ""))
-    none = np.zeros(len(ids), np.int64)
-    return Clips(ids, none, none, none, none.astype(bool), [""], {}, "")
+    endings = pa.array([audio_ending(p) for p in table["path"].to_pylist()], pa.string())
+    pairs = pa.table({"name": clip_ids(table), "ending": endings}).filter(pc.field("name") != "")
+    pairs = pairs.group_by(["name", "ending"], use_threads=False).aggregate([]).combine_chunks()
+    none = np.zeros(len(pairs), np.int64)
+    names, endings = (pa.concat_arrays([pa.array([], pa.string()), *pairs[c].chunks]) for c in ("name", "ending"))
+    return Clips(names, none, none, none, none.astype(bool), [""], {}, "", endings=endings)
 
 # %% ../nbs/14_hubtars.ipynb #87f76b3a
 def _transcript(repo, paths, role, split, language, given):

@@ -308,6 +308,38 @@ def test_no_row_is_kept_with_half_a_sentence_whatever_its_fields_hold(rows, colu
     assert lone <= n and (lone == n or any("\n" in v for r in full for v in r.values()))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_a_speaker_that_may_have_begun_above_is_left_empty(chunk, tmp_path):
+    path = put_tsv(tmp_path/"train.tsv", [row("a"), row("b", client_id="nine\nteen"), row("c"), "a remark", row("d"), row("e")])
+    table, faults = read_tsv(path, chunk)
+    assert list(zip(table["path"].to_pylist(), table["speaker"].to_pylist())) == [("a.mp3", "s1"), ("b.mp3", ""), ("c.mp3", "s1"), ("d.mp3", ""), ("e.mp3", "s1")]
+    assert [n for n, _ in faults] == ["train.tsv:3", "train.tsv:6"] and set(table["sentence"].to_pylist()) == {"Il treno parte."}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+@pytest.mark.parametrize("sentence", ["Prima\triga\nseconda", "Prima\nriga\tseconda", "Una\tprima\nriga\nseconda", "\t\n"])
+def test_a_sentence_with_tabs_and_line_feeds_is_never_kept_by_half(sentence, chunk, tmp_path):
+    path = put_tsv(tmp_path/"train.tsv", [row("a", locale="it"), row("b", sentence, locale="it"), row("c", locale="it")], TABLE)
+    table, faults = read_tsv(path, chunk)
+    assert table["path"].to_pylist() == ["a.mp3", "c.mp3"] and set(table["sentence"].to_pylist()) == {"Il treno parte."}
+    assert [n for n, _ in faults] == [f"train.tsv:{3 + i}" for i in range(1 + sentence.count("\n"))]
+
+
+FILES = [("x/a.mp3", b"mp3 of a"), ("x/a.wav", b"wav of a"), ("x/b.flac", b"flac of b"), ("x/c.MP3", b"mp3 of c")]
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("paths, kept, lost", [
+    (["a.wav"], {"a": b"wav of a"}, {"a.mp3": "no_row"}), (["a.mp3", "a.wav"], {"a.mp3": b"mp3 of a", "a.wav": b"wav of a"}, {}),
+    (["a.WAV", "c"], {"a": b"wav of a", "c": b"mp3 of c"}, {"a.mp3": "no_row"}), (["a"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}),
+    (["a.flac"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}), (["b.mp3", "b.flac"], {"b.flac": b"flac of b"}, {"b.mp3": "missing_audio"}),
+    (["b.mp3", "a.mp3", "a"], {"b": b"flac of b", "a": b"mp3 of a"}, {"a": "duplicate_row", "a.wav": "no_row"})])
+def test_a_row_gets_the_file_that_it_names_by_its_ending(paths, kept, lost, order, tmp_path):
+    root = tree(tmp_path, [row("") | {"path": p} for p in paths], FILES[::order])
+    got = read(root)
+    assert audio_of(got) == kept
+    said = dict(rejects(got))
+    assert {n: r for n, r in said.items() if n[:1] in {p[:1] for p in paths}} == lost
+
+
 BROKEN_LINES = {"one field": "s1", "no sentence": "s1\ta.mp3", "too many tabs": line(MID, **row("a")) + "\tmore",
                 "tab in the sentence": line(MID, **row("a", "Il\ttreno")), "not UTF-8": line(MID, **row("a", "caff\xe8")).encode("latin-1"),
                 "half a character": line(MID, **row("a", "caffè")).encode()[:14], "a blank": " "}
@@ -499,7 +531,7 @@ def test_first_places_are_those_of_a_plain_loop(wanted, among):
 
 
 IDS = ["a", "b", "c", "d", "common_voice_it_1", "common_voice_it_10", "clip 6", "è", "NA", "7"]
-SHAPES = ["{}", "{}.mp3", "it_train_0/{}.mp3", "{}.MP3", "x/y/{}.wav"]
+SHAPES = ["{}", "{}.mp3", "it_train_0/{}.mp3", "{}.MP3", "x/y/{}.mp3"]
 
 
 @st.composite
@@ -619,7 +651,7 @@ def test_a_tar_is_indexed_as_tarfile_lists_it(fmt, tmp_path):
     put_tar(tmp_path/"0.tar", [member("folder", type=tarfile.DIRTYPE), *((n, b"x" * (i * 300)) for i, n in enumerate(names)), member("g.mp3", b"old", type=tarfile.AREGTYPE)], fmt)
     index = index_tar(tmp_path/"0.tar")
     with tarfile.open(tmp_path/"0.tar") as tar: want = [(clip_id(m.name), m.offset_data, m.size, clip_id(m.name) != m.name.rpartition("/")[2]) for m in tar if m.isfile()]
-    assert [*zip(index.names.to_pylist(), index.offsets.tolist(), index.sizes.tolist(), index.audio.tolist())] == want
+    assert [*zip(index.names.to_pylist(), index.offsets.tolist(), index.sizes.tolist(), [e != "" for e in index.endings.to_pylist()])] == want
     assert len(want) == len(names) + 1 and not index.unsafe and not index.broken
 
 
@@ -825,7 +857,7 @@ def test_a_tar_damaged_anywhere_is_indexed_within_its_bytes_or_refused_by_name(f
         except ValueError as e:
             assert "it_train_0.tar" in str(e) and "\n" not in str(e)
             return
-    assert len(index.names) == len(index.offsets) == len(index.sizes) == len(index.audio)
+    assert len(index.names) == len(index.offsets) == len(index.sizes) == len(index.endings)
     assert all(0 <= o and 0 <= s and o + s <= len(blob) for o, s in zip(index.offsets, index.sizes))
     for text in (*index.names.to_pylist(), *(t for pair in index.unsafe for t in pair), index.broken): text.encode()
 
