@@ -43,7 +43,7 @@ REASONS = {
     "undecodable": "the clip can't be decoded",
     "truncated": "the clip ends before its own end",
     "not_finite": "the clip decodes to numbers that aren't numbers",
-    "silent": "every sample of the clip is zero",
+    "silent": "every sample of the clip is zero, or its channels cancel each other",
     "too_short": "the clip is shorter than min_seconds",
     "too_long": "the clip is longer than max_seconds",
 }
