@@ -13,7 +13,7 @@ import ctypes, faulthandler, gc, mmap, multiprocessing as mp, os, pickle, resour
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import connection, reduction, resource_tracker
+from multiprocessing import connection, reduction, resource_tracker, util
 from pathlib import Path
 from typing import Callable, Iterator
 import pyarrow as pa
@@ -242,6 +242,19 @@ def _bare_main():
         try: yield
         finally: sys.modules["__main__"] = main
 
+# %% ../nbs/50_engines.ipynb #6dd08ebf
+_SAFE = "PYTHONSAFEPATH"
+@contextmanager
+def _nothing_from_here():
+    "Have Python processes that are started here import nothing from the working folder, where others may have put it."
+    flags, before = util._args_from_interpreter_flags, os.environ.get(_SAFE)
+    os.environ[_SAFE] = "1"
+    if sys.version_info < (3, 11): util._args_from_interpreter_flags = lambda: [*flags(), "-I"]  # it knows no such variable
+    try: yield
+    finally:
+        util._args_from_interpreter_flags = flags
+        os.environ.pop(_SAFE) if before is None else os.environ.update({_SAFE: before})
+
 # %% ../nbs/50_engines.ipynb #2a675c53
 @contextmanager
 def _deaf():
@@ -283,7 +296,7 @@ class _Worker:
         self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=self.theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
 
     def start(self):
-        with self.theirs, _undisturbed(), _bare_main(), _deaf(): self.process.start()
+        with self.theirs, _undisturbed(), _bare_main(), _nothing_from_here(), _deaf(): self.process.start()
     def kill(self):
         if self.process.pid: self.process.kill()
     def leave(self, wait_s):

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 import numpy as np
@@ -24,7 +25,7 @@ from .secrets import logger_of, without_secrets
 # %% auto #0
 __all__ = ['VARIANTS', 'SIZES', 'MOST_BYTES', 'Variant', 'packaged_variant', 'read_merges', 'vocabulary', 'languages',
            'control_tokens', 'packaged_vocabulary', 'PackagedTokenizer', 'mel_filters', 'Extractor', 'Model',
-           'check_files', 'check_patterns', 'load_model', 'save_processor']
+           'model_files', 'check_patterns', 'load_model', 'save_processor']
 
 # %% ../nbs/02_models.ipynb #9b9f1c41
 _log = logger_of(__name__)
@@ -206,44 +207,44 @@ MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those o
 _FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json",
           "added_tokens.json", "special_tokens_map.json", "normalizer.json", "generation_config.json", "merges.txt")
 _AGAIN = "get the model's folder again"
-def _plain_file(path):
-    "Refuse what is no plain file of its folder, or of the store that a Hub's cache keeps beside it."
+def _bytes_of(path):
+    "Read a plain file of a model's folder, or of the store that a Hub's cache keeps beside it; refuse anything else."
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     homes = [folder] + [folder.parents[1]/"blobs"] * (len(folder.parents) > 1 and folder.parent.name == "snapshots")
     if not any(home in real.parents for home in homes): raise ValueError(f"{path} must lie in the model's folder, and is a link to {real}: put the file itself there")
-    seen = os.stat(real)
-    if not stat.S_ISREG(seen.st_mode): raise ValueError(f"{path} must be a plain file, and isn't: {_AGAIN}")
-    if seen.st_size > MOST_BYTES: raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
+    try: opened = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as e: raise ValueError(f"{path} must be a plain file that can be read, and isn't ({e.strerror}): {_AGAIN}") from None
+    try:
+        seen = os.fstat(opened)
+        if not stat.S_ISREG(seen.st_mode): raise ValueError(f"{path} must be a plain file, and isn't: {_AGAIN}")
+        if seen.st_size > MOST_BYTES: raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
+        with open(opened, "rb", closefd=False) as f: return f.read(MOST_BYTES)
+    finally: os.close(opened)
 
 # %% ../nbs/02_models.ipynb #ee613b8d
 def _json_number(text):
     number = float(text)
     if not math.isfinite(number): raise ValueError(f"{text} is no number")
     return number
-def _object_in(path):
+def _object_in(path, data):
     "What a JSON file of a model says; a sentence that names it where that isn't an object."
-    _plain_file(path)
-    try: held = json.loads(path.read_text(encoding="utf-8"), parse_float=_json_number, parse_constant=_json_number)
+    try: held = json.loads(data.decode(), parse_float=_json_number, parse_constant=_json_number)
     except RecursionError: raise ValueError(f"{path} is nested too deeply: {_AGAIN}") from None
     except ValueError as e: raise ValueError(f"{path} is not valid JSON ({e}): {_AGAIN}") from None
     if not isinstance(held, dict): raise ValueError(f"{path} must hold an object, got {type(held).__name__}: {_AGAIN}")
     return held
 
 # %% ../nbs/02_models.ipynb #a94ff6fc
-_PATHS = ("vocab_file", "merges_file", "tokenizer_file", "normalizer_file")
-def check_files(
+_PATHS = ("vocab_file", "merges_file", "tokenizer_file", "normalizer_file", "fast_tokenizer_files")
+def model_files(
     folder: Path,  # A model's folder
-) -> dict: # What its config.json says; empty where there is none
-    "Refuse a model's folder whose files are damaged, or lead out of it."
-    held = {}
-    for name in _FILES:
-        path = folder/name
-        if not os.path.lexists(path): continue
-        if name.endswith(".json"): held[name] = _object_in(path)
-        else: _plain_file(path)
+) -> dict[str, bytes]: # Content of each file that is needed, by its name
+    "Read a model's folder; refuse one whose files are damaged, or lead out of it."
+    found = {name: _bytes_of(folder/name) for name in _FILES if os.path.lexists(folder/name)}
+    held = {name: _object_in(folder/name, data) for name, data in found.items() if name.endswith(".json")}
     if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
         raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")
-    return held.get("config.json", {})
+    return found
 
 # %% ../nbs/02_models.ipynb #0cbd6b30
 _USUAL_PATTERNS = {
@@ -300,9 +301,9 @@ def _extractor(settings, model_id):
 
 # %% ../nbs/02_models.ipynb #27b2fbfa
 def _why(e): return without_secrets(" ".join(str(e).split()))[:300]
-def _settings(model_id, **kw):
+def _settings(source, model_id, **kw):
     from transformers.feature_extraction_utils import FeatureExtractionMixin
-    found, _ = FeatureExtractionMixin.get_feature_extractor_dict(model_id, **kw)
+    found, _ = FeatureExtractionMixin.get_feature_extractor_dict(source, **kw)
     if (kind := found.get("feature_extractor_type", "WhisperFeatureExtractor")) != "WhisperFeatureExtractor":
         raise ValueError(f"model_id must name a Whisper model, got {model_id}, which has a {kind}")
     return _extractor({f.name: found[f.name] for f in fields(Extractor) if f.name in found}, model_id)
@@ -311,24 +312,33 @@ def _settings(model_id, **kw):
 def _damage(e):
     "Whether an error is the tokenizers library's for data that it can't hold, which is none of Python's own kinds."
     return isinstance(e, Exception) or type(e).__name__ == "PanicException"
-def _read(model_id, origin, **kw):
+def _read(source, origin, name, **kw):
     from transformers.models.whisper.tokenization_whisper import WhisperTokenizer
-    extractor = _read_by(lambda: _settings(model_id, **kw), model_id, origin)
-    tokenizer = _read_by(lambda: WhisperTokenizer.from_pretrained(model_id, **kw), model_id, origin)
-    check_patterns(tokenizer.backend_tokenizer, model_id)
+    extractor = _read_by(lambda: _settings(source, name, **kw), source, origin, name)
+    tokenizer = _read_by(lambda: WhisperTokenizer.from_pretrained(source, **kw), source, origin, name)
+    check_patterns(tokenizer.backend_tokenizer, name)
     return extractor, tokenizer
-def _read_by(read, model_id, origin):
+def _read_by(read, source, origin, name):
     try: return read()
     except BaseException as e:
         if not _damage(e) or isinstance(e, MemoryError) or isinstance(e, ValueError) and " must " in str(e): raise
-        why = _why(e)
-    raise FileNotFoundError(f"no Whisper processor at {model_id} ({origin}): it needs tokenizer.json and preprocessor_config.json or processor_config.json; {why}")
+        why = _why(e).replace(source, str(name))
+    raise FileNotFoundError(f"no Whisper processor at {name} ({origin}): it needs tokenizer.json and preprocessor_config.json or processor_config.json; {why}")
 
 # %% ../nbs/02_models.ipynb #b19ef785
-def _max_labels(config, folder):
-    most = config.get("max_target_positions", 448)
+def _max_labels(files, folder):
+    most = json.loads(files.get("config.json", b"{}")).get("max_target_positions", 448)
     if isinstance(most, int) and not isinstance(most, bool) and 8 <= most <= 1 << 20: return most
     raise ValueError(f"max_target_positions must be a whole number from 8 on in {folder}/config.json, got {str(most)[:40]!r}: {_AGAIN}")
+
+# %% ../nbs/02_models.ipynb #6c4cd211
+def _from_folder(model_id, folder):
+    "A model from a folder: what was checked is copied, and only that is read, whatever else lies there."
+    files = model_files(folder)
+    most = _max_labels(files, folder)
+    with TemporaryDirectory() as copy:
+        for name, data in files.items(): Path(copy, name).write_bytes(data)
+        return Model(model_id, "the folder", *_read(copy, "a folder", folder, local_files_only=True), most)
 
 # %% ../nbs/02_models.ipynb #ce0742b9
 def load_model(
@@ -337,13 +347,12 @@ def load_model(
     "Find a model's extractor settings and tokenizer by rule, and log where they came from."
     folder = user_path(model_id, "model_id")
     if os.path.isdir(folder):
-        most = _max_labels(check_files(folder), folder)
-        model = Model(model_id, "the folder", *_read(str(folder), "a folder", local_files_only=True), most)
+        model = _from_folder(model_id, folder)
     elif variant := packaged_variant(model_id):
         model = Model(model_id, f"this package, vocabulary {variant}", Extractor(VARIANTS[variant].mels), PackagedTokenizer(variant))
     elif model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
         raise FileNotFoundError(f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small")
-    else: model = Model(model_id, "the Hub", *_read(model_id, "not a folder here, asked of the Hub"))
+    else: model = Model(model_id, "the Hub", *_read(model_id, "not a folder here, asked of the Hub", model_id))
     _log.info("processor for %s from %s", model_id, model.origin)
     return model
 

@@ -8,10 +8,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/notebooks.html.md"""
 
 # %% ../nbs/59_notebooks.ipynb #55a09c3a
 from __future__ import annotations
-import re
+import os, re
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
+from .places import open_plain, write_whole
 
 # %% auto #0
 __all__ = ['tutorials', 'for_readers', 'lay_out']
@@ -38,11 +39,16 @@ def for_readers(
 # %% ../nbs/59_notebooks.ipynb #7964a7d5
 def _written(path, text, replace):
     "Write a file unless another one is there; say what became of it."
-    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-    if before == text: return "there already"
-    if before is not None and not replace: return "there already and another: left as it is"
-    path.write_text(text, encoding="utf-8")
-    return "written" if before is None else "written anew, over what was there"
+    there, data = os.path.lexists(path), text.encode()
+    if there and _holds(path, data): return "there already"
+    if there and not replace: return "there already and another: left as it is"
+    write_whole(path, data)
+    return "written anew, over what was there" if there else "written"
+def _holds(path, data):
+    "Whether a plain file has just this content."
+    try:
+        with open_plain(path.parent, path.name) as f: return f.read(len(data) + 1) == data
+    except (OSError, ValueError): return False
 def lay_out(
     folder: str | Path,  # Where to; made where there is none
     replace: bool = False,  # Also over files of these names that are there
@@ -51,4 +57,5 @@ def lay_out(
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir(): raise ValueError(f"the tutorials need a folder, got the file {folder}: name another place")
     folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
     return {path.name: _written(folder/path.name, for_readers(path.read_text(encoding="utf-8")), replace) for path in tutorials()}

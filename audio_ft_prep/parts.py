@@ -18,10 +18,10 @@ import pyarrow as pa
 from .collective import check_room
 from .config import config_from
 from .example import example_schema
-from .places import appearing, open_plain, sync_folder
+from .places import appearing, open_plain, plain_folders
 from .prepjson import SELECTION, check_shards, shard_index
 from .reading import copy_processor, faults_of, file_identity, read_prep, read_rejects
-from .store import ShardResult, balance, finish, open_folder, other_run
+from .store import ShardResult, balance, finish, open_folder, other_run, work_folder
 
 # %% auto #0
 __all__ = ['Part', 'read_parts', 'whole_purpose', 'merge_parts']
@@ -91,24 +91,23 @@ def _is_private(f):
     "Whether an open file is this user's own, and nobody else may write to it."
     about = os.fstat(f.fileno())
     return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-def _link(f, target):
+def _link(f, target, folder):
     "Give an open file one more name; whether that could be done."
     part = target.with_name(f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
-    at = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        os.link(f"/proc/self/fd/{f.fileno()}", part.name, dst_dir_fd=at, follow_symlinks=True)
-        os.fsync(f.fileno())
-        os.replace(part.name, target.name, src_dir_fd=at, dst_dir_fd=at)
-        os.fsync(at)
-        return True
-    except OSError: return False
-    finally:
-        with suppress(OSError): os.unlink(part.name, dir_fd=at)
-        os.close(at)
-def _copy(f, target, sha256):
+    with plain_folders(folder, target.parent) as (_, at):
+        try:
+            os.link(f"/proc/self/fd/{f.fileno()}", part.name, dst_dir_fd=at, follow_symlinks=True)
+            os.fsync(f.fileno())
+            os.replace(part.name, target.name, src_dir_fd=at, dst_dir_fd=at)
+            os.fsync(at)
+            return True
+        except OSError: return False
+        finally:
+            with suppress(OSError): os.unlink(part.name, dir_fd=at)
+def _copy(f, target, near, sha256):
     "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
     whole = hashlib.sha256()
-    with appearing(target) as out:
+    with appearing(target, near) as out:
         while block := f.read(1 << 20):
             whole.update(block)
             out.write(block)
@@ -120,7 +119,7 @@ def _take(part, shard, identity, folder):
     target = folder/shard["file"]
     with open_plain(part, shard["file"]) as f:
         same = file_identity(f) == identity and _is_private(f)
-        if not (same and _link(f, target)): _copy(f, target, shard["sha256"])
+        if not (same and _link(f, target, folder)): _copy(f, target, work_folder(folder)/target.name, shard["sha256"])
 def _to_copy(parts, folder):
     "Bytes of shards on other disks that are not in the folder yet."
     far = [(s, folder/s["file"]) for path, prep in parts if path.stat().st_dev != folder.stat().st_dev for s in prep["shards"]]

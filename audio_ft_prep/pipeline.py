@@ -327,7 +327,8 @@ def _with_clips(made):
 def _place(output_dir):
     folder = place(output_dir)
     if isinstance(folder, Path) and folder.exists() and not folder.is_dir(): raise ValueError(f"output_dir must be a folder, got the file {folder}: name another")
-    return folder
+    is_link = isinstance(folder, Path) and folder.is_symlink()
+    return Path(os.path.realpath(folder)) if is_link else folder  # which leads there from now on, whatever becomes of the link
 def _folder(output_dir, why):
     folder = _place(output_dir)
     if isinstance(folder, Url): raise ValueError(f"{why} a folder, got {folder}: set output_dir to a folder")

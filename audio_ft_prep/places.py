@@ -21,8 +21,8 @@ from .config import user_path
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'scratch', 'appearing', 'write_whole', 'fetched', 'modified_ns',
-           'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
+__all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'plain_folders', 'scratch', 'appearing', 'write_whole', 'remove_plain',
+           'fetched', 'modified_ns', 'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
 
 # %% ../nbs/34_places.ipynb #6a66030a
 _log = logger_of(__name__)
@@ -85,18 +85,52 @@ def sync_folder(
     try: os.fsync(fd)
     finally: os.close(fd)
 
+# %% ../nbs/34_places.ipynb #547c2261
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+def _open_below(root, folder):
+    "Open a folder that is another, or lies below it, no link followed from there on."
+    at = None
+    try:
+        for step in (root, *os.path.relpath(folder, root).split("/")):
+            above, at = at, os.open(step, _FOLDER, dir_fd=at)
+            if above is not None: os.close(above)
+        return at
+    except OSError as e:
+        if at is not None: os.close(at)
+        if e.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR): raise OSError(e.errno, e.strerror, str(folder)) from None
+    raise ValueError(f"{folder} must be a plain folder, and a link or a file stands there or above it: remove that, and run again")
+@contextmanager
+def plain_folders(
+    *folders: Path,  # Folders on this machine
+) -> Iterator[list[int]]: # A descriptor of each
+    "Have folders open while a block runs; from the one on that holds them all no link is followed."
+    root, descriptors = os.path.commonpath(folders), []
+    try:
+        for folder in folders: descriptors.append(_open_below(root, folder))
+        yield descriptors
+    finally:
+        for fd in descriptors: os.close(fd)
+
 # %% ../nbs/34_places.ipynb #e874c10b
 @contextmanager
 def _in_folder(target, near):
     part = near.with_name(f".{near.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
-    try:
-        with open(part, "xb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, target)
-        sync_folder(target.parent)
-    finally: part.unlink(missing_ok=True)
+    with plain_folders(near.parent, target.parent) as (beside, at):
+        try:
+            with _created(part, beside) as f:
+                yield f
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(part.name, target.name, src_dir_fd=beside, dst_dir_fd=at)
+            os.fsync(at)
+        finally:
+            with suppress(FileNotFoundError): os.unlink(part.name, dir_fd=beside)
+def _created(path, folder):
+    "A new file in an open folder."
+    try: return open(path, "xb", opener=lambda _, flags: os.open(path.name, flags | os.O_NOFOLLOW, 0o666, dir_fd=folder))
+    except OSError as e:
+        e.filename = str(path)
+        raise
 
 # %% ../nbs/34_places.ipynb #148c452a
 _TEMPORARY, _LOCK = "audio_ft_prep-", ".audio_ft_prep.lock"
@@ -172,10 +206,19 @@ def appearing(
 def write_whole(
     path: Path | Url,  # The file to appear
     data: bytes,  # Its content
+    near: Path | Url | None = None,  # As in `appearing`
 ) -> None:
     "Write a small file so that it is never seen half-done."
     if isinstance(path, Url): return _ask(path.url, lambda fs, p: fs.pipe_file(p, data))
-    with appearing(path) as f: f.write(data)
+    with appearing(path, near) as f: f.write(data)
+def remove_plain(
+    folder: Path | Url,  # A folder
+    name: str,  # A file's path below it
+) -> None:
+    "Remove a file below a folder; raise `ValueError` where a link stands above it."
+    if isinstance(folder, Url): return (folder/name).unlink()
+    path = folder/name
+    with plain_folders(folder, path.parent) as (_, at): os.unlink(path.name, dir_fd=at)
 
 # %% ../nbs/34_places.ipynb #e537e288
 @contextmanager

@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/report.html.md"""
 
 # %% ../nbs/71_report.ipynb #a084c85c
 from __future__ import annotations
-import base64, os, re
+import base64, re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pyarrow.compute as pc
@@ -16,7 +16,7 @@ from .card import reason_rows, source_name, title
 from .config import html_text
 from .example import flac_bytes
 from .pipeline import Prepared
-from .places import Url
+from .places import Url, write_whole
 from .plots import PreparedClips, clip_numbers, clips_of, plot_clip, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits, speaker_shares, tokens_html
 from .show import markdown_table, show_bytes, show_hours, text_table
 
@@ -160,7 +160,5 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir(): raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
     text = report_html(prepared, most_clips)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path.parent.resolve()/path.name, text.encode())
     return path

@@ -21,7 +21,7 @@ import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
-from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, sync_folder, write_whole
+from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, remove_plain, sync_folder, write_whole
 from .prepjson import SELECTION, check_shard, read_json, shard_index
 from .reading import example_features, read_bytes, read_prep, split_state, verify
 from .secrets import without_secrets
@@ -387,8 +387,9 @@ def _dataset_files(folder, split, results, schema, counts):
     splits = {split: {"name": split, "num_bytes": size, "num_examples": counts[split]["kept"], "dataset_name": "audio_ft_prep"}}
     about = {"description": "", "citation": "", "homepage": "", "license": "", "features": example_features(schema)}
     info = {**about, "splits": splits, "dataset_size": size}
-    write_whole(folder/split/"dataset_info.json", json.dumps(info).encode())
-    write_whole(folder/split/"state.json", json_bytes(split_state(split, [(r.file, r.sha256) for r in results])))
+    near = work_folder(folder)/split  # so that none of the two folders is reached through a link
+    write_whole(folder/split/"dataset_info.json", json.dumps(info).encode(), near)
+    write_whole(folder/split/"state.json", json_bytes(split_state(split, [(r.file, r.sha256) for r in results])), near)
 
 # %% ../nbs/40_store.ipynb #239968d1
 def write_table(
@@ -420,7 +421,7 @@ def _strays(folder, results):
     for split in dict.fromkeys(r.split for r in results):
         for p in (folder/split).glob("data-*.arrow"):
             name = f"{split}/{p.name}"
-            if name not in named and shard_index(name): p.unlink()
+            if name not in named and shard_index(name): remove_plain(folder, name)
 
 # %% ../nbs/40_store.ipynb #c312085b
 def _other_files(folder, splits):

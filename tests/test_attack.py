@@ -1,7 +1,7 @@
 """Two users on one machine: what the second leaves in folders that both can write does the first no harm.
 
 Each attack is tried on each command. Before and after, everything that the first user owns is hashed; a secret of the first must be in no output, no message and no upload; and nothing that the second left there is run."""
-import hashlib, json, os, pickle, shutil, signal, sys, tempfile
+import hashlib, json, os, pickle, shutil, signal, subprocess, sys, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,8 @@ from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep.parts import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.reading import read_prep, verify
+from audio_ft_prep.report import write_report
+from conftest import COMMAND
 
 SECOND = 54321  # a user id that nobody has
 SECRET = "hf_thesecretofthefirstuser"
@@ -437,3 +439,91 @@ def test_a_link_in_the_folder_to_be_written_is_not_written_through(place, folder
     said, made = told(lambda: prepare(cfg, progress=False))
     unharmed(place, said)
     assert not made, said
+
+
+# Folders in which both users write while a command of the first runs, and what the second leaves where it looks.
+
+SETTINGS = dict(model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1)
+COMMAND_LINE = ["--dataset-name", "sample", "--language-code", "it", "--model-id", "openai/whisper-tiny", "--storage", "audio", "--max-train-samples", "3", "--max-eval-samples", "2", "--num-workers", "1"]
+
+
+def in_the_midst(monkeypatch, act, of):
+    "Have the second user act when a run comes to a function of the store."
+    from audio_ft_prep import store
+    whole = getattr(store, of)
+    def met(*args, **how):
+        as_second(act)
+        return whole(*args, **how)
+    monkeypatch.setattr(store, of, met)
+
+
+@pytest.mark.parametrize("of", ["_save_processor", "_strays", "_dataset_files", "_describe"])
+@pytest.mark.parametrize("name", ["train", "eval", "processor", "."])
+def test_a_folder_that_becomes_a_link_during_a_run_is_not_written_through(place, folder, monkeypatch, of, name):
+    there = place.all / folder
+    def swap():
+        if (there / name).is_symlink() or there.is_symlink(): return
+        path = there / name if name != "." else there
+        if path.exists(): os.rename(path, place.all / f"{there.parent.name}/away")
+        path.symlink_to(place.home / "data" / ("" if name == "." else name))
+    as_second(lambda: there.mkdir(parents=True))
+    in_the_midst(monkeypatch, swap, of)
+    said, _ = told(lambda: prepare(PrepConfig("sample", "it", output_dir=str(there), **SETTINGS), progress=False))
+    unharmed(place, said)
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_a_split_that_becomes_a_link_during_a_merge_is_not_written_through(place, folder, monkeypatch, name):
+    from audio_ft_prep import parts
+    there, take = place.all / folder, parts._take
+    def swap():
+        os.rename(there / name, there.parent / "away")
+        (there / name).symlink_to(place.home / "data" / name)
+    def met(*args):
+        if not (there / name).is_symlink(): as_second(swap)
+        return take(*args)
+    as_second(lambda: there.mkdir(parents=True))
+    monkeypatch.setattr(parts, "_take", met)
+    said, made = told(lambda: merge([place.good / "part0", place.good / "part1"], there))
+    unharmed(place, said)
+    assert not made and "must be a plain folder" in said
+
+
+def test_the_link_that_was_named_as_output_is_followed_once(place, folder):
+    there = place.all / folder
+    there.parent.mkdir()
+    (there.parent / "link").symlink_to(there)
+    made = prepare(PrepConfig("sample", "it", output_dir=str(there.parent / "link"), **SETTINGS), progress=False)
+    assert made.folder == there and not verify(there)
+
+
+MODULES = ["multiprocessing", "socket", "pickle", "tempfile", "selectors", "numpy", "soundfile", "audio_ft_prep"]
+
+
+@pytest.mark.parametrize("command", [["plan"], ["prepare", "--output-dir", "{home}/../good/here"]], ids=["plan", "prepare"])
+def test_no_module_of_the_folder_that_a_command_is_started_in_is_run(place, folder, command):
+    there = place.all / folder
+    def act():
+        there.mkdir(parents=True)
+        for name in MODULES: (there / f"{name}.py").write_text(f"open({str(place.sign)!r}, 'w').close()")
+    as_second(act)
+    args = [a.format(home=place.home) for a in command]
+    done = subprocess.run([COMMAND, *args, *COMMAND_LINE], cwd=there, capture_output=True, text=True, timeout=SECONDS)
+    unharmed(place, done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr
+
+
+REPORTS = [".report.html.part", "report.html"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize("where", ["all", "sticky"])
+def test_a_report_is_not_written_through_a_link(place, folder, name, where):
+    there = getattr(place, where) / folder
+    def act():
+        there.mkdir(parents=True)
+        (there / name).symlink_to(place.home / "notes/thesis.txt")
+    as_second(act)
+    write_report(place.good / "whole", there / "report.html", most_clips=1)
+    unharmed(place, (there / "report.html").read_text())
+    shutil.rmtree(there)

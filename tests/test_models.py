@@ -86,6 +86,25 @@ def test_a_link_out_of_a_models_folder_is_not_followed(model, tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} must lie in the model's folder"): load_model(str(model))
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json", "additional_chat_templates/tool.jinja", "tokenizer.4.0.0.json", "vocab.txt"])
+def test_a_file_that_is_not_needed_is_neither_read_nor_saved(model, tmp_path, name):
+    (tmp_path / "private").write_text('{"chat_template": "my diary"}')
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).symlink_to(tmp_path / "private")
+    got = load_model(str(model))
+    save_processor(tmp_path / "saved", got.extractor, got.tokenizer)
+    saved = [p for p in (tmp_path / "saved").rglob("*") if p.is_file()]
+    assert saved and not any("my diary" in p.read_text() for p in saved)
+
+
+def test_what_is_saved_of_a_models_folder_is_the_same_each_time(model, tmp_path):
+    for n in "ab":
+        got = load_model(str(model))
+        save_processor(tmp_path / n, got.extractor, got.tokenizer)
+    same = lambda n: {p.name: p.read_bytes() for p in (tmp_path / n).iterdir()}
+    assert same("a") == same("b")
+
+
 def test_links_of_a_hub_cache_to_its_own_store_are_followed(whole, tmp_path):
     repo = tmp_path / "models--a--b"
     blobs, snapshot = repo / "blobs", repo / "snapshots" / ("0" * 40)
@@ -95,7 +114,7 @@ def test_links_of_a_hub_cache_to_its_own_store_are_followed(whole, tmp_path):
     assert load_model(str(snapshot)).max_labels == 448
 
 
-@pytest.mark.parametrize("key", ["tokenizer_file", "vocab_file", "merges_file"])
+@pytest.mark.parametrize("key", ["tokenizer_file", "vocab_file", "merges_file", "fast_tokenizer_files"])
 def test_a_tokenizer_that_names_a_file_elsewhere_is_refused(model, key):
     changed(model / "tokenizer_config.json", lambda held: held.update({key: "/etc/hostname"}))
     with pytest.raises(ValueError, match=f"must name no file, and has {key}"): load_model(str(model))

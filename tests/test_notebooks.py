@@ -1,5 +1,5 @@
 "The tutorials come with the package, and go into a folder without taking anything from it."
-import json, shutil, subprocess, sys, zipfile
+import json, os, shutil, subprocess, sys, zipfile
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,22 @@ def test_a_file_that_is_there_stays_and_that_is_said(tmp_path):
     assert laid_out[names[0]] == "there already and another: left as it is" and (tmp_path / names[0]).read_text() == "mine"
     assert lay_out(tmp_path)[names[1]] == "there already"
     assert lay_out(tmp_path, replace=True)[names[0]] == "written anew, over what was there" and json.loads((tmp_path / names[0]).read_text())
+
+
+@pytest.mark.parametrize("kind", ["a link to nothing", "a link to a file", "a FIFO", "a folder"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_others_put_in_the_folder_is_not_written_through(tmp_path, kind, replace):
+    name, private = tutorials()[0].name, tmp_path / "private"
+    (tmp_path / "shared").mkdir()
+    path = tmp_path / "shared" / name
+    if kind == "a link to a file": private.write_text("mine")
+    if kind == "a FIFO": os.mkfifo(path)
+    elif kind == "a folder": path.mkdir()
+    else: path.symlink_to(private)
+    if replace and kind == "a folder":
+        with pytest.raises(IsADirectoryError): lay_out(path.parent, replace)
+    else: assert lay_out(path.parent, replace)[name].startswith("written anew" if replace else "there already and another")
+    assert private.read_text() == "mine" if kind == "a link to a file" else not private.exists()
 
 
 def test_the_command_says_of_each_file_what_became_of_it(tmp_path):
