@@ -22,7 +22,7 @@ from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['NO_ROOM', 'Url', 'place', 'sync_folder', 'plain_folders', 'scratch', 'appearing', 'write_whole', 'remove_plain',
-           'fetched', 'modified_ns', 'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
+           'remove_at', 'fetched', 'modified_ns', 'open_plain', 'opened', 'open_sha256', 'remove_tree', 'desk', 'held']
 
 # %% ../nbs/34_places.ipynb #6a66030a
 _log = logger_of(__name__)
@@ -219,6 +219,18 @@ def remove_plain(
     if isinstance(folder, Url): return (folder/name).unlink()
     path = folder/name
     with plain_folders(folder, path.parent) as (_, at): os.unlink(path.name, dir_fd=at)
+def remove_at(
+    at: int,  # Descriptor of an open folder
+    name: str,  # Of a file, a link or a folder of files in it, or of nothing
+) -> None:
+    "Remove what has a name in an open folder, no link followed."
+    try: inner = os.open(name, _FOLDER, dir_fd=at)
+    except FileNotFoundError: return
+    except OSError: return os.unlink(name, dir_fd=at)
+    try:
+        for each in os.listdir(inner): os.unlink(each, dir_fd=inner)
+    finally: os.close(inner)
+    os.rmdir(name, dir_fd=at)
 
 # %% ../nbs/34_places.ipynb #e537e288
 @contextmanager

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/store.html.md"""
 
 # %% ../nbs/40_store.ipynb #2ee469b5
 from __future__ import annotations
-import errno, hashlib, io, json, os, platform, re, resource, shutil
+import errno, hashlib, io, json, os, platform, re, resource
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,7 +21,7 @@ import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
-from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, remove_plain, sync_folder, write_whole
+from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, plain_folders, remove_at, remove_plain, scratch, write_whole
 from .prepjson import SELECTION, check_shard, read_json, shard_index
 from .reading import example_features, read_bytes, read_prep, split_state, verify
 from .secrets import without_secrets
@@ -404,15 +404,14 @@ def write_table(
 
 # %% ../nbs/40_store.ipynb #206c4e8f
 def _save_processor(folder, save):
-    "A folder can't replace another that has files: the old one goes first, and a run killed in between writes it again."
-    made, place = work_folder(folder)/"processor", folder/"processor"
-    for old in (made, place): shutil.rmtree(old, ignore_errors=True)
-    save(made)
-    for p in made.iterdir():
-        with open(p, "rb") as f: os.fsync(f.fileno())
-    sync_folder(made)
-    os.replace(made, place)
-    sync_folder(folder)
+    "Write the processor's files; of what stood there nothing else stays."
+    with scratch() as here:
+        save(here/"processor")
+        files = {p.name: p.read_bytes() for p in sorted((here/"processor").iterdir())}
+    with plain_folders(folder) as (at,):
+        remove_at(at, "processor")
+        os.mkdir("processor", dir_fd=at)
+    for name, data in files.items(): write_whole(folder/"processor"/name, data, work_folder(folder)/name)
 
 # %% ../nbs/40_store.ipynb #57522f80
 def _strays(folder, results):

@@ -9,11 +9,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/workdir.html.md"""
 
 # %% ../nbs/39_workdir.ipynb #0b774a0e
 from __future__ import annotations
-import errno, fcntl, os, re, shutil, stat, tempfile
+import errno, fcntl, os, re, stat, tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, ContextManager
-from .places import Url, held, remove_tree, write_whole
+from .places import Url, held, plain_folders, remove_at, remove_tree, write_whole
 
 # %% auto #0
 __all__ = ['MARK', 'check_work', 'make_work', 'work_alone', 'clear_work']
@@ -154,20 +154,17 @@ def work_alone(
     return _alone_at(work, hold) if isinstance(work, Url) else _alone_in(work)
 
 # %% ../nbs/39_workdir.ipynb #7a4fa616
-def _remove(path):
-    "Remove a file, a link or a folder of files."
-    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path, ignore_errors=True)
-    else: path.unlink(missing_ok=True)
 def _clear_url(work):
     names = [p.name for p in work.iterdir()] if work.is_dir() else []
     if all(map(_is_known, names)): return remove_tree(work)
     for name in filter(_is_known, names): (work/name).unlink(missing_ok=True)
-def _is_ours(work):
-    "Whether a work folder is there that this user's runs may clear."
-    with suppress(OSError):
-        about = os.lstat(work)
-        return stat.S_ISDIR(about.st_mode) and not _private(about, work.parent)
-    return False
+def _clear(work):
+    with plain_folders(work.parent, work) as (above, fd):
+        if _private(os.fstat(fd), work.parent): return
+        names = [n for n in os.listdir(fd) if _is_known(n)]
+        for name in sorted(names, key=lambda n: n in (MARK, _LOCK)):
+            with suppress(OSError): remove_at(fd, name)
+        os.rmdir(work.name, dir_fd=above)
 
 # %% ../nbs/39_workdir.ipynb #c71b7547
 def clear_work(
@@ -175,8 +172,4 @@ def clear_work(
 ) -> None:
     "Remove what a run made in its work folder, the mark last, and the folder when nothing else is in it."
     if isinstance(work, Url): return _clear_url(work)
-    if not _is_ours(work): return
-    names = [n for n in os.listdir(work) if _is_known(n)]
-    for name in sorted(names, key=lambda n: n in (MARK, _LOCK)):
-        with suppress(OSError): _remove(work/name)
-    with suppress(OSError): work.rmdir()
+    with suppress(OSError, ValueError): _clear(work)  # what isn't there, or isn't this user's runs', is left as it is

@@ -103,7 +103,7 @@ MOMENTS = {
     "half-way": lambda out: shards(out) >= 15,
     "near the end": lambda out: shards(out) >= 38,
     "at the account of rejects": lambda out: (out / "rejects.parquet").exists(),
-    "at the processor": lambda out: (out / ".work/processor").exists(),
+    "at the processor": lambda out: (out / "processor").exists(),
     "when the splits are described": lambda out: (out / "train/dataset_info.json").exists(),
     "at the last account": lambda out: any(out.glob(".prep.json.*.part")),
     "as it cleans up": lambda out: (out / "prep.json").exists(),
