@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/columns.html.md"""
 
 # %% ../nbs/15_columns.ipynb #7701c036
 from __future__ import annotations
-import hashlib, json, os
+import hashlib, json, os, unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,7 +23,7 @@ from .config import PrepConfig, split_name
 from .fields import is_text, read_labels, read_parts, read_texts
 from .folder import COLUMNS, USUAL, Line, split_roles, splits_there, with_splits
 from .hub import Repo, whole_file
-from .links import corpus_file
+from .links import corpus_file, is_audio, shown_path, walk_files
 from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
 from .secrets import logger_of
 from .splitfiles import MOST_CARD, card_entries, choose_config, table_files
@@ -395,6 +395,15 @@ def _rows(read, splits, roles, locale, keep):
     names = {"id": [read.ids[i] for i in mine], "split": [roles[s] for s in mine_splits], "source_split": mine_splits}
     return rows_table({"locale": repeated(locale, n), **columns, **names, "offset": none, "size": none})
 
+# %% ../nbs/15_columns.ipynb #256faac3
+def _plain(path): return unicodedata.normalize("NFC", os.path.normpath(path.replace("\\", "/")))
+def _strays(place, read, role):
+    "Rejects for recordings in the folder of a data set of paths that no row names."
+    if place.on_hub() or place.at.is_file() or not any(g.audio.kind == "path" for g in read.groups): return []
+    named = {_plain(p) for p in _below(place, read.groups, read.paths)}
+    found = (os.path.relpath(p, place.root()) for p in walk_files(place.at) if is_audio(p))
+    return [(role, "", shown_path(clip_id(p)), "no_row", shown_path(p)) for p in found if _plain(p) not in named]
+
 # %% ../nbs/15_columns.ipynb #2544f40f
 def read_tables(
     cfg: PrepConfig,  # Which splits to read, and by which columns
@@ -408,6 +417,7 @@ def read_tables(
     lines, more = _dealt(read, roles, cfg, tables.place)
     notes = list(dict.fromkeys([*notes, *read.notes, *more]))
     good, rejects = _faults(lines, read.ids, roles)
+    if set(wanted) == set(tables.files): rejects += _strays(tables.place, read, next(iter(roles.values())))
     rows = _rows(read, [l.split for l in lines], roles, cfg.language_code, good)
     audio = TableAudio(tables.place, read.groups, pa.array(read.ids, pa.string()), read.paths)
     for note in notes: _log.warning(note)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 from .collective import PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
@@ -20,6 +21,7 @@ from .config import PrepConfig
 from .folder import find_lists, inspect_folder, near_lists, read_folder
 from .hub import Repo, is_hub_id, open_repo
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
+from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
 from .tarred import inspect_tarred, is_tarred, is_webdataset, read_tarred
@@ -139,8 +141,12 @@ def _unreadable_repo(repo):
                              "download it, and give that folder as dataset_name")
 
 # %% ../nbs/19_load.ipynb #e8290e4f
+def _arrow_files(place):
+    found = [str(place)] if not place.is_dir() else islice(walk_files(place), 10_000)
+    return [p for p in found if p.lower().endswith((".arrow", ".feather"))][:1]
 def _unreadable(place):
     if not place.exists(): return FileNotFoundError(f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID for a download, or a Hub data set such as google/fleurs")
+    if arrow := _arrow_files(place): return ValueError(f"{arrow[0]} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with datasets.Dataset.from_file, call save_to_disk, and give that folder")
     holds = ", ".join(sorted(p.name for p in place.iterdir())[:6]) or "nothing" if place.is_dir() else "a file"
     return FileNotFoundError(f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or <split>.tsv beside clips, "
                              f"or metadata.csv, a table of files and sentences, a manifest or wav.scp beside recordings, or Parquet files, and holds {holds}" + "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said))

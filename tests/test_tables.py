@@ -251,6 +251,22 @@ def test_a_table_may_name_recordings_beside_it(tmp_path, column):
     assert sorted(rejects) == ["bad_row", "missing_audio", "unsafe_path"] and any(f"{column} must name a file" in d for d in details)
 
 
+@pytest.mark.parametrize("named", ["a.wav", "./a.wav", "sub/../a.wav"])
+def test_a_recording_beside_a_table_that_no_row_names_is_on_record(tmp_path, named):
+    for name in ("a.wav", "b.wav", "sub/c.AIFF"): put(tmp_path/name, tone())
+    put(tmp_path/"notes.txt", b"no audio")
+    write(tmp_path/"metadata.parquet", file_name=[named], text=["uno"])
+    corpus = load_rows(config(tmp_path))
+    assert {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()} == {("b", "no_row"), ("c", "no_row")} or named != "a.wav" and len(corpus.rows) == 0
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "train/data-00000-of-00001.arrow", "x.FEATHER"])
+def test_arrow_without_its_state_is_told_what_to_do(tmp_path, name):
+    put(tmp_path/name, b"ARROW1")
+    for place in (tmp_path, tmp_path/name):
+        with pytest.raises(ValueError, match=r"is a file of Arrow without the state.json .* call save_to_disk"): load_rows(config(place))
+
+
 def test_recordings_of_one_name_in_two_folders_are_two_clips(tmp_path):
     for i, s in enumerate(("train", "test")):
         put(tmp_path / f"{s}/clips/0.wav", CLIPS[i])
