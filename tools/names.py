@@ -13,10 +13,11 @@ from nbdev.showdoc import BasicMarkdownRenderer
 
 from audio_ft_prep.config import field_types
 from audio_ft_prep.rows import REASONS
+from audio_ft_prep.tables import COLUMNS
 
 LIB = get_config().lib_name
 # Words that mean something else than the function of that name: they are linked where they are written as a call, and on the function's own page.
-WORDS = {*field_types(), *REASONS, "sample", "labels", "audio", "features", "train", "eval"}
+WORDS = {*field_types(), *REASONS, *(name for names in COLUMNS.values() for name in names), "sample", "labels", "audio", "features", "train", "eval"}
 # A link that is there already, which stays as it is, or a name in backticks.
 NAMED = re.compile(r"!?\[(?:[^\[\]\n]|\[[^\]\n]*\])*\]\([^)\n]*\)|(?<!`)`([\w.]+)(\(\))?`(?!`)")
 
