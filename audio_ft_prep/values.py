@@ -10,6 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/values.html.md"""
 # %% ../nbs/04_values.ipynb #d2dcc8c5
 from __future__ import annotations
 import math, re
+from itertools import product
 from typing import Any, NamedTuple
 from .rows import BadClip
 
@@ -86,14 +87,18 @@ def as_count(
     return int(number)
 
 # %% ../nbs/04_values.ipynb #46c6a5a6
-PART_COLUMNS = {  # What a column gives, by its name in small letters: start, end or seconds, and the seconds that 1 stands for
-    **dict.fromkeys(("offset", "start", "start_time", "start_seconds", "start_s", "begin", "begin_time", "begin_s"), ("start", 1.)),
-    **dict.fromkeys(("offset_ms", "start_ms", "begin_ms", "start_time_ms"), ("start", 0.001)),
-    **dict.fromkeys(("end", "end_time", "end_seconds", "end_s", "stop"), ("end", 1.)),
-    **dict.fromkeys(("end_ms", "end_time_ms", "stop_ms"), ("end", 0.001)),
-    **dict.fromkeys(("duration", "seconds", "duration_s", "duration_seconds", "audio_duration"), ("seconds", 1.)),
-    **dict.fromkeys(("duration_ms", "duration[ms]"), ("seconds", 0.001)),
-}
+_WORDS = {"offset": "start", "start": "start", "begin": "start", "onset": "start", "end": "end", "stop": "end", "duration": "seconds"}
+_BEFORE = ("", "segment_", "seg_", "audio_", "clip_", "utterance_", "utt_")
+_UNITS = {**dict.fromkeys(("", "_s", "_sec", "_secs", "_second", "_seconds", "[s]", "(s)", "_(s)", "_in_seconds"), 1.),
+          **dict.fromkeys(("_ms", "_msec", "_millis", "_milliseconds", "[ms]", "(ms)", "_(ms)", "_in_ms"), 0.001)}
+def _part_columns():
+    "Every way to write a column of times, as words and units are put together."
+    names = {}
+    for before, word, time, unit, gap in product(_BEFORE, _WORDS, ("", "_time"), _UNITS, ("_", "", " ", "-")):
+        names[(before + word + time + unit).replace("_", gap)] = (_WORDS[word], _UNITS[unit])
+    return names
+PART_COLUMNS = {**_part_columns(), "seconds": ("seconds", 1.)}  # What a column gives, by its name in small letters: start, end or seconds, and the seconds that 1 stands for
+
 
 # %% ../nbs/04_values.ipynb #c1422968
 class Part(NamedTuple):

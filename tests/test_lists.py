@@ -150,3 +150,14 @@ def check(rows, path):
 
 
 def known(split): return split.strip().lower() in ("train", "test", "dev", "validation", "valid", "val", "validate", "trian")
+
+
+@pytest.mark.parametrize("start, end, per_second", [("start_sec", "end_sec", 1), ("segment_start", "segment_end", 1), ("Start (s)", "End (s)", 1), ("startTime", "endTime", 1), ("Begin Time (ms)", "End Time (ms)", 1000),
+                                                    ("utt-start-ms", "utt-end-ms", 1000), ("onset", "segment_stop", 1), ("clip start milliseconds", "clip end milliseconds", 1000)])
+def test_times_are_read_by_whatever_name_people_give_them(start, end, per_second):
+    part = read_part({start: 2.5 * per_second, end: str(4 * per_second)})
+    assert part == (2.5, 1.5) and start.lower() in PART_COLUMNS and end.lower() in PART_COLUMNS
+
+
+@pytest.mark.parametrize("name", ["client_id", "sentence", "age", "segment", "time", "s", "up_votes", "start_word", "end_of_turn", "length", "path", "text", "second"])
+def test_what_is_no_time_is_not_read_as_one(name): assert name not in PART_COLUMNS
