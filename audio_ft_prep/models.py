@@ -332,12 +332,17 @@ def _max_labels(files, folder):
     raise ValueError(f"max_target_positions must be a whole number from 8 on in {folder}/config.json, got {str(most)[:40]!r}: {_AGAIN}")
 
 # %% ../nbs/02_models.ipynb #6c4cd211
+def _copy_files(files, to):
+    "Write a model's files into a folder for temporary files."
+    try:
+        for name, data in files.items(): Path(to, name).write_bytes(data)
+    except OSError as e: raise OSError(f"the model's files can't be copied to {to} ({e.strerror}): make room there, or set TMPDIR to a folder with room") from None
 def _from_folder(model_id, folder):
     "A model from a folder: what was checked is copied, and only that is read, whatever else lies there."
     files = model_files(folder)
     most = _max_labels(files, folder)
     with TemporaryDirectory() as copy:
-        for name, data in files.items(): Path(copy, name).write_bytes(data)
+        _copy_files(files, copy)
         return Model(model_id, "the folder", *_read(copy, "a folder", folder, local_files_only=True), most)
 
 # %% ../nbs/02_models.ipynb #ce0742b9

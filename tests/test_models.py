@@ -1,5 +1,5 @@
 "A model's folder may be anybody's: what is damaged or hostile in it ends in one sentence that names the file, soon, and nothing of it is run."
-import json, os, shutil, time
+import errno, json, os, shutil, time
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,12 @@ def test_a_file_that_is_not_needed_is_neither_read_nor_saved(model, tmp_path, na
     save_processor(tmp_path / "saved", got.extractor, got.tokenizer)
     saved = [p for p in (tmp_path / "saved").rglob("*") if p.is_file()]
     assert saved and not any("my diary" in p.read_text() for p in saved)
+
+
+def test_a_full_folder_for_temporary_files_ends_in_a_sentence(model, monkeypatch):
+    def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="can't be copied to .* set TMPDIR"): load_model(str(model))
 
 
 def test_what_is_saved_of_a_models_folder_is_the_same_each_time(model, tmp_path):
