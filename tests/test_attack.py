@@ -1,17 +1,18 @@
 """Two users on one machine: what the second leaves in folders that both can write does the first no harm.
 
 Each attack is tried on each command. Before and after, everything that the first user owns is hashed; a secret of the first must be in no output, no message and no upload; and nothing that the second left there is run."""
-import hashlib, json, os, pickle, shutil, signal, subprocess, sys, tempfile
+import hashlib, json, os, pickle, shutil, signal, subprocess, sys, tarfile, tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import pyarrow as pa
+import numpy as np, pyarrow as pa, soundfile as sf
 import pytest
 
 from audio_ft_prep import PrepConfig, load_prepared, prepare
+from audio_ft_prep.load import inspect_corpus
 from audio_ft_prep.parts import Part
-from audio_ft_prep.pipeline import merge
+from audio_ft_prep.pipeline import merge, plan
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.report import write_report
 from conftest import COMMAND
@@ -525,3 +526,101 @@ def test_a_report_is_not_written_through_a_link(place, folder, where, name):
     write_report(place.good / "whole", there / "report.html", most_clips=1)
     unharmed(place, (there / "report.html").read_text())
     shutil.rmtree(there)
+
+
+# A corpus, a model and a cache that the second user writes, as the first looks at them.
+
+def link_to(name, to):
+    def leave(there, place):
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).unlink(missing_ok=True)
+        (there / name).symlink_to(place.home / to)
+    return leave
+
+
+def pipe_at(name):
+    def leave(there, place):
+        (there / name).unlink(missing_ok=True)
+        os.mkfifo(there / name)
+    return leave
+
+
+def pickle_at(name):
+    def leave(there, place): (there / name).write_bytes(pickle.dumps(Canary(place.sign)))
+    return leave
+
+
+def code_at(there, place):
+    (there / "evil.py").write_text(f"open({str(place.sign)!r}, 'w')")
+    held = json.loads((there / "tokenizer_config.json").read_text())
+    (there / "tokenizer_config.json").write_text(json.dumps(held | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+
+
+MODELS = {"a template that is a link": link_to("chat_template.jinja", "token"), "templates that are links": link_to("additional_chat_templates/tool.jinja", "token"),
+          "a tokenizer that is a link": link_to("tokenizer.json", "notes/tokenizer.json"), "a tokenizer that is a FIFO": pipe_at("tokenizer.json"),
+          "weights that are a pickle": pickle_at("pytorch_model.bin"), "code of its own": code_at}
+CORPORA = {"a table that is a link": link_to("metadata.csv", "notes/thesis.txt"), "a table that is a FIFO": pipe_at("metadata.csv"), "a table beside it that is a FIFO": pipe_at("train.tsv"),
+           "a clip that is a link": link_to("one.wav", "token"), "a clip that is a FIFO": pipe_at("one.wav"), "a folder that is a link": link_to("more", "notes"), "a circle": link_to("round", "../all"),
+           "a state that is a link": link_to("dataset_dict.json", "notes/state.json"), "a pickle": pickle_at("one.wav")}
+
+
+def corpus_in(there):
+    (there / "metadata.csv").write_text("file_name,sentence\none.wav,ciao\ntwo.wav,a domani\n")
+    for name in ("one", "two"): sf.write(there / f"{name}.wav", np.random.default_rng(1).normal(0, 0.1, 16000), 16000)
+
+
+@pytest.mark.parametrize("attack", MODELS)
+def test_a_model_of_another_is_read_where_it_is_plain(place, folder, attack, tmp_path):
+    there = place.all / folder
+    shutil.copytree(place.good / "whole/processor", place.good / "model", dirs_exist_ok=True)
+    def act():
+        there.mkdir(parents=True)
+        for p in (place.good / "model").iterdir(): shutil.copyfile(p, there / p.name)
+        MODELS[attack](there, place)
+    as_second(act)
+    cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), max_train_samples=2, max_eval_samples=1, **{**SETTINGS, "model_id": str(there)})
+    said, made = told(lambda: prepare(cfg, progress=False))
+    unharmed(place, said)
+    assert made != attack.startswith("a tokenizer"), said
+    assert not any(SECRET.encode() in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("attack", CORPORA)
+@pytest.mark.parametrize("look", ["inspect", "plan"])
+def test_a_corpus_of_another_is_looked_at_and_nothing_of_the_first_user_is_shown(place, folder, look, attack):
+    there = place.all / folder
+    def act():
+        there.mkdir(parents=True)
+        corpus_in(there)
+        CORPORA[attack](there, place)
+    as_second(act)
+    cfg = PrepConfig(str(there), "it", eval_splits="", **SETTINGS)
+    said, _ = told(lambda: json.dumps(inspect_corpus(str(there))) if look == "inspect" else str(plan(cfg)))
+    unharmed(place, said)
+
+
+@pytest.mark.parametrize("name, to", [("collective", "notes"), ("collective", "nowhere"), ("collective-0", "notes"), ("collective.lock", "token")])
+@pytest.mark.parametrize("where", ["all", "sticky"])
+def test_a_cache_that_others_write_to_is_not_written_through(place, folder, monkeypatch, name, to, where):
+    cache, archive = getattr(place, where) / folder, place.good / "release.tar.gz"
+    def act():
+        cache.mkdir(parents=True)
+        (cache / name).symlink_to(place.home / to)
+    as_second(act)
+    if not archive.exists(): release(archive)
+    monkeypatch.setenv("AUDIO_FT_PREP_CACHE", str(cache))
+    said, made = told(lambda: json.dumps(inspect_corpus(str(archive))))
+    unharmed(place, said)
+    assert made and "ciao" in said, said
+    shutil.rmtree(cache)
+
+
+def release(path):
+    "A release of two clips, packed."
+    with tempfile.TemporaryDirectory() as d, tarfile.open(path, "w:gz") as tar:
+        clips = Path(d) / "it/clips"
+        clips.mkdir(parents=True)
+        corpus_in(clips)
+        (clips / "metadata.csv").unlink()
+        (Path(d) / "it/train.tsv").write_text("path\tsentence\none.wav\tciao\ntwo.wav\ta domani\n")
+        tar.add(Path(d) / "it", "it")
