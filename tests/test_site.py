@@ -36,7 +36,7 @@ def test_a_name_in_the_text_leads_to_what_it_names(site):
     links = {m for text in copies(site).values() for m in re.findall(r"\[`([\w.]+)`\]\((?!http)\S*?(\w+\.html)\.md#([\w.-]+)\)", text)}
     links = {(name, page, at) for name, page, at in links if page not in ("reasons.html", "settings.html")}
     assert len(links) > 50 and {x for x in links if named.get(x[1:]) != x[0]} == set()
-    assert ("plan", "pipeline.html", "plan") in links and ("verify", "store.html", "verify") in links
+    assert ("plan", "pipeline.html", "plan") in links and ("verify", "reading.html", "verify") in links
     assert not {name for name, *_ in links} & {"sample", "labels", "too_long"}
     assert named["pipeline.html", "plan-class"] == "Plan" and named["report.html", "statistics"] == "statistics"
 
