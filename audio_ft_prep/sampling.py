@@ -9,6 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
 
 # %% ../nbs/30_sampling.ipynb #36ce85e0
 from __future__ import annotations
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
@@ -220,9 +221,13 @@ def _without(corpus, faults):
     "A corpus without the rows that can't be had, which go on record."
     gone = {f[:3] for f in faults if f[3] not in ("no_row", "duplicate_audio")}
     maybe = np.flatnonzero(pc.is_in(corpus.rows["id"], value_set=pa.array([name for *_, name in gone], pa.string())).to_numpy())
+    clips = {int(i): tuple(corpus.rows[c][int(i)].as_py() for c in ("split", "source_split", "id")) for i in maybe}
+    lost = {i: clip for i, clip in clips.items() if clip in gone}
+    repeats = list((Counter(lost.values()) - Counter(gone)).elements())  # further rows of these clips
     keep = np.ones(len(corpus.rows), bool)
-    keep[[i for i in maybe if tuple(corpus.rows[c][int(i)].as_py() for c in ("split", "source_split", "id")) in gone]] = False
-    return replace(corpus, rows=corpus.rows.filter(pa.array(keep)), rejects=pa.concat_tables([corpus.rejects, rejects_table(faults)]))
+    keep[list(lost)] = False
+    rejects = rejects_table([*faults, *((*clip, "duplicate_row", "") for clip in repeats)])
+    return replace(corpus, rows=corpus.rows.filter(pa.array(keep)), rejects=pa.concat_tables([corpus.rejects, rejects]))
 
 # %% ../nbs/30_sampling.ipynb #97d4b2ae
 def bring(

@@ -99,7 +99,7 @@ def _said(line, parts):
     return line._replace(sentence=plain_text(_content(_one(text)))) if text and not line.reason else line
 def _fitted(line):
     "A line whose times fit the audio that the tar holds."
-    if line.reason or not line.start: return line._replace(start=None)
+    if line.reason or line.start is None: return line
     lasts = clip_seconds(read_bytes(*line.placed))
     if lasts is None: raise BadClip("bad_row", f"a start at {line.start:g} s in a recording whose length can't be told")
     start, seconds = part_of_clip(lasts, line.start, line.seconds)
@@ -242,7 +242,8 @@ def _nemo_line(line, record, tars):
     try:
         member = tars.find(line.path, _shard_id(record))
         if member.why: raise BadClip("unsafe_path", member.why)
-        return _fitted(line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), placed=member[0:1] + member[2:4]))
+        line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), placed=member[0:1] + member[2:4])
+        return _fitted(line) if line.start else line  # a part that begins where its recording does needs no look at it
     except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
 def nemo_listing(
     place: Path,  # A folder with manifests and tars
