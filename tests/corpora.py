@@ -665,5 +665,5 @@ def judge_lost(outcome, corpus, heard, asked):
         if audio_meant(recording, start, seconds)[1] != "all": continue
         what = (recording.name, start, seconds)
         if LAYOUTS[corpus.layout].held and any(name == recording.name for name, *_ in heard.values()): continue  # times of audio that is there may mean all of it
-        if any(r.recording == row.recording and r.part == row.part and r.odd and r.odd[0] == "sentence" for r in corpus.rows): continue  # the first row of a clip stands for it
+        if any(r.odd and (r.recording == row.recording or r.odd[0] == "path") for r in corpus.rows): continue  # the first row of a clip stands for it, whatever becomes of it
         assert (role, what) in held or ("eval", what) in held, f"lost: {row}, {outcome.rejects}"

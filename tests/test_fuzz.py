@@ -1,16 +1,18 @@
 """Whatever stands in a corpus: kept is what its rows say, all else is on record, and nothing outside is touched.
 
 What is drawn is written and judged by `corpora`, without the package. By hand for longer: HYPOTHESIS_PROFILE=search TIMES_MORE=100 pytest tests/test_fuzz.py"""
-import gzip, io, json, os, posixpath, signal, tarfile
+import gzip, io, json, os, posixpath, resource, signal, subprocess, sys, tarfile
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from hypothesis import HealthCheck, example, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from audio_ft_prep import PrepConfig
 from audio_ft_prep.audio import read_clip
@@ -20,10 +22,12 @@ from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import BadClip, close_files
 from audio_ft_prep.sampling import bring, select
 from audio_ft_prep.text import language_tokenizer
+from conftest import COMMAND, flags, sentence
 from corpora import (LAYOUTS, SECRET_HZ, Corpus, Outcome, Recording, Row, audio_meant, cleaned, corpora, judge, lay_extras, meaning, member, put,
     samples_of, sounds_like, state, stem, tones, track)
 
 TIMES_MORE = float(os.environ.get("TIMES_MORE", "1"))  # for a long run by hand, with HYPOTHESIS_PROFILE=search
+MOST_MEMORY = 4 << 30  # bytes that a damaged file may ask for beside what the process has
 PATIENCE_S = 120  # for what takes some hundredths of a second
 EXPECTED = (ValueError, FileNotFoundError, RuntimeError, OSError)
 
@@ -100,6 +104,24 @@ def test_of_a_corpus_in_any_layout_every_row_is_kept_with_its_own_audio_or_on_re
     @given(corpora([name]))
     def go(corpus): tried(corpus)
     go()
+
+
+A, OTHER_A = Recording("a.wav", ((300, 0.5), (360, 0.5))), Recording("a.flac", ((660, 0.6),))
+FOUND = {
+    "a part and the whole of a recording are two clips": [("tar_tree", A, (0, 0.5)), ("tar_tree", A, None)],
+    "files with different endings are two clips": [("tar_tree", A, None), ("tar_tree", OTHER_A, None)],
+    "a row means the file with the ending that it names": [("tar_tree", OTHER_A, None)],
+    "every row of a clip that can't be had is on record": [("parquet", OTHER_A, (0, 1.0)), ("parquet", OTHER_A, (0, 1.0))],
+    "a part that begins where its audio does ends where it says": [("webdataset", A, (0, 0.5)), ("webdataset", A, None)],
+    "parts of one recording in two splits are two clips": [("release", A, (0, 0.5)), ("release", A, (0.5, 0.5))],
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_stays_mended(name):
+    rows = [Row(i, recording, "train" if i == 0 else "test" if "splits" in name else "train", "", part) for i, (_, recording, part) in enumerate(FOUND[name])]
+    splits = ("train", "test") if "splits" in name else ("train", "")
+    tried(Corpus(FOUND[name][0][0], [A, OTHER_A], rows, ("offset", "duration"), frozenset(), splits[:1], splits[1]))
 
 
 # ---- containers
@@ -259,7 +281,7 @@ def check_members(out, members, layout):
         assert {stem(n) for n in CLIPS} <= {stem(posixpath.basename(n)) for n in [e["id"] for _, e, *_ in out.kept] + [r["id"].partition(":")[0] for r in told]} or layout == "tarred_nemo", out
     for _, made, x, hz in out.kept:
         name = CLIPS[int(made["sentence"][1])]
-        named = [m for m in members if stem(posixpath.basename(m["pax"].get("path", m["name"]).replace("\\", "/").strip())) == stem(name)]
+        named = [m for m in members if stem(posixpath.basename(m["pax"].get("path", m["name"]).replace("\\", "/").strip().rstrip("/"))) == stem(name)]
         wanted = [samples_of(tones(((500 + 200 * m["clip"], 0.5),), CLIPS[m["clip"]].rpartition(".")[2])) for m in named]
         assert any(sounds_like(x, hz, w, w_hz, 0.1) for w, w_hz in wanted), (made["id"], track(x, hz))
 
@@ -323,3 +345,82 @@ def check_cut(made, x, hz, corpus):
     whole = samples_of(recording.data)[0]
     part = audio_meant(recording, start, seconds)[0]
     assert sounds_like(x, hz, part, 16000) or row.part and np.isin(np.round(track(x, hz), -1), np.round(track(whole, 16000), -1)).mean() > 0.5
+
+
+# ---- Parquet and Arrow files whose bytes are damaged
+
+@often(12)
+@given(corpus=corpora(["parquet", "saved", "parquet_paths"]), changes=DAMAGE)
+def test_a_damaged_file_of_tables_ends_in_rows_and_rejects_or_in_a_sentence(served, corpus, changes):
+    corpus = replace(corpus, rows=[replace(r, odd=None) for r in corpus.rows], extras=frozenset())
+    with world() as place:
+        name = LAYOUTS[corpus.layout].write(place / "corpus", corpus)
+        found = sorted(p for p in place.rglob("*") if p.suffix in (".parquet", ".arrow"))
+        found[0].write_bytes(damaged(found[0].read_bytes(), changes))
+        before = state(place)
+        told = served(str(name), corpus.asked, corpus.evaluation)
+        assert state(place) == before
+        check_damaged(told, place)
+
+
+def check_damaged(told, place):
+    if told["error"]: return plain(told["error"], place)
+    assert len(told["ids"]) == len({tuple(i) for i in told["ids"]})
+    assert all(hz < SECRET_HZ - 500 for hz in told["tones"])
+
+
+def serve():
+    "Answer what comes of corpora, a line each, within some gigabytes."
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        signal.alarm(PATIENCE_S)
+        out = outcome_of(*json.loads(line))
+        signal.alarm(0)
+        told = {"error": out.error, "ids": [(role, e["id"]) for role, e, *_ in out.kept], "tones": [float(np.median(track(x, hz))) for *_, x, hz in out.kept]}
+        print(json.dumps(told), file=answers, flush=True)
+
+
+@pytest.fixture(scope="module")
+def served(cache):
+    "Ask a process of its own what comes of a corpus; a file that ends a process ends that one."
+    def begun(): return subprocess.Popen([sys.executable, "-c", "import test_fuzz; test_fuzz.serve()"], cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"})
+    held = [begun()]
+    def ask(*words):
+        held[0].stdin.write(json.dumps(words) + "\n")
+        held[0].stdin.flush()
+        if line := held[0].stdout.readline(): return json.loads(line)
+        code, held[0] = held[0].wait(), begun()
+        raise AssertionError(f"the process ended with {code}")
+    yield ask
+    held[0].stdin.close()
+    held[0].wait()
+
+
+# ---- the whole command
+
+@often(2)
+@given(corpus=corpora([n for n in LAYOUTS if n not in ("saved",)]))
+def test_the_command_touches_nothing_but_its_output(corpus):
+    corpus = replace(corpus, rows=[r for r in corpus.rows if not r.odd or r.odd[0] != "split"])
+    with world() as place:
+        name = LAYOUTS[corpus.layout].write(place / "corpus", corpus)
+        if corpus.extras: lay_extras(place / "corpus", corpus.extras, corpus.recordings)
+        before = state(place)
+        asked = {"train_splits": "+".join(corpus.asked), "eval_splits": corpus.evaluation, "num_workers": 1, "storage": "audio", "output_dir": place / "out"}
+        args = [COMMAND, "prepare", *flags(dataset_name=name, language_code="it", **asked)]
+        run = subprocess.run(args, capture_output=True, text=True, timeout=5 * PATIENCE_S, env=os.environ | {"AUDIO_FT_PREP_CACHE": str(place / "cache")})
+        assert run.returncode in (0, 1), run.stderr
+        if run.returncode: sentence(run.stderr)
+        after = {p: v for p, v in state(place).items() if not p.startswith((os.fsencode(place / "out"), os.fsencode(place / "cache")))}
+        assert {p: v for p, v in after.items() if p != os.fsencode(place) + b"/."} == {p: v for p, v in before.items() if p != os.fsencode(place) + b"/."}
+        if run.returncode == 0: judge(prepared_outcome(place / "out"), corpus)
+
+
+def prepared_outcome(out):
+    "What a prepared folder holds, as Arrow reads it."
+    kept = []
+    for path in sorted(out.glob("*/*.arrow")):
+        for row in pa.ipc.open_stream(path.read_bytes()).read_all().to_pylist(): kept.append((path.parent.name, row, *sf.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")))
+    return Outcome(kept, pq.read_table(out / "rejects.parquet").to_pylist())
