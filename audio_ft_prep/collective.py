@@ -571,9 +571,10 @@ def _content(table):
 # %% ../nbs/11_collective.ipynb #f3751b3b
 def _joined(release, tables, roles):
     given, rows, rejects = given_seconds(release.folder), [], []
+    uses = Counter(n for _, name in roles if name in tables for n in row_ids(tables[name], release.clips).to_pylist())
     for role, name in roles:
         if name not in tables: raise no_split(name, release.folder, tables)
-        part, faults = join_clips(tables[name], release.clips, role, name, release.language, given)
+        part, faults = join_clips(tables[name], release.clips, role, name, release.language, given, uses)
         rows, rejects = rows + [part], rejects + [(role, name, *f) for f in faults] + [(role, name, *f) for s, *f in release.bad if s == name]
     wanted = _names(tables, [name for _, name in roles])
     elsewhere = [f for s, *f in release.bad if s not in tables]  # a table of several splits: its bad lines belong to none

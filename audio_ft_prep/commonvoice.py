@@ -779,11 +779,11 @@ def _by_their_endings(clips, several, here, meant):
     return replace(clips, ids=pa.array(names, pa.string()), lost=lost | clips.lost)
 
 # %% ../nbs/10_commonvoice.ipynb #e875059c
-def _part_ids(ids, table):
-    "Names of rows: of a recording that is used in parts, with begin and end in milliseconds."
+def _part_ids(ids, table, uses):
+    "Names of rows: of a part of a recording that has several rows, with begin and end in milliseconds."
     if "part_start" not in table.column_names: return ids
     parts = list(zip(ids.to_pylist(), table["part_start"].to_pylist(), table["part_seconds"].to_pylist()))
-    uses = Counter(name for name, start, _ in parts if start is not None)
+    uses = uses or Counter(ids.to_pylist())
     end = lambda start, seconds: "" if seconds is None else f"{(start + seconds) * 1000:.0f}"
     return pa.array([name if start is None or uses[name] < 2 else f"{name}_{start * 1000:.0f}-{end(start, seconds)}" for name, start, seconds in parts], pa.string())
 
@@ -795,11 +795,12 @@ def join_clips(
     source_split: str,  # The split's name
     locale: str,  # Language, for transcripts without a locale column
     given: tuple | None = None,  # Durations, as `given_seconds` reads them
+    uses: Counter | None = None,  # Rows of each clip in all splits; those of this one when left out
 ) -> tuple[pa.Table, list[tuple]]: # Rows with audio; (id, reason, detail) of the others
     "Join rows to their clips by name."
     table, bad = checked_rows(table)
     of_clip, clips = by_ending(table, clips)
-    ids = _part_ids(of_clip, table)
+    ids = _part_ids(of_clip, table, uses)
     place, seen = first_places(of_clip, clips.ids), first_places(ids, ids)
     again = (seen != np.arange(len(seen))) & pc.not_equal(ids, "").to_numpy(zero_copy_only=False)
     keep = np.flatnonzero((place >= 0) & ~again)
