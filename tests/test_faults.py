@@ -1,7 +1,7 @@
 """Whatever happens to a run, the same command goes on and ends with the same bytes.
 
 By default a few faults of each kind are tried; AUDIO_FT_PREP_FAULTS=200 kills that many runs."""
-import logging, os, random, re, shutil, signal, subprocess, time
+import logging, os, random, re, shutil, signal, subprocess, threading, time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -285,15 +285,20 @@ def clips(tmp_path, start):
 
 
 @only_long
-def test_a_clip_that_can_never_be_read_to_its_end_ends_the_run_in_a_sentence_that_names_it(clips, start, tmp_path):
-    wanted, aside = clips.undisturbed(), tmp_path / "aside.mp3"
-    def block():
-        os.rename(clips.last, aside)
-        os.mkfifo(clips.last)  # to open it is to wait for a writer, as with a file on a server that has gone
-    end = clips.changed(block, env={"AUDIO_FT_PREP_STUCK_SECONDS": "4"})
-    said = sentence(end.err)
-    assert end.code == 1 and re.match(r"a worker died 3 times while train-\d+ was made, stuck for 4 s at clip c059: .*AUDIO_FT_PREP_STUCK_SECONDS", said)
-    os.replace(aside, clips.last)
+def test_a_worker_that_stands_still_again_and_again_ends_the_run_in_a_sentence_that_names_the_clip(clips, start):
+    wanted, over = clips.undisturbed(), threading.Event()
+    run = start("prepare", *clips.args, env={"AUDIO_FT_PREP_STUCK_SECONDS": "4"})
+    soon(lambda: shards(clips.out) >= 1, run)
+    def freeze():
+        while not over.wait(0.05):
+            for p in run.workers():
+                with suppress(psutil.Error): p.suspend()
+    freezing = threading.Thread(target=freeze)
+    freezing.start()
+    end = run.wait()
+    over.set()
+    freezing.join()
+    assert end.code == 1 and re.search(r"a worker died 3 times .*stuck for .*AUDIO_FT_PREP_STUCK_SECONDS", sentence(end.err))
     assert start("prepare", *clips.args).wait().code == 0
     same(clips.out, wanted)
 

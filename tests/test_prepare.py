@@ -1,5 +1,5 @@
 """A corpus goes in, a data set comes out: every number as promised, whatever happens on the way."""
-import io, json, multiprocessing as mp, os, shutil, signal, subprocess, sys, time, unicodedata
+import io, json, multiprocessing as mp, os, shutil, signal, socket, subprocess, sys, time, unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -473,18 +473,19 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
 
 # The worker that starts early
 
-def waiting_for_rows(out, start):
-    "A corpus whose transcript is a pipe that nobody writes: whoever reads it waits."
-    corpus = out / "corpus"
-    (corpus / "audio/it/train").mkdir(parents=True)
-    (corpus / "transcript/it").mkdir(parents=True)
-    os.mkfifo(corpus / "transcript/it/train.tsv")
-    shutil.copy(SAMPLE / "audio/it/train/it_train_0.tar", corpus / "audio/it/train")
-    return start("prepare", *flags(dataset_name=corpus, language_code="it", eval_splits="", train_splits="train", output_dir=out / "out"))
+@pytest.fixture
+def mute_hub():
+    "The address of a Hub that takes connections and never answers: whoever reads rows there waits."
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server: yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, tmp_path):
-    run = waiting_for_rows(tmp_path, start)
+def waiting_for_rows(out, start, hub):
+    env = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(out / "hf"), "no_proxy": "127.0.0.1"}
+    return start("prepare", *flags(dataset_name="voices/mute", language_code="it", eval_splits="", train_splits="train", output_dir=out / "out"), env=env)
+
+
+def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, mute_hub, tmp_path):
+    run = waiting_for_rows(tmp_path, start, mute_hub)
     until(run.workers)
     time.sleep(0.3)
     assert len(run.workers()) == 1

@@ -1,6 +1,7 @@
 """Shards made by a Ray cluster: the same bytes as ever, whatever is lost on the way."""
-import json, os, shutil, signal, subprocess, sys, tempfile, threading
+import json, os, shutil, signal, subprocess, sys, tempfile, threading, time
 from contextlib import suppress
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -104,16 +105,21 @@ def task(corpus, out, **maker):
 
 
 @pytest.fixture
-def stuck(corpus, tmp_path):
-    "A corpus of one's own, and a way to have every reader of its test clips wait for ever: a pipe that nobody writes."
-    mine = shutil.copytree(corpus, tmp_path / "corpus")
-    tar = next((mine / "audio/it/test").glob("*.tar"))
-    def block():
-        tar.rename(tar.with_suffix(".kept"))
-        os.mkfifo(tar)
-    def unblock():
-        tar.with_suffix(".kept").rename(tar)
-    return mine, block, unblock
+def gate(tmp_path):
+    "A file, and a way to have every clip of eval wait, once it is reached, for as long as the file is there."
+    file = tmp_path / "gate"
+    class Waiting:  # of this function, so that Ray sends it as it is
+        def __init__(self, maker, gate): self.maker, self.gate = maker, str(gate)
+        def __getattr__(self, name):
+            if name.startswith("__") or "maker" not in self.__dict__: raise AttributeError(name)  # asked for as it is unpickled
+            return getattr(self.maker, name)
+        def __call__(self, row):
+            while "_test_" in os.path.basename(row["file"]) and os.path.exists(self.gate): time.sleep(0.05)
+            return self.maker(row)
+    def close(job):
+        file.touch()
+        return replace(job, maker=Waiting(job.maker, file))
+    return file, close
 
 
 def makers_of(shard):
@@ -179,13 +185,13 @@ def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_jso
     assert contents(out) == contents(whole.folder)
 
 
-def test_a_shard_whose_worker_is_killed_once_is_made_again(cluster, machines, stuck, quick, tmp_path):
-    mine, block, unblock = stuck
-    makers, job = task(mine, tmp_path / "out")
-    block()
+def test_a_shard_whose_worker_is_killed_once_is_made_again(cluster, machines, corpus, gate, quick, tmp_path):
+    file, close = gate
+    makers, job = task(corpus, tmp_path / "out")
+    job = close(job)
     def kill():
         at_work = until(lambda: makers_of("eval-00000"), 600)
-        unblock()
+        file.unlink()
         for p in at_work: p.kill()
     killing = meanwhile(kill)
     made = {r.file: r.sha256 for r in run_ray(makers, job, address=cluster.address)}
@@ -193,10 +199,10 @@ def test_a_shard_whose_worker_is_killed_once_is_made_again(cluster, machines, st
     assert made == quick
 
 
-def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made(cluster, machines, stuck, tmp_path, monkeypatch):
-    mine, block, _ = stuck
-    makers, job = task(mine, tmp_path / "out")
-    block()
+def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made(cluster, machines, corpus, gate, tmp_path, monkeypatch):
+    _, close = gate
+    makers, job = task(corpus, tmp_path / "out")
+    job = close(job)
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "4")
     made, seen = [], []
     with pytest.raises(RuntimeError, match=r"^1 shard could not be made \(eval-00000: a worker died 3 times while it was made\); the others are done, and the same command tries it again$"):
