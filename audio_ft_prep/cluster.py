@@ -121,6 +121,13 @@ def _short_folder(
         if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK): return folder
     raise RuntimeError(f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}: set TMPDIR to one, or set engine to local")
 
+# %% ../nbs/52_cluster.ipynb #51c7ce04
+def _job_of(ray):
+    "A job whose workers import nothing from the folders of the script and of the working folder, where others may write."
+    job = ray.job_config.JobConfig()
+    job._runtime_env_has_working_dir = lambda: True  # then Ray adds neither of the two to their path
+    return job
+
 # %% ../nbs/52_cluster.ipynb #7e61f0ab
 @contextmanager
 def _loopback():
@@ -193,8 +200,8 @@ def _private_folder():
 def _own(ray, workers, folder):
     "Have a Ray of this run's own, on this machine."
     before = _started(ray)
-    with _private_folder() as temporary, _environment(RAY_USAGE_STATS_ENABLED="0"), _token(), _loopback():
-        how = dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=temporary)
+    with _private_folder() as temporary, _environment(RAY_USAGE_STATS_ENABLED="0", PYTHONSAFEPATH="1"), _token(), _loopback():
+        how = dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, job_config=_job_of(ray), _node_ip_address="127.0.0.1", _temp_dir=temporary)
         try:
             with _without(_not_for_workers(folder)): _begin(ray, before, **how)
             yield
