@@ -15,7 +15,7 @@ from audio_ft_prep.models import Extractor, load_model
 from audio_ft_prep.pipeline import Part, merge, plan, prepare
 from audio_ft_prep.places import appearing, place
 from audio_ft_prep.sampling import select
-from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices
+from audio_ft_prep.store import open_folder, prepare_shard, purpose, run_token, shard_slices
 from audio_ft_prep.text import language_tokenizer
 from conftest import SAMPLE
 
@@ -69,7 +69,7 @@ def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path)
     with pytest.raises(RuntimeError, match="are to be written"): prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
     filler.unlink()
     open_folder(folder, purpose(cfg, corpus.source), ["train", "eval"])
-    for shard in shard_slices(chosen.train, "train", 4)[:5]: prepare_shard(shard(), make, example_schema(cfg, 80), folder)
+    for shard in shard_slices(chosen.train, "train", 4)[:5]: prepare_shard(shard(), make, example_schema(cfg, 80), folder, token=run_token(folder))
     (folder.parent / "filler").write_bytes(bytes(5_000_000))
     got = prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
     assert got.hash == prepare(PrepConfig(**{**vars(cfg), "output_dir": str(tmp_path / "whole")}), progress=False).hash
@@ -107,7 +107,7 @@ def test_merged_shards_are_on_the_disk_before_their_account(tmp_path, monkeypatc
     def sync(fd):
         real(fd)
         synced.append(os.fstat(fd).st_ino)
-    def refuse(*paths): raise OSError(18, "Invalid cross-device link")
+    def refuse(*paths, **where): raise OSError(18, "Invalid cross-device link")
     monkeypatch.setattr(os, "fsync", sync)
     if not linked: monkeypatch.setattr(os, "link", refuse)
     merge(parts, tmp_path / "whole")
