@@ -620,10 +620,11 @@ def _looked(folder):
     return Release(folder, folder.name, tables, bad, *_indexed(folder, named))
 
 # %% ../nbs/11_collective.ipynb #f00ac4f1
-def _splits_of(release):
+def _splits_of(release, place):
+    "Describe the splits of a release that lies at a place."
     given, first = given_seconds(release.folder), next(iter(release.tables))
     out = {}
-    say_splits(release.tables, release.folder)
+    say_splits(release.tables, place)
     for name, table in release.tables.items():
         rows, faults = join_clips(table, release.clips, "train", name, release.language, given)
         if name == first: faults += list(_stray_faults(release, _names(release.tables, release.tables)))
@@ -641,9 +642,9 @@ def inspect_collective(
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
             release = _look_through(path, Path(folder))
-            return {release.language: _splits_of(release)}
+            return {release.language: _splits_of(release, path)}
     folders = [release_folder(path, language_code)] if language_code else release_folders(path)
-    return {f.name: _splits_of(_looked(f)) for f in folders}
+    return {f.name: _splits_of(_looked(f), f) for f in folders}
 
 # %% ../nbs/11_collective.ipynb #0cad2f52
 PREFIX = "mdc:"

@@ -137,7 +137,7 @@ def source_kind(
 def _unreadable_repo(repo):
     script = f"{repo.id.rpartition('/')[2]}.py"
     if script in repo.files: return ValueError(f"{repo.id} is made by a script, {script}, which is never run, and there is no Parquet copy of it: download its recordings and lists, and give that folder as dataset_name")
-    return FileNotFoundError(f"{repo.id} is no corpus that can be read from the Hub: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or Parquet files, and holds {', '.join(sorted(repo.files)[:6]) or 'nothing'}; "
+    return FileNotFoundError(f"{repo.id} is no corpus that can be read from the Hub: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or tars of recordings with their texts, or Parquet files, and holds {', '.join(sorted(repo.files)[:6]) or 'nothing'}; "
                              "download it, and give that folder as dataset_name")
 
 # %% ../nbs/19_load.ipynb #e8290e4f
@@ -148,8 +148,10 @@ def _unreadable(place):
     if not place.exists(): return FileNotFoundError(f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID for a download, or a Hub data set such as google/fleurs")
     if arrow := _arrow_files(place): return ValueError(f"{arrow[0]} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with datasets.Dataset.from_file, call save_to_disk, and give that folder")
     holds = ", ".join(sorted(p.name for p in place.iterdir())[:6]) or "nothing" if place.is_dir() else "a file"
+    nearly = "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said)
     return FileNotFoundError(f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or <split>.tsv beside clips, "
-                             f"or metadata.csv, a table of files and sentences, a manifest or wav.scp beside recordings, or Parquet files, and holds {holds}" + "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said))
+                             "or metadata.csv, a table of files and sentences, a manifest, wav.scp or texts beside recordings, tars of both, or Parquet files, "
+                             f"and holds {holds}{nearly}")
 
 # %% ../nbs/19_load.ipynb #e61b0738
 def _shown(place): return place.id if isinstance(place, Repo) else str(place)
