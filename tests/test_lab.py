@@ -126,7 +126,8 @@ class Reader:
 
     def button(self, name): return self.form.locator(f"button:has-text('{name}')")
     def press(self, name): self.button(name).click()
-    def read(self, sentence): self.form.get_by_text(sentence).first.wait_for(timeout=60_000)
+    def seen(self, sentence): return self.form.get_by_text(sentence).locator("visible=true").first  # a field on another tab may say it, too
+    def read(self, sentence): self.seen(sentence).wait_for(timeout=60_000)
 
 
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
@@ -199,7 +200,7 @@ def refused_run(reader):
     assert not reader.form.locator("details pre").first.is_visible()
     reader.picture("7_refused_run")
     reader.fill("seed", "8")
-    reader.form.get_by_text("holds a data set that another config made").first.wait_for(state="hidden")
+    reader.seen("holds a data set that another config made").wait_for(state="hidden")
 
 
 def leaf_through(reader):
