@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from filelock import FileLock
-from .commonvoice import Clips, as_utf8, audio_ending, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
+from .commonvoice import Clips, TarMember, as_utf8, audio_ending, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
 from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, is_audio, links_followed, walk_files
 from .rows import BadClip, Corpus, file_sha256, go_on, rejects_table
@@ -286,7 +286,7 @@ def _infos(tar, stream):
 # %% ../nbs/11_collective.ipynb #bc82bdb7
 def _open_tar(stream, plain):
     if plain: return open_tar(stream.path)
-    try: return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace")
+    try: return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace", tarinfo=TarMember)
     except _Damaged: raise
     except _BROKEN as e: raise _Damaged(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
 

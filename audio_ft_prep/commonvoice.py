@@ -27,10 +27,10 @@ from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'COLUMNS', 'clip_id', 'audio_ending', 'file_name', 'refuse_utf16', 'text_lines', 'tsv_lines',
-           'find_columns', 'read_tsv', 'unsafe_name', 'unsafe', 'TarIndex', 'tar_members', 'open_tar', 'index_tar',
-           'is_commonvoice', 'matching_language', 'language_folder', 'plain_files', 'table_files', 'is_transcript',
-           'transcripts', 'tars', 'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips', 'as_utf8',
-           'index_tars', 'clip_faults', 'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids',
+           'find_columns', 'read_tsv', 'unsafe_name', 'TarMember', 'unsafe', 'TarIndex', 'tar_members', 'open_tar',
+           'index_tar', 'is_commonvoice', 'matching_language', 'language_folder', 'plain_files', 'table_files',
+           'is_transcript', 'transcripts', 'tars', 'no_split', 'say_splits', 'tars_short', 'first_places', 'Clips',
+           'as_utf8', 'index_tars', 'clip_faults', 'checked_rows', 'given_seconds', 'read_tsvs', 'clip_ids', 'row_ids',
            'by_ending', 'join_clips', 'join_split', 'identity', 'read_commonvoice', 'describe', 'inspect_commonvoice']
 
 # %% ../nbs/10_commonvoice.ipynb #2815e218
@@ -271,6 +271,15 @@ def unsafe_name(
     if name.startswith("/") or re.match("[A-Za-z]:", name): return f"absolute path {path}"
     return f"path {path} leaves its folder" if ".." in name.split("/") else ""
 
+# %% ../nbs/10_commonvoice.ipynb #e20bf522
+class TarMember(tarfile.TarInfo):
+    "A member of a tar whose map of holes is never read; it counts as sparse, with the bytes that it has in the tar."
+    def _proc_gnusparse_00(self, next, *rest): next.sparse = []
+    _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
+    def _apply_pax_info(self, pax_headers, *rest):
+        claims = ("GNU.sparse.realsize", "GNU.sparse.size")
+        super()._apply_pax_info({k: v for k, v in pax_headers.items() if k not in claims}, *rest)
+
 # %% ../nbs/10_commonvoice.ipynb #7e2b0fef
 def unsafe(
     member: tarfile.TarInfo,  # A member of a tar
@@ -366,7 +375,7 @@ def open_tar(
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode): raise ValueError("it is no plain file")
         if _too_long(os.pread(fd, 512, 0)): raise ValueError("its first header is damaged")
-        return tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="replace")
+        return tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="replace", tarinfo=TarMember)
     except _UNREADABLE as e:
         raw.close()
         raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}") from None

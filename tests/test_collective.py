@@ -52,6 +52,21 @@ def put_archive(path, members):
 def small(*more, tsv=None): return [member("cv/it/train.tsv", (tsv or table(HEAD, [line(1), line(2)])).encode()), member("cv/it/clips/clip_1.mp3", b"one"), *more]
 
 
+HOLES = {"1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)},
+         "0.1": {"GNU.sparse.map": "x,y", "GNU.sparse.size": "many"}, "0.0": {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "many", "GNU.sparse.offset": "-1"}}
+
+
+@pytest.mark.parametrize("kind", HOLES)
+@pytest.mark.parametrize("ending", ["tar.gz", "tar"])
+def test_a_sparse_member_whose_map_is_no_map_costs_itself(tmp_path, kind, ending):
+    odd = member("cv/it/clips/clip_2.mp3", b"no map at all", pax_headers=HOLES[kind])
+    path = tmp_path / f"it.{ending}"
+    with tarfile.open(path, "w:gz" if ending == "tar.gz" else "w", format=tarfile.PAX_FORMAT) as t:
+        for info, data in small(odd, member("cv/it/clips/clip_3.mp3", b"three"), tsv=table(HEAD, [line(1), line(2), line(3)])): t.addfile(info, io.BytesIO(data))
+    got = read(path)
+    assert audio(got) == {"clip_1": b"one", "clip_3": b"three"} and rejects(got) == {("clip_2", "unsafe_path")}
+
+
 # ---- a release unpacked
 
 def test_a_clip_of_another_split_is_no_stray_and_a_clip_of_none_is_one(tmp_path):
