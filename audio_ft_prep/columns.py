@@ -75,11 +75,17 @@ def _language_column(schema, asked, where):
     raise ValueError(f"{where} has no column {asked}: its columns are {', '.join(schema.names)[:300]}; name the one of languages with language_column")
 
 # %% ../nbs/15_columns.ipynb #3ea2a3b9
+_FROM_TO = {"from": "start", "to": "end"}
+def _is_number(schema, name):
+    typ = schema.field(schema.names.index(name)).type if name in schema.names else pa.null()
+    return pa.types.is_integer(typ) or pa.types.is_floating(typ)
 def find_times(
     schema: pa.Schema,  # Of a table
-) -> list[str]: # Its columns of times
+) -> list[str]: # Its columns of times; from and to where both are numbers
     "Find the columns that say which part of a recording a row means."
-    return [n for n in dict.fromkeys(schema.names) if n.lower() in PART_COLUMNS]
+    found = [n for n in dict.fromkeys(schema.names) if n.lower() in PART_COLUMNS]
+    others = {PART_COLUMNS[n.lower()][0] for n in found} & {"start", "end"}
+    return found if others or not all(_is_number(schema, n) for n in _FROM_TO) else [*found, *_FROM_TO]
 
 # %% ../nbs/15_columns.ipynb #8936d357
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def _clip_paths(table, audio):
 # %% ../nbs/15_columns.ipynb #f50c143d
 def _read_times(table, names):
     "Start and duration of each row; what is wrong."
-    if names: return read_parts({c: _column(table, c) for c in names})
+    if names: return read_parts({_FROM_TO.get(c, c): _column(table, c) for c in names})
     return np.full(len(table), np.nan), np.full(len(table), np.nan), {}
 def _texts(table, wanted, name):
     "Read the columns of a file by the rules of `values`."

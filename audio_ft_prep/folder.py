@@ -26,7 +26,7 @@ from .secrets import logger_of
 from .splits import seeded_splits
 from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns,
     table_style)
-from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part
+from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part, with_start_and_end
 
 # %% auto #0
 __all__ = ['KALDI_FILES', 'USUAL', 'Line', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
@@ -77,7 +77,8 @@ _LABELS = ("speaker", "locale", "age", "gender", "accents")
 def _times(record, columns):
     "The part of the recording that a record means."
     others = (columns.get("path"), columns.get("sentence"))
-    times = {c: v for c, v in record.items() if c.lower() in PART_COLUMNS and c not in others}
+    given = with_start_and_end(record)
+    times = {c: v for c, v in given.items() if c.lower() in PART_COLUMNS and c not in others}
     part = read_part(times) if times else Part(None, None)
     is_manifest = columns.get("path") == "audio_filepath"
     return Part(0., part.seconds) if is_manifest and part.start is None and part.seconds else part

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from .rows import BadClip
 
 # %% auto #0
-__all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as_label', 'as_seconds', 'as_count', 'Part',
-           'read_part']
+__all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as_label', 'as_seconds', 'as_count',
+           'with_start_and_end', 'Part', 'read_part']
 
 # %% ../nbs/04_values.ipynb #af43595a
 def shown(
@@ -99,6 +99,20 @@ def _part_columns():
     return names
 PART_COLUMNS = {**_part_columns(), "seconds": ("seconds", 1.)}  # What a column gives, by its name in small letters: start, end or seconds, and the seconds that 1 stands for
 
+
+# %% ../nbs/04_values.ipynb #701745d2
+_PAIRS = ("timestamp", "timestamps", "interval", "time_range")
+_OTHERWISE = {"from", "to", *_PAIRS}
+def with_start_and_end(
+    row: dict[str, Any],  # Values of a row by column
+) -> dict[str, Any]: # The same, with a start and an end where it gives them in another way
+    "Read times that stand under `from` and `to`, or in a pair."
+    if not row.keys() & _OTHERWISE: return row
+    given = [(row.get("from"), row.get("to")), *(row.get(name) for name in _PAIRS)]
+    for pair in given:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2: continue
+        if all(_number(v) is not None for v in pair): return {"start": pair[0], "end": pair[1], **row}
+    return row
 
 # %% ../nbs/04_values.ipynb #c1422968
 class Part(NamedTuple):

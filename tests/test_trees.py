@@ -246,3 +246,26 @@ def test_a_model_that_knows_english_alone_takes_no_language_column(tmp_path):
     put(tmp_path / "c/list.csv", "path,sentence,tongue\na.wav,one,en\n")
     cfg = PrepConfig(str(tmp_path / "c"), "en", model_id="openai/whisper-small.en", language_column="tongue", output_dir=str(tmp_path / "out"), train_splits="train", eval_splits="")
     with pytest.raises(ValueError, match="knows English only, and language_column"): prepare(cfg, progress=False)
+
+
+# Times under other names
+
+PARTS = {"from and to": {"from": 1.0, "to": 2.0}, "a pair": {"timestamp": [1.0, 2.0]}, "words": {"from": "Ada", "to": "Bice"}, "a day": {"timestamp": "2024-05-01"}}
+
+
+@pytest.mark.parametrize("layout", ["csv", "jsonl", "webdataset", "parquet"])
+@pytest.mark.parametrize("how", PARTS)
+def test_times_under_from_and_to_or_in_a_pair_are_a_part_and_words_are_none(tmp_path, layout, how):
+    if how == "a pair" and layout in ("csv", "parquet"): pytest.skip("such a table holds no pairs")
+    about = {"text": "due", **PARTS[how]}
+    if layout == "webdataset": web(tmp_path / "c", [("long.wav", tone(440, 4.)), ("long.json", json.dumps(about).encode())])
+    else:
+        put(tmp_path / "c/long.wav", tone(440, 4.))
+        row = {"path": "long.wav", **about}
+        if layout == "csv": put(tmp_path / "c/list.csv", f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+        elif layout == "jsonl": put(tmp_path / "c/list.jsonl", json.dumps(row) + "\n")
+        else:
+            import pyarrow as pa, pyarrow.parquet as pq
+            pq.write_table(pa.Table.from_pylist([row]), tmp_path / "c/train.parquet")
+    (row,) = read(tmp_path / "c").rows.to_pylist()
+    assert (row["start"], row["seconds"]) == ((1., 1.) if how in ("from and to", "a pair") else (None, None))
