@@ -1,4 +1,5 @@
 "The page about a prepared folder: true, whole in one file, readable on every screen."
+import os
 import re
 from html.parser import HTMLParser
 
@@ -106,12 +107,11 @@ def test_a_folder_at_a_url_has_the_same_page(prepared): assert report_html(f"loc
 
 
 def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
-    from audio_ft_prep import report
     write_report(prepared(), tmp_path / "report.html", most_clips=0)
     before = (tmp_path / "report.html").read_text()
-    def stop(*a): raise KeyboardInterrupt
+    def stop(*paths, **where): raise KeyboardInterrupt
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
-        m.setattr(report.os, "replace", stop)
+        m.setattr(os, "replace", stop)
         write_report(prepared(), tmp_path / "report.html", most_clips=1)
     assert (tmp_path / "report.html").read_text() == before
     with pytest.raises(FileNotFoundError, match="make it first"): write_report(prepared(), tmp_path / "none" / "report.html")
