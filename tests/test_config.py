@@ -320,7 +320,7 @@ UNUSUAL = {  # a config file's ending and bytes, and what is said of it beside i
     "a key that is a list": (".yaml", b"? [a]\n: 1\n", "line 1"),
     "deep nesting": (".yaml", b"a: " + b"[" * 60_000, "nested too deeply"),
     "deep nesting in JSON": (".json", b"[" * 60_000, "nested too deeply"),
-    "many digits": (".json", b'{"seed": ' + b"9" * 9000 + b"}", "4300 digits"),
+    "many digits": (".json", b'{"seed": ' + b"9" * 9000 + b"}", "the limit (4300"),
     "a large file": (".yaml", b"seed: 1 # " + b"x" * 70_000, "at most 64 kB"),
     "several documents": (".yaml", b"seed: 1\n---\nseed: 2\n", "line 2"),
 }
