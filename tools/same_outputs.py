@@ -39,15 +39,20 @@ def same(before, after):
     return HASH.sub("0", texts[0]) == HASH.sub("0", texts[1]) and bool(pictures[0]) == bool(pictures[1]) and alike(*pictures)
 
 
+def shown(outputs):
+    "The outputs of a cell but for its log, of which more or less is shown by what ran before in the same process."
+    return [o for o in outputs if o.get("name") != "stderr"]
+
+
 def kept(before, after):
-    "A notebook as it ran, with the committed outputs where only the processor differs; how many those are."
+    "A notebook as it ran, with the committed outputs of cells that show the same; how many cells those are."
     old = {cell["id"]: cell.get("outputs", []) for cell in before["cells"]}
     count = 0
     for cell in after["cells"]:
         committed, new = old.get(cell["id"], []), cell.get("outputs", [])
-        for i, (one, other) in enumerate(zip(committed, new)):
-            if one == other or not same(one, other): continue
-            new[i], count = one, count + 1
+        pairs = list(zip(shown(committed), shown(new)))
+        if committed == new or not len(pairs) == len(shown(committed)) == len(shown(new)): continue
+        if all(one == other or same(one, other) for one, other in pairs): cell["outputs"], count = committed, count + 1
     return after, count
 
 
@@ -56,7 +61,7 @@ def main():
         nb, count = kept(json.loads(git("show", f"HEAD:{name}")), json.loads((ROOT / name).read_text(encoding="utf-8")))
         if not count: continue
         (ROOT / name).write_text(json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{name}: {count} outputs differ in hashes or pixels alone, as another processor computes them, and stay as committed")
+        print(f"{name}: {count} cells differ in hashes, pixels or log lines alone, and stay as committed")
 
 
 if __name__ == "__main__": main()
