@@ -34,8 +34,8 @@ Modules:
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
+- `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
-- `audio_ft_prep.places`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it

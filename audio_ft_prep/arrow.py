@@ -24,9 +24,11 @@ __all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', '
 # %% ../nbs/08_arrow.ipynb #6dee1677
 def _is_arrows(error):
     "Whether an error is about the content of a file, and not of the disk or the network."
-    if isinstance(error, OSError): return type(error) is OSError and error.errno is None
+    if isinstance(error, OSError):
+        return type(error) is OSError and error.errno is None
     return isinstance(error, (pa.ArrowException, UnicodeDecodeError, KeyError, MemoryError, OverflowError))
-def _in_short(error): return " ".join(str(error).split())[:150] or type(error).__name__
+def _in_short(error):
+    return " ".join(str(error).split())[:150] or type(error).__name__
 
 # %% ../nbs/08_arrow.ipynb #7b9f922d
 @contextmanager
@@ -94,7 +96,8 @@ def open_parquet(
     file.seek(0)
     check_begin(file.read(64), name)
     file.seek(0)
-    with explained(name, "Parquet"): parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
+    with explained(name, "Parquet"):
+        parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
     rows, groups = parquet.metadata.num_rows, group_rows(parquet)
     if min(groups, default=0) < 0 or sum(groups) != rows:
         raise ValueError(f"{name} contradicts itself in its count of rows, it is damaged: fetch it again")
@@ -109,13 +112,15 @@ def _batches(parquet, name, leaves):
     for batch in parquet.iter_batches(16 if nested else 32, columns=leaves):
         go_on()
         size += batch.nbytes
-        if size > MOST_TEXT: raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: is it the right column?")
+        if size > MOST_TEXT:
+            raise ValueError(f"{name} holds more than {MOST_TEXT:,} bytes of text: is it the right column?")
         yield batch
 
 # %% ../nbs/08_arrow.ipynb #dd89411c
 def _table(parquet, name, leaves):
     columns = [l.partition(".")[0] for l in leaves]
-    if not parquet.metadata.num_rows: return parquet.schema_arrow.empty_table().select(columns)
+    if not parquet.metadata.num_rows:
+        return parquet.schema_arrow.empty_table().select(columns)
     return pa.Table.from_batches(_batches(parquet, name, leaves))
 
 # %% ../nbs/08_arrow.ipynb #ed73189b
@@ -129,7 +134,8 @@ def read_columns(
     flat = [f.name for f in parquet.schema_arrow if f.name in leaves and is_text(f.type)]
     parquet = open_parquet(file, name, tuple(flat))
     parts = [[l for l in leaves if "." not in l], *([l] for l in leaves if "." in l)]
-    with explained(name, "Parquet"): tables = [_table(parquet, name, part) for part in parts if part]
+    with explained(name, "Parquet"):
+        tables = [_table(parquet, name, part) for part in parts if part]
     _check_rows(tables, parquet.metadata.num_rows, name)
     columns = [c for t in tables for c in zip(t.column_names, t.columns)]
     return pa.table([c for _, c in columns], [n for n, _ in columns])
@@ -138,4 +144,6 @@ def read_columns(
 def _check_rows(tables, rows, name):
     for table in tables:
         if len(table) == rows: continue
-        raise ValueError(f"{name} holds {len(table):,} rows and says that it has {rows:,}, it is damaged: fetch it again")
+        raise ValueError(
+            f"{name} holds {len(table):,} rows and says that it has {rows:,}, it is damaged: fetch it again"
+        )

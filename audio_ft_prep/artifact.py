@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Callable
 from uuid import uuid4
-from .places import Url, open_plain, place, scratch, sync_folder
+from .paths import Url, open_plain, as_path, scratch, sync_folder
 from .prepjson import is_beside, shard_index
 from .reading import faults_of, load_prep, read_bytes, read_listed, verify
 from .secrets import logger_of, no_secrets_raised
@@ -61,8 +61,15 @@ def facts(
     "Say what a prepared data set is, in a few words each."
     cfg, source, counts = prep["config"], prep["source"], prep["counts"]
     hours = sum(c["samples"] for c in counts.values()) / prep["model"]["rate_hz"] / 3600
-    return {"model": _told(cfg["model_id"]), "corpus": _told(cfg["dataset_name"]), "revision": str(source.get("revision") or source["identity"])[:12],
-            "language": cfg["language_code"], "hours": f"{hours:.2f}", "rows": "+".join(str(c["kept"]) for c in counts.values()), "hash": prep["hash"][:16]}
+    return {
+        "model": _told(cfg["model_id"]),
+        "corpus": _told(cfg["dataset_name"]),
+        "revision": str(source.get("revision") or source["identity"])[:12],
+        "language": cfg["language_code"],
+        "hours": f"{hours:.2f}",
+        "rows": "+".join(str(c["kept"]) for c in counts.values()),
+        "hash": prep["hash"][:16],
+    }
 
 # %% ../nbs/51_artifact.ipynb #ac7a2bc5
 def labels(
@@ -78,7 +85,10 @@ def description(
     "Describe a prepared data set for a person."
     f = facts(prep)
     rows = ", ".join(f"{c['kept']} rows of {s}" for s, c in prep["counts"].items())
-    return f"Speech for {f['model']} from {f['corpus']} ({f['language']}, revision {f['revision']}): {rows}, {f['hours']} hours; hash {f['hash']}, by audio_ft_prep {prep['versions']['audio_ft_prep']}."
+    return (
+        f"Speech for {f['model']} from {f['corpus']} ({f['language']}, revision {f['revision']}): {rows},"
+        f" {f['hours']} hours; hash {f['hash']}, by audio_ft_prep {prep['versions']['audio_ft_prep']}."
+    )
 
 # %% ../nbs/51_artifact.ipynb #12a515c4
 def _etag(f, parts_from, part):
@@ -99,14 +109,19 @@ def etag(
     part: int = 8 << 20,  # Bytes in a part
 ) -> str: # As S3 gives it, without quotes
     "Tell the ETag of a file that the SDK has sent."
-    if not isinstance(file, (str, Path)): return _etag(file, parts_from, part)
+    if not isinstance(file, (str, Path)):
+        return _etag(file, parts_from, part)
     with open(file, "rb") as f: return _etag(f, parts_from, part)
 
 # %% ../nbs/51_artifact.ipynb #c4c6c86a
 def _listed(artifact):
     bucket, _, prefix = artifact.spec.path.removeprefix("s3://").partition("/")
     pages = _digitalhub().get_s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return {o["Key"].removeprefix(prefix): (o["Size"], o["ETag"].strip('"'), o["LastModified"]) for page in pages for o in page.get("Contents", [])}
+    return {
+        o["Key"].removeprefix(prefix): (o["Size"], o["ETag"].strip('"'), o["LastModified"])
+        for page in pages
+        for o in page.get("Contents", [])
+    }
 def _listing(artifact):
     "What the store holds of an artifact: path -> (bytes, ETag, time); credentials that have ended are renewed."
     try: return _listed(artifact)
@@ -116,30 +131,46 @@ def _listing(artifact):
         return _listed(artifact)
 
 # %% ../nbs/51_artifact.ipynb #30106551
-def _lacking(held, sizes): return [n for n, size in sizes.items() if n not in held or held[n][0] != size]
+def _lacking(held, sizes):
+    return [n for n, size in sizes.items() if n not in held or held[n][0] != size]
 def _file_info(name, size, tag, modified):
     "What the platform shows of a file, as its SDK would write it."
-    return {"path": name, "name": Path(name).name, "content_type": mimetypes.guess_type(name)[0] or "binary/octet-stream", "size": size,
-            "hash": f"{'md5' if size < 20 << 20 else 'ETag'}:{tag}", "last_modified": modified.isoformat()}
+    return {
+        "path": name,
+        "name": Path(name).name,
+        "content_type": mimetypes.guess_type(name)[0] or "binary/octet-stream",
+        "size": size,
+        "hash": f"{'md5' if size < 20 << 20 else 'ETag'}:{tag}",
+        "last_modified": modified.isoformat(),
+    }
 
 # %% ../nbs/51_artifact.ipynb #63fc2171
 def _digitalhub():
     try: import digitalhub
-    except ImportError as e: raise ImportError(f"the platform needs digitalhub, which can't be imported ({e}): pip install 'audio_ft_prep[platform]'") from None
+    except ImportError as e:
+        raise ImportError(
+            f"the platform needs digitalhub, which can't be imported ({e}): pip install 'audio_ft_prep[platform]'"
+        ) from None
     return digitalhub
 
 # %% ../nbs/51_artifact.ipynb #158f7258
-def _cause(e): return " ".join(str(e.__cause__ or e).split()).strip("(',)") or type(e).__name__
+def _cause(e):
+    return " ".join(str(e.__cause__ or e).split()).strip("(',)") or type(e).__name__
 @no_secrets_raised()
 def get_project(
     project: Any,  # Name of a project; one that is open already is given back
 ) -> Any: # The platform's project
     "Open a project, or make it."
     if not isinstance(project, str): return project
-    if not re.fullmatch(r"[a-z0-9-]{2,38}", project): raise ValueError(f"a project's name has 2 to 38 of a-z, 0-9 and -, got {project!r}")
+    if not re.fullmatch(r"[a-z0-9-]{2,38}", project):
+        raise ValueError(f"a project's name has 2 to 38 of a-z, 0-9 and -, got {project!r}")
     dh = _digitalhub()
     try: return dh.get_or_create_project(project)
-    except Exception as e: raise RuntimeError(f"project {project} can't be opened: {_cause(e)}; see that the platform answers, and that DHCORE_ENDPOINT and credentials are set") from e
+    except Exception as e:
+        raise RuntimeError(
+            f"project {project} can't be opened: {_cause(e)}; see that the platform answers, and that"
+            " DHCORE_ENDPOINT and credentials are set"
+        ) from e
 
 # %% ../nbs/51_artifact.ipynb #e5d61593
 @dataclass(frozen=True)
@@ -156,7 +187,8 @@ class _Patience:
                 time.sleep(self.wait_s * 2**i)
 
 # %% ../nbs/51_artifact.ipynb #105f08a1
-def _versions(project, name): return sorted(project.get_artifact_versions(name), key=lambda a: a.metadata.created, reverse=True)
+def _versions(project, name):
+    return sorted(project.get_artifact_versions(name), key=lambda a: a.metadata.created, reverse=True)
 def _ready(project, name): return [a for a in _versions(project, name) if a.status.state == "READY"]
 @no_secrets_raised()
 def latest_ready(
@@ -166,7 +198,10 @@ def latest_ready(
     "Give the newest version that is finished; raise `LookupError` where there is none."
     project = get_project(project)
     for a in _ready(project, artifact_name): return a
-    raise LookupError(f"project {project.name} has no finished artifact {artifact_name}: upload one with log_prepared, or name another")
+    raise LookupError(
+        f"project {project.name} has no finished artifact {artifact_name}: upload one with log_prepared, or name"
+        " another"
+    )
 
 # %% ../nbs/51_artifact.ipynb #9a78d2e4
 @dataclass(frozen=True)
@@ -201,14 +236,21 @@ def _stage(up):
     _digitalhub()
     from digitalhub.stores.data.api import get_default_store
     path = f"{get_default_store(up.project.name).rstrip('/')}/{up.project.name}/artifact/{up.name}/{uuid4().hex}/"
-    return up.project.new_artifact(name=up.staging, kind="artifact", path=path, labels=up.labels, description=f"Unfinished upload of {up.name}; run it again, or delete it.")
+    return up.project.new_artifact(
+        name=up.staging,
+        kind="artifact",
+        path=path,
+        labels=up.labels,
+        description=f"Unfinished upload of {up.name}; run it again, or delete it.",
+    )
 def _id_to_be(staged): return staged.spec.path.rstrip("/").rsplit("/", 1)[-1]
 
 # %% ../nbs/51_artifact.ipynb #90421717
 _COPIED_BYTES = 8 << 20  # Smaller files are sent from a copy; a larger one as it is held open
 def _held_as(f):
     "The name under which this process finds a large file that it holds open; none for another."
-    if isinstance(f, io.BytesIO) or os.fstat(f.fileno()).st_size <= _COPIED_BYTES: return None
+    if isinstance(f, io.BytesIO) or os.fstat(f.fileno()).st_size <= _COPIED_BYTES:
+        return None
     path = Path(f"/proc/{os.getpid()}/fd/{f.fileno()}")
     return path if path.exists() else None
 def _lay_out(f, target, sha256, name):
@@ -218,7 +260,8 @@ def _lay_out(f, target, sha256, name):
         while block := f.read(1 << 20):
             whole.update(block)
             copy.write(block)
-    if whole.hexdigest() != sha256: raise LookupError(f"{name} was changed after it was verified: let nobody write to the folder, and run it again")
+    if whole.hexdigest() != sha256:
+        raise LookupError(f"{name} was changed after it was verified: let nobody write to the folder, and run it again")
     if held: target.symlink_to(held)
 @contextmanager
 def _laid_out(up, names):
@@ -238,7 +281,14 @@ def _send(up, staged, names):
 def _bar(sizes, sent, show):
     from tqdm.auto import tqdm
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(total=sum(sizes.values()), initial=sum(sizes[n] for n in sent), unit="B", unit_scale=True, disable=not show or callable(show), mininterval=0.2 if live else 10)
+    return tqdm(
+        total=sum(sizes.values()),
+        initial=sum(sizes[n] for n in sent),
+        unit="B",
+        unit_scale=True,
+        disable=not show or callable(show),
+        mininterval=0.2 if live else 10,
+    )
 
 # %% ../nbs/51_artifact.ipynb #49b2921c
 def _etag_of(up, name):
@@ -259,53 +309,75 @@ def _send_all(up, staged, progress):
         bar.set_postfix_str(f"{len(sent)} of {len(sizes)} files")
 
 # %% ../nbs/51_artifact.ipynb #140e55ba
-def _finished(up, staged): return any(a.id == _id_to_be(staged) for a in _ready(up.project, up.name))
+def _finished(up, staged):
+    return any(a.id == _id_to_be(staged) for a in _ready(up.project, up.name))
 def _publish(up, staged):
     "Make the finished artifact from a complete upload, unless that has been done."
     if _finished(up, staged): return
     held, sizes = _listing(staged), up.sizes
     if lost := _lacking(held, sizes): raise RuntimeError(f"the store lacks {lost[0]}, though it was sent")
     new = up.project.get_artifact(up.staging, entity_id=staged.id)
-    new.id, new.name, new.metadata.name, new.metadata.description = _id_to_be(staged), up.name, up.name, description(up.prep)
-    new.status.state, new.status.message, new.status.files = "READY", None, [_file_info(n, *held[n]) for n in sizes]
+    new.id, new.name, new.metadata.name, new.metadata.description = (
+        _id_to_be(staged),
+        up.name,
+        up.name,
+        description(up.prep),
+    )
+    new.status.state = "READY"
+    new.status.message = None
+    new.status.files = [_file_info(n, *held[n]) for n in sizes]
     new.save()
 
 # %% ../nbs/51_artifact.ipynb #b6f030b3
 def _remove(up, staged):
     "Remove an upload, if it is still there; its files too, unless a finished artifact has them."
-    if all(a.id != staged.id for a in _versions(up.project, up.staging)): return
+    if all(a.id != staged.id for a in _versions(up.project, up.staging)):
+        return
     up.project.delete_artifact(up.staging, entity_id=staged.id, cascade=not _finished(up, staged))
 def _tidy(up, staged):
     try: up.patience("tidying up", lambda: _remove(up, staged))
-    except Exception as e: _log.warning("%s is on the platform; %s could not be removed (%s), the next call does it", up.name, up.staging, _cause(e))
+    except Exception as e:
+        _log.warning(
+            "%s is on the platform; %s could not be removed (%s), the next call does it",
+            up.name,
+            up.staging,
+            _cause(e),
+        )
 
 # %% ../nbs/51_artifact.ipynb #96963c1f
 def _give_up(up, staged, keep):
     if staged is None: return "nothing of it is on the platform"
     if keep: return f"what was sent is kept as {up.staging}, and the same call goes on from there"
     try: _remove(up, staged)
-    except Exception as e: return f"what was sent could not be removed either ({_cause(e)}), and the same call goes on from {up.staging}"
+    except Exception as e:
+        return f"what was sent could not be removed either ({_cause(e)}), and the same call goes on from {up.staging}"
     return "what was sent is removed"
 
 # %% ../nbs/51_artifact.ipynb #2aefbcbe
 def _sound(folder):
     "A folder that was verified, with what its prep.json says, the bytes of that, and the size of each file."
-    if isinstance(place(folder), Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
+    if isinstance(as_path(folder), Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
     folder = Path(folder)
     prep, data = load_prep(folder)
     if "part" not in prep and not has_clips(prep["counts"]):
-        raise ValueError(f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into another folder")
-    if faults := faults_of(folder, prep): raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
+        raise ValueError(
+            f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into"
+            " another folder"
+        )
+    if faults := faults_of(folder, prep):
+        raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
     sizes = {n: _size(folder, n) for n in manifest(prep)[:-1]}
     return folder, prep, data, sizes | {"prep.json": len(data)}
 def _size(folder, name):
-    with open_plain(folder, name) as f: return os.fstat(f.fileno()).st_size
+    with open_plain(folder, name) as f:
+        return os.fstat(f.fileno()).st_size
 
 # %% ../nbs/51_artifact.ipynb #ea402119
 def _there(up):
     "The newest finished version, when it is this data set and the store has all of it."
     for newest in _ready(up.project, up.name)[:1]:
-        if _account(up.account) in (newest.metadata.labels or []) and not _lacking(_listing(newest), up.sizes): return newest
+        if _account(up.account) in (newest.metadata.labels or []) and not _lacking(_listing(newest), up.sizes):
+            return newest
 
 # %% ../nbs/51_artifact.ipynb #e2355be8
 def _log_upload(up, keep_failed, progress):
@@ -313,15 +385,23 @@ def _log_upload(up, keep_failed, progress):
     try:
         if (art := up.patience("asking the platform", lambda: _there(up))):
             _log.warning("%s is on the platform already: nothing to do", up.name)
-            for left in up.patience("asking the platform", lambda: _versions(up.project, up.staging)): _tidy(up, left)
+            for left in up.patience("asking the platform", lambda: _versions(up.project, up.staging)):
+                _tidy(up, left)
             return art
         staged = up.patience("beginning the upload", lambda: _stage(up))
         _send_all(up, staged, progress)
         up.patience("finishing the upload", lambda: _publish(up, staged))
-    except Exception as e: raise RuntimeError(f"artifact {up.name} could not be uploaded: {_cause(e)}; {_give_up(up, staged, keep_failed)}") from e
+    except Exception as e:
+        raise RuntimeError(
+            f"artifact {up.name} could not be uploaded: {_cause(e)}; {_give_up(up, staged, keep_failed)}"
+        ) from e
     _tidy(up, staged)
-    try: return up.patience("reading it back", lambda: up.project.get_artifact(up.name, entity_id=_id_to_be(staged)))
-    except Exception as e: raise RuntimeError(f"artifact {up.name} is uploaded, and can't be read back: {_cause(e)}; get it with latest_ready") from e
+    try:
+        return up.patience("reading it back", lambda: up.project.get_artifact(up.name, entity_id=_id_to_be(staged)))
+    except Exception as e:
+        raise RuntimeError(
+            f"artifact {up.name} is uploaded, and can't be read back: {_cause(e)}; get it with latest_ready"
+        ) from e
 
 # %% ../nbs/51_artifact.ipynb #f13f6171
 def check_name(
@@ -346,7 +426,11 @@ def log_prepared(
     "Log a prepared folder as an artifact, whole or not at all."
     check_name(artifact_name)
     sound = _sound(folder)
-    return _log_upload(_Upload(get_project(project), artifact_name, *sound, _Patience(retries, wait_s), batch_bytes), keep_failed, progress)
+    return _log_upload(
+        _Upload(get_project(project), artifact_name, *sound, _Patience(retries, wait_s), batch_bytes),
+        keep_failed,
+        progress,
+    )
 
 # %% ../nbs/51_artifact.ipynb #12a5a32b
 def _made_from(artifact, folder):
@@ -356,17 +440,21 @@ def _made_from(artifact, folder):
     return _account(hashlib.sha256(data).hexdigest()) in (artifact.metadata.labels or [])
 def _same_folder(folder, artifact):
     "Whether a folder holds this artifact already; refuse one that holds something else."
-    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()): return False
-    if not _made_from(artifact, folder) or verify(folder): raise ValueError(f"{folder} is there and is not what artifact {artifact.name} holds: name a new folder")
+    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()):
+        return False
+    if not _made_from(artifact, folder) or verify(folder):
+        raise ValueError(f"{folder} is there and is not what artifact {artifact.name} holds: name a new folder")
     return True
 
 # %% ../nbs/51_artifact.ipynb #caf6f9d8
 def _none(name): return RuntimeError(f"artifact {name} holds no prepared data set: name one that log_prepared made")
 def _check_names(artifact):
     "Refuse an artifact that has other names than a prepared folder, before anything is written."
-    if not artifact.spec.path.startswith("s3://"): raise _none(artifact.name)
+    if not artifact.spec.path.startswith("s3://"):
+        raise _none(artifact.name)
     for name in _listing(artifact):
-        if name != "prep.json" and not shard_index(name) and not is_beside(name): raise _none(artifact.name)
+        if name != "prep.json" and not shard_index(name) and not is_beside(name):
+            raise _none(artifact.name)
 def _verified(folder, name):
     "Raise `RuntimeError` unless what was fetched is a prepared folder, as it was written, and nothing else."
     try: prep, _ = load_prep(folder)
@@ -403,7 +491,8 @@ def fetch_prepared(
         folder.parent.mkdir(parents=True, exist_ok=True)
         _download(artifact, folder, patience)
     except (LookupError, ValueError, RuntimeError): raise
-    except Exception as e: raise RuntimeError(f"artifact {artifact_name} could not be fetched: {_cause(e)}; run it again") from e
+    except Exception as e:
+        raise RuntimeError(f"artifact {artifact_name} could not be fetched: {_cause(e)}; run it again") from e
     return folder
 
 # %% ../nbs/51_artifact.ipynb #589b124b
@@ -414,9 +503,21 @@ def addressed(
 ) -> dict: # Croissant metadata
     "Name files by their address in the store, but for prep.json, which comes along."
     ours = lambda o: "contentUrl" in o and "://" not in o["contentUrl"] and o["contentUrl"] != "prep.json"
-    files = [{**o, "contentUrl": address + o["contentUrl"]} if ours(o) else o for o in croissant.get("distribution", [])]
-    along = {"@type": "cr:FileObject", "@id": "prep.json", "name": "prep.json", "contentUrl": "prep.json", "encodingFormat": "application/json", "sha256": prep_sha256}
-    return {**croissant, "distribution": files + [along] * (along["contentUrl"] not in [o.get("contentUrl") for o in files])}
+    files = [
+        {**o, "contentUrl": address + o["contentUrl"]} if ours(o) else o for o in croissant.get("distribution", [])
+    ]
+    along = {
+        "@type": "cr:FileObject",
+        "@id": "prep.json",
+        "name": "prep.json",
+        "contentUrl": "prep.json",
+        "encodingFormat": "application/json",
+        "sha256": prep_sha256,
+    }
+    return {
+        **croissant,
+        "distribution": files + [along] * (along["contentUrl"] not in [o.get("contentUrl") for o in files]),
+    }
 
 # %% ../nbs/51_artifact.ipynb #7e1a7bb6
 @contextmanager
@@ -433,13 +534,18 @@ def _log_item(project, artifact, folder):
         prep, data = load_prep(folder)
         metadata = json.loads(read_listed(folder, prep, "croissant.json"))
         sha256 = hashlib.sha256(data).hexdigest()
-        (Path(d)/"metadata.json").write_text(json.dumps(addressed(metadata, artifact.spec.path, sha256)), encoding="utf-8")
+        (Path(d) / "metadata.json").write_text(
+            json.dumps(addressed(metadata, artifact.spec.path, sha256)), encoding="utf-8"
+        )
         (Path(d)/"prep.json").write_bytes(data)
         try: return project.log_croissant(name=artifact.name, source=d)
         except Exception as e:
             for left in project.get_dataitem_versions(artifact.name):
-                if left.id not in known: project.delete_dataitem(artifact.name, entity_id=left.id, cascade=True)
-            raise RuntimeError(f"the Croissant metadata of {artifact.name} could not be logged: {_cause(e)}; run it again") from e
+                if left.id not in known:
+                    project.delete_dataitem(artifact.name, entity_id=left.id, cascade=True)
+            raise RuntimeError(
+                f"the Croissant metadata of {artifact.name} could not be logged: {_cause(e)}; run it again"
+            ) from e
 
 # %% ../nbs/51_artifact.ipynb #8fb2c123
 @no_secrets_raised()
@@ -450,9 +556,12 @@ def log_croissant(
 ) -> Any: # The platform's data item
     "Log a prepared folder's Croissant metadata as a data item; raise a sentence where there is none or the SDK is too old."
     folder = Path(folder)
-    if not (folder/"croissant.json").is_file(): raise FileNotFoundError(f"no croissant.json in {folder}: there is nothing to log beside the artifact")
+    if not (folder/"croissant.json").is_file():
+        raise FileNotFoundError(f"no croissant.json in {folder}: there is nothing to log beside the artifact")
     project = get_project(project)
-    if not hasattr(project, "log_croissant"): raise RuntimeError(f"digitalhub {version('digitalhub')} can't log Croissant metadata: 0.15 or newer can")
+    if not hasattr(project, "log_croissant"):
+        raise RuntimeError(f"digitalhub {version('digitalhub')} can't log Croissant metadata: 0.15 or newer can")
     artifact = latest_ready(project, artifact_name)
-    if not _made_from(artifact, folder): raise ValueError(f"artifact {artifact_name} was not made from {folder}: log the folder with log_prepared first")
+    if not _made_from(artifact, folder):
+        raise ValueError(f"artifact {artifact_name} was not made from {folder}: log the folder with log_prepared first")
     return _log_item(project, artifact, folder)

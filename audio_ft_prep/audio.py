@@ -51,7 +51,8 @@ def memory_file(
         yield Bytes(box.payload) if isinstance(box.payload, bytes) else box.payload
         return
     try:
-        with open(fd, "wb", buffering=0, closefd=False) as f: f.write(box.payload)
+        with open(fd, "wb", buffering=0, closefd=False) as f:
+            f.write(box.payload)
         os.lseek(fd, 0, os.SEEK_SET)
         yield fd
     finally: os.close(fd)
@@ -64,7 +65,9 @@ def read_samples(
     most: int,  # Samples of each channel to read at most
 ) -> np.ndarray:  # float32: samples, or samples by channels
     "Read from where the file stands."
-    parts, left, block = [], most, max(1, BLOCK // file.channels)
+    parts = []
+    left = most
+    block = max(1, BLOCK // file.channels)
     while left > 0:
         parts.append(file.read(min(left, block), dtype="float32"))
         left -= len(parts[-1])
@@ -111,22 +114,28 @@ def _check_sound(rate, channels):
     "Refuse a rate and a number of channels that no recorder has."
     if not LOWEST_HZ <= rate <= HIGHEST_HZ:
         raise BadClip("undecodable", f"{rate:,} Hz, from {LOWEST_HZ:,} to {HIGHEST_HZ:,} Hz is read")
-    if channels > MOST_CHANNELS: raise BadClip("undecodable", f"{channels:,} channels, {MOST_CHANNELS} at most are read")
+    if channels > MOST_CHANNELS:
+        raise BadClip("undecodable", f"{channels:,} channels, {MOST_CHANNELS} at most are read")
 
 def _check_room(samples, channels):
     if samples * channels <= MOST_SAMPLES: return
-    raise BadClip("undecodable", f"{samples:,} samples in each of {channels} channels, {MOST_SAMPLES:,} in all are read at most")
+    raise BadClip(
+        "undecodable",
+        f"{samples:,} samples in each of {channels} channels, {MOST_SAMPLES:,} in all are read at most",
+    )
 
 # %% ../nbs/20_audio.ipynb #f7540f88
 def _decode_one(box, max_seconds):
     "Decode one file that stands alone."
     try:
         with memory_file(box) as file, ForwardFile(file, closefd=False) as f:
-            rate, said = f.samplerate, f.frames if box.samples is None else box.samples
+            rate = f.samplerate
+            said = f.frames if box.samples is None else box.samples
             _check_sound(rate, f.channels)
             limit = (max_seconds + slack_seconds(box, rate)) * rate
             most = int(min(said, limit + 1))
-            if limit < said < _NO_LENGTH: raise BadClip("too_long", over_limit(said / rate, max_seconds))
+            if limit < said < _NO_LENGTH:
+                raise BadClip("too_long", over_limit(said / rate, max_seconds))
             _check_room(most, f.channels)
             x = read_samples(f, most)
     except sf.SoundFileError as e: raise _undecoded(e, box, file) from None
@@ -146,7 +155,8 @@ def decode(
     parts, n = [x], len(x)
     for payload in box.joined:
         more, other = _decode_one(replace(box, payload=payload, joined=()), max_seconds)
-        if other != rate or more.shape[1:] != x.shape[1:]: raise BadClip("undecodable", _differ(box, rate, x, other, more))
+        if other != rate or more.shape[1:] != x.shape[1:]:
+            raise BadClip("undecodable", _differ(box, rate, x, other, more))
         parts, n = [*parts, more], n + len(more)
         if n > max_seconds * rate: raise BadClip("too_long", f"more than {max_seconds:g} s; {box.note}")
     return (np.concatenate(parts) if len(parts) > 1 else x), rate
@@ -178,12 +188,18 @@ class RecordingFile(io.RawIOBase):
         size: int,  # Its length in bytes
     ):
         try: self._file = open(file, "rb", buffering=0)
-        except FileNotFoundError: raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
-        self._offset, self._size, self._pos, self.mended = offset, size, 0, {}
+        except FileNotFoundError:
+            raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
+        self._offset = offset
+        self._size = size
+        self._pos = 0
+        self.mended = {}
         have = os.fstat(self._file.fileno()).st_size - offset
         if have < size:
             self.close()
-            raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {max(0, have)}: it changed during the run")
+            raise OSError(
+                f"{file} was to hold {size} bytes at {offset}, and holds {max(0, have)}: it changed during the run"
+            )
 
     def __len__(self): return self._size
     def tell(self): return self._pos
@@ -198,7 +214,8 @@ def _bytes_at(self, start, stop):
     "Bytes of the recording, with what was mended of its header."
     data = os.pread(self._file.fileno(), max(0, stop - start), self._offset + start)
     for at, new in self.mended.items():
-        if start <= at and at + len(new) <= stop: data = data[:at - start] + new + data[at - start + len(new):]
+        if start <= at and at + len(new) <= stop:
+            data = data[:at - start] + new + data[at - start + len(new):]
     return data
 def _getitem(self, where):
     "A slice of its bytes, at most 16 MiB."
@@ -249,8 +266,10 @@ def _enter(box, first):
     f = _opened(box, box.format in ("mp3", "ogg"))
     exact = f.seekable() and f.subtype.startswith(_SAMPLE_BY_SAMPLE)
     if exact:
-        if f.seek(min(first, f.frames)) < first: first = -1
-    while not exact and first > 0 and (n := len(f.read(min(first, BLOCK // f.channels), dtype="float32"))): first -= n
+        if f.seek(min(first, f.frames)) < first:
+            first = -1
+    while not exact and first > 0 and (n := len(f.read(min(first, BLOCK // f.channels), dtype="float32"))):
+        first -= n
     return f if first >= 0 and (exact or not first) else f.close()
 
 # %% ../nbs/20_audio.ipynb #1ca80cdc
@@ -262,16 +281,20 @@ def decode_segment(
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a part of a recording, or raise `BadClip`."
     if seconds and seconds > max_seconds: raise BadClip("too_long", over_limit(seconds, max_seconds))
-    if box.refused or box.joined: raise BadClip("undecodable", box.refused or f"{box.note}: its parts can't be told")
+    if box.refused or box.joined:
+        raise BadClip("undecodable", box.refused or f"{box.note}: its parts can't be told")
     try:
-        with _opened(box, True) as f: rate, channels = f.samplerate, f.channels
+        with _opened(box, True) as f:
+            rate, channels = f.samplerate, f.channels
         _check_sound(rate, channels)
         first, limit = round(start * rate), round(max_seconds * rate)
         most = round((start + seconds) * rate) - first if seconds else limit + 1
         _check_room(most, channels)
-        if not (f := _enter(box, first)): raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
+        if not (f := _enter(box, first)):
+            raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
         with f: x = read_samples(f, most)
-    except sf.SoundFileError as e: raise _undecoded(e, box, Bytes()) from None
+    except sf.SoundFileError as e:
+        raise _undecoded(e, box, Bytes()) from None
     if not seconds and len(x) > limit: raise BadClip("too_long", f"more than {max_seconds:g} s from {start:,.2f} s on")
     return x, rate
 
@@ -302,7 +325,8 @@ def to_mono(
     "Average the channels, or raise `BadClip` where they cancel each other out."
     if x.ndim == 1: return x
     mono = x[:, 0].copy()
-    for channel in range(1, x.shape[1]): mono += x[:, channel]
+    for channel in range(1, x.shape[1]):
+        mono += x[:, channel]
     if (db := _sum_db(x, mono)) < CANCELLED_DB or not mono.any():
         level = "nothing is left" if not mono.any() else f"their sum is {-db:.0f} dB below the loudest"
         raise BadClip("silent", f"its {x.shape[1]} channels cancel each other out, {level}: keep one of them")
@@ -371,7 +395,8 @@ def read_clip(
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Read a clip, or raise `BadClip` and nothing else."
     if not data: raise BadClip("empty_audio", "0 bytes")
-    try: return clip_of(read_container(data), rate, min_seconds, max_seconds, given_seconds, start)
+    try:
+        return clip_of(read_container(data), rate, min_seconds, max_seconds, given_seconds, start)
     except MemoryError: raise BadClip("undecodable", f"{len(data):,} bytes take more memory than there is") from None
 
 # %% ../nbs/20_audio.ipynb #bf1c14fb

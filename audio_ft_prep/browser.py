@@ -23,8 +23,10 @@ from .config import PrepConfig, completed, differing, html_text, shaping, visibl
 from .load import load_rows
 from .models import load_model
 from .pipeline import Prepared
-from .places import Url
-from .plots import ClipView, PreparedClips, corpus_view, player, plot_clip, reject_view, stored_player, tokens_html
+from .paths import Url
+from audio_ft_prep.plots import (
+    ClipView, PreparedClips, corpus_view, player, plot_clip, reject_view, stored_player, tokens_html
+)
 from .rows import REASONS, REMEDIES
 from .sampling import select
 from .text import label_language, language_tokenizer
@@ -35,22 +37,37 @@ __all__ = ['LISTED', 'KEPT', 'REJECTED', 'PAGE', 'CHOSEN', 'ClipList', 'corpus_c
            'clip_html', 'chosen_clips', 'ClipBrowser']
 
 # %% ../nbs/73_browser.ipynb #7343dba8
-LISTED = pa.schema([(n, pa.string()) for n in ("split", "id", "speaker", "sentence", "reason", "detail")] + [("seconds", pa.float64())])
+LISTED = pa.schema(
+    [(n, pa.string()) for n in ("split", "id", "speaker", "sentence", "reason", "detail")]
+    + [("seconds", pa.float64())]
+)
 def _listed(table, **columns):
     "Rows of a list: columns of a table, and others beside them."
-    n, have = len(table), {**{c: table[c] for c in table.column_names}, **columns}
+    n = len(table)
+    have = {**{c: table[c] for c in table.column_names}, **columns}
     def column(f):
         value = have.get(f.name)
-        return pa.repeat(pa.scalar(value, f.type), n) if not isinstance(value, (pa.Array, pa.ChunkedArray)) else value.cast(f.type)
+        return (
+            pa.repeat(pa.scalar(value, f.type), n)
+            if not isinstance(value, (pa.Array, pa.ChunkedArray))
+            else value.cast(f.type)
+        )
     return pa.table([column(f) for f in LISTED], schema=LISTED)
 
 # %% ../nbs/73_browser.ipynb #7ba82f73
-def _key(table): return pc.binary_join_element_wise(table["split"].cast(pa.string()), table["id"], "/")
+def _key(table):
+    return pc.binary_join_element_wise(table["split"].cast(pa.string()), table["id"], "/")
 def _listed_rejects(rejects, rows):
     "Rejects, with what the corpus's rows say of them."
     if rows is None or not len(rows): return _listed(rejects)
-    at = pc.if_else(pc.equal(rejects["reason"], "duplicate_row"), None, pc.index_in(_key(rejects), _key(rows).combine_chunks()))
-    return _listed(rejects, **{c: rows[c].cast(pa.string()).take(at) for c in ("speaker", "sentence")}, seconds=rows["seconds"].take(at))
+    at = pc.if_else(
+        pc.equal(rejects["reason"], "duplicate_row"), None, pc.index_in(_key(rejects), _key(rows).combine_chunks())
+    )
+    return _listed(
+        rejects,
+        **{c: rows[c].cast(pa.string()).take(at) for c in ("speaker", "sentence")},
+        seconds=rows["seconds"].take(at)
+    )
 
 # %% ../nbs/73_browser.ipynb #c1685fb2
 @dataclass(frozen=True, repr=False)
@@ -74,11 +91,18 @@ def corpus_clips(
     model, corpus = load_model(cfg.model_id), load_rows(cfg)
     tokenizer = language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task)
     chosen = select(corpus, cfg, model, tokenizer, labels=False)
-    rows, n = pa.concat_tables([chosen.train, chosen.eval]), len(chosen.train) + len(chosen.eval)
+    rows = pa.concat_tables([chosen.train, chosen.eval])
+    n = len(chosen.train) + len(chosen.eval)
     def view(i):
-        if i < n: return corpus_view(corpus, rows.slice(i, 1), model, tokenizer, cfg)
+        if i < n:
+            return corpus_view(corpus, rows.slice(i, 1), model, tokenizer, cfg)
         return reject_view(chosen.rejects.slice(i - n, 1).to_pylist()[0], corpus, model, tokenizer, cfg)
-    return ClipList(pa.concat_tables([_listed(rows), _listed_rejects(chosen.rejects, corpus.rows)]), view, tokenizer, model.extractor.chunk_length)
+    return ClipList(
+        pa.concat_tables([_listed(rows), _listed_rejects(chosen.rejects, corpus.rows)]),
+        view,
+        tokenizer,
+        model.extractor.chunk_length,
+    )
 
 # %% ../nbs/73_browser.ipynb #e84f0390
 def prepared_clips(
@@ -89,12 +113,20 @@ def prepared_clips(
     clips = PreparedClips(prepared, corpus)
     found, _ = clips.corpus
     kept = {s: clips.columns(s, ["id", "speaker", "sentence", "input_length"]) for s in clips.splits}
-    tables = [_listed(t, split=s, seconds=pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz)) for s, t in kept.items()]
+    tables = [
+        _listed(t, split=s, seconds=pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz))
+        for s, t in kept.items()
+    ]
     ends = np.cumsum([0, *map(len, tables)])
     def view(i):
         part = int(np.searchsorted(ends, i, "right")) - 1
         return clips(clips.splits[part], i - int(ends[part])) if part < len(tables) else clips.reject(i - int(ends[-1]))
-    return ClipList(pa.concat_tables([*tables, _listed_rejects(clips.rejects, found and found.rows)]), view, clips.tokenizer, clips.seconds)
+    return ClipList(
+        pa.concat_tables([*tables, _listed_rejects(clips.rejects, found and found.rows)]),
+        view,
+        clips.tokenizer,
+        clips.seconds,
+    )
 
 # %% ../nbs/73_browser.ipynb #797d5c19
 KEPT, REJECTED = "kept", "all rejects"
@@ -112,12 +144,16 @@ def find_clips(
     right = pa.repeat(pa.scalar(True), len(table))
     both = lambda mask: pc.and_(right, pc.fill_null(mask, False))
     if split: right = both(pc.equal(table["split"], split))
-    if reason in (KEPT, REJECTED): right = both(pc.xor(pc.is_valid(table["reason"]), reason == KEPT))
+    if reason in (KEPT, REJECTED):
+        right = both(pc.xor(pc.is_valid(table["reason"]), reason == KEPT))
     elif reason: right = both(pc.equal(table["reason"], reason))
     if speaker: right = both(_said_by(table["speaker"], speaker))
     words = unicodedata.normalize("NFC", words.strip())
-    has = lambda name: pc.fill_null(pc.match_substring(pc.utf8_normalize(table[name], "NFC"), words, ignore_case=True), False)
-    if words: right = both(pc.or_(has("sentence"), has("id")))
+    has = lambda name: pc.fill_null(
+        pc.match_substring(pc.utf8_normalize(table[name], "NFC"), words, ignore_case=True), False
+    )
+    if words:
+        right = both(pc.or_(has("sentence"), has("id")))
     return np.flatnonzero(right.to_numpy(zero_copy_only=False))
 
 # %% ../nbs/73_browser.ipynb #063fb4e6
@@ -130,7 +166,11 @@ def _why(view):
     if view.reason == "not_sampled": return f"<div><b>Not chosen.</b> {html_text(told)}</div>{remedy}{note}"
     lead = f"Rejected: {view.reason.replace('_', ' ')}."
     return f"<div>{fault_html(told, lead, alert=False)}</div>{remedy}{note}"
-def _picture(plot): return f'<img alt="{html_text(plot.says)}" style="width: 100%; max-width: 720px" src="data:image/png;base64,{b64encode(plot.png()).decode()}">'
+def _picture(plot):
+    return (
+        f'<img alt="{html_text(plot.says)}" style="width: 100%; max-width: 720px"'
+        f' src="data:image/png;base64,{b64encode(plot.png()).decode()}">'
+    )
 def _named(audio, view):
     "A player's HTML with a name for those who can't see it."
     return audio._repr_html_().replace("<audio", f'<audio aria-label="sound of {html_text(view.id)}"', 1)
@@ -145,11 +185,15 @@ def clip_html(
     view = clips.open(i)
     seconds = f", {view.seconds:.2f} s" if view.seconds is not None else ""
     parts = [f"<div><b>{html_text(view.id)}</b> ({view.split}{seconds}{html_text(view.by)})</div>", _why(view)]
-    if view.samples is not None: parts.append(_named(player(view.samples, view.rate_hz), view))
-    elif view.stored: parts.append(_named(stored_player(view.stored), view))
-    if view.features is not None: parts.append(_picture(plot_clip(view, whole)))
+    if view.samples is not None:
+        parts.append(_named(player(view.samples, view.rate_hz), view))
+    elif view.stored:
+        parts.append(_named(stored_player(view.stored), view))
+    if view.features is not None:
+        parts.append(_picture(plot_clip(view, whole)))
     if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
-    if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
+    if view.labels:
+        parts.append(tokens_html(view.labels, clips.tokenizer))
     return "".join(parts)
 
 # %% ../nbs/73_browser.ipynb #7c352e74
@@ -161,7 +205,11 @@ def _of_form(form):
 def _source(source, corpus):
     "What a browser is given, as a list."
     if isinstance(source, PrepForm): source = _of_form(source)
-    if corpus and isinstance(source, (ClipList, PrepConfig)): raise ValueError(f"corpus is for a prepared folder whose corpus has moved, got {corpus} beside a {type(source).__name__}: leave it out")
+    if corpus and isinstance(source, (ClipList, PrepConfig)):
+        raise ValueError(
+            f"corpus is for a prepared folder whose corpus has moved, got {corpus} beside a {type(source).__name__}:"
+            " leave it out"
+        )
     if isinstance(source, ClipList): return source
     return corpus_clips(source) if isinstance(source, PrepConfig) else prepared_clips(source, corpus)
 @contextmanager
@@ -180,7 +228,8 @@ def _counted(column):
 CHOSEN = "chosen"
 def _numbers(table, clip):
     "Rows of a clip that is named by its id, or by its split and its number among those kept there."
-    if isinstance(clip, str): return np.flatnonzero(pc.equal(table["id"], clip).to_numpy(zero_copy_only=False))
+    if isinstance(clip, str):
+        return np.flatnonzero(pc.equal(table["id"], clip).to_numpy(zero_copy_only=False))
     split, number = clip
     return find_clips(table, split, KEPT)[number:number + 1]
 def chosen_clips(
@@ -191,7 +240,8 @@ def chosen_clips(
     found = {}
     for clip in clips:
         rows = _numbers(table, clip)
-        if not len(rows): raise ValueError(f"clips must name clips that are listed, by id or by split and number, got {clip!r}")
+        if not len(rows):
+            raise ValueError(f"clips must name clips that are listed, by id or by split and number, got {clip!r}")
         found |= dict.fromkeys(map(int, rows), clips[clip] if isinstance(clips, dict) else "")
     return found
 
@@ -207,11 +257,19 @@ class ClipBrowser:
         self.chosen = chosen_clips(self.clips.table, clips or ())
         self.places, self.page = np.arange(0), 0
         self.filters = self._filters()
-        self.list = w.Select(description="clips", rows=16, style={"description_width": "0"}, layout=w.Layout(width="auto"))
-        self.back, self.on = (w.Button(icon=f"chevron-{side}", tooltip=f"{word} page", layout=w.Layout(width="3rem")) for side, word in (("left", "previous"), ("right", "next")))
-        self.count, self.shown, self.sign = w.HTML(), w.HTML(), w.HTML()
+        self.list = w.Select(
+            description="clips", rows=16, style={"description_width": "0"}, layout=w.Layout(width="auto")
+        )
+        self.back, self.on = (
+            w.Button(icon=f"chevron-{side}", tooltip=f"{word} page", layout=w.Layout(width="3rem"))
+            for side, word in (("left", "previous"), ("right", "next"))
+        )
+        self.count = w.HTML()
+        self.shown = w.HTML()
+        self.sign = w.HTML()
         for part in (self.count, self.sign): part.add_class("prep-live")
-        for name, box in self.filters.items(): box.observe(lambda _, do=self.show if name == "whole" else self.find: do(), "value")
+        for name, box in self.filters.items():
+            box.observe(lambda _, do=self.show if name == "whole" else self.find: do(), "value")
         self.back.on_click(lambda _: self.turn(-1))
         self.on.on_click(lambda _: self.turn(1))
         self.list.observe(lambda _: self.show(), "value")
@@ -226,17 +284,34 @@ def _filters(self:ClipBrowser):
     how = lambda name: dict(description=name, style={"description_width": "4.5rem"}, layout=w.Layout(width="auto"))
     table = self.clips.table
     known, gone = table["reason"].null_count, _counted(table["reason"])
-    reasons = [(f"every clip ({len(table):,})", ""), (f"kept ({known:,})", KEPT), (f"all rejects ({len(table) - known:,})", REJECTED), *((f"{r.replace('_', ' ')} ({n:,})", r) for r, n in gone)]
+    reasons = [
+        (f"every clip ({len(table):,})", ""),
+        (f"kept ({known:,})", KEPT),
+        (f"all rejects ({len(table) - known:,})", REJECTED),
+        *((f"{r.replace('_', ' ')} ({n:,})", r) for r, n in gone),
+    ]
     if self.chosen: reasons.insert(0, (f"chosen ({len(self.chosen):,})", CHOSEN))
     speakers = [s for s, _ in _counted(table["speaker"])[:500] if s and s == visible(s)]
-    return {"split": w.Dropdown(options=[("train and eval", ""), *((s, s) for s, _ in _counted(table["split"]))], **how("split")),
-            "reason": w.Dropdown(options=reasons, **how("show")),
-            "speaker": w.Combobox(options=speakers, placeholder="how the name begins", continuous_update=False, **how("speaker")),
-            "words": w.Text(placeholder="in the sentence or the id", continuous_update=False, **how("words")),
-            "whole": w.Checkbox(description=f"draw all {self.clips.seconds:g} s that the model sees", indent=False, layout=w.Layout(width="auto"))}
+    return {
+        "split": w.Dropdown(
+            options=[("train and eval", ""), *((s, s) for s, _ in _counted(table["split"]))], **how("split")
+        ),
+        "reason": w.Dropdown(options=reasons, **how("show")),
+        "speaker": w.Combobox(
+            options=speakers, placeholder="how the name begins", continuous_update=False, **how("speaker")
+        ),
+        "words": w.Text(placeholder="in the sentence or the id", continuous_update=False, **how("words")),
+        "whole": w.Checkbox(
+            description=f"draw all {self.clips.seconds:g} s that the model sees",
+            indent=False,
+            layout=w.Layout(width="auto"),
+        ),
+    }
 @patch
 def _laid_out(self:ClipBrowser):
-    pager = w.HBox([self.back, self.count, self.on], layout=w.Layout(justify_content="space-between", align_items="center"))
+    pager = w.HBox(
+        [self.back, self.count, self.on], layout=w.Layout(justify_content="space-between", align_items="center")
+    )
     left = w.VBox([*self.filters.values(), self.list, pager], layout=w.Layout(flex="0 0 20rem", max_width="100%"))
     right = w.VBox([self.sign, self.shown], layout=w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem"))
     return w.HBox([left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%"))
@@ -249,7 +324,8 @@ def find(self:ClipBrowser) -> None:
     self._mark("Looking for clips …")
     only_chosen = asked["reason"] == CHOSEN
     found = find_clips(self.clips.table, **{**asked, "reason": "" if only_chosen else asked["reason"]})
-    self.places, self.page = found[np.isin(found, list(self.chosen))] if only_chosen else found, 0
+    self.places = found[np.isin(found, list(self.chosen))] if only_chosen else found
+    self.page = 0
     self.turn(0)
 @patch
 def turn(self:ClipBrowser,
@@ -260,8 +336,11 @@ def turn(self:ClipBrowser,
     self.page = min(max(self.page + by, 0), last)
     first = self.page * PAGE
     here = self.places[first:first + PAGE]
-    self.back.disabled, self.on.disabled = self.page == 0, self.page == last
-    self.count.value = f"{first + 1:,} to {first + len(here):,} of {len(self.places):,}" if len(here) else "no clip answers this"
+    self.back.disabled = self.page == 0
+    self.on.disabled = self.page == last
+    self.count.value = (
+        f"{first + 1:,} to {first + len(here):,} of {len(self.places):,}" if len(here) else "no clip answers this"
+    )
     self.list.options = [(self._line(int(i)), int(i)) for i in here]
     if len(here): self.list.index = 0
     else: self._unmark()
@@ -277,7 +356,8 @@ def show(self:ClipBrowser) -> None:
     "Show the clip that is chosen in the list."
     if (i := self.list.value) is None: return
     self._mark(f"Loading {self.clips.table['id'][i].as_py()} …")
-    try: self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
+    try:
+        self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
     except Exception as e: self.shown.value = fault_html(f"This clip can't be shown: {str(e) or type(e).__name__}")
     finally: self._unmark()
 @patch
@@ -296,15 +376,32 @@ _CELL = "text-align:left; vertical-align:top; padding:.2em .9em .2em 0"
 def _row(cells, tag="td"):
     "A row of a table in which names stay whole and the last column takes what is left."
     looks = ["; white-space:nowrap"] * (len(cells) - 1) + ["; min-width:14em"]
-    return "<tr>" + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{html_text(c)}</{tag}>' for c, look in zip(cells, looks)) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{html_text(c)}</{tag}>' for c, look in zip(cells, looks))
+        + "</tr>"
+    )
 @patch
 def _table(self:ClipBrowser, most=8):
     "How many of how many are listed, what the filters ask for, and the first clips."
     shown = [self.clips.table.slice(i, 1).to_pylist()[0] for _, i in self.list.options[:most]]
-    asked = [(b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any") for n, b in self.filters.items() if n != "whole"]
-    count = f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips" if shown else self.count.value
-    rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [_row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown]
-    return f'<p>{count} (filters: {html_text("; ".join(f"{name}: {value}" for name, value in asked))})</p><div class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+    asked = [
+        (b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any")
+        for n, b in self.filters.items()
+        if n != "whole"
+    ]
+    count = (
+        f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips"
+        if shown
+        else self.count.value
+    )
+    rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [
+        _row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown
+    ]
+    return (
+        f'<p>{count} (filters: {html_text("; ".join(f"{name}: {value}" for name, value in asked))})</p><div'
+        f' class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
+    )
 
 # %% ../nbs/73_browser.ipynb #0b204aa6
 @patch

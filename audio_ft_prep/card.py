@@ -55,7 +55,11 @@ COLUMNS = {
     "peak": "largest sample of the recording, full scale is 1",
     "clipped": "share of the recording's samples at full scale, 0 to 1",
 }
-_PADDING = {"features": "padding is left out, but for its first frame", "padded": "padded to {seconds:g} s", "audio": ""}
+_PADDING = {
+    "features": "padding is left out, but for its first frame",
+    "padded": "padded to {seconds:g} s",
+    "audio": "",
+}
 
 # %% ../nbs/35_card.ipynb #92755008
 def column_words(
@@ -81,15 +85,32 @@ def _language(config):
     "The language that a locale is of, as the Hub writes it; und where there is no such code."
     code = re.split("[-_]", config["language_code"])[0].lower()
     return code if re.fullmatch("[a-z]{2,3}", code) else "und"
-_SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M")]
+_SIZES = [
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+]
 def card_header(
     prep: dict,  # What prep.json says
 ) -> dict: # Keys of the Hub's data cards
     "Describe a prepared folder as the Hub does."
     clips = sum(c["kept"] for c in prep["counts"].values())
-    return {"pretty_name": title(prep), "language": [_language(prep["config"])], "license": _licence(prep["source"]),
-            "task_categories": ["automatic-speech-recognition"], "size_categories": [next((s for n, s in _SIZES if clips < n), "10M<n<100M")], "tags": ["whisper", "audio_ft_prep"],
-            "configs": [{"config_name": "default", "data_files": [{"split": s, "path": f"{s}/data-*.arrow"} for s, c in prep["counts"].items()]}]}
+    return {
+        "pretty_name": title(prep),
+        "language": [_language(prep["config"])],
+        "license": _licence(prep["source"]),
+        "task_categories": ["automatic-speech-recognition"],
+        "size_categories": [next((s for n, s in _SIZES if clips < n), "10M<n<100M")],
+        "tags": ["whisper", "audio_ft_prep"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": s, "path": f"{s}/data-*.arrow"} for s, c in prep["counts"].items()],
+            }
+        ],
+    }
 
 # %% ../nbs/35_card.ipynb #e9e95529
 def _by_code(found):
@@ -100,7 +121,8 @@ def yaml_text(
     text: str,  # Any text
 ) -> str: # A YAML scalar on one line, in which no sign is Markdown or HTML
     "Write a text for the header of a Markdown file."
-    if re.fullmatch(r"[^\W_].*(?<! )", text) and not _SIGN.search(text): return text
+    if re.fullmatch(r"[^\W_].*(?<! )", text) and not _SIGN.search(text):
+        return text
     return '"' + _SIGN.sub(_by_code, text) + '"'
 def _header(prep):
     import yaml
@@ -112,25 +134,51 @@ def _header(prep):
 def _counts_table(prep):
     size = lambda s: sum(d["bytes"] for d in prep["shards"] if d["split"] == s)
     head = ["split", "rows in", "kept", "not kept", "duration", "size"]
-    return markdown_table([head] + [[s, f"{c['rows']:,}", f"{c['kept']:,}", f"{sum(c['rejects'].values()):,}", show_hours(c["samples"] / prep["model"]["rate_hz"]), show_bytes(size(s))] for s, c in prep["counts"].items()])
+    return markdown_table(
+        [head]
+        + [
+            [
+                s,
+                f"{c['rows']:,}",
+                f"{c['kept']:,}",
+                f"{sum(c['rejects'].values()):,}",
+                show_hours(c["samples"] / prep["model"]["rate_hz"]),
+                show_bytes(size(s)),
+            ]
+            for s, c in prep["counts"].items()
+        ]
+    )
 def reason_rows(
     prep: dict,  # What prep.json says
 ) -> list[list]: # Reason, meaning, and clips of each split, header first; empty where every clip was kept
     "List the reasons for which clips were not kept."
     counts = {s: c["rejects"] for s, c in prep["counts"].items()}
     reasons = [r for r in REASONS if any(r in c for c in counts.values())]
-    return reasons and [["reason", "which means", *counts]] + [[r, REASONS[r], *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons]
+    return reasons and [["reason", "which means", *counts]] + [
+        [r, REASONS[r], *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons
+    ]
 def _rejects_table(prep):
     if not (rows := reason_rows(prep)): return "Every clip was kept."
-    return markdown_table(rows, left=2) + "\n\nEach of them stands in `rejects.parquet`, with its split, its reason and what was measured."
+    return (
+        markdown_table(rows, left=2)
+        + "\n\nEach of them stands in `rejects.parquet`, with its split, its reason and what was measured."
+    )
 
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
     features = example_columns(config_from(prep["config"]), prep["model"]["mels"])
-    return markdown_table([["column", "type", "what it holds"]] + [[f"`{c}`", _type_words(features[c]), said] for c, said in column_words(prep).items()], left=3)
+    return markdown_table(
+        [["column", "type", "what it holds"]]
+        + [[f"`{c}`", _type_words(features[c]), said] for c, said in column_words(prep).items()],
+        left=3,
+    )
 def _settings_table(prep):
     told = {**prep["config"], "dataset_name": source_name(prep), "model_id": _model_id(prep)}
-    given = [[k, code_cell(v) if v != "" else "none"] for k, v in told.items() if v is not None and (v != "" or k in ("train_splits", "eval_splits"))]
+    given = [
+        [k, code_cell(v) if v != "" else "none"]
+        for k, v in told.items()
+        if v is not None and (v != "" or k in ("train_splits", "eval_splits"))
+    ]
     return markdown_table([["setting", "value"], *given], left=2)
 
 # %% ../nbs/35_card.ipynb #586e5067
@@ -147,12 +195,22 @@ Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. Th
 # %% ../nbs/35_card.ipynb #448b384d
 def _about_source(prep):
     source, config = prep["source"], prep["config"]
-    splits = [f"{name} from {as_it_is(config[f'{name}_splits'])}" for name in ("train", "eval") if config[f"{name}_splits"]]
+    splits = [
+        f"{name} from {as_it_is(config[f'{name}_splits'])}" for name in ("train", "eval") if config[f"{name}_splits"]
+    ]
     at = f", revision {code_cell(source['revision'])}" if source.get("revision") else ""
-    known = f"Its licence is {as_it_is(source['licence'])}." if "licence" in source else "Its licence is not on record here: ask where it comes from before you pass this on."
+    known = (
+        f"Its licence is {as_it_is(source['licence'])}."
+        if "licence" in source
+        else "Its licence is not on record here: ask where it comes from before you pass this on."
+    )
     notes = "".join(f"\n- {as_it_is(n)}" for n in source.get("notes", []))
     language = as_it_is(str(source.get("language") or config["language_code"]))
-    return f"{as_it_is(source_name(prep))}{at}, read as {as_it_is(source['kind'])}, language {language}; {', '.join(splits)}. {known}" + (f"\n{notes}" if notes else "")
+    return (
+        f"{as_it_is(source_name(prep))}{at}, read as {as_it_is(source['kind'])}, language {language};"
+        f" {', '.join(splits)}. {known}"
+        + (f"\n{notes}" if notes else "")
+    )
 
 # %% ../nbs/35_card.ipynb #bf3c0d82
 def data_card(
@@ -160,28 +218,78 @@ def data_card(
 ) -> str: # Markdown with a YAML header
     "Write the README.md of a prepared folder."
     clips, seconds = (sum(c[k] for c in prep["counts"].values()) for k in ("kept", "samples"))
-    made = f"{clips:,} clips, {show_hours(seconds / prep['model']['rate_hz'])} of speech, prepared to fine-tune {as_it_is(Path(prep['config']['model_id']).name)} with audio_ft_prep {prep['versions']['audio_ft_prep']}."
+    made = (
+        f"{clips:,} clips, {show_hours(seconds / prep['model']['rate_hz'])} of speech, prepared to fine-tune"
+        f" {as_it_is(Path(prep['config']['model_id']).name)} with audio_ft_prep {prep['versions']['audio_ft_prep']}."
+    )
     versions = markdown_table([["library", "version"], *prep["versions"].items()], left=2)
-    hashed = f"All examples together have the hash `{prep['hash']}`: the same examples have the same hash, however they were made. `prep.json` holds the SHA-256 of every file, and `audio-ft-prep verify` checks them."
-    parts = {"": made, "Counts": _counts_table(prep), "Not kept": _rejects_table(prep), "Columns": _columns_table(prep), "Loading it": _LOADING.format(**prep["model"]),
-             "Where it comes from": _about_source(prep), "How it was made": f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}"}
-    return f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n" + "".join(f"\n{f'## {name}' + chr(10) * 2 if name else ''}{text}\n" for name, text in parts.items())
+    hashed = (
+        f"All examples together have the hash `{prep['hash']}`: the same examples have the same hash, however they"
+        " were made. `prep.json` holds the SHA-256 of every file, and `audio-ft-prep verify` checks them."
+    )
+    parts = {
+        "": made,
+        "Counts": _counts_table(prep),
+        "Not kept": _rejects_table(prep),
+        "Columns": _columns_table(prep),
+        "Loading it": _LOADING.format(**prep["model"]),
+        "Where it comes from": _about_source(prep),
+        "How it was made": f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}",
+    }
+    return f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n" + "".join(
+        f"\n{f'## {name}' + chr(10) * 2 if name else ''}{text}\n" for name, text in parts.items()
+    )
 
 # %% ../nbs/35_card.ipynb #9167e4db
-_TERMS = ("citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
-          "samplingRate separator source subField transform arrayShape isArray").split()
-_CONTEXT = {"@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/",
-            "conformsTo": "dct:conformsTo", "data": {"@id": "cr:data", "@type": "@json"}, "examples": {"@id": "cr:examples", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, **{t: f"cr:{t}" for t in _TERMS}}
-_FORMATS = {".arrow": "application/vnd.apache.arrow.stream", ".parquet": "application/x-parquet", ".json": "application/json", ".txt": "text/plain", ".md": "text/markdown"}
+_TERMS = (
+    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset"
+    " jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate separator source"
+    " subField transform arrayShape isArray"
+).split()
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{t: f"cr:{t}" for t in _TERMS},
+}
+_FORMATS = {
+    ".arrow": "application/vnd.apache.arrow.stream",
+    ".parquet": "application/x-parquet",
+    ".json": "application/json",
+    ".txt": "text/plain",
+    ".md": "text/markdown",
+}
 _TYPES = {"string": "sc:Text", "int64": "cr:Int64", "float32": "cr:Float32", "float16": "cr:Float16"}
 
 # %% ../nbs/35_card.ipynb #7183e9f3
 def _file(name, sha256, size=None):
-    about = {"@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": name, "encodingFormat": _FORMATS.get(Path(name).suffix, "application/octet-stream"), "sha256": sha256}
+    about = {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "encodingFormat": _FORMATS.get(Path(name).suffix, "application/octet-stream"),
+        "sha256": sha256,
+    }
     return about | ({"contentSize": f"{size} B"} if size is not None else {})
 def _field(record_set, name, words, typ, source, shape=()):
     array = {"isArray": True, "arrayShape": ",".join(map(str, shape))} if shape else {}
-    return {"@type": "cr:Field", "@id": f"{record_set}/{name}", "name": name, "description": words, "dataType": typ, **array, "source": source}
+    return {
+        "@type": "cr:Field",
+        "@id": f"{record_set}/{name}",
+        "name": name,
+        "description": words,
+        "dataType": typ,
+        **array,
+        "source": source,
+    }
 
 # %% ../nbs/35_card.ipynb #788f5beb
 def _example_field(name, words, feature, mels):
@@ -189,16 +297,35 @@ def _example_field(name, words, feature, mels):
     while feature["_type"] == "List": feature = feature["feature"]
     typ = "sc:AudioObject" if feature["_type"] == "Audio" else _TYPES[feature["dtype"]]
     return _field("examples", name, words, typ, {"fileSet": {"@id": "shards"}, "extract": {"column": name}}, shape)
-def _record_set(name, words, fields): return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
+def _record_set(name, words, fields):
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 
 # %% ../nbs/35_card.ipynb #585b2e75
-REJECT_COLUMNS = {"split": "what the row was meant for, train or eval", "source_split": "the corpus's own split", "id": "name of the clip", "reason": "why it was not kept, one word", "detail": "what was measured"}
+REJECT_COLUMNS = {
+    "split": "what the row was meant for, train or eval",
+    "source_split": "the corpus's own split",
+    "id": "name of the clip",
+    "reason": "why it was not kept, one word",
+    "detail": "what was measured",
+}
 def _record_sets(prep):
     features = example_columns(config_from(prep["config"]), prep["model"]["mels"])
-    where = {"fileSet": {"@id": "shards"}, "extract": {"fileProperty": "fullpath"}, "transform": {"regex": "(train|eval)/data-"}}
-    examples = [_field("examples", "split", "train or eval", "sc:Text", where)] + [_example_field(c, said, features[c], prep["model"]["mels"]) for c, said in column_words(prep).items()]
-    rejects = [_field("rejects", c, said, "sc:Text", {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": c}}) for c, said in REJECT_COLUMNS.items()]
-    return [_record_set("examples", "Clips to train on and to evaluate with.", examples), _record_set("rejects", "Clips that were not kept, and why.", rejects)]
+    where = {
+        "fileSet": {"@id": "shards"},
+        "extract": {"fileProperty": "fullpath"},
+        "transform": {"regex": "(train|eval)/data-"},
+    }
+    examples = [_field("examples", "split", "train or eval", "sc:Text", where)] + [
+        _example_field(c, said, features[c], prep["model"]["mels"]) for c, said in column_words(prep).items()
+    ]
+    rejects = [
+        _field("rejects", c, said, "sc:Text", {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": c}})
+        for c, said in REJECT_COLUMNS.items()
+    ]
+    return [
+        _record_set("examples", "Clips to train on and to evaluate with.", examples),
+        _record_set("rejects", "Clips that were not kept, and why.", rejects),
+    ]
 
 # %% ../nbs/35_card.ipynb #4d2fefbd
 def croissant(
@@ -206,9 +333,32 @@ def croissant(
 ) -> dict: # JSON-LD, Croissant 1.1
     "Describe a prepared folder for data set catalogues."
     header, shards = card_header(prep), prep["shards"]
-    about = {"@context": _CONTEXT, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1", "name": title(prep), "description": f"Speech and its labels, prepared to fine-tune {Path(prep['config']['model_id']).name}; hash {prep['hash']}.",
-             "identifier": prep["hash"], "version": "1.0.0", "inLanguage": header["language"], "keywords": header["tags"] + header["task_categories"]}
+    about = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": title(prep),
+        "description": (
+            f"Speech and its labels, prepared to fine-tune {Path(prep['config']['model_id']).name}; hash"
+            f" {prep['hash']}."
+        ),
+        "identifier": prep["hash"],
+        "version": "1.0.0",
+        "inLanguage": header["language"],
+        "keywords": header["tags"] + header["task_categories"],
+    }
     licence = {"license": header["license"]} if header["license"] != "unknown" else {}
-    sets = [{"@type": "cr:FileSet", "@id": "shards", "name": "shards", "description": "Examples, each split's in a folder of its own.", "encodingFormat": _FORMATS[".arrow"], "includes": [f"{s}/data-*.arrow" for s in prep["counts"]]}]
-    files = [_file(s["file"], s["sha256"], s["bytes"]) for s in shards] + [_file(n, h) for n, h in prep["files"].items()]
+    sets = [
+        {
+            "@type": "cr:FileSet",
+            "@id": "shards",
+            "name": "shards",
+            "description": "Examples, each split's in a folder of its own.",
+            "encodingFormat": _FORMATS[".arrow"],
+            "includes": [f"{s}/data-*.arrow" for s in prep["counts"]],
+        }
+    ]
+    files = [_file(s["file"], s["sha256"], s["bytes"]) for s in shards] + [
+        _file(n, h) for n, h in prep["files"].items()
+    ]
     return {**about, **licence, "distribution": files + sets, "recordSet": _record_sets(prep)}

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Annotated, Optional, get_args, get_origin
 import typer
 from fastcore.docments import docments
-from .config import PrepConfig, config_from, field_types, json_text, read_settings, user_path, visible, visible_lines
+from audio_ft_prep.config import (
+    PrepConfig, config_from, field_types, json_text, read_settings, user_path, visible, visible_lines
+)
 from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere
 from .secrets import NoSecrets, OneLine, without_secrets
 
@@ -22,8 +24,12 @@ from .secrets import NoSecrets, OneLine, without_secrets
 __all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'demo', 'verify', 'upload', 'notebooks', 'inspect', 'doctor', 'run', 'main']
 
 # %% ../nbs/62_cli.ipynb #929fd3c7
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for.")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for.",
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 # %% ../nbs/62_cli.ipynb #947fddae
@@ -34,17 +40,30 @@ def _flag_type(typ):
 
 # %% ../nbs/62_cli.ipynb #11b7bbbb
 def _parameter(f, typ, doc):
-    default = "" if f.default in (None, "") or isinstance(f.default, bool) or not isinstance(f.default, (str, int, float)) else f" [default: {f.default}]"
-    info = typer.Option(f"--{f.name.replace('_', '-')}" + (f"/--no-{f.name.replace('_', '-')}" if typ is bool else ""), help=f"{doc}.{default}")
-    return _inspect.Parameter(f.name, _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[_flag_type(typ)], info])
+    default = (
+        ""
+        if f.default in (None, "") or isinstance(f.default, bool) or not isinstance(f.default, (str, int, float))
+        else f" [default: {f.default}]"
+    )
+    info = typer.Option(
+        f"--{f.name.replace('_', '-')}" + (f"/--no-{f.name.replace('_', '-')}" if typ is bool else ""),
+        help=f"{doc}.{default}",
+    )
+    return _inspect.Parameter(
+        f.name, _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[_flag_type(typ)], info]
+    )
 
 # %% ../nbs/62_cli.ipynb #154f8435
 def config_flags() -> list[_inspect.Parameter]: # Keyword parameters that typer reads
     "Give a flag for each field of `PrepConfig`, and `--config`."
     docs, types = docments(PrepConfig), field_types()
     info = typer.Option("--config", help="JSON or YAML file of settings; flags go before it.")
-    return [*(_parameter(f, types[f.name], docs[f.name]) for f in fields(PrepConfig)),
-            _inspect.Parameter("config", _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[Path], info])]
+    return [
+        *(_parameter(f, types[f.name], docs[f.name]) for f in fields(PrepConfig)),
+        _inspect.Parameter(
+            "config", _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[Path], info]
+        ),
+    ]
 
 # %% ../nbs/62_cli.ipynb #f7229094
 def _takes_config(run):
@@ -90,8 +109,11 @@ def _given(folder):
     return folder if "://" in folder else str(user_path(folder, "the folder"))
 def _whole(folder):
     "A folder that can be made: by its whole path, when there is none to stand in."
-    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)): return folder
-    raise ValueError(f"output_dir must be a whole path, got {folder}: the folder that this command was started in is gone")
+    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)):
+        return folder
+    raise ValueError(
+        f"output_dir must be a whole path, got {folder}: the folder that this command was started in is gone"
+    )
 _GONE = []
 
 # %% ../nbs/62_cli.ipynb #fe1cd93a
@@ -116,7 +138,8 @@ def verify(
     from audio_ft_prep.store import read_prep, verify
     folder = _given(folder)
     faults, prep = verify(folder), read_prep(folder)
-    if as_json: _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
+    if as_json:
+        _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
     elif not faults: _say(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
@@ -132,7 +155,14 @@ def upload(
     from audio_ft_prep.artifact import log_prepared
     folder = _given(folder)
     art = log_prepared(project, artifact_name, folder)
-    told = {"folder": folder, "project": project, "artifact": artifact_name, "id": art.id, "key": art.key, "path": art.spec.path}
+    told = {
+        "folder": folder,
+        "project": project,
+        "artifact": artifact_name,
+        "id": art.id,
+        "key": art.key,
+        "path": art.spec.path,
+    }
     if as_json: _say_json(told)
     else: _say(f"{folder} is {art.key}")
 
@@ -147,13 +177,24 @@ def notebooks(
     from audio_ft_prep.notebooks import lay_out
     laid_out = lay_out(folder, replace)
     if as_json: _say_json({"folder": folder, "notebooks": laid_out})
-    else: _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
+    else:
+        _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
 
 # %% ../nbs/62_cli.ipynb #f14ff63b
 def _inspection(name, splits):
     from audio_ft_prep.show import show_bytes, show_hours, text_table
     head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
-    table = head + [[s, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), "not given" if d["seconds"] is None else show_hours(d["seconds"])] for s, d in splits.items()]
+    table = head + [
+        [
+            s,
+            d["rows"],
+            d["usable"],
+            d["speakers"],
+            show_bytes(d["bytes"]),
+            "not given" if d["seconds"] is None else show_hours(d["seconds"]),
+        ]
+        for s, d in splits.items()
+    ]
     yield (f"\nlanguage {visible(name)}\n" if name else "\n") + text_table(table)
     for split, d in splits.items():
         yield from (f"{split}: {n} {reason}" for reason, n in d["rejects"].items())
@@ -178,7 +219,8 @@ def inspect(
     got = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
     if as_json: return _say_json(got)
     _say(visible(f"{dataset_name} is read as {got['kind']}: {got['why']}"))
-    for name, splits in got["languages"].items(): _say("\n".join(_inspection(name, splits)))
+    for name, splits in got["languages"].items():
+        _say("\n".join(_inspection(name, splits)))
 
 # %% ../nbs/62_cli.ipynb #022de3f6
 def _prescription(checks):
@@ -195,7 +237,8 @@ def doctor(as_json: AsJson = False):
     checks = doctor()
     if as_json: _say_json([asdict(c) for c in checks])
     else: _say("\n".join(_prescription(checks)))
-    if bad := [c.name for c in checks if c.state == "fail"]: raise RuntimeError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}; do what is said of each")
+    if bad := [c.name for c in checks if c.state == "fail"]:
+        raise RuntimeError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}; do what is said of each")
 
 # %% ../nbs/62_cli.ipynb #34a38f8d
 def _fail(sentence, code):
@@ -206,10 +249,18 @@ def _fail(sentence, code):
 _BadRequest = typer.BadParameter.__mro__[2]
 
 # %% ../nbs/62_cli.ipynb #fee404c8
-_SEE = {errno.ENOSPC: "make room there", errno.EDQUOT: "make room there", errno.EROFS: "name a folder that can be written", errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
-        errno.ENAMETOOLONG: "give it a shorter name", errno.ELOOP: "its links lead in a circle: see where they point", errno.ENOTDIR: "a part of the path is a file: see that it is right"}
+_SEE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: "name a folder that can be written",
+    errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its links lead in a circle: see where they point",
+    errno.ENOTDIR: "a part of the path is a file: see that it is right",
+}
 def _told(e):
-    if not (isinstance(e, OSError) and e.filename and e.strerror): return e
+    if not (isinstance(e, OSError) and e.filename and e.strerror):
+        return e
     remedy = _SEE.get(e.errno, "see that it is there, and that it can be read and its folder be written")
     name = os.fsdecode(e.filename) if isinstance(e.filename, bytes) else e.filename
     return f"{name}: {e.strerror}; {remedy}, and run again"
@@ -219,10 +270,14 @@ _USERS = (ValueError, FileNotFoundError, ImportError, RuntimeError, OSError)
 def _is_expected(e):
     "Whether an error is one that a user can cause."
     if isinstance(e, _USERS): return True
-    if not isinstance(e, (TypeError, LookupError)) or isinstance(e, (KeyError, IndexError)): return False
+    if not isinstance(e, (TypeError, LookupError)) or isinstance(e, (KeyError, IndexError)):
+        return False
     import traceback
     last = traceback.extract_tb(e.__traceback__)[-1:]
-    return any(os.path.dirname(frame.filename) == os.path.dirname(__file__) and "raise " in (frame.line or "") for frame in last)
+    return any(
+        os.path.dirname(frame.filename) == os.path.dirname(__file__) and "raise " in (frame.line or "")
+        for frame in last
+    )
 
 # %% ../nbs/62_cli.ipynb #810f4133
 _GOES_ON = "the same command goes on from here"
@@ -233,9 +288,18 @@ def _stopped(e):
 def _verdict(e):
     "What is said of an error, and the exit code."
     if isinstance(e, _BadRequest): return f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2
-    if isinstance(e, MemoryError): return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
-    if isinstance(e, RecursionError): return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
-    if not _is_expected(e): return f"this was not expected: {type(e).__name__}: {e}; please report it at {_ISSUES} with the traceback, which {DEBUG}=1 shows", 1
+    if isinstance(e, MemoryError):
+        return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
+    if isinstance(e, RecursionError):
+        return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
+    if not _is_expected(e):
+        return (
+            (
+                f"this was not expected: {type(e).__name__}: {e}; please report it at {_ISSUES} with the traceback,"
+                f" which {DEBUG}=1 shows"
+            ),
+            1,
+        )
     return _told(e), 2 if isinstance(e, (ValueError, TypeError, FileNotFoundError, ImportError)) else 1
 
 # %% ../nbs/62_cli.ipynb #5f97bbcd

@@ -29,7 +29,8 @@ def plain_path(
 def _means_one(names, clips):
     "Names that mean one clip each."
     held = defaultdict(set)
-    for name, clip in zip(names, clips): held[name].add(clip)
+    for name, clip in zip(names, clips):
+        held[name].add(clip)
     return {name for name, found in held.items() if name and len(found) == 1}
 
 # %% ../nbs/14_clipnames.ipynb #6ea2c5ee
@@ -68,7 +69,8 @@ def part_names(
     uses, meant = Counter(names), defaultdict(set)
     rows = [(n, s, None if s is None else d) for n, s, d in zip(names, starts, seconds)]
     told = [n if s is None or uses[n] < 2 else f"{n}_{_part(s, d)}" for n, s, d in rows]
-    for name, row in zip(told, rows): meant[name].add(row)
+    for name, row in zip(told, rows):
+        meant[name].add(row)
     exact = lambda n, s, d: n if s is None else f"{n}//{_part(s, d, '{!r}')}"  # where milliseconds don't tell
     return [name if len(meant[name]) == 1 else exact(*row) for name, row in zip(told, rows)]
 
@@ -81,7 +83,8 @@ def clips_as_told(
     "Tell clips apart by what rows say."
     paths, told = [plain_path(p) for p in paths], defaultdict(set)
     uses = Counter(paths)
-    for path, words in zip(paths, said): told[path].add(words)
+    for path, words in zip(paths, said):
+        told[path].add(words)
     most = 2 if len(uses) == 1 else MOST_REPEATS
     one = {p for p, words in told.items() if p and len(words) == 1 and uses[p] <= most}
     return [p if p in one else (p, i) for i, p in enumerate(paths)]

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from secrets import token_hex
 from typing import Callable, Iterator
-from .engines import Job, Watchdog, stuck_seconds, usable_cores, warm_up
+from .engines import Job, Watchdog, stuck_seconds, usable_cores, preload_worker
 from .features import LOG_MELS
-from .places import NO_ROOM, Url, write_whole
-from .store import Shard, ShardResult, prepare_shard, told_plainly, versions, work_folder
+from .paths import NO_ROOM, Url, atomic_write_bytes
+from .store import Shard, ShardResult, prepare_shard, explained_errors, versions, work_folder
 
 # %% auto #0
 __all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray']
@@ -28,15 +28,23 @@ __all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray']
 _ONE = threading.Lock()
 @contextmanager
 def _one_run():
-    if not _ONE.acquire(blocking=False): raise RuntimeError("another run of this process uses Ray: wait for it, or set engine to local")
+    if not _ONE.acquire(blocking=False):
+        raise RuntimeError("another run of this process uses Ray: wait for it, or set engine to local")
     try: yield
     finally: _ONE.release()
 
 # %% ../nbs/52_cluster.ipynb #28caabd4
 def _imported():
     try: import ray
-    except ImportError: raise ImportError("engine ray needs Ray, which is not installed: pip install 'audio_ft_prep[ray]', or set engine to local") from None
-    if ray.is_initialized(): raise RuntimeError("this process is connected to a Ray already, and engine ray makes a connection of its own: call ray.shutdown() first")
+    except ImportError:
+        raise ImportError(
+            "engine ray needs Ray, which is not installed: pip install 'audio_ft_prep[ray]', or set engine to local"
+        ) from None
+    if ray.is_initialized():
+        raise RuntimeError(
+            "this process is connected to a Ray already, and engine ray makes a connection of its own: call"
+            " ray.shutdown() first"
+        )
     return ray
 
 # %% ../nbs/52_cluster.ipynb #5d9d572f
@@ -47,7 +55,8 @@ def _environment(**env):
     os.environ.update({k: v for k, v in env.items() if v is not None})
     try: yield
     finally:
-        for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.update({k: v})
+        for k, v in before.items():
+            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
 
 # %% ../nbs/52_cluster.ipynb #4fe0812d
 @contextmanager
@@ -74,14 +83,17 @@ class _Aside:
 def _own_sigterm():
     "Keep this process's handler of SIGTERM, in whose place Ray would put one that ends without a word."
     from ray._private import utils
-    before, theirs = signal.getsignal(signal.SIGTERM), getattr(utils, "set_sigterm_handler", None)
+    before = signal.getsignal(signal.SIGTERM)
+    theirs = getattr(utils, "set_sigterm_handler", None)
     if theirs: utils.set_sigterm_handler = lambda handler: None
     try: yield
     finally:
         if theirs: utils.set_sigterm_handler = theirs
-        if before is not None and threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, before)
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 def _init(ray, address, **how):
-    with _own_sigterm(): ray.init(address, logging_level="ERROR", log_to_driver=False, **how)
+    with _own_sigterm():
+        ray.init(address, logging_level="ERROR", log_to_driver=False, **how)
 
 # %% ../nbs/52_cluster.ipynb #d99db90f
 @contextmanager
@@ -90,8 +102,11 @@ def _joined(ray, address):
     try:
         try: _init(ray, address)
         except Exception as e:
-            raise RuntimeError(f"the Ray cluster at {address} can't be joined ({' '.join(str(e).split())[:300]}): see that it runs, with the same versions of Ray and Python, that this is one of its machines, "
-                               "and, if it asks for a token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN are set") from None
+            raise RuntimeError(
+                f"the Ray cluster at {address} can't be joined ({' '.join(str(e).split())[:300]}): see that it runs,"
+                " with the same versions of Ray and Python, that this is one of its machines, and, if it asks for a"
+                " token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN are set"
+            ) from None
         yield
     finally: ray.shutdown()
 
@@ -118,8 +133,12 @@ def _short_folder(
 ) -> str: # The folder for temporary files, or another one
     "Find a folder whose path leaves room for Ray's sockets."
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
-        if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK): return folder
-    raise RuntimeError(f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}: set TMPDIR to one, or set engine to local")
+        if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise RuntimeError(
+        f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}:"
+        " set TMPDIR to one, or set engine to local"
+    )
 
 # %% ../nbs/52_cluster.ipynb #51c7ce04
 def _job_of(ray):
@@ -161,7 +180,8 @@ def _started(ray):
     found, home = set(), os.path.dirname(ray.__file__)
     for p in psutil.Process().children():
         with suppress(psutil.Error):
-            if home in " ".join(p.cmdline()): found.add(p)
+            if home in " ".join(p.cmdline()):
+                found.add(p)
     return found
 def _kill(roots):
     "End processes and those that they have started."
@@ -187,7 +207,12 @@ def _begin(ray, before, tries=3, **how):
         try: return _init(ray, "local", **how)
         except Exception as e:
             may_pass = isinstance(e, (ConnectionError, TimeoutError)) or not isinstance(e, (ValueError, OSError))
-            if not left or not may_pass: raise RuntimeError(f"a Ray of this run's own can't be started ({_first_line(e)}): {'run it again when the machine is less busy' if may_pass else 'mend that'}, or set engine to local") from e
+            if not left or not may_pass:
+                raise RuntimeError(
+                    f"a Ray of this run's own can't be started ({_first_line(e)}):"
+                    f" {'run it again when the machine is less busy' if may_pass else 'mend that'}, or set engine to"
+                    " local"
+                ) from e
             _end(ray, before)
 @contextmanager
 def _private_folder():
@@ -200,8 +225,17 @@ def _private_folder():
 def _own(ray, workers, folder):
     "Have a Ray of this run's own, on this machine."
     before = _started(ray)
-    with _private_folder() as temporary, _environment(RAY_USAGE_STATS_ENABLED="0", PYTHONSAFEPATH="1"), _token(), _loopback():
-        how = dict(num_cpus=workers or usable_cores(), object_store_memory=2e8, include_dashboard=False, job_config=_job_of(ray), _node_ip_address="127.0.0.1", _temp_dir=temporary)
+    with _private_folder() as temporary, _environment(
+        RAY_USAGE_STATS_ENABLED="0", PYTHONSAFEPATH="1"
+    ), _token(), _loopback():
+        how = dict(
+            num_cpus=workers or usable_cores(),
+            object_store_memory=2e8,
+            include_dashboard=False,
+            job_config=_job_of(ray),
+            _node_ip_address="127.0.0.1",
+            _temp_dir=temporary,
+        )
         try:
             with _without(_not_for_workers(folder)): _begin(ray, before, **how)
             yield
@@ -213,35 +247,47 @@ def _connected(address, workers, folder):
     "Ray, joined or started, and this process afterwards as it was."
     with _one_run(), _put_back(), redirect_stdout(_Aside(sys.stdout)):
         ray = _imported()
-        with _joined(ray, address) if address else _own(ray, workers, folder): yield ray
+        with _joined(ray, address) if address else _own(ray, workers, folder):
+            yield ray
 
 # %% ../nbs/52_cluster.ipynb #d9e01fb5
 def _source():
     "Hash the package's own modules."
     h = hashlib.sha256()
     for p in sorted(files("audio_ft_prep").iterdir()):
-        if p.name.endswith(".py"): h.update(p.read_bytes())
+        if p.name.endswith(".py"):
+            h.update(p.read_bytes())
     return h.hexdigest()[:12]
 def machine_versions(
     log_mel: str = "exact",  # Who computes the features: exact or fast
 ) -> dict[str, str]: # Version by name
     "List what must be the same on every machine of a run."
     import soundfile, soxr
-    return {**versions(log_mel), "libsndfile": soundfile.__libsndfile_version__, "libsoxr": soxr.__libsoxr_version__, "the source of audio_ft_prep": _source()}
+    return {
+        **versions(log_mel),
+        "libsndfile": soundfile.__libsndfile_version__,
+        "libsoxr": soxr.__libsoxr_version__,
+        "the source of audio_ft_prep": _source(),
+    }
 
 # %% ../nbs/52_cluster.ipynb #cd2dbc00
 def _unlike(here, there):
     "The first thing in which a machine differs from this one."
     name = next((n for n in here if here[n] != there.get(n)), "")
     return f"{name} is {there.get(name, 'not there')} there and {here[name]} here" if name else ""
-def _log_mel(job): return next(name for name, kind in LOG_MELS.items() if type(job.maker.log_mel) is kind)
+def _log_mel(job):
+    return next(name for name, kind in LOG_MELS.items() if type(job.maker.log_mel) is kind)
 def _look(proof, corpus, log_mel):
     "On a machine: leave proof at the output, and say what is here."
     fault = ""
-    try: write_whole(proof, proof.name.encode())
+    try: atomic_write_bytes(proof, proof.name.encode())
     except OSError as e: fault = f"the output can't be written there ({e})"
     unseen = [f for f, size in corpus.items() if not os.path.isfile(f) or os.path.getsize(f) != size]
-    return machine_versions(log_mel), f"{unseen[0]} is not there, or not the same: the corpus must be in a folder that every machine sees" if unseen else fault
+    return machine_versions(log_mel), (
+        f"{unseen[0]} is not there, or not the same: the corpus must be in a folder that every machine sees"
+        if unseen
+        else fault
+    )
 
 # %% ../nbs/52_cluster.ipynb #3088ec8f
 def _some_files(makers):
@@ -249,50 +295,75 @@ def _some_files(makers):
     names = dict.fromkeys(f for m in (makers[0], makers[-1]) for f in m().table()["file"].unique().to_pylist()[:10])
     return {f: os.path.getsize(f) for f in names if os.path.isfile(f)}
 def _nodes(ray, cpus=1, memory=0):
-    return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= cpus and n["Resources"].get("memory", 0) >= memory]
+    return [
+        n
+        for n in ray.nodes()
+        if n["Alive"] and n["Resources"].get("CPU", 0) >= cpus and n["Resources"].get("memory", 0) >= memory
+    ]
 
 # %% ../nbs/52_cluster.ipynb #30cff28c
 def _fault(ray, ref, n, proof, here, folder, wait_s):
     "Why a machine can't make the same shards; empty when it can, or is lost meanwhile."
     try: there, fault = ray.get(ref, timeout=1)
     except Exception as e:
-        if n["NodeID"] not in [x["NodeID"] for x in _nodes(ray, 0)]: return ""
-        if isinstance(e, ray.exceptions.GetTimeoutError): return f"did not answer within {wait_s} s: see that it is well, or take it out of the cluster"
-        return f"can't make shards ({_first_line(e)}): install audio_ft_prep {here['audio_ft_prep']} there, or take it out of the cluster"
-    if not fault and not proof.exists(): fault = f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or a URL"
+        if n["NodeID"] not in [x["NodeID"] for x in _nodes(ray, 0)]:
+            return ""
+        if isinstance(e, ray.exceptions.GetTimeoutError):
+            return f"did not answer within {wait_s} s: see that it is well, or take it out of the cluster"
+        return (
+            f"can't make shards ({_first_line(e)}): install audio_ft_prep {here['audio_ft_prep']} there, or take it"
+            " out of the cluster"
+        )
+    if not fault and not proof.exists():
+        fault = (
+            f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or"
+            " a URL"
+        )
     why = _unlike(here, there) or fault
     return f"can't make the same shards: {why}" if why else ""
 def _check_machines(ray, makers, job, wait_s=180):
     "Refuse a cluster whose machines would make something else."
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
-    corpus, here, asked, run = _some_files(makers), machine_versions(_log_mel(job)), {}, token_hex(4)
+    corpus = _some_files(makers)
+    here = machine_versions(_log_mel(job))
+    asked = {}
+    run = token_hex(4)
     for n in _nodes(ray, 1, TASK_MEMORY):
         proof = work_folder(job.folder)/f"seen-from-{n['NodeID'][:16]}-{run}"
-        asked[ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False)).remote(proof, corpus, _log_mel(job))] = n, proof
+        asked[
+            ray.remote(_look)
+            .options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False))
+            .remote(proof, corpus, _log_mel(job))
+        ] = n, proof
     ray.wait(list(asked), num_returns=len(asked), timeout=wait_s)
     try:
         for ref, (n, proof) in asked.items():
-            if why := _fault(ray, ref, n, proof, here, job.folder, wait_s): raise RuntimeError(f"{n['NodeManagerHostname'] or n['NodeManagerAddress']} of the Ray cluster {why}")
+            if why := _fault(ray, ref, n, proof, here, job.folder, wait_s):
+                raise RuntimeError(f"{n['NodeManagerHostname'] or n['NodeManagerAddress']} of the Ray cluster {why}")
     finally:
         for _, proof in asked.values(): proof.unlink(missing_ok=True)
-def _first_line(e): return str(getattr(e, "cause", None) or e).strip().split("\n")[0][:200] or type(e).__name__
+def _first_line(e):
+    return str(getattr(e, "cause", None) or e).strip().split("\n")[0][:200] or type(e).__name__
 
 # %% ../nbs/52_cluster.ipynb #50af09ab
 TASK_MEMORY = 700_000_000  # Bytes: the most that a worker was seen to take was 430 MB, and room
 _like = {}
 class _NoRoom(OSError): "The output's disk takes no more."
 def _prepare_worker(job):
-    warm_up(job.maker.warm)
+    preload_worker(job.maker.preload)
     _like.update(machine_versions(_log_mel(job)))
 def _attempt(shard, job, here, limit_s):
     "On a machine: make a shard, and say how many seconds it took."
     began = time.monotonic()
     if not _like: _prepare_worker(job)
-    if why := _unlike(here, _like): raise RuntimeError(f"a machine that joined the Ray cluster can't make the same shards: {why}")
+    if why := _unlike(here, _like):
+        raise RuntimeError(f"a machine that joined the Ray cluster can't make the same shards: {why}")
     try:
-        with told_plainly(job.folder), Watchdog(limit_s) as dog: result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns, job.token)
+        with explained_errors(job.folder), Watchdog(limit_s) as dog:
+            result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns, job.token)
     except OSError as e:
-        if isinstance(job.folder, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG): raise  # at a URL it is the machine's own disk
+        if isinstance(job.folder, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG):
+            raise  # at a URL it is the machine's own disk
         raise _NoRoom(str(e)) from None
     return result, time.monotonic() - began
 
@@ -315,31 +386,52 @@ def _after(error, t, tries):
     "What to try next, or the reason why not."
     from ray import exceptions as x
     if _lost(error):
-        return (replace(t, losses=t.losses + 1), "") if t.losses + 1 < _MOST_LOSSES else (None, f"its machine was lost {_MOST_LOSSES} times")
+        return (
+            (replace(t, losses=t.losses + 1), "")
+            if t.losses + 1 < _MOST_LOSSES
+            else (None, f"its machine was lost {_MOST_LOSSES} times")
+        )
     crashed = isinstance(error, (x.WorkerCrashedError, x.OutOfMemoryError))
     cause = getattr(error, "cause", None)
-    if not crashed and (isinstance(cause, _NoRoom) or not isinstance(cause, OSError)): raise cause or RuntimeError(_first_line(error))
-    if t.crashes + 1 < tries: return replace(t, crashes=t.crashes + 1), ""
+    if not crashed and (isinstance(cause, _NoRoom) or not isinstance(cause, OSError)):
+        raise cause or RuntimeError(_first_line(error))
+    if t.crashes + 1 < tries:
+        return replace(t, crashes=t.crashes + 1), ""
     if not crashed: return None, str(cause)
-    return None, f"a worker died {tries} times while it was made" + (", for want of memory" if isinstance(error, x.OutOfMemoryError) else "")
+    return None, f"a worker died {tries} times while it was made" + (
+        ", for want of memory" if isinstance(error, x.OutOfMemoryError) else ""
+    )
 
 # %% ../nbs/52_cluster.ipynb #f3ea9431
 def _sentence(failed):
     "What the run says in the end of shards that could not be made."
     by_why = {}
-    for name, why in failed.items(): by_why.setdefault(why, []).append(name)
-    told = "; ".join(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {why}" for why, names in by_why.items())
-    return f"{len(failed)} {'shard' if len(failed) == 1 else 'shards'} could not be made ({told}); the others are done, and the same command tries {'it' if len(failed) == 1 else 'them'} again"
+    for name, why in failed.items():
+        by_why.setdefault(why, []).append(name)
+    told = "; ".join(
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {why}"
+        for why, names in by_why.items()
+    )
+    return (
+        f"{len(failed)} {'shard' if len(failed) == 1 else 'shards'} could not be made ({told}); the others are done,"
+        f" and the same command tries {'it' if len(failed) == 1 else 'them'} again"
+    )
 
 # %% ../nbs/52_cluster.ipynb #08e95e29
 class _Flight:
     "The shards that are with Ray."
     def __init__(self, ray, makers, job, window, limit_s):
         self.ray, self.window, self.waiting = ray, window, deque(_Try(m) for m in makers)
-        self.now, self.old, self.missing, self.failed = {}, {}, len(makers), {}
-        self.task, self.how = ray.remote(_attempt), dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
+        self.now = {}
+        self.old = {}
+        self.missing = len(makers)
+        self.failed = {}
+        self.task = ray.remote(_attempt)
+        self.how = dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
         self.shared = ray.put(job), machine_versions(_log_mel(job)), limit_s
-        self.done, self.longest, self.last = set(), 0., time.monotonic()
+        self.done = set()
+        self.longest = 0.
+        self.last = time.monotonic()
         self.amiss, self.kind = set(), None
 
     def submit(self, most_s=0.5):
@@ -347,9 +439,12 @@ class _Flight:
         until = time.monotonic() + most_s
         while room := bool(self.waiting) and len(self.now) < self.window:
             if time.monotonic() > until: break
-            t, shard = self.waiting[0], self.waiting[0].make()
+            t = self.waiting[0]
+            shard = self.waiting[0].make()
             self.waiting.popleft()
-            self.now[self.task.options(name=shard.name, **self.how).remote(shard, *self.shared)] = replace(t, name=shard.name, rows=len(shard.table()))
+            self.now[self.task.options(name=shard.name, **self.how).remote(shard, *self.shared)] = replace(
+                t, name=shard.name, rows=len(shard.table())
+            )
         return room
 
     def ended(self, timeout_s):
@@ -359,7 +454,8 @@ class _Flight:
             t = self.now.pop(ref, None) or self.old.pop(ref)
             if t.name not in self.done: yield t, ref
 
-    def elsewhere(self, t): return any(x.name == t.name for x in (*self.now.values(), *self.waiting))
+    def elsewhere(self, t):
+        return any(x.name == t.name for x in (*self.now.values(), *self.waiting))
     def close(self, t):
         "Count a shard as dealt with; other attempts at it no longer matter."
         self.done.add(t.name)
@@ -376,7 +472,10 @@ def _count_amiss(flight, t, error):
     kind = type(getattr(error, "cause", None) or error)
     flight.amiss, flight.kind = {t.name, *(flight.amiss if kind is flight.kind else ())}, kind
     if len(flight.amiss) < max(flight.window, _MOST_AMISS): return
-    raise RuntimeError(f"{len(flight.amiss)} shards in a row could not be made ({_first_line(error)}), so the others were not tried; when that is mended, the same command goes on from here")
+    raise RuntimeError(
+        f"{len(flight.amiss)} shards in a row could not be made ({_first_line(error)}), so the others were not"
+        " tried; when that is mended, the same command goes on from here"
+    )
 
 # %% ../nbs/52_cluster.ipynb #a6dd1338
 def _collect(flight, tries, timeout_s):
@@ -403,12 +502,19 @@ def _patience(flight, stall_s):
 def _give_again(flight, stall_s):
     "Give out once more what seems to be stuck."
     if time.monotonic() - flight.last < _patience(flight, stall_s): return
-    if not _nodes(flight.ray, 1, TASK_MEMORY): raise RuntimeError("no machine of the Ray cluster is left that could make shards: start some, and run again to go on")
+    if not _nodes(flight.ray, 1, TASK_MEMORY):
+        raise RuntimeError(
+            "no machine of the Ray cluster is left that could make shards: start some, and run again to go on"
+        )
     stuck, flight.now = flight.now, {}
     flight.old.update(stuck)
     for t in stuck.values():
-        if t.losses + 1 < _MOST_LOSSES: flight.waiting.append(replace(t, losses=t.losses + 1))
-    if not flight.waiting: raise RuntimeError("the Ray cluster gives no answer any more: see that its machines are well, and run again to go on")
+        if t.losses + 1 < _MOST_LOSSES:
+            flight.waiting.append(replace(t, losses=t.losses + 1))
+    if not flight.waiting:
+        raise RuntimeError(
+            "the Ray cluster gives no answer any more: see that its machines are well, and run again to go on"
+        )
     flight.last = time.monotonic()
 
 # %% ../nbs/52_cluster.ipynb #eff05019
@@ -416,8 +522,17 @@ def _room(ray):
     "Processors of the machines that can make shards, of which there must be one."
     able = _nodes(ray, 1, TASK_MEMORY)
     if not able:
-        has = ", ".join(f"{n['Resources'].get('CPU', 0):g} processors and {n['Resources'].get('memory', 0) / 1e9:.1f} GB" for n in _nodes(ray, 0)) or "none"
-        raise RuntimeError(f"no machine of the Ray cluster can make shards, which takes 1 processor and {TASK_MEMORY / 1e9} GB of Ray's memory resource; what they have is {has}")
+        has = (
+            ", ".join(
+                f"{n['Resources'].get('CPU', 0):g} processors and {n['Resources'].get('memory', 0) / 1e9:.1f} GB"
+                for n in _nodes(ray, 0)
+            )
+            or "none"
+        )
+        raise RuntimeError(
+            f"no machine of the Ray cluster can make shards, which takes 1 processor and {TASK_MEMORY / 1e9} GB of"
+            f" Ray's memory resource; what they have is {has}"
+        )
     return int(sum(n["Resources"]["CPU"] for n in able))
 
 # %% ../nbs/52_cluster.ipynb #df9309c2

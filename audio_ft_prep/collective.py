@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from filelock import FileLock
-from .commonvoice import Clips, TarMember, as_utf8, audio_ending, clip_id, clip_ids, describe, file_name, given_seconds, index_tars, is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files, tsv_lines, unsafe
+from audio_ft_prep.commonvoice import (
+    Clips, TarMember, as_utf8, audio_ending, clip_id, clip_ids, describe, file_name, given_seconds, index_tars,
+    is_transcript, join_clips, matching_language, no_split, open_tar, read_tsvs, row_ids, say_splits, table_files,
+    tsv_lines, unsafe
+)
 from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, is_audio, links_followed, walk_files
 from .rows import BadClip, Corpus, file_sha256, go_on, rejects_table
@@ -73,11 +77,14 @@ def near_release(
     "Say what a folder lacks to be a release, or where below it one lies."
     if not root.is_dir() or release_folders(root): return ""
     levels = [[root]]
-    for _ in range(5): levels.append([q for p in levels[-1][:200] for q in folders_in(p)])
+    for _ in range(5):
+        levels.append([q for p in levels[-1][:200] for q in folders_in(p)])
     for folder in (p for level in levels for p in level[:200]):
         tables = any(is_transcript(t) for t in folder.glob("*.[tT][sS][vV]"))
-        if tables and audio_folders(folder): return f"a release of Common Voice lies in {folder}: name that as dataset_name"
-        if tables: return f"{folder} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+        if tables and audio_folders(folder):
+            return f"a release of Common Voice lies in {folder}: name that as dataset_name"
+        if tables:
+            return f"{folder} holds transcripts, and no folder clips or audios beside them: put the recordings there"
     return ""
 
 # %% ../nbs/11_collective.ipynb #1187b56f
@@ -128,10 +135,13 @@ def deal(
     "Deal rows out that no split claims, when no row has one."
     if "" not in tables: return tables, []
     table = tables[""]
-    if len(tables) > 1: return {k: t for k, t in tables.items() if k}, [f"{len(table)} rows belong to no split and are left out"]
+    if len(tables) > 1:
+        return {k: t for k, t in tables.items() if k}, [f"{len(table)} rows belong to no split and are left out"]
     speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [""] * len(table)
     of, how = seeded_splits(clip_ids(table).to_pylist(), speakers, asked, seed)
-    return {s: table.filter(pa.array([o == s for o in of], pa.bool_())) for s in asked}, [f"the corpus gives no splits: {how}"]
+    return {s: table.filter(pa.array([o == s for o in of], pa.bool_())) for s in asked}, [
+        f"the corpus gives no splits: {how}"
+    ]
 
 # %% ../nbs/11_collective.ipynb #bac62b7d
 def _odd_names(folder, wanted):
@@ -139,8 +149,10 @@ def _odd_names(folder, wanted):
     odd = {"unsafe_path": {}, "missing_audio": {}}
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         if (name := clip_id(entry.name)) not in wanted: continue
-        try: corpus_file(os.path.join(folder.name, entry.name), folder.parent)
-        except BadClip as e: odd[e.reason].setdefault(name, e.detail)
+        try:
+            corpus_file(os.path.join(folder.name, entry.name), folder.parent)
+        except BadClip as e:
+            odd[e.reason].setdefault(name, e.detail)
     return odd
 
 # %% ../nbs/11_collective.ipynb #13cd7e76
@@ -149,11 +161,14 @@ def index_folder(
     wanted: set[str],  # Names of clips that rows ask for
 ) -> tuple[Clips, list[str]]: # Where those lie; names of the other audio files
     "Index a folder of clips and the folders below it."
-    found, others, bad = [], [], {"unsafe_path": {}, "missing_audio": {}}
+    found = []
+    others = []
+    bad = {"unsafe_path": {}, "missing_audio": {}}
     for path in walk_files(folder):
         base = os.path.basename(path)
         name = clip_id(base)
-        if name in wanted: found.append((name, path, *_usable(path, folder.parent, name, bad)))
+        if name in wanted:
+            found.append((name, path, *_usable(path, folder.parent, name, bad)))
         elif is_audio(base): others.append(file_name(Path(name)))
     found = [f for f in found if f[3] >= 0]
     bad = {reason: odd | bad[reason] for reason, odd in _odd_names(folder, wanted).items()}
@@ -164,22 +179,39 @@ def _usable(path, root, name, bad):
     try:
         as_utf8(Path(path))
         return corpus_file(os.path.relpath(path, root), root) if os.path.islink(path) else (path, os.stat(path).st_size)
-    except BadClip as e: bad[e.reason].setdefault(name, e.detail)
+    except BadClip as e:
+        bad[e.reason].setdefault(name, e.detail)
     except ValueError as e: bad["missing_audio"].setdefault(name, str(e))
     return path, -1
 
 def _clips(folder, found, bad):
     "Clips by name, and by path where several share a name."
     uses = Counter(name for name, *_ in found)
-    below = {path: unicodedata.normalize("NFC", os.path.relpath(path, folder)) for name, path, *_ in found if uses[name] > 1}
+    below = {
+        path: unicodedata.normalize("NFC", os.path.relpath(path, folder))
+        for name, path, *_ in found
+        if uses[name] > 1
+    }
     stems = Counter(os.path.splitext(p)[0] for p in below.values())
     shared = {p: stem if stems[stem := os.path.splitext(p)[0]] == 1 else p for p in below.values()}
     ids = [shared[below[path]] if path in below else name for name, path, *_ in found]
     audio = [is_audio(path) for name, path, *_ in found]
     endings = pa.array([audio_ending(path) for name, path, *_ in found], pa.string())
-    files, sizes = [real for *_, real, _ in found], [size for *_, size in found]
-    return Clips(pa.array(ids, pa.string()), np.arange(len(files)), np.zeros(len(files), np.int64), np.array(sizes, np.int64), np.array(audio, bool), files,
-                 bad["unsafe_path"], "", bad["missing_audio"], endings, shared)
+    files = [real for *_, real, _ in found]
+    sizes = [size for *_, size in found]
+    return Clips(
+        pa.array(ids, pa.string()),
+        np.arange(len(files)),
+        np.zeros(len(files), np.int64),
+        np.array(sizes, np.int64),
+        np.array(audio, bool),
+        files,
+        bad["unsafe_path"],
+        "",
+        bad["missing_audio"],
+        endings,
+        shared,
+    )
 
 # %% ../nbs/11_collective.ipynb #30fd98cc
 MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times its compressed bytes, and this many bytes
@@ -193,7 +225,8 @@ def open_archive(
 ) -> Any: # A file, as it lies on disk
     "Open an archive; raise `ValueError` for what is no plain file, without waiting for one."
     raw = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
-    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode): return raw
+    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        return raw
     raw.close()
     raise ValueError(f"{path} is no plain file: name the archive itself as dataset_name")
 
@@ -213,7 +246,11 @@ class Unzipped:
         self.path, self.raw, self.out, self.seen, self.beyond = path, open_archive(path), 0, 0, 0
         head = self.raw.peek(512)
         opener = next((o for magic, o in _OPENERS.items() if head.startswith(magic)), gzip.GzipFile)
-        self.file = self.raw if head[257:262] == b"ustar" else opener(fileobj=self.raw) if opener is gzip.GzipFile else opener(self.raw)
+        self.file = (
+            self.raw
+            if head[257:262] == b"ustar"
+            else opener(fileobj=self.raw) if opener is gzip.GzipFile else opener(self.raw)
+        )
 
     def __enter__(self): return self
     def __exit__(self, *_):
@@ -227,16 +264,22 @@ class Unzipped:
 
     def read(self, n):
         try: data = self.file.read(min(n, 1 << 24))
-        except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError) as e: raise self._cannot(e) from None
+        except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError) as e:
+            raise self._cannot(e) from None
         self.out, self.beyond = self.out + len(data), 0 if data else self.beyond + 1
         before, self.seen = self.seen, self.raw.tell()
         go_on(self.seen - before)
         if self.beyond > 100: raise _Damaged(f"{self.path} ends within a member: get the archive again")
-        if self.out > MOST_TIMES * self.seen + MOST_SPARE: raise _Damaged(self._bomb())
+        if self.out > MOST_TIMES * self.seen + MOST_SPARE:
+            raise _Damaged(self._bomb())
         return data
 
     def _at(self): return f"{self.raw.tell():,} of {self.size:,} bytes"
-    def _bomb(self): return f"{self.path} grows to {self.out:,} bytes from {self._at()}: more than {MOST_TIMES} times its size is taken for a bomb"
+    def _bomb(self):
+        return (
+            f"{self.path} grows to {self.out:,} bytes from {self._at()}: more than {MOST_TIMES} times its size is"
+            " taken for a bomb"
+        )
     def _cannot(self, e):
         if isinstance(e, OSError) and e.errno: return e
         return _Damaged(f"{self.path} can't be unzipped beyond {self._at()} ({e}): get the archive again")
@@ -261,8 +304,10 @@ def _placed(info):
     parts = [p for p in info.name.replace("\\", "/").split("/") if p not in ("", ".")]
     if not parts or parts[-1].startswith("."): return None
     clips = next((i for i, p in enumerate(parts[:-1]) if p.lower() in AUDIO_FOLDERS), None)
-    if clips is not None and is_audio(parts[-1]): rest, below = parts[:clips], parts[clips + 1:]
-    elif clips is None and parts[-1].lower().endswith(".tsv"): rest, below = parts[:-1], []
+    if clips is not None and is_audio(parts[-1]):
+        rest, below = parts[:clips], parts[clips + 1:]
+    elif clips is None and parts[-1].lower().endswith(".tsv"):
+        rest, below = parts[:-1], []
     else: return None
     return (rest[-1] if rest else ""), parts[-1], "/".join(below)
 
@@ -273,22 +318,35 @@ def _infos(tar, stream):
     while True:
         try: info = tar.next()
         except _Damaged: raise
-        except tarfile.ReadError as e: raise _Damaged(f"{stream.path} holds no tar that can be read behind {last} ({e}): get the archive again") from None
-        except _BROKEN: raise _Damaged(f"{stream.path} holds a header behind {last} that can't be read: get the archive again") from None
+        except tarfile.ReadError as e:
+            raise _Damaged(
+                f"{stream.path} holds no tar that can be read behind {last} ({e}): get the archive again"
+            ) from None
+        except _BROKEN:
+            raise _Damaged(
+                f"{stream.path} holds a header behind {last} that can't be read: get the archive again"
+            ) from None
         tar.members.clear()
         if info is None: break
         last = shown(info.name)
-        if not 0 <= info.size <= stream.most: raise _Damaged(f"{stream.path} is damaged at {last}, which claims {info.size} bytes: more than {MOST_TIMES} times its size is taken for a bomb; get the archive again")
+        if not 0 <= info.size <= stream.most:
+            raise _Damaged(
+                f"{stream.path} is damaged at {last}, which claims {info.size} bytes: more than {MOST_TIMES} times"
+                " its size is taken for a bomb; get the archive again"
+            )
         yield info
     while data := tar.fileobj.read(1 << 20):
-        if data.strip(b"\0"): raise _Damaged(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
+        if data.strip(b"\0"):
+            raise _Damaged(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
 
 # %% ../nbs/11_collective.ipynb #bc82bdb7
 def _open_tar(stream, plain):
     if plain: return open_tar(stream.path)
-    try: return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace", tarinfo=TarMember)
+    try:
+        return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace", tarinfo=TarMember)
     except _Damaged: raise
-    except _BROKEN as e: raise _Damaged(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
+    except _BROKEN as e:
+        raise _Damaged(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
 
 def members(
     path: Path,  # An archive
@@ -298,9 +356,14 @@ def members(
     with Unzipped(path) as stream, _open_tar(stream, plain) as tar, contextlib.closing(tar.fileobj):
         for info in _infos(tar, stream):
             if not (place := _placed(info)) or info.isdir(): continue
-            if (why := unsafe(info, tar.offset)): yield Member(place[1], "", 0, why, None); continue
+            if (why := unsafe(info, tar.offset)):
+                yield Member(place[1], "", 0, why, None); continue
             language = place[0] if language is None else language
-            if place[0] != language: raise ValueError(f"{path} holds the folders {language} and {place[0]}: unpack it and name one of them as dataset_name")
+            if place[0] != language:
+                raise ValueError(
+                    f"{path} holds the folders {language} and {place[0]}: unpack it and name one of them as"
+                    " dataset_name"
+                )
             yield Member(place[1], place[0], info.size, "", tar.extractfile(info), place[2])
 
 # %% ../nbs/11_collective.ipynb #0c343b34
@@ -316,7 +379,8 @@ def is_archive(
 def _holds_transcript(path, mtime_ns):
     "Whether a plain tar has a table beside a folder of clips, as a release does."
     try:
-        with open_archive(Path(path)) as raw: packed = raw.read(8).startswith(tuple(_OPENERS))
+        with open_archive(Path(path)) as raw:
+            packed = raw.read(8).startswith(tuple(_OPENERS))
         if packed or not is_plain_tar(Path(path)): return packed
         with contextlib.closing((tar := open_tar(Path(path))).fileobj):
             found = (_placed(m) for m in iter(tar.next, None) if not tar.members.clear())
@@ -328,13 +392,19 @@ class _Pass:
     "Take an archive's members in; keep transcripts, and the clips of the splits asked for."
     def __init__(self, folder, asked, tar=None):
         self.folder, self.asked, self.tar, self.wanted = folder, asked, tar, None
-        self.splits, self.language, self.others, self.unsafe, self.kept = {}, "", [], {}, []
+        self.splits = {}
+        self.language = ""
+        self.others = []
+        self.unsafe = {}
+        self.kept = []
         self.paths, self.ambiguous = {}, {}
     def __call__(self, m):
         self.language = m.folder or self.language
-        if m.unsafe: self.unsafe[clip_id(m.name)] = m.unsafe
+        if m.unsafe:
+            self.unsafe[clip_id(m.name)] = m.unsafe
         elif not m.is_clip: self._transcript(m)
-        elif self.wanted is None or clip_id(m.name) in self.wanted: self._clip(m)
+        elif self.wanted is None or clip_id(m.name) in self.wanted:
+            self._clip(m)
         else: self.others.append(clip_id(m.name))
     def _transcript(self, m):
         path = self.folder/m.name
@@ -342,13 +412,17 @@ class _Pass:
             _log.warning("the archive's table %s has a name that no file can have: it is passed over", shown(m.name))
             return
         if path.exists(): raise ValueError(f"the archive holds {m.name} twice: get it again")
-        with open(path, "wb") as f: shutil.copyfileobj(m.file, f, 1 << 20)
+        with open(path, "wb") as f:
+            shutil.copyfileobj(m.file, f, 1 << 20)
         if is_transcript(path): self.splits[split_name(path.stem)] = path
-        if self.wanted is None and self.asked and self.asked <= self.splits.keys(): self.wanted = self.names(self.asked)
-    def names(self, splits): return {n for s in splits for n in clip_ids(read_tsvs([self.splits[s]])[0]).to_pylist()}
+        if self.wanted is None and self.asked and self.asked <= self.splits.keys():
+            self.wanted = self.names(self.asked)
+    def names(self, splits):
+        return {n for s in splits for n in clip_ids(read_tsvs([self.splits[s]])[0]).to_pylist()}
     def _clip(self, m):
         name = clip_id(m.name)
-        if self.paths.setdefault(name, m.path) != m.path: self.ambiguous[name] = f"several members have its name, {self.paths[name]} and {m.path}: unpack the archive"
+        if self.paths.setdefault(name, m.path) != m.path:
+            self.ambiguous[name] = f"several members have its name, {self.paths[name]} and {m.path}: unpack the archive"
         self.kept.append((name, m.size))
         if not self.tar: return
         info = tarfile.TarInfo(m.name)
@@ -361,8 +435,13 @@ def _can_be_file(name): return name.isprintable() and len(name.encode("utf-8", "
 def _go_through(path, take):
     try:
         for m in members(path): take(m)
-    except tarfile.TarError as e: raise ValueError(f"{path} ends within a member ({e}): get the archive again") from None
-    if not take.splits: raise ValueError(f"{path} holds no transcript: a release of Mozilla Data Collective has <language>/train.tsv beside <language>/clips, or ss-corpus-<language>.tsv beside audios")
+    except tarfile.TarError as e:
+        raise ValueError(f"{path} ends within a member ({e}): get the archive again") from None
+    if not take.splits:
+        raise ValueError(
+            f"{path} holds no transcript: a release of Mozilla Data Collective has <language>/train.tsv beside"
+            " <language>/clips, or ss-corpus-<language>.tsv beside audios"
+        )
     return take
 
 # %% ../nbs/11_collective.ipynb #22ea2e1b
@@ -374,7 +453,11 @@ def cache_folder() -> Path: # AUDIO_FT_PREP_CACHE, else a folder in the user's c
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     folder = Path(os.environ.get(CACHE_VARIABLE) or f"{base}/audio_ft_prep")
     try: return folder.expanduser().absolute()
-    except RuntimeError: raise ValueError(f"this user has no home folder to keep unpacked archives in: set {CACHE_VARIABLE} to a folder with room, a temporary one if need be") from None
+    except RuntimeError:
+        raise ValueError(
+            f"this user has no home folder to keep unpacked archives in: set {CACHE_VARIABLE} to a folder with room,"
+            " a temporary one if need be"
+        ) from None
 
 # %% ../nbs/11_collective.ipynb #02e5681c
 def standing(
@@ -398,7 +481,11 @@ def check_room(
 ) -> None:
     "Raise `OSError` when a disk has too little room."
     free = free_bytes(folder)
-    if need > free: raise OSError(f"{what} takes up to {show_bytes(need)}, and {folder} has {show_bytes(free)} free: free some, or set {instead} to a folder with room")
+    if need > free:
+        raise OSError(
+            f"{what} takes up to {show_bytes(need)}, and {folder} has {show_bytes(free)} free: free some, or set"
+            f" {instead} to a folder with room"
+        )
 
 # %% ../nbs/11_collective.ipynb #d6e5f4a3
 def _user(): return getattr(os, "getuid", lambda: 0)()
@@ -417,38 +504,55 @@ def own_folder(
     for folder in (parent/name, parent/f"{name}-{_user()}"):
         with contextlib.suppress(OSError): folder.mkdir(mode=0o700)
         if not _is_ours(folder, stat.S_ISDIR): continue
-        if os.lstat(folder).st_mode & 0o077: os.chmod(folder, 0o700)
+        if os.lstat(folder).st_mode & 0o077:
+            os.chmod(folder, 0o700)
         return folder
-    raise ValueError(f"{parent} can't be used, others hold the names in it: set {CACHE_VARIABLE} to a folder of your own")
+    raise ValueError(
+        f"{parent} can't be used, others hold the names in it: set {CACHE_VARIABLE} to a folder of your own"
+    )
 
 # %% ../nbs/11_collective.ipynb #86741421
 def _packed(path, folder, asked):
     "Go through an archive; its transcripts are written, and its clips, where they can't be read in place."
     if is_plain_tar(path): return _go_through(path, _Pass(folder, asked))
-    with tarfile.open(folder/"clips.tar", "w", format=tarfile.GNU_FORMAT) as tar: return _go_through(path, _Pass(folder, asked, tar))
+    with tarfile.open(folder/"clips.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        return _go_through(path, _Pass(folder, asked, tar))
 
 def _pack(path, folder, asked):
     "Go through an archive once, lay out what is asked for, and say what it was made of."
     done = _packed(path, folder, asked)
     strays = set(done.others) - done.names(done.splits) if done.others else ()
-    about = {"archive": path.name, "mark": _mark(path), "language": done.language, "splits": None if done.wanted is None else sorted(asked), "clips": len(done.kept), "bytes": sum(s for _, s in done.kept),
-             "unsafe": done.unsafe, "ambiguous": done.ambiguous, "others": sorted(strays), "files": {p.name: p.stat().st_size for p in sorted(folder.iterdir())}}
+    about = {
+        "archive": path.name,
+        "mark": _mark(path),
+        "language": done.language,
+        "splits": None if done.wanted is None else sorted(asked),
+        "clips": len(done.kept),
+        "bytes": sum(s for _, s in done.kept),
+        "unsafe": done.unsafe,
+        "ambiguous": done.ambiguous,
+        "others": sorted(strays),
+        "files": {p.name: p.stat().st_size for p in sorted(folder.iterdir())},
+    }
     (folder/"pack.json").write_text(json.dumps(about), encoding="utf-8")
     return about
 
 # %% ../nbs/11_collective.ipynb #ef92bc19
-def _short(*parts): return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _short(*parts):
+    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 def _mark(path):
     "What an archive is known by, besides its name."
     with open_archive(path) as raw:
-        about, head = os.fstat(raw.fileno()), raw.read(4096)
+        about = os.fstat(raw.fileno())
+        head = raw.read(4096)
         raw.seek(max(0, about.st_size - 4096))  # gzip ends with a checksum of all that it holds
         ends = hashlib.sha256(head + raw.read(4096)).hexdigest()
     return [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"), about.st_size, about.st_mtime_ns, ends]
 def _sync(folder):
     "Have a folder's files on disk before it gets its name."
     for p in folder.iterdir():
-        with open(p, "rb") as f: os.fsync(f.fileno())
+        with open(p, "rb") as f:
+            os.fsync(f.fileno())
 def _told(folder): return json.loads((folder/"pack.json").read_text(encoding="utf-8"))
 def _remove(path):
     if path.is_symlink() or path.is_file(): path.unlink()
@@ -463,7 +567,11 @@ def _covers(folder, path, asked):
     try:
         about = _told(folder) if _is_ours(folder, stat.S_ISDIR) and _is_ours(folder/"pack.json", stat.S_ISREG) else {}
         have = about["splits"]
-        return about["mark"] == _mark(path) and (have is None or asked <= set(have)) and _is_whole(folder, about["files"])
+        return (
+            about["mark"] == _mark(path)
+            and (have is None or asked <= set(have))
+            and _is_whole(folder, about["files"])
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return False
 
 # %% ../nbs/11_collective.ipynb #dac38cc3
@@ -473,13 +581,16 @@ def unpack(
 ) -> Path: # Folder with transcripts, clips.tar and pack.json; without clips.tar where the archive is a plain tar
     "Lay an archive's clips out so that they can be read, or find them laid out already."
     cache, plain = own_folder(cache_folder(), "collective"), is_plain_tar(path)
-    size, name = path.stat().st_size, _short(*_mark(path)[:3])
+    size = path.stat().st_size
+    name = _short(*_mark(path)[:3])
     folder = cache/f"{name}-{_short(*sorted(asked))}"
     with FileLock(cache/f"{name}.lock"):
         for there in sorted(cache.glob(f"{name}-*")):
             if there.suffix != ".part" and _covers(there, path, asked): return there
         if not plain: check_room(round(ROOM * size), cache, f"laying out {path.name}", CACHE_VARIABLE)
-        _log.info("%s is gone through once; %s to %s", path.name, "its transcripts go" if plain else "its clips go", folder)
+        _log.info(
+            "%s is gone through once; %s to %s", path.name, "its transcripts go" if plain else "its clips go", folder
+        )
         go_on(need=size)
         about = _laid_out(path, folder, asked)
     _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", about["clips"], about["bytes"] / 1e6, size / 1e6)
@@ -519,7 +630,9 @@ def _indexed(folder, wanted, archive=None):
     about = _told(folder)
     clips = index_tars([folder/"clips.tar" if (folder/"clips.tar").exists() else archive])
     here = set(clips.ids.filter(pa.array(clips.audio)).to_pylist())
-    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted({*about["others"], *here} - wanted)
+    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted(
+        {*about["others"], *here} - wanted
+    )
 
 # %% ../nbs/11_collective.ipynb #7a5f814f
 def open_release(
@@ -531,7 +644,8 @@ def open_release(
     archive = path if is_archive(path) else None
     folder = unpack(path, asked) if archive else release_folder(path, language_code)
     language = _told(folder)["language"] if archive else folder.name
-    if archive and language and not matching_language([language], language_code): raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
+    if archive and language and not matching_language([language], language_code):
+        raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
     tables, bad = read_tables(folder, asked)
     wanted = _names(tables, asked & tables.keys() or {""} & tables.keys())
     clips, others = _indexed(folder, wanted, archive)
@@ -549,8 +663,10 @@ def _unnamed(release):
     return set(release.clips.shared.values()) - named
 def _stray_faults(release, wanted):
     for name, n in ((c["values"], c["counts"]) for c in _repeats(release.clips.ids)):
-        if name in wanted: yield from [(name, "duplicate_audio", "")] * (n - 1)
-    for name in [*release.strays, *sorted(_unnamed(release))]: yield name, "no_row", ""
+        if name in wanted:
+            yield from [(name, "duplicate_audio", "")] * (n - 1)
+    for name in [*release.strays, *sorted(_unnamed(release))]:
+        yield name, "no_row", ""
     for name, why in release.clips.unsafe.items():
         if name not in wanted: yield name, "unsafe_path", why
 
@@ -561,8 +677,10 @@ def release_identity(
 ) -> str: # 64 hexadecimal digits, the same for an archive and what is unpacked of it
     "Name the state of a release: transcripts by content, clips by name and size."
     h = hashlib.sha256()
-    for p in table_files(folder): h.update(f"{p.name}\0{_content(p)}\0".encode("utf-8", "surrogateescape"))
-    for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()): h.update(f"{name}\0{size}\0".encode())
+    for p in table_files(folder):
+        h.update(f"{p.name}\0{_content(p)}\0".encode("utf-8", "surrogateescape"))
+    for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()):
+        h.update(f"{name}\0{size}\0".encode())
     return h.hexdigest()
 def _content(table):
     "What a table is known by: its content; its size where it is huge and no transcript."
@@ -575,10 +693,14 @@ def _joined(release, tables, roles):
     for role, name in roles:
         if name not in tables: raise no_split(name, release.folder, tables)
         part, faults = join_clips(tables[name], release.clips, role, name, release.language, given, uses)
-        rows, rejects = rows + [part], rejects + [(role, name, *f) for f in faults] + [(role, name, *f) for s, *f in release.bad if s == name]
+        rows, rejects = rows + [part], rejects + [(role, name, *f) for f in faults] + [
+            (role, name, *f) for s, *f in release.bad if s == name
+        ]
     wanted = _names(tables, [name for _, name in roles])
     elsewhere = [f for s, *f in release.bad if s not in tables]  # a table of several splits: its bad lines belong to none
-    return pa.concat_tables(rows).unify_dictionaries(), rejects + [(roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]]
+    return pa.concat_tables(rows).unify_dictionaries(), rejects + [
+        (roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]
+    ]
 
 def _without_split(release):
     "Rows that name no split, where others do."
@@ -593,14 +715,24 @@ def read_collective(
     path: Path,  # Archive, or folder of a release
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a release of Mozilla Data Collective; raise `FileNotFoundError` for a language or split it lacks."
-    roles = [(role, name) for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)) for name in split_names(names)]
+    roles = [
+        (role, name)
+        for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits))
+        for name in split_names(names)
+    ]
     asked = tuple(name for _, name in roles)
     release = open_release(path, cfg.language_code, set(asked))
     tables, notes = deal(release.tables, asked, cfg.seed)
     rows, rejects = _joined(release, tables, roles)
     notes += links_followed(release.clips.files, release.folder)
     for note in notes: _log.warning(note)
-    source = {"kind": "collective", "dataset_name": cfg.dataset_name, "language": release.language, "identity": release_identity(release.folder, rows), "notes": notes}
+    source = {
+        "kind": "collective",
+        "dataset_name": cfg.dataset_name,
+        "language": release.language,
+        "identity": release_identity(release.folder, rows),
+        "notes": notes,
+    }
     return Corpus(rows, rejects_table(rejects), source)
 
 # %% ../nbs/11_collective.ipynb #6d085e25
@@ -609,7 +741,16 @@ def _look_through(path, folder):
     seen = _go_through(path, _Pass(folder, set()))
     names, sizes = zip(*seen.kept) if seen.kept else ((), ())
     n = len(names)
-    clips = Clips(pa.array(names, pa.string()), np.zeros(n, np.int64), np.zeros(n, np.int64), np.array(sizes, np.int64), np.ones(n, bool), [str(path)], seen.unsafe, "")
+    clips = Clips(
+        pa.array(names, pa.string()),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+        np.array(sizes, np.int64),
+        np.ones(n, bool),
+        [str(path)],
+        seen.unsafe,
+        "",
+    )
     tables, bad = read_tables(folder)
     return Release(folder, seen.language, tables, bad, clips, sorted(set(names) - _names(tables, tables)))
 
@@ -627,9 +768,12 @@ def _splits_of(release, place):
     say_splits(release.tables, place)
     for name, table in release.tables.items():
         rows, faults = join_clips(table, release.clips, "train", name, release.language, given)
-        if name == first: faults += list(_stray_faults(release, _names(release.tables, release.tables)))
+        if name == first:
+            faults += list(_stray_faults(release, _names(release.tables, release.tables)))
         header = next(tsv_lines(transcripts_of(release.folder)[0]))
-        out[name or "no split"] = describe(rows, [("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header)
+        out[name or "no split"] = describe(
+            rows, [("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header
+        )
     usual = {"train": 0, "validation": 1, "test": 2}
     return dict(sorted(out.items(), key=lambda kv: usual.get(kv[0], 9)))
 
@@ -651,8 +795,16 @@ PREFIX = "mdc:"
 
 def _client():
     try: import datacollective
-    except ImportError: raise ImportError('downloading from Mozilla Data Collective needs its package: pip install "audio_ft_prep[collective]", or download the archive in a browser and name it as dataset_name') from None
-    if not os.environ.get("MDC_API_KEY"): raise ValueError("MDC_API_KEY must hold a key of Mozilla Data Collective to download from there: make one on its site, or download the archive in a browser and name it as dataset_name")
+    except ImportError:
+        raise ImportError(
+            'downloading from Mozilla Data Collective needs its package: pip install "audio_ft_prep[collective]", or'
+            ' download the archive in a browser and name it as dataset_name'
+        ) from None
+    if not os.environ.get("MDC_API_KEY"):
+        raise ValueError(
+            "MDC_API_KEY must hold a key of Mozilla Data Collective to download from there: make one on its site, or"
+            " download the archive in a browser and name it as dataset_name"
+        )
     return datacollective
 
 # %% ../nbs/11_collective.ipynb #59a07f8d
@@ -660,8 +812,10 @@ def _fetched(client, dataset_id):
     folder = Path(os.environ.get("MDC_DOWNLOAD_PATH") or "~/.mozdata/datasets").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     about = client.get_dataset_details(dataset_id)
-    if not (folder/(about.filename or "?")).exists(): check_room(int(about.sizeBytes or 0), folder, f"downloading {dataset_id}", "MDC_DOWNLOAD_PATH")
-    with contextlib.redirect_stdout(sys.stderr): return Path(client.download_dataset(dataset_id, str(folder), show_progress=sys.stderr.isatty()))
+    if not (folder/(about.filename or "?")).exists():
+        check_room(int(about.sizeBytes or 0), folder, f"downloading {dataset_id}", "MDC_DOWNLOAD_PATH")
+    with contextlib.redirect_stdout(sys.stderr):
+        return Path(client.download_dataset(dataset_id, str(folder), show_progress=sys.stderr.isatty()))
 
 # %% ../nbs/11_collective.ipynb #2bb8be0a
 def fetch_release(
@@ -671,9 +825,28 @@ def fetch_release(
     dataset_id, client = name.removeprefix(PREFIX), _client()
     import requests
     try: return _fetched(client, dataset_id)
-    except FileNotFoundError: raise FileNotFoundError(f"Mozilla Data Collective has no data set {dataset_id}: name it as the address of its page does") from None
-    except PermissionError as e: raise PermissionError(f"Mozilla Data Collective refuses {dataset_id} to this account: accept its terms on its page, then run again ({e})") from None
-    except client.AuthenticationError: raise ValueError("MDC_API_KEY is not accepted by Mozilla Data Collective: make a new key on its site") from None
-    except client.RateLimitError: raise RuntimeError("Mozilla Data Collective asks to wait, its limit of requests is reached: run again later") from None
-    except client.errors.DownloadError as e: raise RuntimeError(f"the download of {dataset_id} was cut at {e.total_downloaded_bytes} of {e.total_archive_bytes}: run again, it goes on from there") from None
-    except requests.RequestException as e: raise RuntimeError(f"Mozilla Data Collective can't be reached: {e}; run again, or download the archive in a browser and name it as dataset_name") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"Mozilla Data Collective has no data set {dataset_id}: name it as the address of its page does"
+        ) from None
+    except PermissionError as e:
+        raise PermissionError(
+            f"Mozilla Data Collective refuses {dataset_id} to this account: accept its terms on its page, then run"
+            f" again ({e})"
+        ) from None
+    except client.AuthenticationError:
+        raise ValueError("MDC_API_KEY is not accepted by Mozilla Data Collective: make a new key on its site") from None
+    except client.RateLimitError:
+        raise RuntimeError(
+            "Mozilla Data Collective asks to wait, its limit of requests is reached: run again later"
+        ) from None
+    except client.errors.DownloadError as e:
+        raise RuntimeError(
+            f"the download of {dataset_id} was cut at {e.total_downloaded_bytes} of {e.total_archive_bytes}: run"
+            " again, it goes on from there"
+        ) from None
+    except requests.RequestException as e:
+        raise RuntimeError(
+            f"Mozilla Data Collective can't be reached: {e}; run again, or download the archive in a browser and"
+            " name it as dataset_name"
+        ) from None

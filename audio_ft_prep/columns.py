@@ -72,7 +72,10 @@ def find_texts(
     return {k: v for k, v in ({"sentence": sentence} | labels | words).items() if v}
 def _language_column(schema, asked, where):
     if asked in schema.names: return asked
-    raise ValueError(f"{where} has no column {asked}: its columns are {', '.join(schema.names)[:300]}; name the one of languages with language_column")
+    raise ValueError(
+        f"{where} has no column {asked}: its columns are {', '.join(schema.names)[:300]}; name the one of languages"
+        " with language_column"
+    )
 
 # %% ../nbs/15_columns.ipynb #3ea2a3b9
 _FROM_TO = {"from": "start", "to": "end"}
@@ -126,11 +129,13 @@ def _column(table, name): return table.column(table.column_names.index(name))
 def _path_column(table, audio):
     column = _column(table, audio.name)
     if not audio.path: return column
-    place, typ = column.type.get_field_index(audio.path), column.type.field(audio.path).type
+    place = column.type.get_field_index(audio.path)
+    typ = column.type.field(audio.path).type
     return pa.chunked_array([c.flatten()[place] for c in column.chunks], typ)
 def _clip_paths(table, audio):
     "Path of each clip, empty where the table gives none; what is wrong with it."
-    if not audio.path and audio.kind != "path": return [""] * len(table), {}
+    if not audio.path and audio.kind != "path":
+        return [""] * len(table), {}
     name = audio.leaf(audio.path)
     paths, faults = read_texts(_path_column(table, audio), name)
     paths = [p.strip() for p in paths.to_pylist()]
@@ -141,7 +146,8 @@ def _clip_paths(table, audio):
 # %% ../nbs/15_columns.ipynb #f50c143d
 def _read_times(table, names):
     "Start and duration of each row; what is wrong."
-    if names: return read_parts({_FROM_TO.get(c, c): _column(table, c) for c in names})
+    if names:
+        return read_parts({_FROM_TO.get(c, c): _column(table, c) for c in names})
     return np.full(len(table), np.nan), np.full(len(table), np.nan), {}
 def _texts(table, wanted, name):
     "Read the columns of a file by the rules of `values`."
@@ -158,7 +164,8 @@ def _texts(table, wanted, name):
 # %% ../nbs/15_columns.ipynb #38c960cd
 def _time_note(wanted, table):
     "What is made of times beside audio that the table holds."
-    if wanted.audio.kind == "path" or table["start"].null_count == len(table): return []
+    if wanted.audio.kind == "path" or table["start"].null_count == len(table):
+        return []
     names = ", ".join(wanted.times)
     return [f"{names}: audio that lasts as long as they say is the clip itself, and they say where it was cut out; "
             "of longer audio the part that they name is taken"]
@@ -177,7 +184,8 @@ def parquet_texts(
         parquet = open_parquet(f, name)
         wanted = _wanted(parquet.schema_arrow, audio_column, text_column, name, language_column)
         table = read_columns(f, name, wanted.leaves())
-        with explained(name, "Parquet"): texts, paths, faults = _texts(table, wanted, name)
+        with explained(name, "Parquet"):
+            texts, paths, faults = _texts(table, wanted, name)
         groups = _row_groups(parquet, path, wanted.audio, f.seek(0, 2))
     notes, header = _time_note(wanted, texts), parquet.schema_arrow.names
     return Texts(texts, paths, groups, wanted.audio.name, header, faults, notes, wanted.told())
@@ -201,9 +209,11 @@ def arrow_texts(
     name, file = place.name(path), place.file(path)
     found = open_arrow(file, name)
     wanted = _wanted(found.table.schema, audio_column, text_column, name, language_column)
-    with explained(name, "Arrow"): texts, paths, faults = _texts(found.table, wanted, name)
+    with explained(name, "Arrow"):
+        texts, paths, faults = _texts(found.table, wanted, name)
     group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
-    notes, header = [n for n in (found.note, *_time_note(wanted, texts)) if n], found.table.schema.names
+    notes = [n for n in (found.note, *_time_note(wanted, texts)) if n]
+    header = found.table.schema.names
     return Texts(texts, paths, [group], wanted.audio.name, header, faults, notes, wanted.told())
 
 # %% ../nbs/15_columns.ipynb #a496fa5a
@@ -223,18 +233,22 @@ def _digests(place, groups, rows):
         first, last = np.searchsorted(rows, (begin, begin + group.rows))
         wanted = set((rows[first:last] - begin).tolist()) if group.audio.kind != "path" else ()
         for i, clip in enumerate(group_clips(place, group)) if wanted else ():
-            if i in wanted and isinstance(clip, bytes): found[begin + i] = _digest(clip)
+            if i in wanted and isinstance(clip, bytes):
+                found[begin + i] = _digest(clip)
         begin += group.rows
     return found
 
 # %% ../nbs/15_columns.ipynb #d0dce47d
 def _held_clips(place, groups, paths, sentences):
     "What tells the clips of rows apart: their bytes, with the sentence where no path is given, or the file that they name."
-    clips, rows = list(range(len(paths))), np.array(_shared(paths), np.int64)
+    clips = list(range(len(paths)))
+    rows = np.array(_shared(paths), np.int64)
     digests = _digests(place, groups, rows) if len(rows) else {}
     for i in rows.tolist():
-        if i in digests: clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
-        elif paths[i]: clips[i] = os.path.normpath(paths[i].replace("\\", "/"))
+        if i in digests:
+            clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
+        elif paths[i]:
+            clips[i] = os.path.normpath(paths[i].replace("\\", "/"))
     return clips
 
 # %% ../nbs/15_columns.ipynb #aba381d2
@@ -268,7 +282,8 @@ def table_names(
     paths, size = _below(place, groups, paths), sum(g.bytes for g in groups)
     large = not place.on_hub() and size > MOST_HASHED and bool(_shared(paths))
     if place.on_hub() or large: clips = _told_clips(paths, table)
-    else: clips = _held_clips(place, groups, paths, table["sentence"].to_pylist())
+    else:
+        clips = _held_clips(place, groups, paths, table["sentence"].to_pylist())
     names = clip_names(paths, clips, _numbers(splits).__getitem__)
     parts = [table[c].to_pylist() for c in ("start", "seconds")]
     note = f"clips that share a path are told apart by what rows say: the audio is more than {MOST_HASHED >> 30} GB"
@@ -311,7 +326,9 @@ def _row_splits(own, of_files, roles):
     odd = sorted(set(own) - {"", *USUAL, *roles})
     if any(of_files) and odd and not set(own) & {*USUAL, *roles}:
         names = ", ".join(odd)[:100]
-        return of_files, [f"the column split names {names}, which are no splits of this data set: those of its files are taken"]
+        return of_files, [
+            f"the column split names {names}, which are no splits of this data set: those of its files are taken"
+        ]
     return [o or f for o, f in zip(own, of_files)], []
 def _by_folder(paths, groups):
     "Splits by the first folder of the paths that a table names, where all of them begin with one."
@@ -347,16 +364,19 @@ def _all_faults(texts):
 def _gives_splits(tables):
     "Whether the rows of a data set name their splits."
     place, path = tables.place, next(p for files in tables.files.values() for p in files)
-    if path.endswith(".arrow"): schema = open_arrow(place.file(path), place.name(path)).table.schema
+    if path.endswith(".arrow"):
+        schema = open_arrow(place.file(path), place.name(path)).table.schema
     else:
-        with place.open(path, again=True) as f: schema = open_parquet(f, place.name(path)).schema_arrow
+        with place.open(path, again=True) as f:
+            schema = open_parquet(f, place.name(path)).schema_arrow
     return bool(_named(schema, COLUMNS["split"], _anything))
 
 # %% ../nbs/15_columns.ipynb #f8bbe595
 def _chosen_splits(tables, roles):
     "Splits of files to read; sentences for the log. Raises `FileNotFoundError` for one that isn't there."
     asked = [s for s in roles if s in tables.files]
-    if _gives_splits(tables): return asked + [s for s in tables.files if s not in roles], []
+    if _gives_splits(tables):
+        return asked + [s for s in tables.files if s not in roles], []
     if list(tables.files) == [""]: return [""], []
     return asked, _all_there(set(tables.files), roles, tables.place)
 def _all_there(have, roles, place):
@@ -374,7 +394,8 @@ def _lines(read):
     speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(wheres)
     rows = zip(read.paths, wheres, read.splits, speakers)
     lines = [Line(path, "", where, "", split, speaker) for path, where, split, speaker in rows]
-    for i, detail in read.faults.items(): lines[i] = lines[i]._replace(reason="bad_row", detail=detail)
+    for i, detail in read.faults.items():
+        lines[i] = lines[i]._replace(reason="bad_row", detail=detail)
     return lines
 def _dealt(read, roles, cfg, place):
     "Rows as lines, each with its split or with what is wrong; sentences for the log."
@@ -396,8 +417,10 @@ def _rows(read, splits, roles, locale, keep):
     "Rows of a table as `rows_table` makes them."
     table, mine, n = read.table.filter(pa.array(keep)), np.flatnonzero(keep).tolist(), int(keep.sum())
     columns = {k: table[k] for k in _KEPT if k in table.column_names}
-    if "locale" in columns: columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
-    mine_splits, none = [splits[i] for i in mine], np.zeros(n, np.int64)
+    if "locale" in columns:
+        columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
+    mine_splits = [splits[i] for i in mine]
+    none = np.zeros(n, np.int64)
     names = {"id": [read.ids[i] for i in mine], "split": [roles[s] for s in mine_splits], "source_split": mine_splits}
     return rows_table({"locale": repeated(locale, n), **columns, **names, "offset": none, "size": none})
 
@@ -405,7 +428,8 @@ def _rows(read, splits, roles, locale, keep):
 def _plain(path): return unicodedata.normalize("NFC", os.path.normpath(path.replace("\\", "/")))
 def _strays(place, read, role):
     "Rejects for recordings in the folder of a data set of paths that no row names."
-    if place.on_hub() or place.at.is_file() or not any(g.audio.kind == "path" for g in read.groups): return []
+    if place.on_hub() or place.at.is_file() or not any(g.audio.kind == "path" for g in read.groups):
+        return []
     named = {_plain(p) for p in _below(place, read.groups, read.paths)}
     found = (os.path.relpath(p, place.root()) for p in walk_files(place.at) if is_audio(p))
     return [(role, "", shown_path(clip_id(p)), "no_row", shown_path(p)) for p in found if _plain(p) not in named]
@@ -423,7 +447,8 @@ def read_tables(
     lines, more = _dealt(read, roles, cfg, tables.place)
     notes = list(dict.fromkeys([*notes, *read.notes, *more]))
     good, rejects = _faults(lines, read.ids, roles)
-    if set(wanted) == set(tables.files): rejects += _strays(tables.place, read, next(iter(roles.values())))
+    if set(wanted) == set(tables.files):
+        rejects += _strays(tables.place, read, next(iter(roles.values())))
     rows = _rows(read, [l.split for l in lines], roles, cfg.language_code, good)
     audio = TableAudio(tables.place, read.groups, pa.array(read.ids, pa.string()), read.paths)
     for note in notes: _log.warning(note)
@@ -439,7 +464,8 @@ def _is_whole(corpus):
 def _at_once(corpus):
     "Look the places of audio up that is here."
     named = all(g.audio.kind == "path" for g in corpus.remote.groups)
-    if corpus.remote.place.on_hub() or not (named or _is_whole(corpus)) or not len(corpus.rows): return corpus
+    if corpus.remote.place.on_hub() or not (named or _is_whole(corpus)) or not len(corpus.rows):
+        return corpus
     rows, lost = corpus.remote.bring(corpus.rows, True)
     return Corpus(rows, pa.concat_tables([corpus.rejects, rejects_table(lost)]), corpus.source)
 
@@ -454,8 +480,10 @@ def table_identity(
     if isinstance(place.at, Repo): return place.at.sha
     add = lambda name, value: h.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
     files = sorted(p for found in tables.files.values() for p in found)
-    for path in files: add(path, os.path.getsize(place.file(path)))
-    for name, sentence in zip(ids, table["sentence"].to_pylist()): add(name, sentence)
+    for path in files:
+        add(path, os.path.getsize(place.file(path)))
+    for name, sentence in zip(ids, table["sentence"].to_pylist()):
+        add(name, sentence)
     return h.hexdigest()
 
 # %% ../nbs/15_columns.ipynb #afb7d8a4
@@ -505,7 +533,8 @@ def _json_of(place, path):
     try: file, size = corpus_file(path, place.root())
     except BadClip as e: raise FileNotFoundError(f"{place} is not what save_to_disk writes: {e.detail}") from None
     if size > _MOST_JSON: raise ValueError(f"{name} has {size:,} bytes, and at most {_MOST_JSON:,} are read: {_AGAIN}")
-    try: found = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError): found = None
     if not isinstance(found, dict): raise ValueError(f"{name} is damaged, it holds no JSON object: {_AGAIN}")
     return found
@@ -517,7 +546,8 @@ def _is_plain(name):
 def _plain_names(found, key, name, of=lambda item: item):
     "The plain names that a JSON file lists under a key."
     items = found.get(key)
-    try: names = [of(i) for i in items] if isinstance(items, list) else []
+    try:
+        names = [of(i) for i in items] if isinstance(items, list) else []
     except (TypeError, KeyError): names = []
     if not names and items != []: raise ValueError(f"{name} must list names under {key}: {_AGAIN}")
     odd = [n for n in names if not _is_plain(n)]
@@ -529,7 +559,8 @@ def _plain_names(found, key, name, of=lambda item: item):
 # %% ../nbs/15_columns.ipynb #4772bd26
 def _split_folders(place):
     "Folder of each split of a saved data set; one without a name where it has none."
-    if not (place.at/"dataset_dict.json").is_file(): return {"": ""}
+    if not (place.at/"dataset_dict.json").is_file():
+        return {"": ""}
     names = _plain_names(_json_of(place, "dataset_dict.json"), "splits", place.name("dataset_dict.json"))
     if not names: raise ValueError(f"{place.name('dataset_dict.json')} lists no splits: {_AGAIN}")
     return {split_name(s): f"{s}/" for s in names}

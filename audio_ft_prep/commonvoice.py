@@ -21,7 +21,9 @@ import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
 from .languages import canonical_language
 from .links import AUDIO_SUFFIXES, corpus_file, is_audio
-from .rows import BadClip, Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
+from audio_ft_prep.rows import (
+    BadClip, Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
+)
 from .secrets import logger_of
 from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
@@ -66,7 +68,8 @@ def refuse_utf16(
 ) -> None:
     "Raise `ValueError` for a file that begins as UTF-16 does."
     with open(path, "rb") as f:
-        if f.read(2) in (b"\xff\xfe", b"\xfe\xff"): raise ValueError(f"{path} is UTF-16: it must be UTF-8, convert it first")
+        if f.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError(f"{path} is UTF-16: it must be UTF-8, convert it first")
 def text_lines(
     path: Path,  # A text file
 ):
@@ -74,7 +77,8 @@ def text_lines(
     refuse_utf16(path)
     with open(path, "rb") as f:
         for i, line in enumerate(iter(lambda: f.readline(LONGEST_LINE), b"")):
-            if len(line) == LONGEST_LINE: raise ValueError(f"{path} has a line of more than {LONGEST_LINE} bytes, line {i + 1}: it is no list")
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"{path} has a line of more than {LONGEST_LINE} bytes, line {i + 1}: it is no list")
             if i == 0: line = line.removeprefix(b"\xef\xbb\xbf")
             try: yield line.decode().rstrip("\r\n")
             except UnicodeDecodeError: yield None
@@ -84,12 +88,22 @@ def tsv_lines(
     path: Path,  # A transcript
 ):
     "Yield each line's fields, header first; `None` in place of a line that isn't UTF-8."
-    for line in text_lines(path): yield None if line is None else line.split("\t")
+    for line in text_lines(path):
+        yield None if line is None else line.split("\t")
 
 # %% ../nbs/10_commonvoice.ipynb #5c1890d2
-COLUMNS = {"speaker": ("client_id",), "path": ("path", "audio_file"), "sentence": ("sentence", "transcription"), "locale": ("locale", "language"),
-           "up_votes": ("up_votes",), "down_votes": ("down_votes",), "age": ("age",), "gender": ("gender",), "accents": ("accents", "accent"),
-           "split": ("split",)}
+COLUMNS = {
+    "speaker": ("client_id",),
+    "path": ("path", "audio_file"),
+    "sentence": ("sentence", "transcription"),
+    "locale": ("locale", "language"),
+    "up_votes": ("up_votes",),
+    "down_votes": ("down_votes",),
+    "age": ("age",),
+    "gender": ("gender",),
+    "accents": ("accents", "accent"),
+    "split": ("split",),
+}
 
 # %% ../nbs/10_commonvoice.ipynb #d02e50e0
 def find_columns(
@@ -100,7 +114,10 @@ def find_columns(
     at = {name.strip(): i for i, name in enumerate(header)}
     found = {k: at[n] for k, names in COLUMNS.items() for n in reversed(names) if n in at}
     if lost := [k for k in ("path", "sentence") if k not in found]:
-        raise ValueError(f"{path} must have the columns path and sentence, tabs between: no {' and no '.join(lost)} in {', '.join(header)[:200]!r}")
+        raise ValueError(
+            f"{path} must have the columns path and sentence, tabs between: no {' and no '.join(lost)} in"
+            f" {', '.join(header)[:200]!r}"
+        )
     return found | {name: i for name, i in at.items() if name.lower() in PART_COLUMNS}
 
 # %% ../nbs/10_commonvoice.ipynb #57b0d7f6
@@ -124,7 +141,9 @@ class _Shape:
     def may_go_on(self, line):
         "Whether a line may be the end of a sentence that has tabs: it has tabs, and no clip where a row has it."
         fields = line.split("\t")
-        return len(fields) > 1 and not fields[min(self.at["path"], len(fields) - 1)].strip().lower().endswith(AUDIO_SUFFIXES)
+        return len(fields) > 1 and not fields[min(self.at["path"], len(fields) - 1)].strip().lower().endswith(
+            AUDIO_SUFFIXES
+        )
     def goes_on(self, line, tabs): return 0 <= tabs < self.full and not self.starts(line)
     def fault(self, line):
         if line is None: return "the line is not valid UTF-8"
@@ -138,7 +157,10 @@ class _Held:
     "Lines held back until it is known whether they are a row; what can't be one is a fault."
     def __init__(self, shape, name, stripped):
         self.shape, self.name, self.stripped = shape, name, stripped
-        self.held, self.faults, self.joined, self.orphan = [], [], [], 0
+        self.held = []
+        self.faults = []
+        self.joined = []
+        self.orphan = 0
         self.bare, self.unsure = False, []
         self.tab_ends = self.short_closed = self.full_closed = self.short = False
 
@@ -154,7 +176,8 @@ class _Held:
         starts = shape.starts(line)
         self.short = self.short or starts
         self.short_closed = self.short_closed or starts and n > shape.at["sentence"]
-        if starts and self.stripped and not (self.orphan and shape.begins_open): return number, line + "\t" * (shape.full - n)
+        if starts and self.stripped and not (self.orphan and shape.begins_open):
+            return number, line + "\t" * (shape.full - n)
         self.orphan, self.bare = number, n == 0
         self._fault(number, shape.fault(line))
 
@@ -162,15 +185,24 @@ class _Held:
         "A row that stands on several lines is one where its tabs are those of a row."
         (number, line), rest = held[0], held[1:]
         whole = line.count("\t") == self.shape.full
-        unlike = not (whole or self.shape.starts(line)) or whole and not (self.shape.ends_open or any(self.shape.may_go_on(l) for _, l in rest))
-        if unlike: return [row for h in held if (row := self._single(*h))]
+        unlike = (
+            not (whole or self.shape.starts(line))
+            or whole
+            and not (self.shape.ends_open or any(self.shape.may_go_on(l) for _, l in rest))
+        )
+        if unlike:
+            return [row for h in held if (row := self._single(*h))]
         tabs = sum(l.count("\t") for _, l in held)
         if tabs == self.shape.full > line.count("\t") and not self.stripped:
             self.joined.append(number)
             return [(number, " ".join(l for _, l in held))]
-        self._fault(number, f"its sentence may go on in line {rest[0][0]}, which names no clip: write each row in one line")
-        self.orphan, self.bare = rest[-1][0], "\t" not in rest[-1][1]
-        for n, _ in rest: self._fault(n, f"it names no clip, and may go on from line {number}: write each row in one line")
+        self._fault(
+            number, f"its sentence may go on in line {rest[0][0]}, which names no clip: write each row in one line"
+        )
+        self.orphan = rest[-1][0]
+        self.bare = "\t" not in rest[-1][1]
+        for n, _ in rest:
+            self._fault(n, f"it names no clip, and may go on from line {number}: write each row in one line")
         return []
 
     def _fault(self, number, why): self.faults.append((f"{self.name}:{number}", why))
@@ -185,19 +217,24 @@ class _Rows(_Held):
         "Rows among the next lines, as pairs of line number and text; where all are rows, numbers and texts."
         full = self.shape.full
         self.tab_ends = self.tab_ends or pc.any(pc.ends_with(text, "\t")).as_py() or False
-        if not (tabs == full).all() or self.orphan or any(l.count("\t") < full for _, l in self.held): return self._each(first, lines, tabs)
+        if not (tabs == full).all() or self.orphan or any(l.count("\t") < full for _, l in self.held):
+            return self._each(first, lines, tabs)
         before, n = self.close(), len(lines)
         self.full_closed = self.full_closed or (not self.shape.ends_open and n > 0)
-        if n: n, self.held = n - 1, [(first + n - 1, lines[-1])]
-        if before: return [*before, *zip(range(first, first + n), lines)]
+        if n:
+            n, self.held = n - 1, [(first + n - 1, lines[-1])]
+        if before:
+            return [*before, *zip(range(first, first + n), lines)]
         return range(first, first + n), text.slice(0, n)
 
     def _each(self, first, lines, tabs):
         rows = []
         for number, (line, n) in enumerate(zip(lines, tabs.tolist()), first):
             if line == "": continue
-            if line is None or n > self.shape.full or not n and not line.strip(): self._fault(number, self.shape.fault(line))
-            elif self.held and self.shape.goes_on(line, n): self.held.append((number, line))
+            if line is None or n > self.shape.full or not n and not line.strip():
+                self._fault(number, self.shape.fault(line))
+            elif self.held and self.shape.goes_on(line, n):
+                self.held.append((number, line))
             else:
                 rows += self.close()
                 self.held = self._whole(number, line) if n == self.shape.full else [(number, line)]
@@ -209,7 +246,8 @@ class _Rows(_Held):
         self.full_closed = self.full_closed or not self.shape.ends_open
         if not begun or self.shape.ends_open: return [(number, line)]
         if not self.shape.begins_open:
-            if not self.bare or not self.shape.at["path"]: return [(number, line)]
+            if not self.bare or not self.shape.at["path"]:
+                return [(number, line)]
             self.unsure.append(number)
             return [(number, "\t" + line.partition("\t")[2])]
         self._fault(number, f"its sentence may begin in line {begun}, which names no clip: write each row in one line")
@@ -223,7 +261,9 @@ def _split_lines(
 ) -> pa.Table: # Text columns, and line
     "Turn lines into columns."
     numbers, lines = rows if isinstance(rows, tuple) else zip(*rows) if rows else ((), ())
-    cells = pc.list_flatten(pc.split_pattern(lines if isinstance(lines, pa.Array) else pa.array(lines, pa.string()), "\t"))
+    cells = pc.list_flatten(
+        pc.split_pattern(lines if isinstance(lines, pa.Array) else pa.array(lines, pa.string()), "\t")
+    )
     columns = {k: cells.take(pa.array(np.arange(i, len(cells), shape.width))) for k, i in shape.at.items()}
     table = pa.table({k: c.dictionary_encode() if k in _REPEATING else c for k, c in columns.items()})
     return table.append_column("line", pa.array(numbers, pa.int32()))
@@ -232,8 +272,10 @@ def _split_lines(
 def _shape(lines, path):
     "Read the header."
     header = next(lines, None)
-    if header and "\r" in header: raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
-    if header is None: raise ValueError(f"{path} is empty or not UTF-8: a transcript begins with a line of column names")
+    if header and "\r" in header:
+        raise ValueError(f"{path} ends its lines with a lone carriage return: end them with a newline")
+    if header is None:
+        raise ValueError(f"{path} is empty or not UTF-8: a transcript begins with a line of column names")
     columns = header.split("\t")
     return _Shape(find_columns(columns, path), len(columns))
 
@@ -258,8 +300,20 @@ def read_tsv(
     "Read a transcript as it is: no quoting, no guessing."
     table, rows = _read_rows(path, chunk, False)
     if rows.seems_stripped: table, rows = _read_rows(path, chunk, True)
-    if rows.unsure: _log.warning("%s: the first field of %d rows may have begun in the line above and is left empty, first in line %d", path.name, len(rows.unsure), rows.unsure[0])
-    if rows.joined: _log.warning("%s: %d rows stand on several lines each and are joined, the first from line %d", path.name, len(rows.joined), rows.joined[0])
+    if rows.unsure:
+        _log.warning(
+            "%s: the first field of %d rows may have begun in the line above and is left empty, first in line %d",
+            path.name,
+            len(rows.unsure),
+            rows.unsure[0],
+        )
+    if rows.joined:
+        _log.warning(
+            "%s: %d rows stand on several lines each and are joined, the first from line %d",
+            path.name,
+            len(rows.joined),
+            rows.joined[0],
+        )
     return table, rows.faults
 
 # %% ../nbs/10_commonvoice.ipynb #a551760a
@@ -288,9 +342,11 @@ def unsafe(
     "Say why a member must not be used."
     if why := unsafe_name(member.name): return why
     if member.issym() or member.islnk(): return f"{member.name} is a link"
-    if member.issparse() or any(k.startswith("GNU.sparse") for k in member.pax_headers): return f"{member.name} is a sparse file"
+    if member.issparse() or any(k.startswith("GNU.sparse") for k in member.pax_headers):
+        return f"{member.name} is a sparse file"
     if not member.isfile(): return f"{member.name} is a special file"
-    if end is not None and end != member.offset_data + _whole_blocks(member.size): return f"{member.name} claims {member.size} bytes, and its place has others"
+    if end is not None and end != member.offset_data + _whole_blocks(member.size):
+        return f"{member.name} claims {member.size} bytes, and its place has others"
     return ""
 def _whole_blocks(size): return -(-size // 512) * 512
 
@@ -331,7 +387,8 @@ def _too_long(block):
     return block[156:157] in (b"L", b"K", b"x", b"g", b"X") and not (size and int(size[1], 8) <= _MOST_NAME)
 def _next_member(tar):
     try:
-        if not tar.offset or _too_long(os.pread(tar.fileobj.fileno(), 512, tar.offset)): return None  # an empty tar: Python 3.10 would seek before its start
+        if not tar.offset or _too_long(os.pread(tar.fileobj.fileno(), 512, tar.offset)):
+            return None  # an empty tar: Python 3.10 would seek before its start
         member = tar.next()
     except _UNREADABLE: return None
     tar.members.clear()  # tarfile would keep all of them
@@ -342,9 +399,12 @@ def _plain_header(
     block: bytes,  # Where a header should stand
 ) -> tuple[str, int] | None: # Name and size of a plain file; none for what `tarfile` is to judge
     "Read a plain file's header."
-    if len(block) < 512 or block[156:157] != b"0" or block[257:262] != b"ustar" or block[345]: return None
-    size, check = _OCTAL.fullmatch(block[124:136]), _OCTAL.fullmatch(block[148:156])
-    if not size or not check or sum(block) - sum(block[148:156]) + 8 * 32 != int(check[1], 8): return None
+    if len(block) < 512 or block[156:157] != b"0" or block[257:262] != b"ustar" or block[345]:
+        return None
+    size = _OCTAL.fullmatch(block[124:136])
+    check = _OCTAL.fullmatch(block[148:156])
+    if not size or not check or sum(block) - sum(block[148:156]) + 8 * 32 != int(check[1], 8):
+        return None
     return block[:100].partition(b"\0")[0].decode("utf-8", "replace"), int(size[1], 8)
 
 # %% ../nbs/10_commonvoice.ipynb #fd03b3b8
@@ -373,8 +433,10 @@ def open_tar(
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     raw = open(fd, "rb")
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode): raise ValueError("it is no plain file")
-        if _too_long(os.pread(fd, 512, 0)): raise ValueError("its first header is damaged")
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("it is no plain file")
+        if _too_long(os.pread(fd, 512, 0)):
+            raise ValueError("its first header is damaged")
         return tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="replace", tarinfo=TarMember)
     except _UNREADABLE as e:
         raw.close()
@@ -387,7 +449,12 @@ def index_tar(
 ) -> TarIndex: # Where its clips lie
     "Index a tar in one pass over its headers; raise `ValueError` when it isn't a plain tar."
     go_on()
-    names, held, at, bad, end, size = [], [], (array("q"), array("q")), [], 0, path.stat().st_size
+    names = []
+    held = []
+    at = (array("q"), array("q"))
+    bad = []
+    end = 0
+    size = path.stat().st_size
     endings = []
     with (tar := open_tar(path)).fileobj:
         for member, start, n, why, end in tar_members(tar, size):
@@ -395,14 +462,23 @@ def index_tar(
             if why: bad.append((name, why))
             elif start + n <= size:
                 held.append(name)
-                for column, v in zip(at, (start, n)): column.append(v)
+                for column, v in zip(at, (start, n)):
+                    column.append(v)
                 endings.append(audio_ending(member))
             if len(held) == chunk:
                 go_on()
                 names.append(pa.array(held, pa.string()))
                 held.clear()
     offsets, sizes = (np.array(column) for column in at)
-    return TarIndex(str(path), pa.concat_arrays([*names, pa.array(held, pa.string())]), offsets, sizes, pa.array(endings, pa.string()), bad, _stop(path, end))
+    return TarIndex(
+        str(path),
+        pa.concat_arrays([*names, pa.array(held, pa.string())]),
+        offsets,
+        sizes,
+        pa.array(endings, pa.string()),
+        bad,
+        _stop(path, end),
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #3b442ceb
 def is_commonvoice(
@@ -437,7 +513,10 @@ def language_folder(
     "Find a language in the tree; raise `FileNotFoundError` with those that are there."
     have = sorted(p.name for p in (root/"transcript").iterdir() if p.is_dir())
     if found := matching_language(have, language_code): return found
-    raise FileNotFoundError(f"no language {language_code} in {root/'transcript'}: set language_code to one of {', '.join(have) or 'none, the folder is empty'}")
+    raise FileNotFoundError(
+        f"no language {language_code} in {root/'transcript'}: set language_code to one of"
+        f" {', '.join(have) or 'none, the folder is empty'}"
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #b6293745
 def plain_files(
@@ -461,28 +540,34 @@ def table_files(
     folder: Path,  # Folder of a language
 ) -> list[Path]: # Its TSVs, by name
     "List the tables of a release."
-    return plain_files([p for p in sorted(folder.iterdir()) if p.suffix.lower() == ".tsv" and not p.name.startswith(".")], folder)
+    return plain_files(
+        [p for p in sorted(folder.iterdir()) if p.suffix.lower() == ".tsv" and not p.name.startswith(".")], folder
+    )
 
 def is_transcript(
     path: Path,  # A TSV
 ) -> bool: # Whether it has the columns of one
     "Tell transcripts from the other tables of a release."
-    try: return path.is_file() and bool(find_columns(next(tsv_lines(path), None) or [], path))
+    try:
+        return path.is_file() and bool(find_columns(next(tsv_lines(path), None) or [], path))
     except (ValueError, OSError): return False
 
 # %% ../nbs/10_commonvoice.ipynb #3e59552d
 def _of_split(entry, suffix):
     "Files that an entry of a folder holds, itself or those in it."
-    if not entry.is_dir(): return [entry] if entry.suffix.lower() == suffix else []
+    if not entry.is_dir():
+        return [entry] if entry.suffix.lower() == suffix else []
     try: inside = sorted(entry.iterdir())
     except OSError as e: inside = _pass_over(entry, e.strerror) or []
     return [p for p in inside if p.suffix.lower() == suffix and not p.name.startswith(".")]
 def _by_split(folder, suffix):
     found, root = {}, folder.parent.parent
     for p in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if p.name.startswith(".") or not (p.is_dir() or (files := _of_split(p, suffix))): continue
+        if p.name.startswith(".") or not (p.is_dir() or (files := _of_split(p, suffix))):
+            continue
         name = split_name(p.name if p.is_dir() else p.stem)
-        if name in found: raise ValueError(f"{folder} holds the split {name} twice, under two names: remove one, such as {p.name}")
+        if name in found:
+            raise ValueError(f"{folder} holds the split {name} twice, under two names: remove one, such as {p.name}")
         found[name] = plain_files(_of_split(p, suffix), root)
     return found
 
@@ -494,7 +579,9 @@ def transcripts(
     "List the transcripts by split, whether a split is a file or a folder."
     found = _by_split(root/"transcript"/language, ".tsv")
     usual = {k: i for i, k in enumerate(("train", "validation", "test"))}
-    return {k: found[k] for k in sorted(found, key=lambda k: (usual.get(k, 9), k)) if k != "clip_durations" and found[k]}
+    return {
+        k: found[k] for k in sorted(found, key=lambda k: (usual.get(k, 9), k)) if k != "clip_durations" and found[k]
+    }
 
 # %% ../nbs/10_commonvoice.ipynb #7b15f7f5
 def tars(
@@ -513,7 +600,11 @@ def no_split(
 ) -> FileNotFoundError: # To be raised
     "Say which splits are there, and which setting names them."
     have = [s for s in have if s]
-    instead = f"it has {', '.join(have)}; train_splits and eval_splits say which are read, '' for none" if have else "it has none"
+    instead = (
+        f"it has {', '.join(have)}; train_splits and eval_splits say which are read, '' for none"
+        if have
+        else "it has none"
+    )
     return FileNotFoundError(f"no transcript of split {name} in {folder}: {instead}")
 
 def say_splits(
@@ -523,7 +614,13 @@ def say_splits(
     "Say before a run which of the usual splits are missing."
     have = [s for s in have if s]
     lost = [s for s in ("train", "validation", "test") if s not in have]
-    if have and lost: _log.warning("%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s", file_name(folder), " and no ".join(lost), ", ".join(have))
+    if have and lost:
+        _log.warning(
+            "%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s",
+            file_name(folder),
+            " and no ".join(lost),
+            ", ".join(have),
+        )
 
 # %% ../nbs/10_commonvoice.ipynb #79f3d521
 def tars_short(
@@ -534,10 +631,19 @@ def tars_short(
 ) -> str: # A sentence; empty when none is missing or nothing is promised
     "Say when a split has fewer tars than the corpus promises."
     path = root/"n_shards.json"
-    try: promised = json.loads(path.read_text(encoding="utf-8"))[language] if path.is_file() and path.stat().st_size < 1 << 20 else {}
+    try:
+        promised = (
+            json.loads(path.read_text(encoding="utf-8"))[language]
+            if path.is_file() and path.stat().st_size < 1 << 20
+            else {}
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError): return ""
     want = {split_name(k): v for k, v in promised.items()}.get(split, 0) if isinstance(promised, dict) else 0
-    return f"{have} of {want} tars of {language} {split} are there: the download is not complete" if isinstance(want, int) and have < want else ""
+    return (
+        f"{have} of {want} tars of {language} {split} are there: the download is not complete"
+        if isinstance(want, int) and have < want
+        else ""
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #26076f87
 def first_places(
@@ -574,7 +680,10 @@ def as_utf8(
 ) -> Path: # The same
     "Pass a path on; raise `ValueError` for one that can't be written in a table."
     try: str(path).encode()
-    except UnicodeEncodeError: raise ValueError(f"{os.fsencode(path).decode('utf-8', 'backslashreplace')} has a name that isn't UTF-8: rename it") from None
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{os.fsencode(path).decode('utf-8', 'backslashreplace')} has a name that isn't UTF-8: rename it"
+        ) from None
     return path
 
 def index_tars(
@@ -585,15 +694,25 @@ def index_tars(
     join = lambda name, typ: np.concatenate([np.zeros(0, typ), *(getattr(i, name) for i in indices)])
     endings = pa.concat_arrays([pa.array([], pa.string()), *(i.endings for i in indices)])
     is_clip = pc.not_equal(endings, "").to_numpy(zero_copy_only=False)
-    return Clips(pa.concat_arrays([pa.array([], pa.string()), *(i.names for i in indices)]), np.repeat(np.arange(len(indices)), [len(i.names) for i in indices]),
-                 join("offsets", np.int64), join("sizes", np.int64), is_clip, [i.path for i in indices],
-                 {n: why for i in indices for n, why in i.unsafe}, "; ".join(i.broken for i in indices if i.broken), endings=endings)
+    return Clips(
+        pa.concat_arrays([pa.array([], pa.string()), *(i.names for i in indices)]),
+        np.repeat(np.arange(len(indices)), [len(i.names) for i in indices]),
+        join("offsets", np.int64),
+        join("sizes", np.int64),
+        is_clip,
+        [i.path for i in indices],
+        {n: why for i in indices for n, why in i.unsafe},
+        "; ".join(i.broken for i in indices if i.broken),
+        endings=endings,
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #5b84b272
-def _where(table, i): return f"{table['tsv'][i].as_py()}:{table['line'][i].as_py()}" if "tsv" in table.column_names else f"row {i + 1}"
+def _where(table, i):
+    return f"{table['tsv'][i].as_py()}:{table['line'][i].as_py()}" if "tsv" in table.column_names else f"row {i + 1}"
 def _row_faults(table, ids, of_clip, place, again, clips):
     for i in np.flatnonzero((place < 0) | again).tolist():
-        name, clip = ids[i].as_py(), of_clip[i].as_py()
+        name = ids[i].as_py()
+        clip = of_clip[i].as_py()
         if again[i]: yield name, "duplicate_row", ""
         elif not name: yield "", "bad_row", f"{_where(table, i)} names no clip"
         elif clip in clips.unsafe: yield name, "unsafe_path", clips.unsafe[clip]
@@ -612,7 +731,8 @@ def clip_faults(
         yield clips.ids[i].as_py(), "duplicate_audio" if first[i] != i else "no_row", where
     unsafe_ids = pa.array(list(clips.unsafe), pa.string())
     told = (first_places(unsafe_ids, ids) >= 0) & (first_places(unsafe_ids, clips.ids) < 0)  # by the row that names it
-    for i in np.flatnonzero(~told): yield unsafe_ids[i].as_py(), "unsafe_path", clips.unsafe[unsafe_ids[i].as_py()]
+    for i in np.flatnonzero(~told):
+        yield unsafe_ids[i].as_py(), "unsafe_path", clips.unsafe[unsafe_ids[i].as_py()]
 
 # %% ../nbs/10_commonvoice.ipynb #3d314d3f
 def _read_numbers(
@@ -628,7 +748,8 @@ def _read_numbers(
     if not len(odd): return values, {}
     held, bad = values.to_pylist(), {}
     for i in odd.tolist():
-        try: held[i] = read(column[i].as_py(), field)
+        try:
+            held[i] = read(column[i].as_py(), field)
         except BadClip as e: bad[i] = e.detail
     return pa.array(held, pa.float64()), bad
 
@@ -636,7 +757,10 @@ def _read_numbers(
 def _votes(column, name):
     values, bad = _read_numbers(column, name, as_count)
     whole = pc.equal(pc.fill_null(values, 0.), pc.round(pc.fill_null(values, 0.)))
-    bad |= {i: f"{name} must be a whole number from 0 on, such as 2, got {values[i].as_py()}" for i in np.flatnonzero(~whole.to_numpy(zero_copy_only=False)).tolist()}
+    bad |= {
+        i: f"{name} must be a whole number from 0 on, such as 2, got {values[i].as_py()}"
+        for i in np.flatnonzero(~whole.to_numpy(zero_copy_only=False)).tolist()
+    }
     return pc.if_else(whole, values, None).cast(pa.int32()), bad
 
 # %% ../nbs/10_commonvoice.ipynb #ee55ff66
@@ -646,7 +770,9 @@ def _times(table):
     if not names: return None, None, {}
     what, unit_s = PART_COLUMNS[names[0].lower()]
     if len(names) > 1 or what != "seconds": return _parts(table, names)
-    values, bad = _read_numbers(table[names[0]], names[0], lambda v, f: s if (s := as_seconds(v, f, unit_s)) is None else s / unit_s)
+    values, bad = _read_numbers(
+        table[names[0]], names[0], lambda v, f: s if (s := as_seconds(v, f, unit_s)) is None else s / unit_s
+    )
     seconds = pc.multiply(values, unit_s) if unit_s != 0.001 else pc.divide(values, 1000.)
     return None, pc.if_else(pc.greater(seconds, 0.), seconds, None), bad
 
@@ -654,7 +780,8 @@ def _parts(table, names):
     starts, seconds, bad = [], [], {}
     for i, values in enumerate(zip(*(table[name].to_pylist() for name in names))):
         try: part = read_part(dict(zip(names, values)))
-        except BadClip as e: part, bad[i] = Part(None, None), e.detail
+        except BadClip as e:
+            part, bad[i] = Part(None, None), e.detail
         starts.append(part.start)
         seconds.append(part.seconds)
     return pa.array(starts, pa.float64()), pa.array(seconds, pa.float64()), bad
@@ -686,15 +813,26 @@ def _columns(table, keep, place, clips, locale):
     get = lambda name: table[name] if name in table.column_names else None
     at = pa.array(clips.file[place], pa.int32())
     found = None if get("locale") is None else pc.fill_null(get("locale").cast(pa.string()), "")
-    return {"file": pa.DictionaryArray.from_arrays(at, pa.array(clips.files, pa.string())), "offset": clips.offset[place], "size": clips.size[place],
-            "sentence": table["sentence"], "locale": repeated(locale, len(keep)) if found is None else pc.if_else(pc.equal(found, ""), locale, found),
-            "speaker": get("speaker"), "age": get("age"), "gender": get("gender"), "accents": get("accents"), "start": get("part_start"),
-            "up_votes": get("up_votes"), "down_votes": get("down_votes")}
+    return {
+        "file": pa.DictionaryArray.from_arrays(at, pa.array(clips.files, pa.string())),
+        "offset": clips.offset[place],
+        "size": clips.size[place],
+        "sentence": table["sentence"],
+        "locale": repeated(locale, len(keep)) if found is None else pc.if_else(pc.equal(found, ""), locale, found),
+        "speaker": get("speaker"),
+        "age": get("age"),
+        "gender": get("gender"),
+        "accents": get("accents"),
+        "start": get("part_start"),
+        "up_votes": get("up_votes"),
+        "down_votes": get("down_votes"),
+    }
 
 # %% ../nbs/10_commonvoice.ipynb #63a330c4
 def _duration(fields):
     "Clip and seconds of a line; none where it can't be read."
-    try: seconds = as_seconds(fields[1], "duration[ms]", 0.001) if fields and len(fields) == 2 else None
+    try:
+        seconds = as_seconds(fields[1], "duration[ms]", 0.001) if fields and len(fields) == 2 else None
     except BadClip: return None
     return (clip_id(fields[0]), seconds) if seconds else None
 
@@ -703,11 +841,18 @@ def given_seconds(
 ) -> tuple[pa.Array, np.ndarray] | None: # Names of clips, seconds; none without the file
     "Read the durations that a corpus gives."
     path = folder/"clip_durations.tsv"
-    if not path.is_file() or not plain_files([path], folder): return None
-    try: read = [(number, _duration(fields)) for number, fields in enumerate(tsv_lines(path), 1) if fields != [""]]
+    if not path.is_file() or not plain_files([path], folder):
+        return None
+    try:
+        read = [(number, _duration(fields)) for number, fields in enumerate(tsv_lines(path), 1) if fields != [""]]
     except (ValueError, OSError) as e: return _log.warning("%s: no durations are taken", e)
     if unread := [number for number, pair in read[1:] if pair is None]:
-        _log.warning("%s: %d lines are no clip and duration, the first is line %d: for these clips none is given", path.name, len(unread), unread[0])
+        _log.warning(
+            "%s: %d lines are no clip and duration, the first is line %d: for these clips none is given",
+            path.name,
+            len(unread),
+            unread[0],
+        )
     pairs = [pair for _, pair in read if pair]
     return pa.array([name for name, _ in pairs], pa.string()), np.array([seconds for _, seconds in pairs])
 
@@ -733,7 +878,12 @@ def clip_ids(
     table: pa.Table,  # As `read_tsvs` gives it
 ) -> pa.Array: # Name of each row's clip
     "Name the clips that a transcript's rows mean."
-    return pa.concat_arrays([pa.array([], pa.string()), *(pa.array([clip_id(p) for p in c.to_pylist()], pa.string()) for c in table["path"].chunks)])
+    return pa.concat_arrays(
+        [
+            pa.array([], pa.string()),
+            *(pa.array([clip_id(p) for p in c.to_pylist()], pa.string()) for c in table["path"].chunks),
+        ]
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #3d5f0b1e
 def _shared_ids(table, ids, shared):
@@ -756,7 +906,8 @@ def row_ids(
 # %% ../nbs/10_commonvoice.ipynb #d3858785
 def _with_several(names, endings):
     "Names that stand with several endings."
-    if len(set(endings.unique().to_pylist()) - {""}) < 2: return set()
+    if len(set(endings.unique().to_pylist()) - {""}) < 2:
+        return set()
     pairs = pa.table({"name": names, "ending": endings}).filter(pc.field("ending") != "")
     uses = pairs.group_by(["name", "ending"]).aggregate([]).group_by("name").aggregate([("ending", "count")])
     return set(uses.filter(pc.field("ending_count") > 1)["name"].to_pylist())
@@ -784,7 +935,10 @@ def _by_their_endings(clips, several, here, meant):
     "Clips of which that alone has a row's name which the row means."
     name = lambda n, e: n + e if n in several or n in here and meant.get(n) != e else n
     names = [name(n, e) for n, e in zip(clips.ids.to_pylist(), clips.endings.to_pylist())]
-    lost = {n: f"several files have this name, with other endings: write which one is meant, such as {n}.mp3" for n in several | here}
+    lost = {
+        n: f"several files have this name, with other endings: write which one is meant, such as {n}.mp3"
+        for n in several | here
+    }
     return replace(clips, ids=pa.array(names, pa.string()), lost=lost | clips.lost)
 
 # %% ../nbs/10_commonvoice.ipynb #e875059c
@@ -794,7 +948,13 @@ def _part_ids(ids, table, uses):
     parts = list(zip(ids.to_pylist(), table["part_start"].to_pylist(), table["part_seconds"].to_pylist()))
     uses = uses or Counter(ids.to_pylist())
     end = lambda start, seconds: "" if seconds is None else f"{(start + seconds) * 1000:.0f}"
-    return pa.array([name if start is None or uses[name] < 2 else f"{name}_{start * 1000:.0f}-{end(start, seconds)}" for name, start, seconds in parts], pa.string())
+    return pa.array(
+        [
+            name if start is None or uses[name] < 2 else f"{name}_{start * 1000:.0f}-{end(start, seconds)}"
+            for name, start, seconds in parts
+        ],
+        pa.string(),
+    )
 
 # %% ../nbs/10_commonvoice.ipynb #bb88cc99
 def join_clips(
@@ -815,7 +975,14 @@ def join_clips(
     keep = np.flatnonzero((place >= 0) & ~again)
     kept = _those(ids, keep)
     names = {"split": repeated(split, len(keep)), "source_split": repeated(source_split, len(keep))}
-    rows = rows_table({"id": kept, **names, "seconds": _seconds(kept, table, keep, given), **_columns(table, keep, place, clips, locale)})
+    rows = rows_table(
+        {
+            "id": kept,
+            **names,
+            "seconds": _seconds(kept, table, keep, given),
+            **_columns(table, keep, place, clips, locale),
+        }
+    )
     return rows, [*_row_faults(table, ids, of_clip, place, again, clips), *bad]
 
 # %% ../nbs/10_commonvoice.ipynb #549cc899
@@ -838,7 +1005,10 @@ def identity(
     root: Path,  # The tree
 ) -> str: # 64 hexadecimal digits
     "Name the state of a source: transcripts by content, tars by name and size."
-    parts = [[str(p.relative_to(root)), p.stat().st_size, file_sha256(p) if p.suffix == ".tsv" else ""] for p in sorted(files)]
+    parts = [
+        [str(p.relative_to(root)), p.stat().st_size, file_sha256(p) if p.suffix == ".tsv" else ""]
+        for p in sorted(files)
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 # %% ../nbs/10_commonvoice.ipynb #5eb3c827
@@ -848,16 +1018,28 @@ def read_commonvoice(
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a Common Voice tree of tars and transcripts; raise `FileNotFoundError` for a language or split it lacks."
     language = language_folder(root, cfg.language_code)
-    tsvs, archives, given = transcripts(root, language), tars(root, language), given_seconds(root/"transcript"/language)
-    rows, rejects, used, notes = [], [], [], []
+    tsvs = transcripts(root, language)
+    archives = tars(root, language)
+    given = given_seconds(root/"transcript"/language)
+    rows = []
+    rejects = []
+    used = []
+    notes = []
     for split, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)):
         for name in split_names(names):
             if name not in tsvs: raise no_split(name, root/"transcript"/language, tsvs)
-            if note := tars_short(root, language, name, len(archives.get(name, []))): notes.append(note)
+            if note := tars_short(root, language, name, len(archives.get(name, []))):
+                notes.append(note)
             part, bad = join_split(tsvs[name], archives.get(name, []), split, name, language, given)
             rows, rejects, used = rows + [part], rejects + bad, used + tsvs[name] + archives.get(name, [])
     for note in notes: _log.warning(note)
-    source = {"kind": "commonvoice", "dataset_name": cfg.dataset_name, "language": language, "identity": identity(used, root), "notes": notes}
+    source = {
+        "kind": "commonvoice",
+        "dataset_name": cfg.dataset_name,
+        "language": language,
+        "identity": identity(used, root),
+        "notes": notes,
+    }
     return Corpus(pa.concat_tables(rows).unify_dictionaries(), rejects_table(rejects), source)
 
 # %% ../nbs/10_commonvoice.ipynb #d73d4f5b
@@ -868,10 +1050,16 @@ def describe(
 ) -> dict: # rows, usable, rejects, bytes, seconds, speakers, columns, first
     "Describe a split of any corpus."
     seconds = rows["seconds"]
-    return {"rows": len(rows) + len(rejects), "usable": len(rows), "rejects": reason_counts(rejects_table(rejects), rejects[0][0] if rejects else ""),
-            "bytes": audio_bytes(rows), "seconds": None if seconds.null_count or not len(rows) else round(pc.sum(seconds).as_py(), 1),
-            "speakers": len(set(rows["speaker"].unique().to_pylist()) - {"", None}), "columns": columns,
-            "first": rows.select(["id", "sentence"]).slice(0, 3).to_pylist()}
+    return {
+        "rows": len(rows) + len(rejects),
+        "usable": len(rows),
+        "rejects": reason_counts(rejects_table(rejects), rejects[0][0] if rejects else ""),
+        "bytes": audio_bytes(rows),
+        "seconds": None if seconds.null_count or not len(rows) else round(pc.sum(seconds).as_py(), 1),
+        "speakers": len(set(rows["speaker"].unique().to_pylist()) - {"", None}),
+        "columns": columns,
+        "first": rows.select(["id", "sentence"]).slice(0, 3).to_pylist(),
+    }
 
 # %% ../nbs/10_commonvoice.ipynb #465d4e2d
 def inspect_commonvoice(
@@ -879,12 +1067,18 @@ def inspect_commonvoice(
     language_code: str = "",  # Locale; empty for all languages
 ) -> dict: # Splits by language; each with rows, usable, rejects, tars, bytes, seconds, speakers, columns, first
     "Describe a Common Voice tree without decoding a clip."
-    names = [language_folder(root, language_code)] if language_code else sorted(p.name for p in (root/"transcript").iterdir() if p.is_dir())
+    names = (
+        [language_folder(root, language_code)]
+        if language_code
+        else sorted(p.name for p in (root / "transcript").iterdir() if p.is_dir())
+    )
     out = {}
     for name in names:
         archives, given = tars(root, name), given_seconds(root/"transcript"/name)
         texts = {s: [p for p in found if is_transcript(p)] for s, found in transcripts(root, name).items()}
-        look = lambda s, t: describe(*join_split(t, archives.get(s, []), "train", s, name, given), next(tsv_lines(t[0])))
+        look = lambda s, t: describe(
+            *join_split(t, archives.get(s, []), "train", s, name, given), next(tsv_lines(t[0]))
+        )
         say_splits(texts, root/"transcript"/name)
         out[name] = {s: {**look(s, t), "tars": len(archives.get(s, []))} for s, t in texts.items() if t}
     return out

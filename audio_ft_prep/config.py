@@ -60,27 +60,42 @@ RULES = {
     "seed": _at_least(0, "must be 0 or more"),
     "shard_rows": _at_least(0, "must be 1 or more, or 0 to have it chosen"),
     "num_workers": _at_least(0, "must be 1 or more, or 0 for one a core"),
-    "ray_address": (lambda v: "://" not in v and v != "local", "must be host:port of the cluster's head, or auto on one of its machines, or left out"),
+    "ray_address": (
+        lambda v: "://" not in v and v != "local",
+        "must be host:port of the cluster's head, or auto on one of its machines, or left out",
+    ),
 }
 
 # %% ../nbs/00_config.ipynb #242303ac
 def _fits(v, typ):
     if get_origin(typ) is Literal: return v in get_args(typ)
-    if args := get_args(typ): return any(_fits(v, t) for t in args)
-    if typ is float: return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300
-    if typ is int: return isinstance(v, int) and not isinstance(v, bool)
+    if args := get_args(typ):
+        return any(_fits(v, t) for t in args)
+    if typ is float:
+        return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300
+    if typ is int:
+        return isinstance(v, int) and not isinstance(v, bool)
     return v is None if typ is type(None) else isinstance(v, typ)
 
 # %% ../nbs/00_config.ipynb #a911b756
 def _kind(typ):
-    if get_origin(typ) is Literal: return "one of " + ", ".join(map(str, get_args(typ)))
-    if args := get_args(typ): return " or ".join(_kind(t) for t in args)
-    return {str: "text (in YAML, in quotes)", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}[typ]
+    if get_origin(typ) is Literal:
+        return "one of " + ", ".join(map(str, get_args(typ)))
+    if args := get_args(typ):
+        return " or ".join(_kind(t) for t in args)
+    return {
+        str: "text (in YAML, in quotes)",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        type(None): "null",
+    }[typ]
 
 # %% ../nbs/00_config.ipynb #8986068b
 def _got(value):
     "A value as an error quotes it: on one line, and not the whole of a long one."
-    if isinstance(value, (dict, list, tuple, set)): return type(value).__name__
+    if isinstance(value, (dict, list, tuple, set)):
+        return type(value).__name__
     if isinstance(value, int) and value.bit_length() > 300: return "a number of hundreds of digits"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:80]} … ({len(value):,} characters)"
@@ -95,8 +110,10 @@ def check_field(
         raise wrong(f"{name} must be {_kind(typ)}, got {_got(value)}")
     ok, must = RULES.get(name, (None, ""))
     if ok and not ok(value): raise ValueError(f"{name} {must}, got {_got(value)}")
-    if isinstance(value, int) and value.bit_length() > (128 if name == "seed" else 63): raise ValueError(f"{name} must be smaller, got {_got(value)}")
-    if isinstance(value, str) and _HALVES.search(value): raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
+    if isinstance(value, int) and value.bit_length() > (128 if name == "seed" else 63):
+        raise ValueError(f"{name} must be smaller, got {_got(value)}")
+    if isinstance(value, str) and _HALVES.search(value):
+        raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
 _HALVES = re.compile("[\ud800-\udfff]")
 
 # %% ../nbs/00_config.ipynb #8e30819e
@@ -132,8 +149,10 @@ def html_text(
 _JSON_UNSEEN = re.compile(r"(?!\n)" + _UNSEEN.pattern)  # line breaks are `indent`'s own
 def _finite(value):
     "A value without numbers that JSON can't write: they become null."
-    if isinstance(value, dict): return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 def json_text(
     value: Any,  # What `json` can write
@@ -156,7 +175,10 @@ def user_path(
     path = os.path.expanduser(str(text))
     if path.startswith("~"):
         home, _, _ = path.partition("/")
-        raise ValueError(f"{what} begins with {visible(home)}, a home folder that this machine doesn't know: write the whole path, got {visible(path)}")
+        raise ValueError(
+            f"{what} begins with {visible(home)}, a home folder that this machine doesn't know: write the whole"
+            f" path, got {visible(path)}"
+        )
     try: usable = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError: usable = False
     if not usable: raise ValueError(f"{what} holds a character that no path can have: got {visible(path)}")
@@ -172,7 +194,13 @@ def pairs_table(
     pairs: dict,  # Names and values, which may be Markdown; those without a value are left out
 ) -> str: # Markdown
     "Lay out names and values for a notebook."
-    return "\n".join(["| | |", "|---|---|", *(f"| {table_cell(k)} | {table_cell(v)} |" for k, v in pairs.items() if v is not None and v != "")])
+    return "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            *(f"| {table_cell(k)} | {table_cell(v)} |" for k, v in pairs.items() if v is not None and v != ""),
+        ]
+    )
 
 # %% ../nbs/00_config.ipynb #66bfe833
 _MARKUP = r"[\\`*\[\]<>~$&]|(?<!\w)_|_(?!\w)"  # signs of Markdown anywhere in a line
@@ -227,19 +255,32 @@ class PrepConfig:
     ray_address: str = ""  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
     def __post_init__(self):
-        for name, typ in field_types().items(): check_field(name, getattr(self, name), typ)
         for name, typ in field_types().items():
-            if typ is float: object.__setattr__(self, name, float(getattr(self, name)))
+            check_field(name, getattr(self, name), typ)
+        for name, typ in field_types().items():
+            if typ is float:
+                object.__setattr__(self, name, float(getattr(self, name)))
         if self.min_seconds >= self.max_seconds:
             raise ValueError(f"min_seconds must be below max_seconds ({self.max_seconds}), got {self.min_seconds}")
-        if self.ray_address and self.engine != "ray": raise ValueError(f"ray_address is for engine ray, got {self.ray_address} with engine {self.engine}: set engine to ray")
+        if self.ray_address and self.engine != "ray":
+            raise ValueError(
+                f"ray_address is for engine ray, got {self.ray_address} with engine {self.engine}: set engine to ray"
+            )
         if (self.storage, self.log_mel) == ("audio", "fast"):
-            raise ValueError("log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its features are made when a batch is")
+            raise ValueError(
+                "log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its"
+                " features are made when a batch is"
+            )
         _check_splits(self.train_splits, self.eval_splits)
 
-    def _given(self): return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+    def _given(self):
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._given().items())})"
-    def _repr_markdown_(self): return pairs_table({k: code_cell(v) for k, v in self._given().items()}) + "\n\nAll other settings have their defaults."
+    def _repr_markdown_(self):
+        return (
+            pairs_table({k: code_cell(v) for k, v in self._given().items()})
+            + "\n\nAll other settings have their defaults."
+        )
 
 # %% ../nbs/00_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each field, by name
@@ -250,22 +291,32 @@ def field_types() -> dict[str, Any]: # Type of each field, by name
 # %% ../nbs/00_config.ipynb #8641c0a9
 def _check_splits(train, evaluation):
     a, b = split_names(train, "train_splits"), split_names(evaluation, "eval_splits")
-    if not a and not b: raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
-    if both := set(a) & set(b): raise ValueError(f"train_splits and eval_splits must share no split, got {sorted(both)[0]} in both: a split serves one of the two")
+    if not a and not b:
+        raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
+    if both := set(a) & set(b):
+        raise ValueError(
+            f"train_splits and eval_splits must share no split, got {sorted(both)[0]} in both: a split serves one of"
+            " the two"
+        )
 
 # %% ../nbs/00_config.ipynb #5ef81446
 def config_from(
     settings: dict,  # Fields and their values
 ) -> PrepConfig: # The checked config
     "Make a config from a dictionary, refusing keys it doesn't know."
-    if not isinstance(settings, dict): raise TypeError(f"a config is a mapping of fields to values, got {type(settings).__name__}")
+    if not isinstance(settings, dict):
+        raise TypeError(f"a config is a mapping of fields to values, got {type(settings).__name__}")
     known = field_types()
     for key in settings:
         if key in known: continue
         near = get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.5)
-        raise ValueError(f"{key!r} is no field of PrepConfig: " + (f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"))
+        raise ValueError(
+            f"{key!r} is no field of PrepConfig: "
+            + (f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}")
+        )
     for f in fields(PrepConfig):
-        if f.default is MISSING and f.name not in settings: raise ValueError(f"{f.name} is missing: it {RULES[f.name][1]}")
+        if f.default is MISSING and f.name not in settings:
+            raise ValueError(f"{f.name} is missing: it {RULES[f.name][1]}")
     return PrepConfig(**settings)
 
 # %% ../nbs/00_config.ipynb #e01683e1
@@ -303,10 +354,13 @@ def save_config(
 _MOST_BYTES = 1 << 16  # The most that a config file may have; one with all fields has a fiftieth of it
 def _text_of(path):
     "A small file's text; a sentence that names file and line where it isn't UTF-8."
-    with open(path, "rb") as f: data = f.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES: raise ValueError(f"{path} must be a config file of at most {_MOST_BYTES >> 10} kB, and is larger: name another")
+    with open(path, "rb") as f:
+        data = f.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"{path} must be a config file of at most {_MOST_BYTES >> 10} kB, and is larger: name another")
     try: return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e: line = data.count(b"\n", 0, e.start) + 1
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
     raise ValueError(f"{path} must be UTF-8, and isn't in line {line}: save it as UTF-8")
 
 # %% ../nbs/00_config.ipynb #3a2662fb
@@ -329,7 +383,10 @@ def _from_yaml(text):
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > 10: raise ValueError(f"line {event.start_mark.line + 1}: it is nested too deeply")
-        if isinstance(event, yaml.AliasEvent): raise ValueError(f"line {event.start_mark.line + 1}: *{event.anchor} stands for another value: write the value itself")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(
+                f"line {event.start_mark.line + 1}: *{event.anchor} stands for another value: write the value itself"
+            )
     whole, names = yaml.compose(text, yaml.SafeLoader), []
     for key, _ in whole.value if isinstance(whole, yaml.MappingNode) else ():
         if key.value in names: raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
@@ -350,7 +407,8 @@ def read_settings(
     except (ValueError, yaml.YAMLError) as e:
         why = re.sub(r'in "<unicode string>", ', "", " ".join(str(e).split()))
         raise ValueError(f"{path} is not valid {kind[1:].upper()}: {why}") from None
-    if not isinstance(got, dict): raise ValueError(f"{path} must hold fields and values such as language_code: it, got {type(got).__name__}")
+    if not isinstance(got, dict):
+        raise ValueError(f"{path} must hold fields and values such as language_code: it, got {type(got).__name__}")
     return got
 
 # %% ../nbs/00_config.ipynb #6e9c16e3
@@ -389,7 +447,10 @@ def completed(
     settings: dict,  # As `shaping` gave them, perhaps in an older release
 ) -> dict: # The same, with the fields it lacked
     "Add the defaults of fields that settings don't name."
-    return {**{f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING and f.name not in NOT_SHAPING}, **settings}
+    return {
+        **{f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING and f.name not in NOT_SHAPING},
+        **settings,
+    }
 
 # %% ../nbs/00_config.ipynb #51647b09
 def differing(
@@ -401,7 +462,17 @@ def differing(
 
 # %% ../nbs/00_config.ipynb #71f1b036
 GROUPS = {
-    "data": ("dataset_name", "language_code", "language", "dataset_config", "dataset_revision", "audio_column", "text_column", "language_column", "lower_case"),
+    "data": (
+        "dataset_name",
+        "language_code",
+        "language",
+        "dataset_config",
+        "dataset_revision",
+        "audio_column",
+        "text_column",
+        "language_column",
+        "lower_case",
+    ),
     "model": ("model_id", "task"),
     "selection": ("train_splits", "eval_splits", "max_train_samples", "max_eval_samples", "sampling", "seed"),
     "audio": ("min_seconds", "max_seconds", "log_mel"),
@@ -424,9 +495,19 @@ class Setting(NamedTuple):
 def setting_list() -> list[Setting]: # By group
     "Say of each field of `PrepConfig` what a reader may want to know."
     from fastcore.docments import docments
-    told, types, group = docments(PrepConfig), field_types(), {n: g for g, names in GROUPS.items() for n in names}
+    told = docments(PrepConfig)
+    types = field_types()
+    group = {n: g for g, names in GROUPS.items() for n in names}
     def setting(f):
         default = "" if f.default is MISSING else repr(f.default)
-        return Setting(f.name, group.get(f.name, "output"), "--" + f.name.replace("_", "-"), _kind(types[f.name]), default,
-                       RULES.get(f.name, (None, ""))[1], told[f.name], f.name not in NOT_SHAPING)
+        return Setting(
+            f.name,
+            group.get(f.name, "output"),
+            "--" + f.name.replace("_", "-"),
+            _kind(types[f.name]),
+            default,
+            RULES.get(f.name, (None, ""))[1],
+            told[f.name],
+            f.name not in NOT_SHAPING,
+        )
     return sorted(map(setting, fields(PrepConfig)), key=lambda s: list(GROUPS).index(s.group))

@@ -36,7 +36,8 @@ def sniff(
     "Name the container by its first bytes."
     head = data[start:start + 4]
     if head in MAGIC: return MAGIC[head]
-    if (form := head + data[start + 8:start + 12]) in FORMS: return FORMS[form]
+    if (form := head + data[start + 8:start + 12]) in FORMS:
+        return FORMS[form]
     sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 and head[1] & 0x18 != 0x08
     return "mp3" if sync or head[:3] == b"ID3" else ""
 
@@ -65,8 +66,10 @@ def _tag_behind(data, start, stop):
     if has(32, b"APETAGEX"):
         size, _, flags = unpack_from("<III", data, stop - 20)
         return size + 32 * (flags >> 31)
-    if has(9, b"LYRICS200") and data[stop - 15:stop - 9].isdigit(): return int(data[stop - 15:stop - 9]) + 15
-    if has(9, b"LYRICSEND"): return stop - data.rfind(b"LYRICSBEGIN", max(start, stop - 5120), stop)
+    if has(9, b"LYRICS200") and data[stop - 15:stop - 9].isdigit():
+        return int(data[stop - 15:stop - 9]) + 15
+    if has(9, b"LYRICSEND"):
+        return stop - data.rfind(b"LYRICSBEGIN", max(start, stop - 5120), stop)
     return _synchsafe(data[stop - 4:stop]) + 20 if has(10, b"3DI") else 0
 
 # %% ../nbs/18_container.ipynb #b400d95c
@@ -80,8 +83,10 @@ def front_end(
     pos = start
     while True:
         head = data[pos:pos + 8]
-        if head[:3] == b"ID3" and len(data) >= pos + 10: pos = id3_end(data, pos)
-        elif head == b"APETAGEX" and len(data) >= pos + 32: pos += 32 + unpack_from("<I", data, pos + 12)[0]
+        if head[:3] == b"ID3" and len(data) >= pos + 10:
+            pos = id3_end(data, pos)
+        elif head == b"APETAGEX" and len(data) >= pos + 32:
+            pos += 32 + unpack_from("<I", data, pos + 12)[0]
         elif head[:1] == b"\0":
             found = _NOT_ZERO.search(data, pos)
             pos = found.start() if found else len(data)
@@ -100,14 +105,19 @@ def audio_span(
 ) -> tuple[int, int]:  # First byte of audio, and the first byte behind it
     "Find where the tags end in front and begin behind."
     start, stop = front_end(data), len(data)
-    while 0 < (size := _tag_behind(data, start, stop)) <= stop - start: stop -= size
+    while 0 < (size := _tag_behind(data, start, stop)) <= stop - start:
+        stop -= size
     return start, stop
 
 # %% ../nbs/18_container.ipynb #21a2ffeb
 KBITS = {  # By MPEG-1 or not, and layer
-    (True, 1): tuple(range(32, 449, 32)), (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384), (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320), (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)}
+    (True, 1): tuple(range(32, 449, 32)),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
 
 class Frame(NamedTuple):
     "What the first four bytes of an MPEG frame say."
@@ -125,9 +135,14 @@ def frame_at(
     free: int = 0,  # Bytes of a frame without padding, in a free-format stream
 ) -> Frame | None:  # Nothing where they start no frame
     "Read a frame's first four bytes."
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0: return None
-    version, layer, kbits, rate = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer == 4 or kbits == 15 or rate == 3 or not (kbits or free): return None
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version = head[1] >> 3 & 3
+    layer = 4 - (head[1] >> 1 & 3)
+    kbits = head[2] >> 4
+    rate = head[2] >> 2 & 3
+    if version == 1 or layer == 4 or kbits == 15 or rate == 3 or not (kbits or free):
+        return None
     one, mono = version == 3, head[3] >> 6 == 3
     rate_hz = (44100, 48000, 32000)[rate] >> (0 if one else 1 if version == 2 else 2)
     samples = 384 if layer == 1 else 1152 if one or layer == 2 else 576
@@ -158,8 +173,10 @@ def next_frame(
 ) -> int:  # Its first byte; -1 for none
     "Find the next frame that others, or the end, follow: one more of a known stream, two of any other."
     for _ in range(MOST_STARTS):
-        if (pos := data.find(b"\xff", pos, stop)) < 0: return -1
-        if _in_a_row(data, pos, stop, like, 2 if like else 3, free): return pos
+        if (pos := data.find(b"\xff", pos, stop)) < 0:
+            return -1
+        if _in_a_row(data, pos, stop, like, 2 if like else 3, free):
+            return pos
         pos += 1
     return -1
 
@@ -192,19 +209,27 @@ def walk_frames(
     free: int = 0,  # Bytes of a frame in a free-format stream
 ) -> Walk: # What was met
     "Count frames up to the end, or to where a second file begins."
-    frames, skipped, last, end, kind = 0, 0, pos, pos, like[1:]
+    frames = 0
+    skipped = 0
+    last = pos
+    end = pos
+    kind = like[1:]
     while True:
         f = frame_at(data[pos:min(pos + 4, stop)], free)
         if f and f[1:] == kind:
-            if frames and data[pos + f.tag:pos + f.tag + 4] in XING: break
-            if pos + f.size > stop: return Walk(frames, end, skipped, stop - pos)
+            if frames and data[pos + f.tag:pos + f.tag + 4] in XING:
+                break
+            if pos + f.size > stop:
+                return Walk(frames, end, skipped, stop - pos)
             last, pos, frames = pos, pos + f.size, frames + 1
             end = pos
         else:
             inside = next_frame(data, last + 4, min(stop, end + 3), like, free) if frames else -1
-            if 0 <= inside < end: return Walk(frames - 1, last, skipped, inside - last)
+            if 0 <= inside < end:
+                return Walk(frames - 1, last, skipped, inside - last)
             pos = _behind_gap(data, end, stop, like, free)
-            if pos < 0 or data[pos + like.tag:pos + like.tag + 4] in XING: break
+            if pos < 0 or data[pos + like.tag:pos + like.tag + 4] in XING:
+                break
             skipped += pos - end
     left = data[end:stop] if stop - end < 4 else b""
     return Walk(frames, end, skipped, len(left) if left[:1] == b"\xff" else 0)
@@ -222,7 +247,8 @@ def xing_header(
 ) -> Promise | None:  # Nothing where there is no header
     "Read the Xing or Info header."
     at = start + first.tag
-    if data[at:at + 4] not in XING or len(data) < at + 16: return None
+    if data[at:at + 4] not in XING or len(data) < at + 16:
+        return None
     flags, a, b = unpack_from(">III", data, at + 4)
     return Promise(a if flags & 1 else 0, (b if flags & 1 else a) if flags & 2 else 0)
 
@@ -233,7 +259,8 @@ def vbri_header(
 ) -> Promise | None:  # Nothing where there is no header
     "Read the VBRI header; its count may or may not have the header's own frame."
     at = start + 36
-    if data[at:at + 4] != b"VBRI" or len(data) < at + 18: return None
+    if data[at:at + 4] != b"VBRI" or len(data) < at + 18:
+        return None
     return Promise(max(0, unpack_from(">I", data, at + 14)[0] - 1), 0)
 
 # %% ../nbs/18_container.ipynb #233e505a
@@ -279,8 +306,10 @@ def _lengths(frames, headers, f):
 def _as_promised(data, start, stop, first, promise):
     "Whether sizes tell that the header is right: all bytes, and as many as its frames take."
     if stop - start != promise.size: return False
-    if data[start + first.tag:start + first.tag + 4] != b"Info": return False
-    second, body = frame_at(data[start + first.size:start + first.size + 4]), promise.size - first.size
+    if data[start + first.tag:start + first.tag + 4] != b"Info":
+        return False
+    second = frame_at(data[start + first.size:start + first.size + 4])
+    body = promise.size - first.size
     return bool(second) and abs(body - promise.frames * second.size) <= promise.frames
 
 # %% ../nbs/18_container.ipynb #ecb1f604
@@ -290,18 +319,21 @@ def first_frame(
     stop: int,  # Where the audio ends
 ) -> tuple[int, Frame | None, int]:  # Where it stands, what it says, and the bytes of a frame in a free-format stream or 0
     "Find the first frame."
-    if free := _free_size(data, start, stop): return start, frame_at(data[start:start + 4], free), free
+    if free := _free_size(data, start, stop):
+        return start, frame_at(data[start:start + 4], free), free
     pos = start if frame_at(data[start:start + 4]) else next_frame(data, start, stop)
     return (start, None, 0) if pos < 0 else (pos, frame_at(data[pos:pos + 4]), 0)
 
 def _free_size(data, start, stop):
     "The size of a free-format stream's frames without padding; 0 where it is none."
     a, b, c, d = data[start:start + 4]
-    if a != 0xFF or b & 0xE0 != 0xE0 or c >> 4 or frame_at(data[start:start + 4], 1) is None: return 0
+    if a != 0xFF or b & 0xE0 != 0xE0 or c >> 4 or frame_at(data[start:start + 4], 1) is None:
+        return 0
     for pos in range(start + 24, min(start + 8192, stop - 3)):
         same = data[pos] == a and data[pos + 1] == b and data[pos + 2] & 0xFD == c & 0xFD
         size = pos - start - (c >> 1 & 1) * (4 if b & 6 == 6 else 1)
-        if same and _in_a_row(data, start, stop, None, 3, size): return size
+        if same and _in_a_row(data, start, stop, None, 3, size):
+            return size
     return 0
 
 # %% ../nbs/18_container.ipynb #0aefc040
@@ -322,13 +354,23 @@ class Chunk(NamedTuple):
             if not promise.size: return f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
         if promise and promise.frames == walk.frames: return ""
         if walk.skipped and not (promise and promise.frames):
-            return f"{walk.skipped:,} bytes between its {walk.frames:,} frames belong to none: some are damaged or missing"
+            return (
+                f"{walk.skipped:,} bytes between its {walk.frames:,} frames belong to none: some are damaged or"
+                " missing"
+            )
         return f"a last frame of {walk.partial:,} bytes behind {walk.frames:,} whole ones" if walk.partial else ""
 
 # %% ../nbs/18_container.ipynb #b9f0be80
 _BEGINS = {  # How files begin that may stand in audio or behind it
-    "wav": rb"RIF[FX].{4}WAVE|RF64.{4}WAVE", "aiff": rb"FORM.{4}AIF[FC]", "ogg": rb"OggS\x00\x02", "au": rb"\.snd\x00{3}", "caf": rb"caff\x00\x01",
-    "sphere": rb"NIST_1A\n", "w64": rb"riff\x2e\x91\xcf\x11", "flac": rb"fLaC[\x00\x80]\x00\x00\x22"}
+    "wav": rb"RIF[FX].{4}WAVE|RF64.{4}WAVE",
+    "aiff": rb"FORM.{4}AIF[FC]",
+    "ogg": rb"OggS\x00\x02",
+    "au": rb"\.snd\x00{3}",
+    "caf": rb"caff\x00\x01",
+    "sphere": rb"NIST_1A\n",
+    "w64": rb"riff\x2e\x91\xcf\x11",
+    "flac": rb"fLaC[\x00\x80]\x00\x00\x22",
+}
 _MOST_BEHIND = 1 << 24  # Bytes that are looked at of a recording that isn't in memory
 _SYNC = re.compile(rb"\xff(?=[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef])")
 
@@ -349,7 +391,8 @@ def file_inside(
     own: str = "",  # The kind of file that isn't looked for
 ) -> int:  # Its first byte; -1 for none
     "Find another file that stands in a file, or behind it, whatever lies between."
-    if not isinstance(data, bytes): return (at := file_inside(data[stop:stop + _MOST_BEHIND], 0, 0, own)) + (stop if at >= 0 else 0)
+    if not isinstance(data, bytes):
+        return (at := file_inside(data[stop:stop + _MOST_BEHIND], 0, 0, own)) + (stop if at >= 0 else 0)
     other = _other_begins(own).search(data, begin)
     return min([*([other.start()] if other else []), *_frames_from(data, stop)], default=-1)
 
@@ -365,8 +408,10 @@ def _lyrics_end(data, pos, stop):
 def _next_chunk(data, pos, stop):
     "Where the next file begins behind one; -1 for nowhere."
     while pos < stop and data[pos:pos + 11].startswith(_TAGS):
-        if data[pos:pos + 3] == b"TAG": pos += 227 if data[pos + 3:pos + 4] == b"+" else 128
-        elif data[pos:pos + 3] == b"LYR": pos = _lyrics_end(data, pos, stop)
+        if data[pos:pos + 3] == b"TAG":
+            pos += 227 if data[pos + 3:pos + 4] == b"+" else 128
+        elif data[pos:pos + 3] == b"LYR":
+            pos = _lyrics_end(data, pos, stop)
         else: pos = max(pos + 10, front_end(data, pos))
     return next_frame(data, pos, stop)
 
@@ -391,22 +436,41 @@ def mpeg_chunks(
 MOST_CHUNKS = 10_000
 
 # %% ../nbs/18_container.ipynb #2d12c1c1
-def _kind(f): return f"{f.rate_hz:,} Hz {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
+def _kind(f):
+    return (
+        f"{f.rate_hz:,} Hz"
+        f" {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
+    )
 
 def _joined(data, chunks, cut, free):
     "All that joined files hold, as one."
     chunks = [c for c in chunks if c.walk.frames] or chunks[:1]
     f, frames = chunks[0].frame, sum(c.walk.frames for c in chunks)
     kinds = dict.fromkeys(_kind(c.frame) for c in chunks)
-    if len(kinds) > 1: return Container("mp3", cut, data, refused=f"MP3 files of {' and '.join(kinds)} are joined in it")
+    if len(kinds) > 1:
+        return Container("mp3", cut, data, refused=f"MP3 files of {' and '.join(kinds)} are joined in it")
     body = b"".join(data[c.begin:c.walk.end] for c in chunks)
     loose = 0 if any(c.walk.skipped for c in chunks) else 2 * f.samples
     lead_s = 529 / f.rate_hz  # the decoder's lag, which it leaves out
     note = f"{len(chunks)} MP3 files are joined in it" if len(chunks) > 1 else ""
     lengths = _lengths(frames, sum(bool(c.promise) for c in chunks), f)
-    if free or f.layer < 3: return Container("mp3", cut, _filled_up(body, frames, f), "", frames, frames * f.samples, lengths, loose=loose, note=note)
+    if free or f.layer < 3:
+        return Container(
+            "mp3", cut, _filled_up(body, frames, f), "", frames, frames * f.samples, lengths, loose=loose, note=note
+        )
     head = made_up_header(data[chunks[0].start:chunks[0].start + 4], frames, len(body)) if frames else b""
-    return Container("mp3", cut, head + body, "made up" if frames else "", frames, None, lengths, loose=loose, lead_s=lead_s, note=note)
+    return Container(
+        "mp3",
+        cut,
+        head + body,
+        "made up" if frames else "",
+        frames,
+        None,
+        lengths,
+        loose=loose,
+        lead_s=lead_s,
+        note=note,
+    )
 
 # %% ../nbs/18_container.ipynb #351865df
 def _filled_up(body, frames, f):
@@ -425,8 +489,11 @@ def read_mp3(
     if first is None: return Container("mp3", payload=data[start:stop])
     promise = xing_header(data, start, first)
     if promise and promise.frames and _as_promised(data, start, stop, first, promise):
-        return Container("mp3", "", data[start:stop], "own", promise.frames, lengths_s=_lengths(promise.frames, 1, first))
-    if (other := file_inside(data, start, len(data))) >= 0: return Container("mp3", "", data, refused=_followed("mp3", data, other))
+        return Container(
+            "mp3", "", data[start:stop], "own", promise.frames, lengths_s=_lengths(promise.frames, 1, first)
+        )
+    if (other := file_inside(data, start, len(data))) >= 0:
+        return Container("mp3", "", data, refused=_followed("mp3", data, other))
     chunks = mpeg_chunks(data, start, stop, first, free)
     one, promised = chunks[0], promise.frames if promise else 0
     cut = next(filter(None, (c.cut for c in chunks)), "")
@@ -473,15 +540,19 @@ def sample_chunk(
         if len(data) < at + width: return None
         name, size = data[pos:at], unpack_from(layout.size, data[at:at + width])[0]
         begin = at + width
-        if name == layout.name: return _samples(layout, at, begin, size, len(data) - begin, long_size)
-        if name == b"ds64" and len(data) >= begin + 16: long_size = unpack_from("<Q", data[begin + 8:begin + 16])[0]
+        if name == layout.name:
+            return _samples(layout, at, begin, size, len(data) - begin, long_size)
+        if name == b"ds64" and len(data) >= begin + 16:
+            long_size = unpack_from("<Q", data[begin + 8:begin + 16])[0]
         size = max(0, size - layout.over)
         pos = begin + size + -size % layout.align
     return None
 
 def _samples(layout, at, begin, size, left, long_size):
-    if size == 0xFFFFFFFF and long_size >= 0: return Samples(at, begin, long_size if long_size < _BIG else -1, left)
-    if layout.name == b"data" and layout.first == 8: begin, left, size = begin + 4, left - 4, size - 4  # CAF counts edits first
+    if size == 0xFFFFFFFF and long_size >= 0:
+        return Samples(at, begin, long_size if long_size < _BIG else -1, left)
+    if layout.name == b"data" and layout.first == 8:
+        begin, left, size = begin + 4, left - 4, size - 4  # CAF counts edits first
     return Samples(at, begin, -1 if size >= layout.unknown or size < layout.over else size - layout.over, left)
 
 # %% ../nbs/18_container.ipynb #a6350e8a
@@ -497,7 +568,8 @@ def chunk_cut(
     found = sample_chunk(data)
     if found is None: return "it ends before its samples begin"
     over = found.size - found.left
-    if over <= 0 or over in (*_OWN_SIZES, found.begin) and not _covered(data, found): return ""
+    if over <= 0 or over in (*_OWN_SIZES, found.begin) and not _covered(data, found):
+        return ""
     return f"{found.left:,} of {found.size:,} bytes of samples that its header promises"
 
 def _covered(data, found):
@@ -540,34 +612,46 @@ def read_chunks(
 ) -> Container: # What the bytes say of themselves
     "Tell whether a file of chunks is all there."
     kind, found = sniff(data), sample_chunk(data)
-    if found is None or chunk_cut(data): return Container(kind, chunk_cut(data), data)
+    if found is None or chunk_cut(data):
+        return Container(kind, chunk_cut(data), data)
     other = -1 if _is_sized(data) else _begin_among(data, found)
-    if other >= 0: return Container(kind, "", data, refused=_followed(kind, data, other))
+    if other >= 0:
+        return Container(kind, "", data, refused=_followed(kind, data, other))
     if found.size < 0: return Container(kind, "", data)
-    if found.size > found.left: return Container(kind, "", data, note=f"its header counts {found.size - found.left:,} bytes too many")
-    if kind not in ("wav", "aiff"): return _alone(data, kind, found.begin + found.size + -found.size % (8 if kind == "w64" else 1))
-    if found.size == 0 and found.left > 8: return _filled_in(data, kind, found)
+    if found.size > found.left:
+        return Container(kind, "", data, note=f"its header counts {found.size - found.left:,} bytes too many")
+    if kind not in ("wav", "aiff"):
+        return _alone(data, kind, found.begin + found.size + -found.size % (8 if kind == "w64" else 1))
+    if found.size == 0 and found.left > 8:
+        return _filled_in(data, kind, found)
     stop = _past_tags(data, _padded(data, found))
     behind = _kind_of_tail(data, stop)
     if behind == "file": return _two_files(data, kind, stop)
-    if (other := file_inside(data, stop, stop)) >= 0: return Container(kind, "", data, refused=_followed(kind, data, other))
-    if data[12:16] == b"fmt " and data[20:22] in (b"\x50\0", b"\x55\0"): return read_mp3(data[found.begin:found.begin + found.size])
+    if (other := file_inside(data, stop, stop)) >= 0:
+        return Container(kind, "", data, refused=_followed(kind, data, other))
+    if data[12:16] == b"fmt " and data[20:22] in (b"\x50\0", b"\x55\0"):
+        return read_mp3(data[found.begin:found.begin + found.size])
     if behind == "else" and len(data) - stop > LOOSE:
-        why = f"{found.left - found.size:,} bytes follow the {found.size:,} of samples that its header counts, and are no chunk"
+        why = (
+            f"{found.left - found.size:,} bytes follow the {found.size:,} of samples that its header counts, and are"
+            " no chunk"
+        )
         return Container(kind, "", data, refused=why)
     return Container(kind, "", data)
 
 # %% ../nbs/18_container.ipynb #c3993a9e
 def _filled_in(data, kind, found):
     "A file whose header was never given the size of its samples."
-    if _kind_of_tail(data, found.begin) in ("chunks", "nothing"): return Container(kind, "", data)
+    if _kind_of_tail(data, found.begin) in ("chunks", "nothing"):
+        return Container(kind, "", data)
     new = pack(LAYOUTS[data[:4]].size, found.left)
     note = f"its header counts no samples, and {found.left:,} bytes follow"
     return Container(kind, "", data[:found.at] + new + data[found.at + len(new):], note=note)
 
 def _two_files(data, kind, stop):
     "Files that were joined; the second may be joined itself."
-    if data.count(data[:4], stop) > 100: return Container(kind, "", data, refused="more than a hundred files are joined in it")
+    if data.count(data[:4], stop) > 100:
+        return Container(kind, "", data, refused="more than a hundred files are joined in it")
     rest = read_chunks(data[stop:])
     joined = (rest.payload, *rest.joined)
     return replace(rest, payload=data[:stop], joined=joined, note=f"{1 + len(joined)} files are joined in it")
@@ -600,8 +684,17 @@ def read_sphere(
     start = re.match(rb"NIST_1A\n\s*(\d{1,6})\n", data[:32])
     head = data[:int(start[1]) if start else 1024]
     if b"shorten" in head or b"wavpack" in head or b"shortpack" in head:
-        return Container("sphere", "", data, refused="a SPHERE file that is compressed with shorten: expand it, with sph2pipe or w_decode")
-    size = _field(head, b"sample_count") * (_field(head, b"channel_count") or 1) * (_field(head, b"sample_n_bytes") or 1)
+        return Container(
+            "sphere",
+            "",
+            data,
+            refused="a SPHERE file that is compressed with shorten: expand it, with sph2pipe or w_decode",
+        )
+    size = (
+        _field(head, b"sample_count")
+        * (_field(head, b"channel_count") or 1)
+        * (_field(head, b"sample_n_bytes") or 1)
+    )
     cut = _short_of(max(0, len(data) - len(head)), size)
     return _alone(data, "sphere", len(head) + size, cut) if size else Container("sphere", "", data)
 
@@ -613,8 +706,14 @@ def _flac_parts(data):
 
 def _read_flac(data):
     first, *more = _flac_parts(data)
-    if (other := file_inside(data, 4, 4, "flac")) >= 0: return Container("flac", "", data, refused=_followed("flac", data, other))
-    return Container("flac", payload=first, joined=tuple(more), note=f"{1 + len(more)} FLAC files are joined in it" if more else "")
+    if (other := file_inside(data, 4, 4, "flac")) >= 0:
+        return Container("flac", "", data, refused=_followed("flac", data, other))
+    return Container(
+        "flac",
+        payload=first,
+        joined=tuple(more),
+        note=f"{1 + len(more)} FLAC files are joined in it" if more else "",
+    )
 
 def _read_ogg(data):
     got = read_ogg(data)
@@ -622,7 +721,8 @@ def _read_ogg(data):
     note = f"{len(got.links)} streams follow each other in it" if more else ""
     stop = got.stop or len(data)
     other = file_inside(data, stop, stop)
-    if other >= 0: return Container("ogg", got.cut, data, refused=_followed("ogg", data, other))
+    if other >= 0:
+        return Container("ogg", got.cut, data, refused=_followed("ogg", data, other))
     return Container(got.format, got.cut, first, joined=tuple(more), refused=got.refused, note=note, lead_s=got.lead_s)
 
 def _read_au(data):
@@ -633,13 +733,47 @@ _READERS = {"mp3": read_mp3, "flac": _read_flac, "ogg": _read_ogg, "au": _read_a
 
 # %% ../nbs/18_container.ipynb #37d4c207
 FOREIGN = {
-    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with git lfs pull", b"/annex/objects/": "a pointer of git-annex: fetch the file itself with git annex get",
-    b"\x1aE\xdf\xa3": "a WebM or Matroska file", b"#!AMR": "an AMR file", b"#!SILK": "a SILK file", b"\x02#!SILK": "a SILK file", b"0&\xb2u\x8ef\xcf\x11": "a WMA or ASF file", b"PK\3\4": "a zip archive",
-    b"PK\5\6": "an empty zip archive", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a rar archive", b"BZh": "a bzip2 archive", b"\xfd7zXZ": "an xz archive",
-    b"\x28\xb5\x2f\xfd": "a zstd archive", b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF file", b"MThd": "a MIDI file", b"ADIF": "an AAC file",
-    b"\xff\xf1": "an AAC file", b"\xff\xf9": "an AAC file", b"MAC ": "a Monkey's Audio file", b"wvpk": "a WavPack file", b"TTA1": "a True Audio file", b"MPCK": "a Musepack file", b"MP+": "a Musepack file",
-    b"FLV": "a Flash video", b"ajkg": "a file compressed with shorten", b"DSD ": "a DSD file", b"\0\0\1\xba": "an MPEG video", b"Creative Voice File": "a VOC file", b".RMF": "a RealAudio file",
-    b".ra\xfd": "a RealAudio file", b"SQLite format 3": "a database", b"\x93NUMPY": "an array of numpy", b"PAR1": "a Parquet file", b"ARROW1": "an Arrow file", b"bvx": "an Apple archive"}
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with git lfs pull",
+    b"/annex/objects/": "a pointer of git-annex: fetch the file itself with git annex get",
+    b"\x1aE\xdf\xa3": "a WebM or Matroska file",
+    b"#!AMR": "an AMR file",
+    b"#!SILK": "a SILK file",
+    b"\x02#!SILK": "a SILK file",
+    b"0&\xb2u\x8ef\xcf\x11": "a WMA or ASF file",
+    b"PK\3\4": "a zip archive",
+    b"PK\5\6": "an empty zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"GIF8": "a GIF picture",
+    b"%PDF": "a PDF file",
+    b"MThd": "a MIDI file",
+    b"ADIF": "an AAC file",
+    b"\xff\xf1": "an AAC file",
+    b"\xff\xf9": "an AAC file",
+    b"MAC ": "a Monkey's Audio file",
+    b"wvpk": "a WavPack file",
+    b"TTA1": "a True Audio file",
+    b"MPCK": "a Musepack file",
+    b"MP+": "a Musepack file",
+    b"FLV": "a Flash video",
+    b"ajkg": "a file compressed with shorten",
+    b"DSD ": "a DSD file",
+    b"\0\0\1\xba": "an MPEG video",
+    b"Creative Voice File": "a VOC file",
+    b".RMF": "a RealAudio file",
+    b".ra\xfd": "a RealAudio file",
+    b"SQLite format 3": "a database",
+    b"\x93NUMPY": "an array of numpy",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"bvx": "an Apple archive",
+}
 
 # %% ../nbs/18_container.ipynb #75d0bbaa
 def foreign_name(
@@ -650,7 +784,8 @@ def foreign_name(
     name = next((name for magic, name in FOREIGN.items() if data.startswith(magic)), "")
     if data[4:8] == b"ftyp": name = "an MP4 file (m4a, mp4, 3gp)"
     elif data[:4] == b"RIFF": name = "a RIFF file without WAVE, such as AVI"
-    elif text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")): name = "an HTML page, as a failed download leaves it"
+    elif text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        name = "an HTML page, as a failed download leaves it"
     elif text.startswith((b"<?xml", b"<error")): name = "an XML text, as a failed download leaves it"
     elif text.startswith((b"{", b"[")): name = "a JSON text"
     elif not data.strip(b"\0"): name = f"{len(data):,} zeros"
@@ -661,7 +796,8 @@ def _unnamed(data): return foreign_name(data[:200]).startswith("no audio format"
 
 def _stray_start(data, start):
     "Where MPEG frames begin behind a few bytes of something else; -1 for nowhere."
-    if not _unnamed(data) or not _unnamed(data[start:start + 200]): return -1
+    if not _unnamed(data) or not _unnamed(data[start:start + 200]):
+        return -1
     pos = next_frame(data[:start + 65536], start, min(len(data), start + 65536))
     return pos if 0 <= pos - start <= 4096 else -1
 
@@ -671,7 +807,11 @@ def read_container(
     "Tell what a file is, whether it is all there, and which of its bytes to decode."
     start, tagged = front_end(data), data[:3] == b"ID3"
     kind = sniff(data, start) or ("mp3" if tagged and start >= len(data) else "")
-    if not kind and (stray := _stray_start(data, start)) >= 0: kind = "mp3"
+    if not kind and (stray := _stray_start(data, start)) >= 0:
+        kind = "mp3"
     elif not kind and tagged: kind = "mp3"
-    if not kind: return Container("", payload=data, refused=foreign_name(data[start:] if _unnamed(data) and data[start:] else data))
+    if not kind:
+        return Container(
+            "", payload=data, refused=foreign_name(data[start:] if _unnamed(data) and data[start:] else data)
+        )
     return _READERS[kind](data if kind == "mp3" or not start else data[start:])

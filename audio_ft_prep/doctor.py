@@ -38,8 +38,11 @@ class Check:
 def check_python() -> Check: # A row
     "Look at the Python."
     seen = ".".join(map(str, sys.version_info[:3]))
-    if (3, 10) <= sys.version_info[:2] <= (3, 13): return Check("Python", "ok", seen)
-    return Check("Python", "fail" if sys.version_info < (3, 10) else "warn", seen, "use Python 3.10, 3.11, 3.12 or 3.13")
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return Check("Python", "ok", seen)
+    return Check(
+        "Python", "fail" if sys.version_info < (3, 10) else "warn", seen, "use Python 3.10, 3.11, 3.12 or 3.13"
+    )
 
 # %% ../nbs/55_doctor.ipynb #3d3a66fc
 def requirements(
@@ -65,7 +68,8 @@ def _lack(need):
 def check_packages() -> Check: # A row
     "Look at the packages that preparing needs."
     need = requirements()
-    if lack := list(_lack(need)): return Check("packages", "fail", "; ".join(lack), "pip install --upgrade audio_ft_prep")
+    if lack := list(_lack(need)):
+        return Check("packages", "fail", "; ".join(lack), "pip install --upgrade audio_ft_prep")
     return Check("packages", "ok", f"all {len(need)}, torch {version('torch')}, transformers {version('transformers')}")
 
 # %% ../nbs/55_doctor.ipynb #313e448c
@@ -77,9 +81,20 @@ def room_fault(
     "Say what is wrong with a place before anything is written there."
     try:
         with tempfile.TemporaryFile(dir=standing(folder)): pass
-    except OSError as e: return f"{what} must be a folder that can be written, got {folder} ({e.strerror}): name another, such as one on a mounted volume"
+    except OSError as e:
+        return (
+            f"{what} must be a folder that can be written, got {folder} ({e.strerror}): name another, such as one on"
+            " a mounted volume"
+        )
     free = free_bytes(folder)
-    return "" if free >= need_bytes else f"{what} needs {show_bytes(need_bytes)} and {folder} has {show_bytes(free)} free: give a larger disk or volume, or ask for fewer samples"
+    return (
+        ""
+        if free >= need_bytes
+        else (
+            f"{what} needs {show_bytes(need_bytes)} and {folder} has {show_bytes(free)} free: give a larger disk or"
+            " volume, or ask for fewer samples"
+        )
+    )
 
 # %% ../nbs/55_doctor.ipynb #01d29977
 def check_disk(
@@ -87,7 +102,16 @@ def check_disk(
 ) -> Check: # A row
     "Look at the free space."
     free = free_bytes(folder)
-    return Check("disk", "ok" if free >= 2e9 else "warn", f"{show_bytes(free)} free", "" if free >= 2e9 else "five hours of speech take about 300 MB: make room, or set output_dir to another disk")
+    return Check(
+        "disk",
+        "ok" if free >= 2e9 else "warn",
+        f"{show_bytes(free)} free",
+        (
+            ""
+            if free >= 2e9
+            else "five hours of speech take about 300 MB: make room, or set output_dir to another disk"
+        ),
+    )
 
 # %% ../nbs/55_doctor.ipynb #fa72e5e6
 def hf_home_fault(
@@ -95,13 +119,15 @@ def hf_home_fault(
 ) -> str: # What is wrong with HF_HOME; empty when it isn't set or will do
     "Say what is wrong with HF_HOME."
     if not (home := os.environ.get("HF_HOME")): return ""
-    if not os.path.isabs(os.path.expanduser(home)): return f"HF_HOME must be an absolute path, got {home}: put a / before it, as in /{home}"
+    if not os.path.isabs(os.path.expanduser(home)):
+        return f"HF_HOME must be an absolute path, got {home}: put a / before it, as in /{home}"
     return room_fault(home, need_bytes, "HF_HOME")
 
 # %% ../nbs/55_doctor.ipynb #96817a8e
 def check_hf_home() -> Check: # A row
     "Look at where the Hub's downloads go."
-    if fault := hf_home_fault(): return Check("HF_HOME", "fail", os.environ["HF_HOME"], fault)
+    if fault := hf_home_fault():
+        return Check("HF_HOME", "fail", os.environ["HF_HOME"], fault)
     return Check("HF_HOME", "ok", os.environ.get("HF_HOME") or "not set: ~/.cache/huggingface")
 
 # %% ../nbs/55_doctor.ipynb #e06d48c3
@@ -110,10 +136,24 @@ def check_hf_token() -> Check: # A row; the token itself is never in it
     stored = Path(os.path.expanduser(os.environ.get("HF_HOME") or "~/.cache/huggingface"))/"token"
     if os.environ.get("HF_TOKEN"): return Check("HF_TOKEN", "ok", "yes, in the environment")
     if stored.is_file(): return Check("HF_TOKEN", "ok", "yes, stored by hf auth login")
-    return Check("HF_TOKEN", "off", "no", "gated data sets and models need one: make it on the Hub under Settings, Access Tokens, and export HF_TOKEN")
+    return Check(
+        "HF_TOKEN",
+        "off",
+        "no",
+        "gated data sets and models need one: make it on the Hub under Settings, Access Tokens, and export HF_TOKEN",
+    )
 
 # %% ../nbs/55_doctor.ipynb #00df0847
-_CREDENTIALS = ("personal_access_token", "access_token", "refresh_token", "user", "password", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_CREDENTIALS = (
+    "personal_access_token",
+    "access_token",
+    "refresh_token",
+    "user",
+    "password",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+)
 def _credential(name): return name.removeprefix("dhcore_") in _CREDENTIALS
 def _config_file(): return Path(os.path.expanduser(os.environ.get("DH_CONFIG") or "~/.dhcore.ini"))
 
@@ -131,7 +171,10 @@ def platform_settings() -> dict[str, str]: # By lower-case name
     "Read endpoint, store and credentials as the platform's SDK would find them."
     env = {k.lower(): v for k, v in os.environ.items() if k.startswith(("DHCORE_", "AWS_")) and v}
     filed = _filed()
-    return {k: (filed.get(k) or env.get(k)) if _credential(k) else (env.get(k) or filed.get(k)) for k in env.keys() | filed.keys()}
+    return {
+        k: (filed.get(k) or env.get(k)) if _credential(k) else (env.get(k) or filed.get(k))
+        for k in env.keys() | filed.keys()
+    }
 
 # %% ../nbs/55_doctor.ipynb #f341771d
 _ANSWER_BYTES, _ANSWER_S = 1 << 20, 10  # The most that an answer may have, and take
@@ -147,10 +190,12 @@ def _read_answer(answer, until):
     if answer.length: raise http.client.IncompleteRead(body, answer.length)
     return body
 def _get(url, seconds=5, **headers):
-    if not url.lower().startswith(("http://", "https://")): raise ValueError("an endpoint begins with http:// or https://")
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError("an endpoint begins with http:// or https://")
     until = time.monotonic() + _ANSWER_S
     asked = urllib.request.Request(url, headers=headers)
-    with urllib.request.build_opener(_NoRedirect).open(asked, timeout=seconds) as answer: return answer.headers, _read_answer(answer, until)
+    with urllib.request.build_opener(_NoRedirect).open(asked, timeout=seconds) as answer:
+        return answer.headers, _read_answer(answer, until)
 
 # %% ../nbs/55_doctor.ipynb #7fcc1587
 def _authorization(settings):
@@ -169,24 +214,47 @@ def _level(headers, body):
 def _endpoint(settings):
     "Row of the endpoint, and the core's level."
     url = settings.get("dhcore_endpoint", "").rstrip("/")
-    if not url: return Check("platform endpoint", "off", "not set", "to use the platform, run dhcli login or set DHCORE_ENDPOINT"), None
+    if not url:
+        return (
+            Check(
+                "platform endpoint", "off", "not set", "to use the platform, run dhcli login or set DHCORE_ENDPOINT"
+            ),
+            None,
+        )
     try: level = _level(*_get(f"{url}/.well-known/configuration"))
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as e:
         why = " ".join(str(getattr(e, "reason", e)).split())
-        return Check("platform endpoint", "fail", f"{url} doesn't answer as a core does ({why})", "see that DHCORE_ENDPOINT is right and can be reached from here"), None
+        return (
+            Check(
+                "platform endpoint",
+                "fail",
+                f"{url} doesn't answer as a core does ({why})",
+                "see that DHCORE_ENDPOINT is right and can be reached from here",
+            ),
+            None,
+        )
     return Check("platform endpoint", "ok", f"{url}, level {level}"), level
 
 # %% ../nbs/55_doctor.ipynb #dad00b32
 def _signed_in(settings):
-    if settings.get("dhcore_personal_access_token"): return Check("platform credentials", "ok", "a personal access token, exchanged at the first use")
-    if not (auth := _authorization(settings)): return Check("platform credentials", "fail", "none", "run dhcli login, or set DHCORE_USER and DHCORE_PASSWORD")
+    if settings.get("dhcore_personal_access_token"):
+        return Check("platform credentials", "ok", "a personal access token, exchanged at the first use")
+    if not (auth := _authorization(settings)):
+        return Check("platform credentials", "fail", "none", "run dhcli login, or set DHCORE_USER and DHCORE_PASSWORD")
     kind = auth["Authorization"].split()[0].replace("Basic", "user and password").replace("Bearer", "an access token")
     try: _get(settings["dhcore_endpoint"].rstrip("/") + "/api/auth", **auth)
     except urllib.error.HTTPError as e:
         where = f"; {_config_file().name} goes before the environment" if _filed() else ""
         return Check("platform credentials", "fail", f"{kind}, refused ({e.code})", f"run dhcli login again{where}")
-    except ValueError: return Check("platform credentials", "fail", f"{kind}, with a character that can't be sent", "run dhcli login again, or see that the variables hold no line break")
-    except (OSError, http.client.HTTPException) as e: return Check("platform credentials", "fail", f"{kind}, not tried ({e})", "try again when the endpoint answers")
+    except ValueError:
+        return Check(
+            "platform credentials",
+            "fail",
+            f"{kind}, with a character that can't be sent",
+            "run dhcli login again, or see that the variables hold no line break",
+        )
+    except (OSError, http.client.HTTPException) as e:
+        return Check("platform credentials", "fail", f"{kind}, not tried ({e})", "try again when the endpoint answers")
     return Check("platform credentials", "ok", kind)
 
 # %% ../nbs/55_doctor.ipynb #72ac4fd7
@@ -196,7 +264,13 @@ def _bucket_fault(settings, bucket):
     except ImportError: return None
     from botocore.config import Config
     keys = {k: settings.get(k) for k in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")}
-    s3 = boto3.client("s3", endpoint_url=settings.get("aws_endpoint_url"), region_name=settings.get("aws_region") or "us-east-1", config=Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0}), **keys)
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=settings.get("aws_endpoint_url"),
+        region_name=settings.get("aws_region") or "us-east-1",
+        config=Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0}),
+        **keys
+    )
     try: s3.head_bucket(Bucket=bucket)
     except Exception as e: return str(e)  # the service's own words: refused, missing, out of reach
     return ""
@@ -204,10 +278,35 @@ def _bucket_fault(settings, bucket):
 # %% ../nbs/55_doctor.ipynb #14d78976
 def _store(settings):
     store = settings.get("dhcore_default_files_store", "")
-    if not store: return Check("platform store", "fail", "not set", "run dhcli login, or set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name")
-    if not (m := re.match(r"s3://([^/]+)", store)): return Check("platform store", "fail", store, "set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name: nothing else takes uploads")
-    if not settings.get("aws_access_key_id"): return Check("platform store", "warn", f"{store}, no keys yet", "the platform hands them out when you sign in; else set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    if fault := _bucket_fault(settings, m[1]): return Check("platform store", "fail", f"{store}: {fault}", "run dhcli login for fresh keys, and see that AWS_ENDPOINT_URL is right")
+    if not store:
+        return Check(
+            "platform store",
+            "fail",
+            "not set",
+            "run dhcli login, or set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name",
+        )
+    if not (m := re.match(r"s3://([^/]+)", store)):
+        return Check(
+            "platform store",
+            "fail",
+            store,
+            "set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name: nothing else takes uploads",
+        )
+    if not settings.get("aws_access_key_id"):
+        return Check(
+            "platform store",
+            "warn",
+            f"{store}, no keys yet",
+            "the platform hands them out when you sign in; else set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY",
+        )
+    if fault := _bucket_fault(settings, m[1]):
+        return Check(
+            "platform store",
+            "fail",
+            f"{store}: {fault}",
+            "run dhcli login for fresh keys, and see that AWS_ENDPOINT_URL is right",
+        )
     return Check("platform store", "ok", store)
 
 # %% ../nbs/55_doctor.ipynb #46319b19
@@ -217,7 +316,8 @@ def sdk_against_core(
 ) -> Check: # A row
     "Say whether an SDK and a core go together."
     name = "platform SDK"
-    if not sdk: return Check(name, "off" if level is None else "fail", "not installed", 'pip install "audio_ft_prep[platform]"')
+    if not sdk:
+        return Check(name, "off" if level is None else "fail", "not installed", 'pip install "audio_ft_prep[platform]"')
     mine = Version(sdk).major * 13 + Version(sdk).minor
     if level in (None, mine): return Check(name, "ok", f"digitalhub {sdk}")
     right = f'pip install "digitalhub>=0.{level},<0.{level + 1}"'
@@ -244,7 +344,8 @@ def looked_at(
     rows = [Check(name, "fail", f"no answer within {seconds:g} s", "see whether a disk, a mount or a server hangs")]
     def look():
         try: found = check()
-        except BaseException as e: found = Check(name, "fail", f"can't be looked at: {type(e).__name__}: {e}", "see what that names")
+        except BaseException as e:
+            found = Check(name, "fail", f"can't be looked at: {type(e).__name__}: {e}", "see what that names")
         rows[:] = found if isinstance(found, list) else [found]
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -255,7 +356,13 @@ def check_platform() -> list[Check]: # Rows
     return looked_at("platform", _look_at_platform, 60)
 
 # %% ../nbs/55_doctor.ipynb #a4bcc560
-_CHECKS = {"Python": check_python, "packages": check_packages, "disk": check_disk, "HF_TOKEN": check_hf_token, "HF_HOME": check_hf_home}
+_CHECKS = {
+    "Python": check_python,
+    "packages": check_packages,
+    "disk": check_disk,
+    "HF_TOKEN": check_hf_token,
+    "HF_HOME": check_hf_home,
+}
 def doctor() -> list[Check]: # Rows
     "Look at everything a run needs, here and on the platform."
     rows = [row for name, check in _CHECKS.items() for row in looked_at(name, check)]

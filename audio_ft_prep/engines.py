@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Callable, Iterator
 import pyarrow as pa
 from .example import ExampleMaker
-from .places import Url
+from .paths import Url
 from .process import open_standard_streams
 from .secrets import logger_of
 from .store import Shard, ShardResult, prepare_shard, read_record, sweep, work_folder
 
 # %% auto #0
 __all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
-           'Job', 'warm_up', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
+           'Job', 'preload_worker', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logger_of(__name__)
@@ -55,7 +55,8 @@ def _groups(listed, root):
 
 # %% ../nbs/50_engines.ipynb #70a14d02
 def _quota(listed=Path("/proc/self/cgroup"), root=Path("/sys/fs/cgroup")):
-    try: granted = [cores for g in _groups(listed.read_text(), root) if (cores := _granted(g))]
+    try:
+        granted = [cores for g in _groups(listed.read_text(), root) if (cores := _granted(g))]
     except OSError: return None
     return max(1, int(min(granted))) if granted else None
 
@@ -67,7 +68,12 @@ def usable_cores() -> int: # At least 1
 
 # %% ../nbs/50_engines.ipynb #44d3a8df
 _NO_MEMORY = "memory or threads ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
-_MEMORY_WORDS = ("can't start new thread", "failed to map segment", "cannot allocate memory", "thread pool has not been initialized")
+_MEMORY_WORDS = (
+    "can't start new thread",
+    "failed to map segment",
+    "cannot allocate memory",
+    "thread pool has not been initialized",
+)
 def wants_memory(
     e: BaseException,  # What was raised
 ) -> bool: # Whether more memory, or more threads, would have helped
@@ -81,7 +87,8 @@ def memory_explained():
     "Have a want of memory, however it is met, be a `RuntimeError` that says what to do."
     try: yield
     except BaseException as e:
-        if not wants_memory(e) or isinstance(e, RuntimeError) and str(e) == _NO_MEMORY: raise
+        if not wants_memory(e) or isinstance(e, RuntimeError) and str(e) == _NO_MEMORY:
+            raise
         raise RuntimeError(_NO_MEMORY) from None
 
 # %% ../nbs/50_engines.ipynb #44d3a8e3
@@ -94,12 +101,16 @@ def check_limits(
     for name, what in _LIMITS.items():
         allowed = resource.getrlimit(getattr(resource, name))[0]
         if allowed == resource.RLIM_INFINITY or allowed >= least_bytes: continue
-        raise RuntimeError(f"each process may have {allowed >> 20} MB of {what}, and a run needs {least_bytes >> 20} MB: allow more, and run it again to go on")
+        raise RuntimeError(
+            f"each process may have {allowed >> 20} MB of {what}, and a run needs {least_bytes >> 20} MB: allow"
+            " more, and run it again to go on"
+        )
 def check_room(
     room_bytes: int = 1 << 28,  # What comes next may take this much
 ) -> None:
     "Raise `MemoryError` when this process can't have so much more memory."
-    try: mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    try:
+        mmap.mmap(-1, room_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError: raise MemoryError from None
 
 # %% ../nbs/50_engines.ipynb #38a36616
@@ -121,16 +132,17 @@ def _leave_with_parent():
 def _keep_memory(trim=-1, top_pad=-2, mmap=-3):
     try: mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError): return
-    for what, size in ((mmap, 1 << 30), (trim, 1 << 29), (top_pad, 1 << 25)): mallopt(what, size)
+    for what, size in ((mmap, 1 << 30), (trim, 1 << 29), (top_pad, 1 << 25)):
+        mallopt(what, size)
 
 # %% ../nbs/50_engines.ipynb #71644b50
-def warm_up(
-    warm: Callable[[], None],  # Loads what computes, such as `ExampleMaker.warm`
+def preload_worker(
+    preload: Callable[[], None],  # Loads what computes, such as `ExampleMaker.preload`
 ) -> None:
     "Make this process ready for many clips."
     _keep_memory()
     gc.disable()  # nothing that an import makes is garbage, and looking for it takes a tenth of the time
-    warm()
+    preload()
     gc.freeze()
     gc.enable()
 
@@ -142,7 +154,9 @@ def stuck_seconds() -> float: # AUDIO_FT_PREP_STUCK_SECONDS where it is set
     try: limit_s = float(asked)
     except ValueError: limit_s = 0.
     if 0 < limit_s <= _DAY: return limit_s
-    raise ValueError(f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0 and at most {_DAY}, a day, got {asked}")
+    raise ValueError(
+        f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0 and at most {_DAY}, a day, got {asked}"
+    )
 
 # %% ../nbs/50_engines.ipynb #d7758485
 class Watchdog:
@@ -169,23 +183,31 @@ class Watchdog:
 class _Counting:
     "Show a shard's tally to the parent, with a sign of life."
     def __init__(self, board): self.board = board
-    def __call__(self, tally): self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
+    def __call__(self, tally):
+        self.board[:] = tally.rows + len(tally.rejects), tally.samples, len(tally.rejects), self.board[3] + 1
 
 # %% ../nbs/50_engines.ipynb #44d3a8e1
 _PLAIN = (OSError, ValueError, RuntimeError)
 def _in_short(e):
     "An exception that fits in a message; the stack of one that nobody expects goes to stderr."
     if wants_memory(e): return RuntimeError(_NO_MEMORY)
-    if isinstance(e, OSError) and e.errno: return OSError(e.errno, str(e.strerror)[:300], e.filename and str(e.filename)[:1000])
-    if isinstance(e, _PLAIN): return next(t for t in _PLAIN if isinstance(e, t))(str(e)[:1500])
-    if isinstance(e, ImportError): return RuntimeError(f"a worker can't start, {str(e)[:1500]}: see that the packages are whole (audio-ft-prep doctor), and run it again to go on")
+    if isinstance(e, OSError) and e.errno:
+        return OSError(e.errno, str(e.strerror)[:300], e.filename and str(e.filename)[:1000])
+    if isinstance(e, _PLAIN):
+        return next(t for t in _PLAIN if isinstance(e, t))(str(e)[:1500])
+    if isinstance(e, ImportError):
+        return RuntimeError(
+            f"a worker can't start, {str(e)[:1500]}: see that the packages are whole (audio-ft-prep doctor), and run"
+            " it again to go on"
+        )
     traceback.print_exc()
     return RuntimeError(f"a worker failed with {type(e).__name__}: {str(e)[:1500]}; please report this")
 
 # %% ../nbs/50_engines.ipynb #54e6db73
 def _nameless():
     "Open a file that has no name: in memory where the system has such files, else among the temporary files."
-    if hasattr(os, "memfd_create"): return os.fdopen(os.memfd_create("audio_ft_prep"), "w+b")
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("audio_ft_prep"), "w+b")
     return tempfile.TemporaryFile()
 def _send(conn, job, shard):
     "Hand a job, pickled, and a shard with its rows over to the worker at the other end."
@@ -215,20 +237,20 @@ def _made(conn, jobs, board, limit_s):
         return _in_short(e)
 
 # %% ../nbs/50_engines.ipynb #e8b108e1
-def _begin_work(warm):
+def _begin_work(preload):
     "Make a new worker ready; give what went wrong, or None."
     try:
         threading.Thread(target=_leave_with_parent, daemon=True).start()
-        warm_up(warm)
+        preload_worker(preload)
     except Exception as e: return _in_short(e)
     except BaseException as e:
         if not wants_memory(e): raise
         return _in_short(e)
-def _work(conn, board, warm, limit_s):
+def _work(conn, board, preload, limit_s):
     "Make shards until nobody asks any more."
     jobs = {}
     try:
-        if wrong := _begin_work(warm): conn.send(wrong)
+        if wrong := _begin_work(preload): conn.send(wrong)
         while True: conn.send(_made(conn, jobs, board, limit_s))
     except (EOFError, OSError): os._exit(0)  # to take torch apart, piece by piece, would take a third of its import
 
@@ -249,7 +271,8 @@ def _nothing_from_here():
     "Have Python processes that are started here import nothing from the working folder, where others may have put it."
     flags, before = util._args_from_interpreter_flags, os.environ.get(_SAFE)
     os.environ[_SAFE] = "1"
-    if sys.version_info < (3, 11): util._args_from_interpreter_flags = lambda: [*flags(), "-I"]  # it knows no such variable
+    if sys.version_info < (3, 11):
+        util._args_from_interpreter_flags = lambda: [*flags(), "-I"]  # it knows no such variable
     try: yield
     finally:
         util._args_from_interpreter_flags = flags
@@ -272,7 +295,8 @@ def _undisturbed():
     came, before = [], {}
     try:
         for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if ours and callable(signal.getsignal(s)): before[s] = signal.signal(s, lambda n, frame: came.append(n))
+            if ours and callable(signal.getsignal(s)):
+                before[s] = signal.signal(s, lambda n, frame: came.append(n))
         yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
@@ -284,19 +308,24 @@ gc.disable()
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 try: from audio_ft_prep.engines import _work
 except (ImportError, MemoryError) as e: conn.send(e)
-else: _work(conn, board, pickle.loads(warm), limit_s)"""
+else: _work(conn, board, pickle.loads(preload), limit_s)"""
 
 # %% ../nbs/50_engines.ipynb #7e692509
 class _Worker:
     "A worker process as its parent sees it."
-    def __init__(self, warm, limit_s):
+    def __init__(self, preload, limit_s):
         ctx = mp.get_context("spawn")
         self.limit_s, self.board, self.task, self.ready, self.stuck_s = limit_s, ctx.RawArray("q", 4), None, False, 0.
         self.conn, self.theirs = ctx.Pipe()
-        self.process = ctx.Process(target=exec, args=(_BEGIN, dict(conn=self.theirs, board=self.board, warm=pickle.dumps(warm), limit_s=limit_s)), daemon=True)
+        self.process = ctx.Process(
+            target=exec,
+            args=(_BEGIN, dict(conn=self.theirs, board=self.board, preload=pickle.dumps(preload), limit_s=limit_s)),
+            daemon=True,
+        )
 
     def start(self):
-        with self.theirs, _undisturbed(), _bare_main(), _nothing_from_here(), _deaf(): self.process.start()
+        with self.theirs, _undisturbed(), _bare_main(), _nothing_from_here(), _deaf():
+            self.process.start()
     def kill(self):
         if self.process.pid: self.process.kill()
     def leave(self, wait_s):
@@ -312,7 +341,8 @@ class _Worker:
 
     def answers(self):
         "What it has said, at most one thing."
-        try: return [self.conn.recv()] if self.conn.poll() else []
+        try:
+            return [self.conn.recv()] if self.conn.poll() else []
         except (EOFError, OSError): return []
 
     def lost(self):
@@ -336,7 +366,8 @@ def _ending(worker):
     "Say how a dead worker ended."
     code = worker.process.exitcode
     if worker.stuck_s: return f"stuck for {worker.stuck_s:g} s" + " (and can't be ended)" * worker.lost()
-    if code == 1 and worker.board[3] and worker.quiet_s > worker.limit_s / 2: return f"stuck for {worker.limit_s:g} s"
+    if code == 1 and worker.board[3] and worker.quiet_s > worker.limit_s / 2:
+        return f"stuck for {worker.limit_s:g} s"
     if code is None: return "gone (how isn't known, because SIGCHLD is ignored here)"
     if code == -signal.SIGKILL: return "killed (signal 9), perhaps because memory ran out"
     return f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
@@ -351,7 +382,8 @@ class _Task:
     ends: tuple[str, ...] = ()  # How workers died of it
 
     def laid_out(self):
-        if not self.shard or not self.shard.rows: self.shard = self.make()
+        if not self.shard or not self.shard.rows:
+            self.shard = self.make()
         return self
     def handed_out(self):
         "Give the shard, and keep no rows of it."
@@ -366,9 +398,9 @@ class Workers:
     "Spawned processes for one run, started at once; they end with the `with` that holds them."
     def __init__(self,
         count: int,  # Processes
-        warm: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `warm`
+        preload: Callable[[], None],  # Called first in each; a function of a module, such as an `ExampleMaker`'s `preload`
     ):
-        self.warm, self.limit_s, self.all, self.false_starts, self.folder = warm, stuck_seconds(), [], 0, None
+        self.preload, self.limit_s, self.all, self.false_starts, self.folder = preload, stuck_seconds(), [], 0, None
         open_standard_streams()
         try: self.grow(count)
         except BaseException: self.close(); raise
@@ -377,9 +409,12 @@ class Workers:
         count: int,  # Processes
     ):
         "Start more, until there are as many."
-        if count and mp.current_process().daemon: raise RuntimeError("a process of a pool may start no workers of its own: call prepare from the main program")
+        if count and mp.current_process().daemon:
+            raise RuntimeError(
+                "a process of a pool may start no workers of its own: call prepare from the main program"
+            )
         while len(self.all) < count:
-            self.all.append(_Worker(self.warm, self.limit_s))  # first, so that it is ended whatever happens as it starts
+            self.all.append(_Worker(self.preload, self.limit_s))  # first, so that it is ended whatever happens as it starts
             self.all[-1].start()
 
     def close(self):
@@ -387,7 +422,8 @@ class Workers:
         with _undisturbed():
             for w in self.all: w.kill()
             until = time.monotonic() + 10
-            for w in self.all: w.leave(max(0.01, until - time.monotonic()))
+            for w in self.all:
+                w.leave(max(0.01, until - time.monotonic()))
             if self.folder: sweep(self.folder)
             self.all, self.folder = [], None
 
@@ -407,8 +443,12 @@ def _mourn(worker, tries):
     "Count a death against the shard in hand; raise when there were too many."
     task, how = worker.task, f"{_ending(worker)} {worker.task.clip(worker.board[0])}"
     task.ends += (how,)
-    if len(task.ends) < tries: return _log.warning("%s will be made again: its worker was %s", task.shard.name, how)
-    raise RuntimeError(f"a worker died {tries} times while {task.shard.name} was made, {', then '.join(dict.fromkeys(task.ends))}: {_advice(how, worker.limit_s)}, and run it again to go on")
+    if len(task.ends) < tries:
+        return _log.warning("%s will be made again: its worker was %s", task.shard.name, how)
+    raise RuntimeError(
+        f"a worker died {tries} times while {task.shard.name} was made, {', then '.join(dict.fromkeys(task.ends))}:"
+        f" {_advice(how, worker.limit_s)}, and run it again to go on"
+    )
 
 # %% ../nbs/50_engines.ipynb #14787ff6
 def _replaced(workers, worker, tries):
@@ -421,8 +461,11 @@ def _replaced(workers, worker, tries):
     if begun: _mourn(worker, tries)
     elif workers.false_starts >= tries:
         advice = "see that the disk with Python's packages answers" if worker.stuck_s else _MORE
-        raise RuntimeError(f"a worker died {tries} times before it began, {_ending(worker)}: {advice}, and run it again to go on")
-    elif worker.task: _log.info("%s goes to another worker: its own was %s before it began", worker.task.shard.name, _ending(worker))
+        raise RuntimeError(
+            f"a worker died {tries} times before it began, {_ending(worker)}: {advice}, and run it again to go on"
+        )
+    elif worker.task:
+        _log.info("%s goes to another worker: its own was %s before it began", worker.task.shard.name, _ending(worker))
     workers.grow(count)
     return worker.task, begun
 
@@ -431,7 +474,10 @@ class _Run:
     "Shards that wait, shards whose rows are laid out, and what was seen of those that are done."
     def __init__(self, workers, makers, job, tries):
         self.workers, self.folder, self.token, self.tries = workers, job.folder, job.token, tries
-        self.waiting, self.ready, self.done, self.then = deque(map(_Task, makers)), deque(), [0, 0, 0], time.monotonic()
+        self.waiting = deque(map(_Task, makers))
+        self.ready = deque()
+        self.done = [0, 0, 0]
+        self.then = time.monotonic()
         workers.folder = job.folder
         self.job = pickle.dumps(job)
 
@@ -444,9 +490,11 @@ class _Run:
     def lay_out(self):
         "Lay out one more shard's rows; whether there was need of it."
         need = self.waiting and len(self.ready) <= len(self.workers.all)
-        if need: self.ready.append(self.waiting.popleft().laid_out())
+        if need:
+            self.ready.append(self.waiting.popleft().laid_out())
         return bool(need)
-    def totals(self): return [n + sum(w.board[i] for w in self.workers.all if w.task) for i, n in enumerate(self.done)]
+    def totals(self):
+        return [n + sum(w.board[i] for w in self.workers.all if w.task) for i, n in enumerate(self.done)]
 
 # %% ../nbs/50_engines.ipynb #f9287c88
 def _result(run, worker, wrong):
@@ -454,8 +502,13 @@ def _result(run, worker, wrong):
     task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
     if wrong: raise _in_short(wrong)
     if not (result := read_record(run.folder, task.shard.name, run.token)):
-        raise RuntimeError(f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else write there, and run it again to go on")
-    run.done = [a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))]
+        raise RuntimeError(
+            f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else"
+            " write there, and run it again to go on"
+        )
+    run.done = [
+        a + b for a, b in zip(run.done, (result.rows + len(result.rejects), result.samples, len(result.rejects)))
+    ]
     return result
 
 # %% ../nbs/50_engines.ipynb #9ec5f3a1
@@ -466,9 +519,12 @@ def _collected(run, wait_s):
     results = []
     for w in list(run.workers.all):
         results += [_result(run, w, wrong) for wrong in w.answers()]  # what a worker said before it died counts
-        if w.process.sentinel not in ready and not w.lost(): _watch(w, passed_s); continue
+        if w.process.sentinel not in ready and not w.lost():
+            _watch(w, passed_s); continue
         task, suspect = _replaced(run.workers, w, run.tries)
-        if task: sweep(run.folder, task.shard.name); (run.waiting if suspect else run.ready).append(task)
+        if task:
+            sweep(run.folder, task.shard.name)
+            (run.waiting if suspect else run.ready).append(task)
     return results
 
 # %% ../nbs/50_engines.ipynb #5ce3bbf8
@@ -482,7 +538,8 @@ def run_local(
     "Have worker processes make shards; raise what ends the run, workers stopped."
     if not makers: return
     if not isinstance(workers, Workers):
-        with Workers(min(workers, len(makers)), job.maker.warm) as own: yield from run_local(makers, job, own, seen, tries)
+        with Workers(min(workers, len(makers)), job.maker.preload) as own:
+            yield from run_local(makers, job, own, seen, tries)
         return
     run, results = _Run(workers, makers, job, tries), []
     while run.left() or results:

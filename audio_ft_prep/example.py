@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np, pyarrow as pa
 from .audio import Clip, RecordingFile, clip_of, read_clip, recording_container
 from .config import PrepConfig
-from .features import LOG_MELS, LogMel, as_stored, refill
+from .features import LOG_MELS, LogMel, as_stored, pad_frames
 from .models import Extractor
 from .rows import BadClip, read_bytes
 
@@ -29,9 +29,13 @@ def _long_clip(row, limits):
     "Read a clip of a long recording."
     size = row["size"]
     with RecordingFile(row["file"], row["offset"], size) as recording:
-        if box := recording_container(recording): return clip_of(box, *limits, row["seconds"], row["start"])
+        if box := recording_container(recording):
+            return clip_of(box, *limits, row["seconds"], row["start"])
     if size > MOST_BYTES:
-        raise BadClip("undecodable", f"{size:,} bytes of a format that is read whole, {MOST_BYTES:,} at most: cut it, or make it FLAC")
+        raise BadClip(
+            "undecodable",
+            f"{size:,} bytes of a format that is read whole, {MOST_BYTES:,} at most: cut it, or make it FLAC",
+        )
     return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
 
 def row_clip(
@@ -43,7 +47,8 @@ def row_clip(
     "Read a row's clip, or raise `BadClip`."
     limits, size = (rate_hz, min_seconds, max_seconds), row["size"]
     try:
-        if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits)
+        if size > (LONG_CLIP if row["start"] is None else LONG_PART):
+            return _long_clip(row, limits)
         return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
     except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
@@ -77,15 +82,23 @@ class ExampleMaker:
         "Make one example; raise `BadClip` when the clip can't be used."
         clip = row_clip(row, self.log_mel.rate_hz, self.min_seconds, self.max_seconds)
         content = {"audio": self._audio} if self.storage == "audio" else {"input_features": self._features}
-        return {"id": row["id"], **{k: make(clip.samples) for k, make in content.items()}, "input_length": len(clip.samples), "labels": row["labels"],
-                "sentence": row["sentence"], "speaker": row["speaker"] or "", "peak": clip.peak, "clipped": clip.clipped}
+        return {
+            "id": row["id"],
+            **{k: make(clip.samples) for k, make in content.items()},
+            "input_length": len(clip.samples),
+            "labels": row["labels"],
+            "sentence": row["sentence"],
+            "speaker": row["speaker"] or "",
+            "peak": clip.peak,
+            "clipped": clip.clipped,
+        }
 
     @property
-    def warm(self): return _nothing if self.storage == "audio" else self.log_mel.warm
+    def preload(self): return _nothing if self.storage == "audio" else self.log_mel.preload
     def _audio(self, samples): return flac_bytes(samples, self.log_mel.rate_hz)
     def _features(self, samples):
         got = self.log_mel(samples)
-        return refill(got, self.log_mel.n_frames) if self.storage == "padded" else as_stored(got, self.dtype)
+        return pad_frames(got, self.log_mel.n_frames) if self.storage == "padded" else as_stored(got, self.dtype)
 
 # %% ../nbs/31_example.ipynb #8f4e48df
 def example_maker(
@@ -93,7 +106,9 @@ def example_maker(
     extractor: Extractor,  # How the model hears
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
-    return ExampleMaker(LOG_MELS[cfg.log_mel](extractor), cfg.storage, cfg.feature_dtype, cfg.min_seconds, cfg.max_seconds)
+    return ExampleMaker(
+        LOG_MELS[cfg.log_mel](extractor), cfg.storage, cfg.feature_dtype, cfg.min_seconds, cfg.max_seconds
+    )
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def _value(dtype): return {"dtype": dtype, "_type": "Value"}
@@ -103,16 +118,29 @@ def example_columns(
     mels: int,  # Mel bands of the model
 ) -> dict[str, dict]: # Column to feature
     "Describe an example's columns as `datasets` writes features down."
-    content = {"features": ("input_features", _list(_list(_value(cfg.feature_dtype)), length=mels)), "padded": ("input_features", _list(_list(_value("float32")))),
-               "audio": ("audio", {"sampling_rate": 16000, "decode": False, "_type": "Audio"})}
+    content = {
+        "features": ("input_features", _list(_list(_value(cfg.feature_dtype)), length=mels)),
+        "padded": ("input_features", _list(_list(_value("float32")))),
+        "audio": ("audio", {"sampling_rate": 16000, "decode": False, "_type": "Audio"}),
+    }
     name, feature = content[cfg.storage]
-    return {"id": _value("string"), name: feature, "input_length": _value("int64"), "labels": _list(_value("int64")), "sentence": _value("string"),
-            "speaker": _value("string"), "peak": _value("float32"), "clipped": _value("float32")}
+    return {
+        "id": _value("string"),
+        name: feature,
+        "input_length": _value("int64"),
+        "labels": _list(_value("int64")),
+        "sentence": _value("string"),
+        "speaker": _value("string"),
+        "peak": _value("float32"),
+        "clipped": _value("float32"),
+    }
 
 # %% ../nbs/31_example.ipynb #be896e26
 def _arrow_type(feature):
-    if feature["_type"] == "Audio": return pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    if feature["_type"] == "List": return pa.list_(_arrow_type(feature["feature"]), feature.get("length", -1))
+    if feature["_type"] == "Audio":
+        return pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    if feature["_type"] == "List":
+        return pa.list_(_arrow_type(feature["feature"]), feature.get("length", -1))
     return pa.type_for_alias(feature["dtype"])
 def example_schema(
     cfg: PrepConfig,  # Storage and number type
@@ -120,12 +148,20 @@ def example_schema(
 ) -> pa.Schema: # With what `datasets` reads beside it
     "Make the Arrow schema of examples."
     columns = example_columns(cfg, mels)
-    return pa.schema({k: _arrow_type(v) for k, v in columns.items()}, metadata={"huggingface": json.dumps({"info": {"features": columns}})})
+    return pa.schema(
+        {k: _arrow_type(v) for k, v in columns.items()},
+        metadata={"huggingface": json.dumps({"info": {"features": columns}})},
+    )
 
 # %% ../nbs/31_example.ipynb #edb44bcd
-def _numbers(values, typ): return pa.Array.from_buffers(typ, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-def _offsets(lengths): return _numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.int32())
-def _bytes(items, typ): return pa.Array.from_buffers(typ, len(items), [None, _offsets([len(i) for i in items]).buffers()[1], pa.py_buffer(b"".join(items))])
+def _numbers(values, typ):
+    return pa.Array.from_buffers(typ, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+def _offsets(lengths):
+    return _numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.int32())
+def _bytes(items, typ):
+    return pa.Array.from_buffers(
+        typ, len(items), [None, _offsets([len(i) for i in items]).buffers()[1], pa.py_buffer(b"".join(items))]
+    )
 def _strings(items): return _bytes([i.encode() for i in items], pa.string())
 
 # %% ../nbs/31_example.ipynb #70dde531
@@ -135,19 +171,34 @@ def features_array(
 ) -> pa.Array: # One element an item
     "Lay log-mels out as an Arrow array of lists."
     values = np.concatenate([a.ravel() for a in items])
-    mels, frames = len(items[0]), np.repeat([a.shape[1] for a in items], [len(a) for a in items])
+    mels = len(items[0])
+    frames = np.repeat([a.shape[1] for a in items], [len(a) for a in items])
     inner = pa.ListArray.from_arrays(_offsets(frames), _numbers(values, pa.from_numpy_dtype(values.dtype)))
     fixed = pa.types.is_fixed_size_list(typ)
-    outer = pa.FixedSizeListArray.from_arrays(inner, mels) if fixed else pa.ListArray.from_arrays(_offsets([len(a) for a in items]), inner)
+    outer = (
+        pa.FixedSizeListArray.from_arrays(inner, mels)
+        if fixed
+        else pa.ListArray.from_arrays(_offsets([len(a) for a in items]), inner)
+    )
     return outer.cast(typ)
 
 # %% ../nbs/31_example.ipynb #a15a2542
 def _column(name, examples, typ):
     values = [e[name] for e in examples]
     if name == "input_features": return features_array(values, typ)
-    if name == "audio": return pa.StructArray.from_arrays([_bytes(values, pa.binary()), _strings([f"{e['id']}.flac" for e in examples])], ["bytes", "path"])
-    if name == "labels": return pa.ListArray.from_arrays(_offsets([len(v) for v in values]), _numbers(np.concatenate(values).astype(np.int64), pa.int64()))
-    return _strings(values) if pa.types.is_string(typ) else _numbers(np.array(values, np.int64 if pa.types.is_integer(typ) else np.float32), typ)
+    if name == "audio":
+        return pa.StructArray.from_arrays(
+            [_bytes(values, pa.binary()), _strings([f"{e['id']}.flac" for e in examples])], ["bytes", "path"]
+        )
+    if name == "labels":
+        return pa.ListArray.from_arrays(
+            _offsets([len(v) for v in values]), _numbers(np.concatenate(values).astype(np.int64), pa.int64())
+        )
+    return (
+        _strings(values)
+        if pa.types.is_string(typ)
+        else _numbers(np.array(values, np.int64 if pa.types.is_integer(typ) else np.float32), typ)
+    )
 
 # %% ../nbs/31_example.ipynb #7bca4bc3
 def record_batch(
@@ -170,7 +221,13 @@ def example_hash(
 ) -> int: # 256 bits
     "Hash one example."
     h = hashlib.sha256()
-    words = [split.encode(), example["id"].encode(), example["sentence"].encode(), np.asarray(example["labels"], "<i8").tobytes(), str(example["input_length"]).encode()]
+    words = [
+        split.encode(),
+        example["id"].encode(),
+        example["sentence"].encode(),
+        np.asarray(example["labels"], "<i8").tobytes(),
+        str(example["input_length"]).encode(),
+    ]
     for part in (*words, *_content(example)):
         h.update(struct.pack("<q", len(part) if isinstance(part, bytes) else part.nbytes))
         h.update(part)

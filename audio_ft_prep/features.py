@@ -1,7 +1,7 @@
 """Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 
 Whisper sees 30 seconds whatever the clip's length, and its extractor computes and returns all of them: 3,000 frames, most of them padding. `LogMel` computes
-the frames that hold sound, and one frame of padding behind them. `refill` repeats that frame, and has the extractor's result back, to the bit. `FastLogMel` is for those who can do with
+the frames that hold sound, and one frame of padding behind them. `pad_frames` repeats that frame, and has the extractor's result back, to the bit. `FastLogMel` is for those who can do with
 a difference of about 1e-4: it takes a third of the time, and does without torch.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/features.html.md"""
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['LOG_MELS', 'real_frames', 'LogMel', 'as_stored', 'refill', 'FastLogMel']
+__all__ = ['LOG_MELS', 'valid_frames', 'LogMel', 'as_stored', 'pad_frames', 'FastLogMel']
 
 # %% ../nbs/22_features.ipynb #dc3bc494
-def real_frames(
+def valid_frames(
     n_samples: int,  # Samples of the clip
     n_fft: int = 400,  # Width of a frame, in samples
     hop: int = 160,  # Samples from frame to frame
@@ -53,8 +53,13 @@ class LogMel:
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):
-        if extractor.dither: raise ValueError(f"dither must be 0 for features that can be checked, got {extractor.dither}: set it to 0 in the extractor's settings")
-        if extractor.padding_value: raise ValueError(f"padding_value must be 0, as silence is, got {extractor.padding_value}")
+        if extractor.dither:
+            raise ValueError(
+                f"dither must be 0 for features that can be checked, got {extractor.dither}: set it to 0 in the"
+                " extractor's settings"
+            )
+        if extractor.padding_value:
+            raise ValueError(f"padding_value must be 0, as silence is, got {extractor.padding_value}")
         self.rate_hz, self.n_fft, self.hop = extractor.sampling_rate, extractor.n_fft, extractor.hop_length
         self.n_samples, self.n_frames, self.mels = extractor.n_samples, extractor.nb_max_frames, extractor.feature_size
         self.filters = np.asarray(extractor.mel_filters)
@@ -72,20 +77,28 @@ class LogMel:
     ) -> np.ndarray: # float32, (mels, frames)
         "Compute the frames of one clip."
         if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples):
-            raise ValueError(f"samples must be mono float32 and not empty, got {samples.dtype} of shape {samples.shape}")
+            raise ValueError(
+                f"samples must be mono float32 and not empty, got {samples.dtype} of shape {samples.shape}"
+            )
         samples = samples[:self.n_samples]
-        keep = real_frames(len(samples), self.n_fft, self.hop, self.n_frames)
+        keep = valid_frames(len(samples), self.n_fft, self.hop, self.n_frames)
         return self._frames(samples, max(keep, 16))[:, :keep]
 
     @staticmethod
-    def warm():
+    def preload():
         "Load what computes, for one thread: what a worker does before its first clip."
         import torch
         torch.set_num_threads(1)
 
     def _frames(self, samples, frames):
         import torch
-        with torch.inference_mode(): return _torch_log_mel(torch.from_numpy(_padded(samples, self._width(frames), self.n_fft // 2)), self.n_fft, self.hop, *self._tensors)
+        with torch.inference_mode():
+            return _torch_log_mel(
+                torch.from_numpy(_padded(samples, self._width(frames), self.n_fft // 2)),
+                self.n_fft,
+                self.hop,
+                *self._tensors
+            )
 
     def _width(self, frames): return min((frames - 1) * self.hop + self.n_fft, self.n_samples)
 
@@ -100,7 +113,7 @@ def as_stored(
     return torch.from_numpy(features).half().numpy() if torch else features.astype(np.float16)
 
 # %% ../nbs/22_features.ipynb #8b735b7c
-def refill(
+def pad_frames(
     features: np.ndarray,  # (mels, frames), as stored
     n_frames: int = 3000,  # Frames the model sees
 ) -> np.ndarray: # (mels, n_frames), contiguous, of the same number type
@@ -116,14 +129,21 @@ class FastLogMel(LogMel):
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):
-        if not find_spec("asrfront"): raise ImportError("log_mel fast needs asrfront, which isn't installed: pip install 'audio_ft_prep[fast]', or leave log_mel at exact")
+        if not find_spec("asrfront"):
+            raise ImportError(
+                "log_mel fast needs asrfront, which isn't installed: pip install 'audio_ft_prep[fast]', or leave"
+                " log_mel at exact"
+            )
         super().__init__(extractor)
         told = (self.rate_hz, self.n_fft, self.hop, self.n_samples, self.mels)
         if told not in [(16000, 400, 160, 480_000, mels) for mels in (80, 128)]:
-            raise ValueError(f"log_mel fast is made for Whisper's own settings, got sampling rate, n_fft, hop length, samples and mel bands of {told}: leave log_mel at exact")
+            raise ValueError(
+                "log_mel fast is made for Whisper's own settings, got sampling rate, n_fft, hop length, samples and"
+                f" mel bands of {told}: leave log_mel at exact"
+            )
 
     @staticmethod
-    def warm(): import asrfront.whisper
+    def preload(): import asrfront.whisper
     def _frames(self, samples, frames):
         from asrfront.whisper import log_mel
         wide = np.zeros(self._width(frames), np.float32)

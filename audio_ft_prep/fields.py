@@ -65,11 +65,14 @@ def read_texts(
     field: str,  # Its name, for the sentence
 ) -> tuple[pa.Array | pa.ChunkedArray, dict[int, str]]: # Text, empty for none; what is wrong, by row
     "Read a column as `as_text` reads its values."
-    if not is_text(column.type): return _each(plain_values(column), lambda v: as_text(v, field))
+    if not is_text(column.type):
+        return _each(plain_values(column), lambda v: as_text(v, field))
     data = pa.chunked_array([_text_bytes(c) for c in column.chunks], pa.large_binary())
     if data.nbytes > MOST_TEXT: raise pa.ArrowInvalid(f"more than {MOST_TEXT:,} bytes of text")
-    try: text = data.cast(pa.large_string()).cast(pa.string())
-    except pa.ArrowInvalid: return _each(plain_values(column), lambda v: as_text(v, field))
+    try:
+        text = data.cast(pa.large_string()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return _each(plain_values(column), lambda v: as_text(v, field))
     return pc.fill_null(text, ""), {}
 
 # %% ../nbs/07_fields.ipynb #954a64da
@@ -103,8 +106,10 @@ def read_labels(
 def _numbers(column):
     "Numbers of a column, NaN where none is given; nothing for a column of another type."
     typ = column.type
-    if pa.types.is_null(typ): return np.full(len(column), np.nan)
-    if not (pa.types.is_integer(typ) or pa.types.is_floating(typ) or pa.types.is_decimal(typ)): return None
+    if pa.types.is_null(typ):
+        return np.full(len(column), np.nan)
+    if not (pa.types.is_integer(typ) or pa.types.is_floating(typ) or pa.types.is_decimal(typ)):
+        return None
     column.validate(full=True)
     return pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
 
@@ -112,7 +117,8 @@ def _numbers(column):
 def _given_times(numbers):
     "Start, end and duration of each row in seconds, NaN where not given; whether `read_part` must look at it."
     n = len(next(iter(numbers.values())))
-    times, odd = {kind: np.full(n, np.nan) for kind in ("start", "end", "seconds")}, np.zeros(n, bool)
+    times = {kind: np.full(n, np.nan) for kind in ("start", "end", "seconds")}
+    odd = np.zeros(n, bool)
     for name, values in numbers.items():
         kind, unit_s = PART_COLUMNS[name.lower()]
         time_s, before = values * unit_s, times[kind]
@@ -135,13 +141,20 @@ def read_parts(
     columns: dict[str, pa.ChunkedArray],  # Columns of `PART_COLUMNS`, at least one
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]: # Start and seconds, NaN for not given; what is wrong, by row
     "Read times as `read_part` reads those of a row."
-    numbers, n = {k: _numbers(c) for k, c in columns.items()}, len(next(iter(columns.values())))
-    start, seconds, odd = np.full(n, np.nan), np.full(n, np.nan), np.ones(n, bool)
+    numbers = {k: _numbers(c) for k, c in columns.items()}
+    n = len(next(iter(columns.values())))
+    start = np.full(n, np.nan)
+    seconds = np.full(n, np.nan)
+    odd = np.ones(n, bool)
     if all(v is not None for v in numbers.values()):
-        with np.errstate(invalid="ignore"): start, seconds, odd = _fast_parts(numbers)
-    values, faults = {k: plain_values(c) for k, c in columns.items()} if odd.any() else {}, {}
+        with np.errstate(invalid="ignore"):
+            start, seconds, odd = _fast_parts(numbers)
+    values = {k: plain_values(c) for k, c in columns.items()} if odd.any() else {}
+    faults = {}
     for i in np.flatnonzero(odd).tolist():
-        try: part = read_part({k: v[i] for k, v in values.items()})
+        try:
+            part = read_part({k: v[i] for k, v in values.items()})
         except BadClip as e: faults[i] = e.detail
-        else: start[i], seconds[i] = (np.nan if x is None else x for x in part)
+        else:
+            start[i], seconds[i] = (np.nan if x is None else x for x in part)
     return start, seconds, faults

@@ -67,7 +67,8 @@ def _sorted_tables(paths, audio_column, text_column):
         what = "audio" if "path" not in chosen else "sentence" if "sentence" not in chosen else ""
         if what: others[p] = columns_missing(p, style, columns, what)
         else: good[p] = chosen
-    if others and not good: raise _no_columns(next(iter(others.values())))
+    if others and not good:
+        raise _no_columns(next(iter(others.values())))
     return good, others
 def _no_columns(said):
     return ValueError(f"{said}; name it with {'audio' if 'for the audio' in said else 'text'}_column")
@@ -85,10 +86,12 @@ def _times(record, columns):
 def _fill(line, record, columns):
     "Put into a line, by field, what its record says, until something is refused."
     line["split"] = split_name(as_text(record.get(columns.get("split")), "split")) or line["split"]
-    if "path" in columns: line["path"] = audio_path(record[columns["path"]], columns["path"])
+    if "path" in columns:
+        line["path"] = audio_path(record[columns["path"]], columns["path"])
     if not line["path"].strip(): raise BadClip("bad_row", "it names no file")
     for k in _LABELS:
-        if k in columns: line[k] = sys.intern(as_label(record[columns[k]], columns[k]))  # what repeats itself is there once
+        if k in columns:
+            line[k] = sys.intern(as_label(record[columns[k]], columns[k]))  # what repeats itself is there once
     line["sentence"] = as_text(record.get(columns.get("sentence")), columns.get("sentence", "sentence"))
     line["start"], line["seconds"] = _times(record, columns)
 
@@ -122,8 +125,10 @@ def table_lines(
     for n, record in records(path, table_style(path, audio_column, text_column)):
         if n % 10_000 == 0: go_on()
         line = {"path": "", "sentence": "", "where": f"{name}:{n}", "folder": folder, "split": split}
-        if isinstance(record, str): yield Line(**line, reason="bad_row", detail=record)
-        else: yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column, language_column))
+        if isinstance(record, str):
+            yield Line(**line, reason="bad_row", detail=record)
+        else:
+            yield _table_line(line, record, _chosen(tuple(record), audio_column, text_column, language_column))
 
 # %% ../nbs/12_folder.ipynb #90d6d538
 class _Keyed(NamedTuple):
@@ -138,7 +143,8 @@ def _keyed(path):
         if line is None: table.faults.append((f"{path.name}:{n}", "bad_row", "the line is not valid UTF-8"))
         if not line or not line.strip(): continue
         key, value = (*line.split(None, 1), "")[:2]
-        if key not in first: table.values[key], first[key] = value.strip(), n
+        if key not in first:
+            table.values[key], first[key] = value.strip(), n
         else:
             said = f"{key} stands in line {first[key]} of {path.name} already"
             table.faults.append((f"{path.name}:{n}", "duplicate_row", said))
@@ -155,7 +161,9 @@ def _kaldi_files(folder):
     for key, value in files["wav.scp"].values.items():
         what = "a command" if "|" in (value[:1], value[-1:]) else "an archive" if _ARCHIVE.search(value) else ""
         if not what: continue
-        raise ValueError(f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first")
+        raise ValueError(
+            f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first"
+        )
     return files
 
 # %% ../nbs/12_folder.ipynb #f4f0da3c
@@ -164,7 +172,8 @@ def _segment(value):
     parts = value.split()
     if len(parts) != 3: raise BadClip("bad_row", "its line in segments is not recording, start, end")
     to_the_end = re.fullmatch(r"-1(\.0*)?", parts[2])
-    if to_the_end: return parts[0], as_seconds(parts[1], "start in segments"), None
+    if to_the_end:
+        return parts[0], as_seconds(parts[1], "start in segments"), None
     part = read_part({"start": parts[1], "end": parts[2]})
     return parts[0], part.start, part.seconds
 
@@ -172,13 +181,16 @@ def _segment(value):
 def _utterance(key, files):
     "Recording, start and duration of an utterance; raise `BadClip` for one that has none, or two."
     for name in ("segments", "utt2spk", "utt2dur"):
-        if why := files[name].unclear.get(key): raise BadClip("bad_row", why)
+        if why := files[name].unclear.get(key):
+            raise BadClip("bad_row", why)
     recording, start, seconds = key, None, None
     if files["segments"].values:
         if key not in files["segments"].values: raise BadClip("missing_audio", f"segments has no line for {key}")
         recording, start, seconds = _segment(files["segments"].values[key])
-    else: seconds = as_seconds(files["utt2dur"].values.get(key), "its duration in utt2dur") or None
-    if why := files["wav.scp"].unclear.get(recording): raise BadClip("bad_row", why)
+    else:
+        seconds = as_seconds(files["utt2dur"].values.get(key), "its duration in utt2dur") or None
+    if why := files["wav.scp"].unclear.get(recording):
+        raise BadClip("bad_row", why)
     if recording not in files["wav.scp"].values: raise BadClip("missing_audio", f"wav.scp has no recording {recording}")
     return recording, start, seconds
 
@@ -195,13 +207,17 @@ def kaldi_lines(
         return Line(**{"path": "", "sentence": "", "where": f"{folder.name}/{file} {key}", **about, **more})
     for key, sentence in text.items():
         try: recording, start, seconds = _utterance(key, files)
-        except BadClip as e: yield line(key, "text", reason=e.reason, detail=f"{e.detail} ({folder.name}/text {key})")
-        else: yield line(key, "text", path=audio[recording], sentence=sentence, start=start, seconds=seconds)
+        except BadClip as e:
+            yield line(key, "text", reason=e.reason, detail=f"{e.detail} ({folder.name}/text {key})")
+        else:
+            yield line(key, "text", path=audio[recording], sentence=sentence, start=start, seconds=seconds)
     for key in files["segments"].values or audio:
-        if key not in text: yield line(key, "text", reason="no_row", detail="text has no line for it")
+        if key not in text:
+            yield line(key, "text", reason="no_row", detail="text has no line for it")
     used = {value.partition(" ")[0] for value in map(" ".join, map(str.split, files["segments"].values.values()))}
     for key in audio if files["segments"].values else ():
-        if key not in used: yield line(key, "wav.scp", reason="no_row", detail="segments has no line for it")
+        if key not in used:
+            yield line(key, "wav.scp", reason="no_row", detail="segments has no line for it")
     for table in files.values():
         for where, reason, detail in table.faults:
             yield line(where, "", where=f"{folder.name}/{where}", reason=reason, detail=detail)
@@ -211,11 +227,13 @@ def _names_audio(path):
     "Whether one of the first records of a JSON file names audio, as far as columns are known."
     try:
         for _, record in islice(records(path), 20):
-            if isinstance(record, dict) and "path" in choose_columns(list(record)): return True
+            if isinstance(record, dict) and "path" in choose_columns(list(record)):
+                return True
     except (ValueError, OSError): pass
     return False
 def _is_table(path): return path.suffix.lower() in TABLES
-def _is_list(path): return _is_table(path) and (path.suffix.lower() in (".csv", ".tsv") or _names_audio(path))
+def _is_list(path):
+    return _is_table(path) and (path.suffix.lower() in (".csv", ".tsv") or _names_audio(path))
 def _is_metadata(path): return path.name.lower() in ("metadata.csv", "metadata.jsonl")
 
 # %% ../nbs/12_folder.ipynb #6159394b
@@ -228,10 +246,13 @@ def find_lists(
         return (kind, [place]) if _is_table(place) else ("", [])
     near, files = folder_entries(place)
     for level in ([place], near):
-        if found := [p for p in level if os.path.isfile(p/"wav.scp")]: return "kaldi", found
-    if found := [f for f in files if _is_metadata(f)]: return "audiofolder", found
+        if found := [p for p in level if os.path.isfile(p/"wav.scp")]:
+            return "kaldi", found
+    if found := [f for f in files if _is_metadata(f)]:
+        return "audiofolder", found
     for level in (near, [q for p in near for q in folder_entries(p)[0]]):
-        if found := [f for p in level for f in folder_entries(p)[1] if _is_metadata(f)]: return "audiofolder", found
+        if found := [f for p in level for f in folder_entries(p)[1] if _is_metadata(f)]:
+            return "audiofolder", found
     found = [f for f in files if _is_list(f)]
     return ("table", found) if found else ("", [])
 
@@ -239,7 +260,8 @@ def find_lists(
 def _is_usable(path):
     "Whether a file is a list of recordings, by its columns."
     if path.name == "wav.scp": return True
-    try: return _is_list(path) and bool(_sorted_tables([path], "", "")[0])
+    try:
+        return _is_list(path) and bool(_sorted_tables([path], "", "")[0])
     except (ValueError, OSError): return False
 def _first_list(folder):
     "The first list of recordings that is found from a folder; none where there is none."
@@ -264,11 +286,14 @@ def _split_in(name, alone):
     return found[0] if len(set(found)) == 1 else "" if alone else split_name(name)
 
 # %% ../nbs/12_folder.ipynb #bb90a13e
-def _path(line): return os.path.join(line.folder, line.path.strip().replace("\\", "/"))
-def _top(line, root): return split_name(os.path.relpath(_path(line), root).partition(os.sep)[0])
+def _path(line):
+    return os.path.join(line.folder, line.path.strip().replace("\\", "/"))
+def _top(line, root):
+    return split_name(os.path.relpath(_path(line), root).partition(os.sep)[0])
 def _by_folder(lines):
     "Take the first folder of the paths for the split, where all of them begin with one."
-    if any(l.split for l in lines) or not all(l.reason or _top(l, l.folder) in USUAL for l in lines): return lines
+    if any(l.split for l in lines) or not all(l.reason or _top(l, l.folder) in USUAL for l in lines):
+        return lines
     return [l if l.reason else l._replace(split=_top(l, l.folder)) for l in lines]
 
 # %% ../nbs/12_folder.ipynb #8297b753
@@ -302,10 +327,12 @@ def _respelt(lines, root):
     odd = [i for i, l in enumerate(lines) if not l.reason and not l.path.isascii() and not os.path.lexists(_path(l))]
     files, lines = defaultdict(list), list(lines)
     for p in walk_files(root) if odd else ():
-        if not p.isascii(): files[_composed(os.path.normpath(p))].append(p)
+        if not p.isascii():
+            files[_composed(os.path.normpath(p))].append(p)
     fits = {i: files.get(_composed(os.path.normpath(_path(lines[i]))), []) for i in odd}
     for i, found in fits.items():
-        if len(found) == 1: lines[i] = lines[i]._replace(path=os.path.relpath(found[0], lines[i].folder))
+        if len(found) == 1:
+            lines[i] = lines[i]._replace(path=os.path.relpath(found[0], lines[i].folder))
     return lines, sum(len(found) == 1 for found in fits.values())
 
 # %% ../nbs/12_folder.ipynb #51f79ef5
@@ -317,11 +344,13 @@ def _split_of_list(path, kind, root, lists):
     return split if split in USUAL or len({p.parent for p in lists}) > 1 else ""
 def _table_listing(kind, place, lists, named, language_column):
     root = place if place.is_dir() else place.parent
-    if place.is_dir(): lists = [_inside(p, place) for p in lists]
+    if place.is_dir():
+        lists = [_inside(p, place) for p in lists]
     tables, others = _sorted_tables(lists, *named)
     if language_column: _check_language(tables, named, language_column)
     lines = []
-    for p in tables: lines += table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root, language_column)
+    for p in tables:
+        lines += table_lines(p, *named, _split_of_list(p, kind, root, list(tables)), root, language_column)
     first, columns = next(iter(tables.items()))
     layout = "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
     if kind == "audiofolder": layout, lines = kind, _by_folder(lines)
@@ -333,7 +362,10 @@ def _check_language(tables, named, language_column):
     "Refuse a column of languages that no table has."
     columns = dict.fromkeys(c for p in tables for c in table_columns(p, table_style(p, *named), *named))
     if language_column in columns: return
-    raise ValueError(f"{next(iter(tables))} has no column {language_column}: its columns are {', '.join(columns)[:200]}; name the one of languages with language_column")
+    raise ValueError(
+        f"{next(iter(tables))} has no column {language_column}: its columns are {', '.join(columns)[:200]}; name the"
+        " one of languages with language_column"
+    )
 
 # %% ../nbs/12_folder.ipynb #e2d50c2b
 def read_lists(
@@ -345,7 +377,8 @@ def read_lists(
     "Read every line of a folder's lists."
     kind, lists = find_lists(place)
     if kind == "kaldi": listing = _kaldi_listing(place, lists)
-    else: listing = _table_listing(kind, place, lists, (audio_column, text_column), language_column)
+    else:
+        listing = _table_listing(kind, place, lists, (audio_column, text_column), language_column)
     for said in listing.others: _log.info(said)
     lines, respelt = _respelt(listing.lines, listing.root)
     said = f"{respelt} names are written in another Unicode form than their files: the files are taken"
@@ -377,7 +410,8 @@ class Hints:
         for _, path in zip(range(_MOST_NAMES), walk_files(self.root)):
             if not is_audio(path): continue
             name = os.fsencode(os.path.basename(path))
-            for key in {self._key(os.fsdecode(name)), self._key(name.decode("latin-1"))}: files[key].append(path)
+            for key in {self._key(os.fsdecode(name)), self._key(name.decode("latin-1"))}:
+                files[key].append(path)
         return files
     def __call__(self,
         line: Line,  # A line whose file is missing
@@ -428,10 +462,12 @@ def _clip_names(lines, clips, root):
     "A name for each clip that rows mean."
     good = [(l, c) for l, c in zip(lines, clips) if not l.reason]
     keys = _own_keys(lines, clips)
-    names, rows = _file_names(dict.fromkeys(c.file for _, c in good), root), Counter(c.file for _, c in good)
+    names = _file_names(dict.fromkeys(c.file for _, c in good), root)
+    rows = Counter(c.file for _, c in good)
     def name(line, clip):
         if clip in keys: return keys[clip]
-        if line.name: return _bare_path(os.path.relpath(clip.file, root)) + clip.part()
+        if line.name:
+            return _bare_path(os.path.relpath(clip.file, root)) + clip.part()
         return names[clip.file] + (clip.part() if rows[clip.file] > 1 else "")
     found = {c: name(l, c) for l, c in good}
     while shared := _shared(found):  # less than a millisecond apart: to the last digit, with a mark that no path has
@@ -462,14 +498,17 @@ def with_splits(
         there = {l.split for l in lines}.intersection(asked)
         return [_told(l, asked, there) for l in lines], [f"{left} rows name no split, and are rejects"] * bool(left)
     for odd in [s for s in asked if s not in USUAL]:
-        raise FileNotFoundError(f"no split {odd}: the corpus gives no splits, and train, validation and test are what can be made of it")
+        raise FileNotFoundError(
+            f"no split {odd}: the corpus gives no splits, and train, validation and test are what can be made of it"
+        )
     of, how = seeded_splits(names, [l.speaker for l in lines], asked, seed)
     return [l._replace(split=s) for l, s in zip(lines, of)], [f"the corpus gives no splits: {how}"]
 def _told(line, asked, there):
     "A line of a corpus that has splits; one without a split, or with a misspelt one, is refused."
     if line.split in asked or line.split in USUAL: return line
     meant = get_close_matches(line.split, there, 1, 0.8) if line.split.isalpha() else []
-    if meant: line, said = line._replace(split=meant[0]), f"no split is called {line.split}: did you mean {meant[0]}?"
+    if meant:
+        line, said = line._replace(split=meant[0]), f"no split is called {line.split}: did you mean {meant[0]}?"
     else: said = "" if line.split else "it names no split"
     return line._replace(reason="bad_row", detail=f"{said} ({line.where})") if said and not line.reason else line
 
@@ -478,7 +517,11 @@ def split_roles(
     cfg: PrepConfig,  # Which splits to read
 ) -> dict[str, str]: # train or eval, by split
     "Say what each split that is asked for serves as."
-    return {name: role for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits)) for name in split_names(names)}
+    return {
+        name: role
+        for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits))
+        for name in split_names(names)
+    }
 
 # %% ../nbs/12_folder.ipynb #9aa2c0d1
 def _found(listing, asked, seed):
@@ -518,7 +561,8 @@ def split_rows(
         elif name in seen: reject(name, "duplicate_row", line.where)
         else:
             seen.add(name)
-            try: held.append((name, line, line.placed or _placed(line, listing)))
+            try:
+                held.append((name, line, line.placed or _placed(line, listing)))
             except BadClip as e:
                 hint = hints(line) if hints and e.reason == "missing_audio" else ""
                 reject(name, e.reason, f"{e.detail} ({line.where}){hint}")
@@ -551,7 +595,12 @@ def splits_there(
 ) -> tuple[list[str], list[str]]: # Splits that are missing; sentences for the log
     "Find the splits that a corpus lacks; a validation that others can stand in for is left out and named."
     lost = [s for s in roles if s not in have]
-    if notes := [f"no split validation: {roles[s]} is made of the others" for s in lost if s == "validation" and [r for n, r in roles.items() if n in have and r == roles[s]]]: lost.remove("validation")
+    if notes := [
+        f"no split validation: {roles[s]} is made of the others"
+        for s in lost
+        if s == "validation" and [r for n, r in roles.items() if n in have and r == roles[s]]
+    ]:
+        lost.remove("validation")
     return lost, notes
 
 # %% ../nbs/12_folder.ipynb #55989fac
@@ -584,9 +633,11 @@ def read_listing(
     found, notes = _found(listing, tuple(roles), cfg.seed)
     has_splits = any(l.split for l in listing.lines)
     lost, more = splits_there({l.split for _, l in found}, roles) if has_splits else ([], [])
-    if lost: raise _no_such_split(lost[0], roles[lost[0]], place, found)
+    if lost:
+        raise _no_such_split(lost[0], roles[lost[0]], place, found)
     hints = Hints(listing.root)
-    tables, rejects = [], _no_split(found, next(iter(roles.values())))
+    tables = []
+    rejects = _no_split(found, next(iter(roles.values())))
     for split, role in roles.items():
         mine = [(name, line) for name, line in found if line.split == split]
         table, bad = split_rows(mine, listing, role, split, cfg.language_code, hints)
@@ -614,8 +665,10 @@ def folder_identity(
 ) -> str: # 64 hexadecimal digits
     "Name the state of a folder: lists by content, audio by name and size."
     h = hashlib.sha256()
-    for p in listing.lists: h.update(f"{os.path.relpath(p, listing.root)}\0{file_sha256(p)}\0".encode("utf-8", "surrogateescape"))
-    for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()): h.update(f"{name}\0{size}\0".encode())
+    for p in listing.lists:
+        h.update(f"{os.path.relpath(p, listing.root)}\0{file_sha256(p)}\0".encode("utf-8", "surrogateescape"))
+    for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()):
+        h.update(f"{name}\0{size}\0".encode())
     return h.hexdigest()
 
 # %% ../nbs/12_folder.ipynb #1f29ed7b
@@ -645,7 +698,10 @@ def inspect_listing(
     found, dealt = _found(listing, USUAL, 42)
     splits = sorted({l.split for _, l in found}, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))
     strayed = list(_stray_faults(listing, found, dict.fromkeys(splits, "train")))
-    parts, files, faults, hints = {}, [], [], Hints(listing.root)
+    parts = {}
+    files = []
+    faults = []
+    hints = Hints(listing.root)
     for s in splits:
         rows, rejects = split_rows([x for x in found if x[1].split == s], listing, "train", s, language_code, hints)
         rejects += [f for f in strayed if (f[1] or splits[0]) == s]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 import numpy as np, pyarrow as pa
 from .example import ExampleMaker, flac_bytes, row_clip
-from .features import FastLogMel, real_frames
+from .features import FastLogMel, valid_frames
 from .rows import BadClip, close_files
 
 # %% auto #0
@@ -51,17 +51,31 @@ def sample_clips(
 ) -> Sample: # What they tell
     "Decode a few clips."
     picked = np.sort(np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False))
-    used, flac, seconds, cpu_s, sizes = [], 0, 0., 0., rows["size"].take(pa.array(picked)).to_numpy()
+    used = []
+    flac = 0
+    seconds = 0.
+    cpu_s = 0.
+    sizes = rows["size"].take(pa.array(picked)).to_numpy()
     try:
         for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
             start = time.thread_time()
-            try: clip = row_clip(r, maker.log_mel.rate_hz, maker.min_seconds, maker.max_seconds)
+            try:
+                clip = row_clip(r, maker.log_mel.rate_hz, maker.min_seconds, maker.max_seconds)
             except BadClip: clip = None
-            if clip and maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
+            if clip and maker.storage == "audio":
+                flac += len(flac_bytes(clip.samples, clip.rate))
             seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start
             if clip: used.append(r["size"])
     finally: close_files()
-    return Sample(len(picked), int(lasts_right(sizes * (seconds / max(1, sum(used))), maker).sum()), len(used), sum(used), seconds, cpu_s, flac)
+    return Sample(
+        len(picked),
+        int(lasts_right(sizes * (seconds / max(1, sum(used))), maker).sum()),
+        len(used),
+        sum(used),
+        seconds,
+        cpu_s,
+        flac,
+    )
 
 # %% ../nbs/57_forecast.ipynb #ecedea16
 def expected_audio(
@@ -71,8 +85,10 @@ def expected_audio(
 ) -> tuple[int, float]: # Clips that will be kept; seconds of audio in them
     "Reckon from a few clips what all of them hold."
     if seen.clips == len(rows): return seen.used, seen.seconds
-    rate, sizes = seen.seconds / max(1, seen.audio_bytes), rows["size"].to_numpy()
-    kept, share = lasts_right(sizes * rate, maker), seen.used / max(1, seen.within)
+    rate = seen.seconds / max(1, seen.audio_bytes)
+    sizes = rows["size"].to_numpy()
+    kept = lasts_right(sizes * rate, maker)
+    share = seen.used / max(1, seen.within)
     return round(share * kept.sum()), float(share * rate * sizes[kept].sum())
 
 # %% ../nbs/57_forecast.ipynb #801542c6
@@ -85,7 +101,11 @@ def expected_bytes(
     "Reckon what a split's shards take."
     if maker.storage == "audio": return round(500 * rows + seconds * flac_rate)
     mel, padded = maker.log_mel, maker.storage == "padded"
-    frames = mel.n_frames if padded else min(real_frames(int(seconds / max(rows, 1) * mel.rate_hz), mel.n_fft, mel.hop), mel.n_frames)
+    frames = (
+        mel.n_frames
+        if padded
+        else min(valid_frames(int(seconds / max(rows, 1) * mel.rate_hz), mel.n_fft, mel.hop), mel.n_frames)
+    )
     return round(rows * (500 + frames * mel.mels * (4 if padded or maker.dtype == "float32" else 2)))
 
 # %% ../nbs/57_forecast.ipynb #1a39b1f6
@@ -110,7 +130,10 @@ class Pace:
     def alone(self): return self.unit_s / self.alone_s  # CPU seconds that one process gets in a second
     @property
     def got(self): return self.unit_s * self.workers / self.together_s  # CPU seconds that the workers get in a second, together
-    def best(self, other): return Pace(self.workers, *(min(getattr(p, n) for p in (self, other)) for n in ("unit_s", "alone_s", "together_s")))
+    def best(self, other):
+        return Pace(
+            self.workers, *(min(getattr(p, n) for p in (self, other)) for n in ("unit_s", "alone_s", "together_s"))
+        )
 
 def _unit(noise):
     wave = np.lib.stride_tricks.sliding_window_view(noise, 400)[::160]
@@ -180,7 +203,12 @@ def run_seconds(
 ) -> float: # Seconds, from the command's start to its end
     "Reckon how long a run takes."
     start = pace.unit_s * workers * _WORKER[_loads(maker)] / pace.got
-    return before_s + (_COMMAND + _END) * pace.unit_s / pace.alone + start + cpu_s / pace.got * longest_share(shards, workers)
+    return (
+        before_s
+        + (_COMMAND + _END) * pace.unit_s / pace.alone
+        + start
+        + cpu_s / pace.got * longest_share(shards, workers)
+    )
 
 # %% ../nbs/57_forecast.ipynb #5b2f26da
 _PARENT, _ROW = 115e6, 1020  # Bytes: the parent, and each row in it
@@ -224,10 +252,21 @@ class Forecast:
     @property
     def memory(self): return self.parent_memory + self.workers * self.worker_memory
     def __repr__(self):
-        time, size = show_time(self.seconds), lambda n: f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
-        if self.cluster: return f"takes {'a CPU time not known before its audio is here' if self.cpu_s is None else f'{show_time(self.cpu_s)} of CPU time, as this machine counts it,'} on a cluster, {size(self.worker_memory)} of memory for each worker there and {size(self.parent_memory)} here"
-        if self.asked: return f"takes {time} with {self.workers} worker{'s' * (self.workers > 1)}, {size(self.memory)} of memory"
-        return f"takes {time} with a worker on each core, {size(self.parent_memory)} of memory and {size(self.worker_memory)} for each worker"
+        time = show_time(self.seconds)
+        size = lambda n: f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+        if self.cluster:
+            return (
+                "takes"
+                f" {'a CPU time not known before its audio is here' if self.cpu_s is None else f'{show_time(self.cpu_s)} of CPU time, as this machine counts it,'}"
+                f" on a cluster, {size(self.worker_memory)} of memory for each worker there and"
+                f" {size(self.parent_memory)} here"
+            )
+        if self.asked:
+            return f"takes {time} with {self.workers} worker{'s' * (self.workers > 1)}, {size(self.memory)} of memory"
+        return (
+            f"takes {time} with a worker on each core, {size(self.parent_memory)} of memory and"
+            f" {size(self.worker_memory)} for each worker"
+        )
 
 # %% ../nbs/57_forecast.ipynb #02b1d19a
 def forecast(

@@ -42,7 +42,8 @@ def hub_cache() -> Path: # HF_HUB_CACHE, else the folder hub in HF_HOME
 # %% ../nbs/13_hub.ipynb #4377346e
 def _is_own(folder):
     "Whether nobody else can have put anything into a folder that is there."
-    if not hasattr(os, "geteuid") or not folder.is_dir(): return not folder.is_symlink()
+    if not hasattr(os, "geteuid") or not folder.is_dir():
+        return not folder.is_symlink()
     seen = folder.stat()
     return not folder.is_symlink() and (seen.st_uid == os.geteuid() or seen.st_uid == 0 and not seen.st_mode & 0o022)
 def parts_folder() -> Path: # Beside the cache of the Hub's client
@@ -50,7 +51,9 @@ def parts_folder() -> Path: # Beside the cache of the Hub's client
     folder = hub_cache().parent/"audio_ft_prep"
     if _is_own(folder): return folder
     if _is_own(own := folder.with_name(f"{folder.name}-{os.geteuid()}")): return own
-    raise PermissionError(f"{folder} and {own.name} beside it belong to other users: set HF_HOME to a folder of your own")
+    raise PermissionError(
+        f"{folder} and {own.name} beside it belong to other users: set HF_HOME to a folder of your own"
+    )
 
 # %% ../nbs/13_hub.ipynb #a7898c7b
 def own_folder(
@@ -59,7 +62,8 @@ def own_folder(
     "Make a folder for parts of files, closed to others."
     top = parts_folder()
     top.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if top.stat().st_mode & 0o077 and _may_close(top): top.chmod(0o700)
+    if top.stat().st_mode & 0o077 and _may_close(top):
+        top.chmod(0o700)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 def _may_close(folder): return hasattr(os, "geteuid") and folder.stat().st_uid == os.geteuid()
@@ -92,11 +96,22 @@ def _status(e):
 
 # %% ../nbs/13_hub.ipynb #787b6eb0
 def _no_access(repo_id, token, page):
-    if not token: return f"{repo_id} is gated and no token is set: accept its terms on {page}, then set HF_TOKEN or run hf auth login"
-    return f"{repo_id} is gated and your token ({token}) has no access to it: ask for access on {page}, and run again when it is granted"
+    if not token:
+        return (
+            f"{repo_id} is gated and no token is set: accept its terms on {page}, then set HF_TOKEN or run hf auth"
+            " login"
+        )
+    return (
+        f"{repo_id} is gated and your token ({token}) has no access to it: ask for access on {page}, and run again"
+        " when it is granted"
+    )
 
 # %% ../nbs/13_hub.ipynb #33fb4596
-def _offline(repo_id, what): return ConnectionError(f"offline mode is on (HF_HUB_OFFLINE) and {what} of {repo_id} is not in {hub_cache().parent}: unset it, or set HF_HOME to where the data set was fetched")
+def _offline(repo_id, what):
+    return ConnectionError(
+        f"offline mode is on (HF_HUB_OFFLINE) and {what} of {repo_id} is not in {hub_cache().parent}: unset it, or"
+        " set HF_HOME to where the data set was fetched"
+    )
 def _token_from():
     from huggingface_hub import get_token
     return "from HF_TOKEN" if os.environ.get("HF_TOKEN") else "from the saved login" if get_token() else ""
@@ -111,15 +126,36 @@ def hub_error(
     from huggingface_hub import errors as hf
     page, token, status = f"{endpoint()}/datasets/{repo_id}", _token_from(), _status(e)
     is_a = lambda *kinds: any(isinstance(x, kinds) for x in causes(e))
-    if is_a(hf.GatedRepoError): return PermissionError(_no_access(repo_id, token, page))
-    if is_a(hf.RevisionNotFoundError): return FileNotFoundError(f"{repo_id} has no revision {revision}: set dataset_revision to a branch, tag or commit of {page}")
+    if is_a(hf.GatedRepoError):
+        return PermissionError(_no_access(repo_id, token, page))
+    if is_a(hf.RevisionNotFoundError):
+        return FileNotFoundError(
+            f"{repo_id} has no revision {revision}: set dataset_revision to a branch, tag or commit of {page}"
+        )
     if is_a(hf.RepositoryNotFoundError):
-        return FileNotFoundError(f"no data set {repo_id} on {endpoint()}, or it is private and {'your token has no access' if token else 'no token is set'}, and no folder of that name is here: see that dataset_name is right")
-    if is_a(hf.DisabledRepoError): return PermissionError(f"{repo_id} has been disabled on {endpoint()}: choose another data set")
+        return FileNotFoundError(
+            f"no data set {repo_id} on {endpoint()}, or it is private and"
+            f" {'your token has no access' if token else 'no token is set'}, and no folder of that name is here: see"
+            " that dataset_name is right"
+        )
+    if is_a(hf.DisabledRepoError):
+        return PermissionError(f"{repo_id} has been disabled on {endpoint()}: choose another data set")
     if is_a(hf.OfflineModeIsEnabled): return _offline(repo_id, revision)
-    if status == 401: return PermissionError(f"{endpoint()} refuses your token ({token}): it is wrong or has expired; set a valid one, or none for public data")
-    if status: return ConnectionError(f"{endpoint()} answers {status} for {repo_id}: run the same command again later, it goes on from what is fetched")
-    if is_a(hf.HTTPError): return ConnectionError(f"the connection to {endpoint()} failed for {repo_id} ({type(e).__name__}): see to the network and run the same command again, it goes on from what is fetched")
+    if status == 401:
+        return PermissionError(
+            f"{endpoint()} refuses your token ({token}): it is wrong or has expired; set a valid one, or none for"
+            " public data"
+        )
+    if status:
+        return ConnectionError(
+            f"{endpoint()} answers {status} for {repo_id}: run the same command again later, it goes on from what is"
+            " fetched"
+        )
+    if is_a(hf.HTTPError):
+        return ConnectionError(
+            f"the connection to {endpoint()} failed for {repo_id} ({type(e).__name__}): see to the network and run"
+            " the same command again, it goes on from what is fetched"
+        )
     return None
 
 # %% ../nbs/13_hub.ipynb #cd630752
@@ -145,7 +181,8 @@ def patiently(
     for left in range(tries - 1, -1, -1):
         try: return call()
         except HTTPError as e:
-            if not left or (_status(e) or 500) < 500 and _status(e) not in (408, 429): raise
+            if not left or (_status(e) or 500) < 500 and _status(e) not in (408, 429):
+                raise
         time.sleep(pause * 2 ** (tries - 1 - left))
 
 # %% ../nbs/13_hub.ipynb #8be99366
@@ -159,8 +196,12 @@ class Repo:
 
     def __post_init__(self):
         for p in self.files:
-            if not _is_inside(p): raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
-        if not re.fullmatch(r"[0-9a-f]{40,64}", self.sha): raise ValueError(f"{self.id} must be at a commit of hexadecimal digits, got {self.sha[:80]!r}: it is not read")
+            if not _is_inside(p):
+                raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
+        if not re.fullmatch(r"[0-9a-f]{40,64}", self.sha):
+            raise ValueError(
+                f"{self.id} must be at a commit of hexadecimal digits, got {self.sha[:80]!r}: it is not read"
+            )
     def __repr__(self): return f"Repo({self.id}, {len(self.files)} files)"
     def folder(self): return _kept(self.id)/self.sha
     def size(self, paths): return sum(self.files[p][0] for p in paths)
@@ -186,7 +227,8 @@ def _held(path, repo_id):
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         files = {k: (size, digest) for k, (size, digest) in held["files"].items()}
-        if not all(isinstance(s, int) and s >= 0 and isinstance(d, str) for s, d in files.values()): raise ValueError("sizes")
+        if not all(isinstance(s, int) and s >= 0 and isinstance(d, str) for s, d in files.values()):
+            raise ValueError("sizes")
         return Repo(repo_id, held["sha"], files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         _log.warning("%s is damaged: the files of %s are listed again", path, repo_id)
@@ -203,9 +245,13 @@ def open_repo(
     if settled and (held := _held(kept(revision), repo_id)): return held
     if is_offline(): raise _offline(repo_id, f"revision {revision}")
     from huggingface_hub import HfApi
-    with told(repo_id, revision): info = patiently(lambda: HfApi(endpoint=endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True))
+    with told(repo_id, revision):
+        info = patiently(
+            lambda: HfApi(endpoint=endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True)
+        )
     repo = Repo(repo_id, info.sha, {s.rfilename: (s.size or 0, s.lfs.sha256 if s.lfs else "") for s in info.siblings})
-    for r in {revision, repo.sha}: _write(kept(r), json.dumps({"sha": repo.sha, "files": repo.files}).encode())
+    for r in {revision, repo.sha}:
+        _write(kept(r), json.dumps({"sha": repo.sha, "files": repo.files}).encode())
     return repo
 
 # %% ../nbs/13_hub.ipynb #46e6eed2
@@ -229,7 +275,13 @@ def whole_file(
     from huggingface_hub import hf_hub_download
     go_on()
     with told(repo.id, repo.sha):
-        return Path(patiently(lambda: hf_hub_download(repo.id, path, repo_type="dataset", revision=repo.sha, cache_dir=hub_cache(), endpoint=endpoint())))
+        return Path(
+            patiently(
+                lambda: hf_hub_download(
+                    repo.id, path, repo_type="dataset", revision=repo.sha, cache_dir=hub_cache(), endpoint=endpoint()
+                )
+            )
+        )
 
 # %% ../nbs/13_hub.ipynb #0b72ae25
 BLOCK = 8 << 20  # Bytes asked for at a time, at most
@@ -272,10 +324,14 @@ class RangeFile(io.RawIOBase):
         return b"".join(blocks)
 
     def _open(self):
-        if found := cached_file(self.repo, self.path): return open(found, "rb")
+        if found := cached_file(self.repo, self.path):
+            return open(found, "rb")
         if is_offline(): raise _offline(self.repo.id, self.path)
         from huggingface_hub import HfFileSystem
-        with told(self.repo.id, self.repo.sha): return HfFileSystem(endpoint=endpoint()).open(f"datasets/{self.repo.id}@{self.repo.sha}/{self.path}", cache_type="none")
+        with told(self.repo.id, self.repo.sha):
+            return HfFileSystem(endpoint=endpoint()).open(
+                f"datasets/{self.repo.id}@{self.repo.sha}/{self.path}", cache_type="none"
+            )
 
     def close(self):
         if self.file: self.file.close()
@@ -288,7 +344,11 @@ def _fetch_block(ranges, at, n):
     with told(ranges.repo.id, ranges.repo.sha):
         ranges.file.seek(at)
         data = ranges.file.read(n)
-    if len(data) != n: raise ConnectionError(f"{ranges.path} of {ranges.repo.id}: asked for {n} bytes at {at}, and {len(data)} came; a proxy may not pass ranges on, run again elsewhere")
+    if len(data) != n:
+        raise ConnectionError(
+            f"{ranges.path} of {ranges.repo.id}: asked for {n} bytes at {at}, and {len(data)} came; a proxy may not"
+            " pass ranges on, run again elsewhere"
+        )
     ranges.block = min(BLOCK, max(1 << 16, int(n / max(time.monotonic() - began, 1e-3))))
     ranges.go_on(n, None)
     return data
@@ -299,7 +359,8 @@ def fetched_part(
     path: str,  # A large file of it
 ) -> tuple[Path, int]: # Where its beginning lies; how many bytes of it
     "Find what is here of a file."
-    if found := cached_file(repo, path): return found, repo.files[path][0]
+    if found := cached_file(repo, path):
+        return found, repo.files[path][0]
     place = repo.folder()/path
     have = place.stat().st_size if place.exists() else 0
     return place, have if have <= repo.files[path][0] else 0
@@ -311,7 +372,9 @@ def _check_whole(place, size, digest):
     if not digest or mark.exists(): return
     if file_sha256(place) != digest:
         place.unlink()
-        raise OSError(f"{place.name} came with other bytes than the Hub holds, and was removed: run the same command again")
+        raise OSError(
+            f"{place.name} came with other bytes than the Hub holds, and was removed: run the same command again"
+        )
     mark.touch()
 
 # %% ../nbs/13_hub.ipynb #396f5edf
@@ -321,12 +384,15 @@ def file_start(
     upto: int,  # Bytes that are needed, from its start
 ) -> Path: # A file with at least those
     "Have the beginning of a file here."
-    (place, have), (size, digest) = fetched_part(repo, path), repo.files[path]
-    if have >= upto and (have < size or place != repo.folder()/path): return place
+    (place, have) = fetched_part(repo, path)
+    (size, digest) = repo.files[path]
+    if have >= upto and (have < size or place != repo.folder()/path):
+        return place
     own_folder(place.parent)
     with FileLock(f"{place}.lock"), open(place, "ab") as out, RangeFile(repo, path) as f:
         if out.tell() > size: out.truncate(0)
-        if out.tell() < upto: _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
+        if out.tell() < upto:
+            _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
         while (at := out.tell()) < upto:
             f.seek(at)
             out.write(f.read(min(f.block, upto - at)))

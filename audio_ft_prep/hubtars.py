@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .commonvoice import Clips, audio_ending, by_ending, clip_faults, clip_ids, describe, first_places, given_seconds, index_tars, is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
+from audio_ft_prep.commonvoice import (
+    Clips, audio_ending, by_ending, clip_faults, clip_ids, describe, first_places, given_seconds, index_tars,
+    is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
+)
 from .config import PrepConfig, split_name
 from .folder import split_roles
 from .hub import Repo, fetched_part, file_start, have_room, whole_file
@@ -26,7 +29,9 @@ def is_hub_tars(
     repo: Repo,  # A Hub data set
 ) -> bool: # Whether it holds transcripts and tars
     "Tell a Common Voice tree from other data sets."
-    return any(re.fullmatch(r"transcript/[^/]+/.+\.tsv", p) for p in repo.files) and any(re.fullmatch(r"audio/[^/]+/.+\.tar", p) for p in repo.files)
+    return any(re.fullmatch(r"transcript/[^/]+/.+\.tsv", p) for p in repo.files) and any(
+        re.fullmatch(r"audio/[^/]+/.+\.tar", p) for p in repo.files
+    )
 
 # %% ../nbs/14_hubtars.ipynb #5cebc3e5
 def split_files(
@@ -36,7 +41,9 @@ def split_files(
     suffix: str,  # Of the files
 ) -> dict[str, list[str]]: # Files of each split, in their order
     "List the files of a language by split, whether a split is a file or a folder."
-    number, start, found = lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p)], f"{top}/{language}/", {}
+    number = lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p)]
+    start = f"{top}/{language}/"
+    found = {}
     for p in sorted((p for p in repo.files if p.startswith(start) and p.endswith(suffix)), key=number):
         found.setdefault(split_name(p.removeprefix(start).partition("/")[0].removesuffix(suffix)), []).append(p)
     found.pop("clip_durations", None)
@@ -50,7 +57,9 @@ def hub_language(
     "Find a language in the tree; raise `FileNotFoundError` with those that are there."
     have = sorted({p.split("/")[1] for p in repo.files if p.startswith("transcript/") and p.count("/") > 1})
     if found := matching_language(have, language_code): return found
-    raise FileNotFoundError(f"no language {language_code or '(none given)'} in {repo.id}: set language_code to one of {', '.join(have)}")
+    raise FileNotFoundError(
+        f"no language {language_code or '(none given)'} in {repo.id}: set language_code to one of {', '.join(have)}"
+    )
 
 # %% ../nbs/14_hubtars.ipynb #5d706791
 SPARE = 128 * 1024  # Bytes fetched beyond the expected place, since clips differ in length
@@ -66,7 +75,9 @@ def expected_starts(
     if not len(at) or not len(ends): return {}
     upto = (at + 1) / rows * ends[-1]
     tar = np.minimum(np.searchsorted(ends, upto), len(ends) - 1)
-    return {int(i): int(min(sizes[i], 1.1 * (upto[tar == i].max() - ends[i] + sizes[i]) + SPARE)) for i in np.unique(tar)}
+    return {
+        int(i): int(min(sizes[i], 1.1 * (upto[tar == i].max() - ends[i] + sizes[i]) + SPARE)) for i in np.unique(tar)
+    }
 
 # %% ../nbs/14_hubtars.ipynb #8799670a
 @dataclass(frozen=True, repr=False)
@@ -94,23 +105,32 @@ class TarAudio(Remote):
     def _splits(self, rows):
         "Rows of each split that serves as these do."
         if not len(rows): return
-        role, of = rows["split"][0].as_py(), rows["source_split"].cast(pa.string())
-        for split in [s for s, r in self.roles.items() if r == role]: yield split, rows.filter(pc.equal(of, split))
+        role = rows["split"][0].as_py()
+        of = rows["source_split"].cast(pa.string())
+        for split in [s for s, r in self.roles.items() if r == role]:
+            yield split, rows.filter(pc.equal(of, split))
 
     def _starts(self, split, rows, whole):
-        paths, ids = self.tars[split], by_ending(self.tables[split], _promised(self.tables[split]))[0]
+        paths = self.tars[split]
+        ids = by_ending(self.tables[split], _promised(self.tables[split]))[0]
         sizes = [self.repo.files[p][0] for p in paths]
         if whole: return dict(zip(paths, sizes))
-        return {paths[i]: upto for i, upto in expected_starts(first_places(rows["id"].combine_chunks(), ids), len(ids), sizes).items()}
+        return {
+            paths[i]: upto
+            for i, upto in expected_starts(first_places(rows["id"].combine_chunks(), ids), len(ids), sizes).items()
+        }
 
     def _fetch(self, split, rows, whole):
         "Fetch tars, or their beginnings, until every row is found or all is read."
-        for p, upto in self._starts(split, rows, whole).items(): file_start(self.repo, p, upto)
+        for p, upto in self._starts(split, rows, whole).items():
+            file_start(self.repo, p, upto)
         while True:
             tars = [place for place, have in (fetched_part(self.repo, p) for p in self.tars[split]) if have]
             clips = by_ending(self.tables[split], index_tars(tars))[1]
             lost = rows.filter(pa.array(first_places(rows["id"].combine_chunks(), clips.ids) < 0))
-            more = {p: have for p in self.tars[split] if (have := fetched_part(self.repo, p)[1]) < self.repo.files[p][0]}
+            more = {
+                p: have for p in self.tars[split] if (have := fetched_part(self.repo, p)[1]) < self.repo.files[p][0]
+            }
             if not len(lost) or not more: return clips
             for p in [p for p in self._starts(split, lost, False) if p in more] or list(more)[:1]:
                 file_start(self.repo, p, min(self.repo.files[p][0], more[p] + max(SPARE, more[p] // 2)))
@@ -129,7 +149,14 @@ def placed_rows(
     lost = rows["id"].filter(pa.array(at < 0)).to_pylist()
     rows, at = rows.filter(pa.array(at >= 0)), at[at >= 0]
     files = pa.DictionaryArray.from_arrays(pa.array(clips.file[at], pa.int32()), pa.array(clips.files, pa.string()))
-    faults = [(n, "unsafe_path", clips.unsafe[n]) if n in clips.unsafe else (n, "missing_audio", clips.lost.get(n, clips.broken)) for n in lost]
+    faults = [
+        (
+            (n, "unsafe_path", clips.unsafe[n])
+            if n in clips.unsafe
+            else (n, "missing_audio", clips.lost.get(n, clips.broken))
+        )
+        for n in lost
+    ]
     return with_places(rows, files, clips.offset[at], clips.size[at]), faults
 
 # %% ../nbs/14_hubtars.ipynb #f030bc6b
@@ -161,13 +188,26 @@ def read_hub_tars(
 ) -> Corpus: # Rows, whose audio is fetched when they are chosen; rejects
     "Read the transcripts of a tree on the Hub; raise `FileNotFoundError` for a language or split it lacks."
     language = hub_language(repo, cfg.language_code)
-    texts, archives, given = split_files(repo, "transcript", language, ".tsv"), split_files(repo, "audio", language, ".tar"), _durations(repo, language)
+    texts = split_files(repo, "transcript", language, ".tsv")
+    archives = split_files(repo, "audio", language, ".tar")
+    given = _durations(repo, language)
     roles = split_roles(cfg)
-    if lost := [s for s in roles if s not in texts]: raise FileNotFoundError(f"no transcript of split {lost[0]} in transcript/{language} of {repo.id}: it has {', '.join(texts)}")
+    if lost := [s for s in roles if s not in texts]:
+        raise FileNotFoundError(
+            f"no transcript of split {lost[0]} in transcript/{language} of {repo.id}: it has {', '.join(texts)}"
+        )
     read = {s: _transcript(repo, texts[s], role, s, language, given) for s, role in roles.items()}
-    rows, rejects = pa.concat_tables([r for _, r, _ in read.values()]).unify_dictionaries(), [f for *_, bad in read.values() for f in bad]
+    rows = pa.concat_tables([r for _, r, _ in read.values()]).unify_dictionaries()
+    rejects = [f for *_, bad in read.values() for f in bad]
     audio = TarAudio(repo, {s: archives.get(s, []) for s in roles}, {s: t for s, (t, _, _) in read.items()}, roles)
-    source = {"kind": "commonvoice", "dataset_name": cfg.dataset_name, "revision": repo.sha, "language": language, "identity": repo.sha, "notes": []}
+    source = {
+        "kind": "commonvoice",
+        "dataset_name": cfg.dataset_name,
+        "revision": repo.sha,
+        "language": language,
+        "identity": repo.sha,
+        "notes": [],
+    }
     return Corpus(rows, rejects_table(rejects), source, audio)
 
 # %% ../nbs/14_hubtars.ipynb #fde49abe
@@ -177,11 +217,18 @@ def inspect_hub_tars(
 ) -> dict: # Splits by language, each as `describe` gives it
     "Describe a language of a tree on the Hub, from its transcripts alone."
     name = hub_language(repo, language_code)
-    given, archives, out = _durations(repo, name), split_files(repo, "audio", name, ".tar"), {}
+    given = _durations(repo, name)
+    archives = split_files(repo, "audio", name, ".tar")
+    out = {}
     for split, paths in split_files(repo, "transcript", name, ".tsv").items():
-        if not (texts := [p for p in paths if is_transcript(whole_file(repo, p))]): continue
+        if not (texts := [p for p in paths if is_transcript(whole_file(repo, p))]):
+            continue
         _, rows, rejects = _transcript(repo, texts, "train", split, name, given)
         tars = archives.get(split, [])
-        out[split] = {**describe(rows, rejects, next(tsv_lines(whole_file(repo, texts[0])))), "tars": len(tars), "bytes": repo.size(tars)}
+        out[split] = {
+            **describe(rows, rejects, next(tsv_lines(whole_file(repo, texts[0])))),
+            "tars": len(tars),
+            "bytes": repo.size(tars),
+        }
     usual = ("train", "validation", "test")
     return {name: {s: out[s] for s in sorted(out, key=lambda s: (usual.index(s) if s in usual else 9, s))}}

@@ -56,8 +56,10 @@ _TAG = re.compile(r"([a-z]{2,3})((?:[-_][a-z0-9]{1,8})*)(?:\.[a-z0-9-]+)?")  # z
 def _tagged(text):
     "The canonical code of a tag of BCP 47 or a locale; empty where it is none."
     if not (tag := _TAG.fullmatch(text.lower())): return ""
-    first, second = tag[1], re.split("[-_]", tag[2] + "-")[1]
-    if first in ("zh", "zho", "chi") and second in ("yue", "nan"): return second
+    first = tag[1]
+    second = re.split("[-_]", tag[2] + "-")[1]
+    if first in ("zh", "zho", "chi") and second in ("yue", "nan"):
+        return second
     return _codes().get(first, "")
 
 # %% ../nbs/07_languages.ipynb #12a632b2

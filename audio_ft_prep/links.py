@@ -49,9 +49,11 @@ def store_of(
     root: str,  # Real path of the corpus
 ) -> str: # the Hub cache, git-annex or the DVC cache; empty for a file that is in no store of this corpus
     "Name the store of a corpus in which a file lies."
-    if (m := _HUB_BLOBS.fullmatch(file)) and _below(root, f"{m[1]}/snapshots"): return "the Hub cache"
+    if (m := _HUB_BLOBS.fullmatch(file)) and _below(root, f"{m[1]}/snapshots"):
+        return "the Hub cache"
     for name, pattern in (("git-annex", _GIT_ANNEX), ("the DVC cache", _DVC_CACHE)):
-        if (m := pattern.fullmatch(file)) and (root == (m[1] or "/") or _below(root, m[1])): return name
+        if (m := pattern.fullmatch(file)) and (root == (m[1] or "/") or _below(root, m[1])):
+            return name
     return ""
 
 # %% ../nbs/06_links.ipynb #7d38b942
@@ -81,8 +83,10 @@ def shown_path(
 def _real_path(path, root, absolute):
     "Where a path leads, links followed; refused where that is outside."
     full = os.path.join(root, path)
-    real, real_root = os.path.realpath(full), os.path.realpath(root)
-    if absolute and os.path.isabs(path) or _below(real, real_root) or store_of(real, real_root): return real
+    real = os.path.realpath(full)
+    real_root = os.path.realpath(root)
+    if absolute and os.path.isabs(path) or _below(real, real_root) or store_of(real, real_root):
+        return real
     plain = os.path.abspath(full)
     if not _below(plain, os.path.abspath(root)) and not _below(plain, real_root):
         raise BadClip("unsafe_path", f"{shown_path(path)} leaves its folder")
@@ -93,8 +97,10 @@ def _real_path(path, root, absolute):
 def _absent(path, root, real, why):
     "The reject for a file that isn't there."
     if why == errno.ELOOP: return BadClip("missing_audio", f"{shown_path(path)} is a link that leads back to itself")
-    if why in (errno.EACCES, errno.EPERM): return BadClip("missing_audio", f"{shown_path(path)} may not be read")
-    if not os.path.islink(os.path.join(root, path)): return BadClip("missing_audio", f"no file {shown_path(path)}")
+    if why in (errno.EACCES, errno.EPERM):
+        return BadClip("missing_audio", f"{shown_path(path)} may not be read")
+    if not os.path.islink(os.path.join(root, path)):
+        return BadClip("missing_audio", f"no file {shown_path(path)}")
     remedy = _FETCH.get(store_of(real, os.path.realpath(root)), "put the file there")
     return BadClip("missing_audio", f"{shown_path(path)} is a link to {shown_path(real)}, which isn't there: {remedy}")
 
@@ -121,7 +127,8 @@ def _check_file(path, real, seen):
     "Refuse what is no plain file, or can't be used as one."
     kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "something else")
     if not stat.S_ISREG(seen.st_mode): raise BadClip("unsafe_path", f"{shown_path(path)} is no plain file but {kind}")
-    if not os.access(real, os.R_OK): raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
+    if not os.access(real, os.R_OK):
+        raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
     if re.search("[\ud800-\udfff]", real):
         raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
 
@@ -131,9 +138,12 @@ def is_prepared(
     folder: str | os.PathLike,  # A folder
 ) -> bool: # Whether this package made it, or was making it
     "Tell a prepared folder, or an unfinished one, from a corpus."
-    work, prep = os.path.join(folder, ".work"), os.path.join(folder, "prep.json")
-    if os.path.isfile(os.path.join(work, "plan.json")): return True
-    if os.path.isdir(work) and not os.access(work, os.X_OK): return True  # another user's
+    work = os.path.join(folder, ".work")
+    prep = os.path.join(folder, "prep.json")
+    if os.path.isfile(os.path.join(work, "plan.json")):
+        return True
+    if os.path.isdir(work) and not os.access(work, os.X_OK):
+        return True  # another user's
     try:
         if not os.path.isfile(prep): return False
         with open(prep, "rb") as f: head = f.read(_HEAD_BYTES)
@@ -145,7 +155,8 @@ def _entries(folder):
     "Entries of a folder by name; none of one that may not be read."
     go_on()
     try:
-        with os.scandir(folder) as found: return sorted(found, key=lambda e: e.name)
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda e: e.name)
     except OSError as e:
         if e.errno not in _NOT_THERE: raise
         _log.info("%s is passed over: %s", shown_path(str(folder)), e.strerror)
@@ -176,6 +187,7 @@ def walk_files(
         if folder != os.fspath(root) and is_prepared(folder): continue
         entries = _entries(folder)
         for e in entries:
-            if (hidden or e.name[0] != ".") and _is(e, "is_file"): yield e.path
+            if (hidden or e.name[0] != ".") and _is(e, "is_file"):
+                yield e.path
         below = [e.path for e in entries if e.name[0] != "." and _is(e, "is_dir", follow_symlinks=False)]
         folders += reversed(below)

@@ -14,7 +14,9 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
-from .collective import PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
+from audio_ft_prep.collective import (
+    PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
+)
 from .columns import inspect_tables, parquet_tables, read_parquet, read_saved, saved_tables
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
@@ -46,10 +48,17 @@ def local_path(
     try:
         place = Path(dataset_name).expanduser()
         place.exists()
-    except RuntimeError: raise ValueError(f"dataset_name must begin with a home folder that is known here, got {dataset_name}: write the whole path") from None
+    except RuntimeError:
+        raise ValueError(
+            f"dataset_name must begin with a home folder that is known here, got {dataset_name}: write the whole"
+            " path"
+        ) from None
     except OSError as e:
         if e.errno != errno.ENAMETOOLONG: raise
-        raise ValueError(f"dataset_name must name a folder, a file or a data set, got {len(dataset_name)} characters, and no name is so long: {dataset_name[:40]} …") from None
+        raise ValueError(
+            f"dataset_name must name a folder, a file or a data set, got {len(dataset_name)} characters, and no name"
+            f" is so long: {dataset_name[:40]} …"
+        ) from None
     return place
 
 # %% ../nbs/19_load.ipynb #1eb48298
@@ -59,7 +68,10 @@ def corpus_path(
 ) -> Path | Repo: # The folder or file, or the data set on the Hub
     "Give the place that a data set's name means; a release of Mozilla Data Collective is downloaded."
     if dataset_name.startswith(PREFIX): return fetch_release(dataset_name)
-    if "://" in dataset_name: raise ValueError(f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder")
+    if "://" in dataset_name:
+        raise ValueError(
+            f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder"
+        )
     place = local_path(dataset_name)
     if dataset_name == SAMPLE and not place.exists():
         place = _SAMPLE_FOLDER
@@ -75,17 +87,22 @@ def hub_repo(
 ) -> Repo: # The data set
     "List a data set on the Hub, or the Parquet copy of one that a script makes."
     repo = open_repo(repo_id, revision)
-    if revision or any(s.fits(repo) for s in HUB_SOURCES.values()): return repo
+    if revision or any(s.fits(repo) for s in HUB_SOURCES.values()):
+        return repo
     try: copy = open_repo(repo_id, PARQUET_BRANCH)
     except FileNotFoundError: return repo
-    _log.info("%s holds nothing that can be read as it is: its Parquet copy is taken, revision %s", repo_id, PARQUET_BRANCH)
+    _log.info(
+        "%s holds nothing that can be read as it is: its Parquet copy is taken, revision %s", repo_id, PARQUET_BRANCH
+    )
     return copy
 
 # %% ../nbs/19_load.ipynb #1c03bbfe
 def _lists_named(place):
     layout, lists = find_lists(place)
     names = ", ".join(p.relative_to(place).as_posix() if p != place else p.name for p in lists[:3])
-    what = {"kaldi": "wav.scp of Kaldi", "audiofolder": "the metadata of an AudioFolder"}.get(layout) or ("a manifest" if lists[0].suffix in (".json", ".jsonl") else "a table")
+    what = {"kaldi": "wav.scp of Kaldi", "audiofolder": "the metadata of an AudioFolder"}.get(layout) or (
+        "a manifest" if lists[0].suffix in (".json", ".jsonl") else "a table"
+    )
     return f"it has {what}, {names}" + (f" and {len(lists) - 3} more" if len(lists) > 3 else "")
 
 # %% ../nbs/19_load.ipynb #cf6c24d1
@@ -99,27 +116,63 @@ class Source:
     takes: tuple[str, ...] = ()  # Settings that only such a source has a use for
 
 _COLUMNS = ("audio_column", "text_column", "language_column")
-def _look_parquet(place, language_code, dataset_config="", **columns): return inspect_tables(parquet_tables(place, dataset_config, language_code), language_code, **columns)
+def _look_parquet(place, language_code, dataset_config="", **columns):
+    return inspect_tables(parquet_tables(place, dataset_config, language_code), language_code, **columns)
 def _has_parquet(place): return any(place.rglob("*.parquet")) if place.is_dir() else place.suffix == ".parquet"
 
 _IN_TARS = ("language_column", "dataset_config")
-_KINDS_OF_TREE = {"librispeech": "it has transcripts beside folders of recordings", "texts": "it has a text beside each recording"}
+_KINDS_OF_TREE = {
+    "librispeech": "it has transcripts beside folders of recordings",
+    "texts": "it has a text beside each recording",
+}
 def _texts_named(place): return _KINDS_OF_TREE[tree_kind(place)]
 
 SOURCES = {
-    "commonvoice": Source(lambda p: "it holds a folder transcript", is_commonvoice, read_commonvoice, inspect_commonvoice),
-    "saved": Source(lambda p: "save_to_disk wrote it", lambda p: (p/"dataset_dict.json").is_file() or (p/"state.json").is_file(), read_saved,
-                    lambda p, code, **columns: inspect_tables(saved_tables(p), code, **columns), _COLUMNS),
-    "collective": Source(lambda p: "it is an archive" if is_archive(p) else "it holds transcripts beside clips", lambda p: is_archive(p) or bool(release_folders(p)), read_collective, inspect_collective),
+    "commonvoice": Source(
+        lambda p: "it holds a folder transcript", is_commonvoice, read_commonvoice, inspect_commonvoice
+    ),
+    "saved": Source(
+        lambda p: "save_to_disk wrote it",
+        lambda p: (p / "dataset_dict.json").is_file() or (p / "state.json").is_file(),
+        read_saved,
+        lambda p, code, **columns: inspect_tables(saved_tables(p), code, **columns),
+        _COLUMNS,
+    ),
+    "collective": Source(
+        lambda p: "it is an archive" if is_archive(p) else "it holds transcripts beside clips",
+        lambda p: is_archive(p) or bool(release_folders(p)),
+        read_collective,
+        inspect_collective,
+    ),
     "tarred": Source(lambda p: "it holds tars of recordings", is_tarred, read_tarred, inspect_tarred, _IN_TARS),
     "folder": Source(_lists_named, lambda p: bool(find_lists(p)[0]), read_folder, inspect_folder, _COLUMNS),
     "tree": Source(_texts_named, lambda p: bool(tree_kind(p)), read_tree, inspect_tree),
-    "parquet": Source(lambda p: "it holds Parquet files", _has_parquet, read_parquet, _look_parquet, (*_COLUMNS, "dataset_config")),
+    "parquet": Source(
+        lambda p: "it holds Parquet files", _has_parquet, read_parquet, _look_parquet, (*_COLUMNS, "dataset_config")
+    ),
 }
 HUB_SOURCES = {
-    "commonvoice": Source(lambda r: "it holds transcripts and tars on the Hub", is_hub_tars, read_hub_tars, inspect_hub_tars, ("dataset_revision",)),
-    "parquet": Source(lambda r: "it holds Parquet files on the Hub", lambda r: any(p.endswith(".parquet") for p in r.files), read_parquet, _look_parquet, (*_COLUMNS, "dataset_config", "dataset_revision")),
-    "tarred": Source(lambda r: "it holds tars on the Hub", is_webdataset, read_tarred, inspect_tarred, (*_IN_TARS, "dataset_revision")),
+    "commonvoice": Source(
+        lambda r: "it holds transcripts and tars on the Hub",
+        is_hub_tars,
+        read_hub_tars,
+        inspect_hub_tars,
+        ("dataset_revision",),
+    ),
+    "parquet": Source(
+        lambda r: "it holds Parquet files on the Hub",
+        lambda r: any(p.endswith(".parquet") for p in r.files),
+        read_parquet,
+        _look_parquet,
+        (*_COLUMNS, "dataset_config", "dataset_revision"),
+    ),
+    "tarred": Source(
+        lambda r: "it holds tars on the Hub",
+        is_webdataset,
+        read_tarred,
+        inspect_tarred,
+        (*_IN_TARS, "dataset_revision"),
+    ),
 }
 
 # %% ../nbs/19_load.ipynb #41a1dcb5
@@ -130,28 +183,46 @@ def source_kind(
     "Say which reader a corpus needs; raise `FileNotFoundError` for a place that holds none."
     on_hub = isinstance(place, Repo)
     for kind, source in _sources(place).items():
-        if (on_hub or place.exists()) and source.fits(place): return kind
+        if (on_hub or place.exists()) and source.fits(place):
+            return kind
     raise _unreadable_repo(place) if on_hub else _unreadable(place)
 
 # %% ../nbs/19_load.ipynb #fad8679a
 def _unreadable_repo(repo):
     script = f"{repo.id.rpartition('/')[2]}.py"
-    if script in repo.files: return ValueError(f"{repo.id} is made by a script, {script}, which is never run, and there is no Parquet copy of it: download its recordings and lists, and give that folder as dataset_name")
-    return FileNotFoundError(f"{repo.id} is no corpus that can be read from the Hub: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or tars of recordings with their texts, or Parquet files, and holds {', '.join(sorted(repo.files)[:6]) or 'nothing'}; "
-                             "download it, and give that folder as dataset_name")
+    if script in repo.files:
+        return ValueError(
+            f"{repo.id} is made by a script, {script}, which is never run, and there is no Parquet copy of it:"
+            " download its recordings and lists, and give that folder as dataset_name"
+        )
+    return FileNotFoundError(
+        f"{repo.id} is no corpus that can be read from the Hub: it should hold transcript/<language>/<split>.tsv and"
+        " audio/<language>/<split>/*.tar, or tars of recordings with their texts, or Parquet files, and holds"
+        f" {', '.join(sorted(repo.files)[:6]) or 'nothing'}; download it, and give that folder as dataset_name"
+    )
 
 # %% ../nbs/19_load.ipynb #e8290e4f
 def _arrow_files(place):
     found = [str(place)] if not place.is_dir() else islice(walk_files(place), 10_000)
     return [p for p in found if p.lower().endswith((".arrow", ".feather"))][:1]
 def _unreadable(place):
-    if not place.exists(): return FileNotFoundError(f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID for a download, or a Hub data set such as google/fleurs")
-    if arrow := _arrow_files(place): return ValueError(f"{arrow[0]} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with datasets.Dataset.from_file, call save_to_disk, and give that folder")
+    if not place.exists():
+        return FileNotFoundError(
+            f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID"
+            " for a download, or a Hub data set such as google/fleurs"
+        )
+    if arrow := _arrow_files(place):
+        return ValueError(
+            f"{arrow[0]} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with"
+            " datasets.Dataset.from_file, call save_to_disk, and give that folder"
+        )
     holds = ", ".join(sorted(p.name for p in place.iterdir())[:6]) or "nothing" if place.is_dir() else "a file"
     nearly = "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said)
-    return FileNotFoundError(f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar, or <split>.tsv beside clips, "
-                             "or metadata.csv, a table of files and sentences, a manifest, wav.scp or texts beside recordings, tars of both, or Parquet files, "
-                             f"and holds {holds}{nearly}")
+    return FileNotFoundError(
+        f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar,"
+        " or <split>.tsv beside clips, or metadata.csv, a table of files and sentences, a manifest, wav.scp or"
+        f" texts beside recordings, tars of both, or Parquet files, and holds {holds}{nearly}"
+    )
 
 # %% ../nbs/19_load.ipynb #e61b0738
 def _shown(place): return place.id if isinstance(place, Repo) else str(place)
@@ -163,7 +234,9 @@ def _source(dataset_name, settings):
     kind = source_kind(place)
     source = _sources(place)[kind]
     if idle := [k for k, v in settings.items() if v and k not in source.takes]:
-        raise ValueError(f"{idle[0]} is for another kind of data set, and {dataset_name} is read as {kind}: leave it out")
+        raise ValueError(
+            f"{idle[0]} is for another kind of data set, and {dataset_name} is read as {kind}: leave it out"
+        )
     return place, kind, source, {k: v for k, v in settings.items() if k in source.takes and k not in _ONLY_READ}
 
 # %% ../nbs/19_load.ipynb #1e15420a
@@ -188,4 +261,9 @@ def inspect_corpus(
     "Describe a corpus before anything is prepared; no audio is decoded."
     settings = dict(zip(SETTINGS, (audio_column, text_column, "", dataset_config, dataset_revision)))
     place, kind, source, more = _source(dataset_name, settings)
-    return {"kind": kind, "why": source.why(place), "folder": _shown(place), "languages": source.look(place, language_code, **more)}
+    return {
+        "kind": kind,
+        "why": source.why(place),
+        "folder": _shown(place),
+        "languages": source.look(place, language_code, **more),
+    }

@@ -42,10 +42,16 @@ class Variant:
     empty_last: bool  # Whether the vocabulary ends in the empty token
 
 # %% ../nbs/02_models.ipynb #9e2e8f46
-VARIANTS = {"v2": Variant("multilingual", 99, 80, "<|nocaptions|>", True), "v3": Variant("multilingual", 100, 128, "<|nospeech|>", True),
-            "en": Variant("english", 99, 80, "<|nocaptions|>", False)}
-SIZES = {**{s: "v2" for s in ("tiny", "base", "small", "medium", "large", "large-v1", "large-v2")},
-         **{s: "v3" for s in ("large-v3", "large-v3-turbo")}, **{f"{s}.en": "en" for s in ("tiny", "base", "small", "medium")}}
+VARIANTS = {
+    "v2": Variant("multilingual", 99, 80, "<|nocaptions|>", True),
+    "v3": Variant("multilingual", 100, 128, "<|nospeech|>", True),
+    "en": Variant("english", 99, 80, "<|nocaptions|>", False),
+}
+SIZES = {
+    **{s: "v2" for s in ("tiny", "base", "small", "medium", "large", "large-v1", "large-v2")},
+    **{s: "v3" for s in ("large-v3", "large-v3-turbo")},
+    **{f"{s}.en": "en" for s in ("tiny", "base", "small", "medium")},
+}
 
 # %% ../nbs/02_models.ipynb #a84fefad
 def packaged_variant(
@@ -84,8 +90,17 @@ def control_tokens(
     v: Variant,  # The family
 ) -> list[str]: # Tokens in the order of their ids
     "List a family's control tokens."
-    return ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{c}|>" for c in list(languages())[:v.languages]), "<|translate|>", "<|transcribe|>",
-            "<|startoflm|>", "<|startofprev|>", v.no_speech, "<|notimestamps|>"]
+    return [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        *(f"<|{c}|>" for c in list(languages())[: v.languages]),
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|startoflm|>",
+        "<|startofprev|>",
+        v.no_speech,
+        "<|notimestamps|>",
+    ]
 
 # %% ../nbs/02_models.ipynb #ac2b5843
 @lru_cache
@@ -96,8 +111,17 @@ def packaged_vocabulary(
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     v = VARIANTS[variant]
     merges = read_merges(v.vocabulary)
-    made = Tokenizer(models.BPE(vocabulary(merges, v.empty_last), merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made = Tokenizer(
+        models.BPE(
+            vocabulary(merges, v.empty_last),
+            merges,
+            continuing_subword_prefix="",
+            end_of_word_suffix="",
+            fuse_unk=False,
+        )
+    )
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     made.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in control_tokens(v)])
     made.add_tokens([AddedToken(f"<|{i * 0.02:.2f}|>", normalized=False) for i in range(1501)])
     return made
@@ -116,37 +140,71 @@ class PackagedTokenizer:
     def eos_token_id(self): return self.backend_tokenizer.token_to_id("<|endoftext|>")
     @property
     def prefix_tokens(self): return [self.backend_tokenizer.token_to_id(t) for t in self._prefix()]
-    def _prefix(self): return ["<|startoftranscript|>", *(f"<|{t}|>" for t in (self.language, self.task) if t), "<|notimestamps|>"]
+    def _prefix(self):
+        return ["<|startoftranscript|>", *(f"<|{t}|>" for t in (self.language, self.task) if t), "<|notimestamps|>"]
     def set_prefix_tokens(self, language=None, task=None): self.language, self.task = language, task
-    def convert_tokens_to_ids(self, tokens): return self.backend_tokenizer.token_to_id(tokens) if isinstance(tokens, str) else [self.backend_tokenizer.token_to_id(t) for t in tokens]
+    def convert_tokens_to_ids(self, tokens):
+        return (
+            self.backend_tokenizer.token_to_id(tokens)
+            if isinstance(tokens, str)
+            else [self.backend_tokenizer.token_to_id(t) for t in tokens]
+        )
     def convert_ids_to_tokens(self, ids): return [self.backend_tokenizer.id_to_token(int(i)) for i in ids]
     def decode(self, ids): return self.backend_tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
     def __len__(self): return self.backend_tokenizer.get_vocab_size()
 
     def __call__(self, text, add_special_tokens=True, **how):  # of a text that is too long nothing is said here in any case
-        ids = [e.ids for e in self.backend_tokenizer.encode_batch([text] if isinstance(text, str) else text, add_special_tokens=False)]
-        if add_special_tokens: ids = [[*self.prefix_tokens, *i, self.eos_token_id] for i in ids]
+        ids = [
+            e.ids
+            for e in self.backend_tokenizer.encode_batch(
+                [text] if isinstance(text, str) else text, add_special_tokens=False
+            )
+        ]
+        if add_special_tokens:
+            ids = [[*self.prefix_tokens, *i, self.eos_token_id] for i in ids]
         return SimpleNamespace(input_ids=ids[0] if isinstance(text, str) else ids)
 
     def save_pretrained(self, folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = self.backend_tokenizer.to_str(pretty=True)
         frame = json.dumps(_frame(self), indent=2).replace("\n", "\n  ")
-        (Path(folder)/"tokenizer.json").write_text(text.replace('"post_processor": null', f'"post_processor": {frame}', 1), encoding="utf-8", newline="\n")
-        (Path(folder)/"tokenizer_config.json").write_text(json.dumps(_tokenizer_settings(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        (Path(folder) / "tokenizer.json").write_text(
+            text.replace('"post_processor": null', f'"post_processor": {frame}', 1), encoding="utf-8", newline="\n"
+        )
+        (Path(folder) / "tokenizer_config.json").write_text(
+            json.dumps(_tokenizer_settings(self), indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            newline="\n",
+        )
 
 # %% ../nbs/02_models.ipynb #4e5fcdf5
 def _frame(tok):
     "What `tokenizer.json` says of the tokens around a text."
     special = lambda t, i: {"SpecialToken": {"id": t, "type_id": i}}
-    prefix, text, end = [special(t, 0) for t in tok._prefix()], {"Sequence": {"id": "A", "type_id": 0}}, "<|endoftext|>"
+    prefix = [special(t, 0) for t in tok._prefix()]
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    end = "<|endoftext|>"
     used = {t: {"id": t, "ids": [tok.convert_tokens_to_ids(t)], "tokens": [t]} for t in sorted([end, *tok._prefix()])}
     return {"type": "TemplateProcessing", "single": [*prefix, text, special(end, 0)],
             "pair": [*prefix, text, {"Sequence": {"id": "B", "type_id": 1}}, special(end, 1)], "special_tokens": used}
 def _tokenizer_settings(tok):
     end = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "pad", "unk")}
-    return dict(sorted({"add_prefix_space": False, "backend": "tokenizers", "clean_up_tokenization_spaces": False, "extra_special_tokens": control_tokens(VARIANTS[tok.variant]), **end,
-                        "language": tok.language, "model_max_length": 448, "predict_timestamps": False, "task": tok.task, "tokenizer_class": "WhisperTokenizer"}.items()))
+    return dict(
+        sorted(
+            {
+                "add_prefix_space": False,
+                "backend": "tokenizers",
+                "clean_up_tokenization_spaces": False,
+                "extra_special_tokens": control_tokens(VARIANTS[tok.variant]),
+                **end,
+                "language": tok.language,
+                "model_max_length": 448,
+                "predict_timestamps": False,
+                "task": tok.task,
+                "tokenizer_class": "WhisperTokenizer",
+            }.items()
+        )
+    )
 
 # %% ../nbs/02_models.ipynb #3dd93f1e
 def _hz(mels):
@@ -160,7 +218,8 @@ def mel_filters(
 ) -> np.ndarray: # float64, (n_fft/2 + 1, mels)
     "Make Whisper's mel filter bank."
     corners = _hz(np.linspace(0, 15 + np.log(top_hz / 1000) * (27 / np.log(6.4)), mels + 2))
-    apart, slopes = np.diff(corners), corners[None] - np.linspace(0, rate_hz // 2, 1 + n_fft // 2)[:, None]
+    apart = np.diff(corners)
+    slopes = corners[None] - np.linspace(0, rate_hz // 2, 1 + n_fft // 2)[:, None]
     bank = np.maximum(0, np.minimum(-slopes[:, :-2] / apart[:-1], slopes[:, 2:] / apart[1:]))
     return bank * (2 / (corners[2:] - corners[:-2]))
 
@@ -183,8 +242,14 @@ class Extractor:
     @property
     def mel_filters(self): return mel_filters(self.n_fft, self.feature_size, self.sampling_rate)
     def to_dict(self):
-        return {**asdict(self), "n_samples": self.n_samples, "nb_max_frames": self.nb_max_frames, "padding_side": "right",
-                "return_attention_mask": False, "feature_extractor_type": "WhisperFeatureExtractor"}
+        return {
+            **asdict(self),
+            "n_samples": self.n_samples,
+            "nb_max_frames": self.nb_max_frames,
+            "padding_side": "right",
+            "return_attention_mask": False,
+            "feature_extractor_type": "WhisperFeatureExtractor",
+        }
 
 # %% ../nbs/02_models.ipynb #71fd6085
 @dataclass(frozen=True, repr=False)
@@ -200,25 +265,46 @@ class Model:
     def start_id(self): return self.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
     @property
     def english_only(self): return self.tokenizer.convert_tokens_to_ids("<|endoftext|>") == 50256
-    def __repr__(self): return f"Model({self.model_id}: {self.extractor.feature_size} mels, {len(self.tokenizer)} tokens, from {self.origin})"
+    def __repr__(self):
+        return (
+            f"Model({self.model_id}: {self.extractor.feature_size} mels, {len(self.tokenizer)} tokens, from"
+            f" {self.origin})"
+        )
 
 # %% ../nbs/02_models.ipynb #2b0d4be6
 MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those of large vocabularies have a fifth of it
-_FILES = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.json",
-          "added_tokens.json", "special_tokens_map.json", "normalizer.json", "generation_config.json", "merges.txt")
+_FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "normalizer.json",
+    "generation_config.json",
+    "merges.txt",
+)
 _AGAIN = "get the model's folder again"
 def _bytes_of(path):
     "Read a plain file of a model's folder, or of the store that a Hub's cache keeps beside it; refuse anything else."
-    real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
+    real = Path(os.path.realpath(path))
+    folder = Path(os.path.realpath(path.parent))
     homes = [folder] + [folder.parents[1]/"blobs"] * (len(folder.parents) > 1 and folder.parent.name == "snapshots")
-    if not any(home in real.parents for home in homes): raise ValueError(f"{path} must lie in the model's folder, and is a link to {real}: put the file itself there")
-    try: opened = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError as e: raise ValueError(f"{path} must be a plain file that can be read, and isn't ({e.strerror}): {_AGAIN}") from None
+    if not any(home in real.parents for home in homes):
+        raise ValueError(f"{path} must lie in the model's folder, and is a link to {real}: put the file itself there")
+    try:
+        opened = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as e:
+        raise ValueError(f"{path} must be a plain file that can be read, and isn't ({e.strerror}): {_AGAIN}") from None
     try:
         seen = os.fstat(opened)
         if not stat.S_ISREG(seen.st_mode): raise ValueError(f"{path} must be a plain file, and isn't: {_AGAIN}")
-        if seen.st_size > MOST_BYTES: raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
-        with open(opened, "rb", closefd=False) as f: return f.read(MOST_BYTES)
+        if seen.st_size > MOST_BYTES:
+            raise ValueError(f"{path} must have at most {MOST_BYTES >> 20} MB, got {seen.st_size >> 20} MB: {_AGAIN}")
+        with open(opened, "rb", closefd=False) as f:
+            return f.read(MOST_BYTES)
     finally: os.close(opened)
 
 # %% ../nbs/02_models.ipynb #ee613b8d
@@ -228,7 +314,8 @@ def _json_number(text):
     return number
 def _object_in(path, data):
     "What a JSON file of a model says; a sentence that names it where that isn't an object."
-    try: held = json.loads(data.decode(), parse_float=_json_number, parse_constant=_json_number)
+    try:
+        held = json.loads(data.decode(), parse_float=_json_number, parse_constant=_json_number)
     except RecursionError: raise ValueError(f"{path} is nested too deeply: {_AGAIN}") from None
     except ValueError as e: raise ValueError(f"{path} is not valid JSON ({e}): {_AGAIN}") from None
     if not isinstance(held, dict): raise ValueError(f"{path} must hold an object, got {type(held).__name__}: {_AGAIN}")
@@ -251,14 +338,19 @@ _USUAL_PATTERNS = {
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
-    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""}
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+}
 _PIECES = re.compile(r"\\(?:[pP]\{[^}]*\}|.)|\[(?:\\.|[^\]\\])+\]|\{\d*,?\d*\}|\(\?[a-z-]*[:=!<>]*|.", re.S)
 _ALLOWED = ("(?:", "(?=", "(?!", "(?i:")
 def _is_simple(pattern):
     "Whether the time that a pattern takes can't explode."
-    depth, before, repeats, choices = 0, "", 0, 0
+    depth = 0
+    before = ""
+    repeats = 0
+    choices = 0
     for piece in _PIECES.findall(pattern):
-        if re.fullmatch(r"\\[1-9kg]", piece) or piece.startswith("(?") and piece not in _ALLOWED: return False
+        if re.fullmatch(r"\\[1-9kg]", piece) or piece.startswith("(?") and piece not in _ALLOWED:
+            return False
         repeated = piece in ("*", "+") or piece.startswith("{") and len(piece) > 1
         if repeated and before in (")", "*", "+", "?", "}"): return False
         depth += piece.startswith("(") - (piece == ")")
@@ -271,7 +363,8 @@ def _is_simple(pattern):
 # %% ../nbs/02_models.ipynb #534a9032
 def _patterns(part):
     "Regular expressions in a part of a tokenizer."
-    if isinstance(part, list): return [p for v in part for p in _patterns(v)]
+    if isinstance(part, list):
+        return [p for v in part for p in _patterns(v)]
     if not isinstance(part, dict): return []
     found = [v for k, v in part.items() if k == "Regex" and isinstance(v, str)]
     return found + [p for v in part.values() for p in _patterns(v)]
@@ -285,10 +378,19 @@ def check_patterns(
         if part is None: continue
         for pattern in _patterns(json.loads(part.__getstate__())):
             if pattern in _USUAL_PATTERNS or _is_simple(pattern): continue
-            raise ValueError(f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the tokenizer of the model that it was made from")
+            raise ValueError(
+                f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
+                " tokenizer of the model that it was made from"
+            )
 
 # %% ../nbs/02_models.ipynb #21d14df5
-_BOUNDS = {"feature_size": (1, 1024), "sampling_rate": (1000, 192_000), "hop_length": (1, 10_000), "chunk_length": (1, 600), "n_fft": (2, 32_768)}
+_BOUNDS = {
+    "feature_size": (1, 1024),
+    "sampling_rate": (1000, 192_000),
+    "hop_length": (1, 10_000),
+    "chunk_length": (1, 600),
+    "n_fft": (2, 32_768),
+}
 def _extractor(settings, model_id):
     "An extractor with settings that can be."
     where = f"the preprocessor_config.json or processor_config.json of {model_id}"
@@ -296,7 +398,10 @@ def _extractor(settings, model_id):
         low, high = _BOUNDS.get(name, (-1e9, 1e9))
         kinds = int if name in _BOUNDS else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            raise ValueError(f"{name} must be {'a whole' if kinds is int else 'a'} number from {low} to {high} in {where}, got {str(value)[:40]!r}: {_AGAIN}")
+            raise ValueError(
+                f"{name} must be {'a whole' if kinds is int else 'a'} number from {low} to {high} in {where}, got"
+                f" {str(value)[:40]!r}: {_AGAIN}"
+            )
     return Extractor(**settings)
 
 # %% ../nbs/02_models.ipynb #27b2fbfa
@@ -321,22 +426,35 @@ def _read(source, origin, name, **kw):
 def _read_by(read, source, origin, name):
     try: return read()
     except BaseException as e:
-        if not _damage(e) or isinstance(e, MemoryError) or isinstance(e, ValueError) and " must " in str(e): raise
+        if not _damage(e) or isinstance(e, MemoryError) or isinstance(e, ValueError) and " must " in str(e):
+            raise
         why = _why(e).replace(source, str(name))
-    raise FileNotFoundError(f"no Whisper processor at {name} ({origin}): it needs tokenizer.json and preprocessor_config.json or processor_config.json; {why}")
+    raise FileNotFoundError(
+        f"no Whisper processor at {name} ({origin}): it needs tokenizer.json and preprocessor_config.json or"
+        f" processor_config.json; {why}"
+    )
 
 # %% ../nbs/02_models.ipynb #b19ef785
 def _max_labels(files, folder):
     most = json.loads(files.get("config.json", b"{}")).get("max_target_positions", 448)
-    if isinstance(most, int) and not isinstance(most, bool) and 8 <= most <= 1 << 20: return most
-    raise ValueError(f"max_target_positions must be a whole number from 8 on in {folder}/config.json, got {str(most)[:40]!r}: {_AGAIN}")
+    if isinstance(most, int) and not isinstance(most, bool) and 8 <= most <= 1 << 20:
+        return most
+    raise ValueError(
+        f"max_target_positions must be a whole number from 8 on in {folder}/config.json, got {str(most)[:40]!r}:"
+        f" {_AGAIN}"
+    )
 
 # %% ../nbs/02_models.ipynb #6c4cd211
 def _copy_files(files, to):
     "Write a model's files into a folder for temporary files."
     try:
-        for name, data in files.items(): Path(to, name).write_bytes(data)
-    except OSError as e: raise OSError(f"the model's files can't be copied to {to} ({e.strerror}): make room there, or set TMPDIR to a folder with room") from None
+        for name, data in files.items():
+            Path(to, name).write_bytes(data)
+    except OSError as e:
+        raise OSError(
+            f"the model's files can't be copied to {to} ({e.strerror}): make room there, or set TMPDIR to a folder"
+            " with room"
+        ) from None
 def _from_folder(model_id, folder):
     "A model from a folder: what was checked is copied, and only that is read, whatever else lies there."
     files = model_files(folder)
@@ -354,10 +472,18 @@ def load_model(
     if os.path.isdir(folder):
         model = _from_folder(model_id, folder)
     elif variant := packaged_variant(model_id):
-        model = Model(model_id, f"this package, vocabulary {variant}", Extractor(VARIANTS[variant].mels), PackagedTokenizer(variant))
+        model = Model(
+            model_id,
+            f"this package, vocabulary {variant}",
+            Extractor(VARIANTS[variant].mels),
+            PackagedTokenizer(variant),
+        )
     elif model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
-        raise FileNotFoundError(f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small")
-    else: model = Model(model_id, "the Hub", *_read(model_id, "not a folder here, asked of the Hub", model_id))
+        raise FileNotFoundError(
+            f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small"
+        )
+    else:
+        model = Model(model_id, "the Hub", *_read(model_id, "not a folder here, asked of the Hub", model_id))
     _log.info("processor for %s from %s", model_id, model.origin)
     return model
 
@@ -373,6 +499,9 @@ def save_processor(
         if "os error" not in str(e): raise
         raise OSError(f"the processor can't be written to {folder}: {e}") from None
     settings = extractor.to_dict()
-    for name, content in (("processor_config.json", {"feature_extractor": settings}), ("preprocessor_config.json", settings)):
+    for name, content in (
+        ("processor_config.json", {"feature_extractor": settings}),
+        ("preprocessor_config.json", settings),
+    ):
         text = json.dumps({**content, "processor_class": "WhisperProcessor"}, indent=2, sort_keys=True)
         (Path(folder)/name).write_text(text + "\n", encoding="utf-8")

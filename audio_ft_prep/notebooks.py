@@ -12,7 +12,7 @@ import os, re
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
-from .places import open_plain, write_whole
+from .paths import open_plain, atomic_write_bytes
 
 # %% auto #0
 __all__ = ['tutorials', 'for_readers', 'lay_out']
@@ -42,12 +42,13 @@ def _written(path, text, replace):
     there, data = os.path.lexists(path), text.encode()
     if there and _holds(path, data): return "there already"
     if there and not replace: return "there already and another: left as it is"
-    write_whole(path, data)
+    atomic_write_bytes(path, data)
     return "written anew, over what was there" if there else "written"
 def _holds(path, data):
     "Whether a plain file has just this content."
     try:
-        with open_plain(path.parent, path.name) as f: return f.read(len(data) + 1) == data
+        with open_plain(path.parent, path.name) as f:
+            return f.read(len(data) + 1) == data
     except (OSError, ValueError): return False
 def lay_out(
     folder: str | Path,  # Where to; made where there is none
@@ -55,7 +56,11 @@ def lay_out(
 ) -> dict[str, str]: # What became of each file, by its name
     "Put the tutorials into a folder; files that are there stay, unless they are to be replaced."
     folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir(): raise ValueError(f"the tutorials need a folder, got the file {folder}: name another place")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"the tutorials need a folder, got the file {folder}: name another place")
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    return {path.name: _written(folder/path.name, for_readers(path.read_text(encoding="utf-8")), replace) for path in tutorials()}
+    return {
+        path.name: _written(folder / path.name, for_readers(path.read_text(encoding="utf-8")), replace)
+        for path in tutorials()
+    }

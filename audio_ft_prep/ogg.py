@@ -156,9 +156,12 @@ def read_ogg(
 ) -> Ogg: # Its audio, link by link
     "Take the audio out of an Ogg file, or say why it isn't read."
     links = ogg_links(data)
-    if sum(map(len, links)) > MOST_PAGES: return Ogg((data,), refused=f"an Ogg file of more than {MOST_PAGES:,} pages")
-    if not links or (cut := _broken_off(data, links)): return Ogg((data,), cut=cut if links else "it has no page")
-    if (stray := _between(data, links)) > 1024: return Ogg((data,), refused=f"{stray:,} bytes between its streams are no pages")
+    if sum(map(len, links)) > MOST_PAGES:
+        return Ogg((data,), refused=f"an Ogg file of more than {MOST_PAGES:,} pages")
+    if not links or (cut := _broken_off(data, links)):
+        return Ogg((data,), cut=cut if links else "it has no page")
+    if (stray := _between(data, links)) > 1024:
+        return Ogg((data,), refused=f"{stray:,} bytes between its streams are no pages")
     streams = [_audio_stream(data, link) for link in links]
     for pages, why in streams:
         if pages is None: return Ogg((data,), refused=why)
@@ -168,4 +171,6 @@ def read_ogg(
     cut = next(filter(None, (link_cut(pages) for pages, _ in streams)), "")
     plain = len(links) == 1 and codec != "FLAC" and len(pages) == len(links[0]) and pages[-1].flags & 4
     parts = (data,) if plain or cut else tuple(_link_bytes(data, *stream) for stream in streams)
-    return Ogg(parts, "flac" if codec == "FLAC" else "ogg", cut, "", links[-1][-1].stop, _opus_lead(data, pages[0], codec))
+    return Ogg(
+        parts, "flac" if codec == "FLAC" else "ogg", cut, "", links[-1][-1].stop, _opus_lead(data, pages[0], codec)
+    )

@@ -18,7 +18,7 @@ import pyarrow as pa
 from .collective import check_room
 from .config import config_from
 from .example import example_schema
-from .places import appearing, open_plain, plain_folders
+from .paths import atomic_write, open_plain, plain_folders
 from .prepjson import SELECTION, check_shards, shard_index
 from .reading import copy_processor, faults_of, file_identity, read_prep, read_rejects
 from .store import ShardResult, balance, finish, open_folder, other_run, work_folder
@@ -35,7 +35,8 @@ class Part:
 
     def __post_init__(self):
         if self.of < 1: raise ValueError(f"num_shards must be 1 or more, got {self.of}")
-        if not 0 <= self.index < self.of: raise ValueError(f"shard must lie in 0 to {self.of - 1} when num_shards is {self.of}, got {self.index}")
+        if not 0 <= self.index < self.of:
+            raise ValueError(f"shard must lie in 0 to {self.of - 1} when num_shards is {self.of}, got {self.index}")
 
     def __str__(self): return f"part {self.index} of {self.of}"
 
@@ -43,7 +44,11 @@ class Part:
         shards: list,  # All shards of the run
     ) -> list: # This job's
         "Take this job's shards, neighbours of each other."
-        if len(shards) < self.of: raise ValueError(f"num_shards is {self.of}, and there are {len(shards)} shards to divide: ask for {len(shards)} jobs at most, or set shard_rows to fewer rows a shard")
+        if len(shards) < self.of:
+            raise ValueError(
+                f"num_shards is {self.of}, and there are {len(shards)} shards to divide: ask for {len(shards)} jobs"
+                " at most, or set shard_rows to fewer rows a shard"
+            )
         at = lambda i: len(shards) * i // self.of
         return shards[at(self.index):at(self.index + 1)]
 
@@ -51,19 +56,27 @@ class Part:
 def _same_run(paths, preps):
     "Refuse parts that no single run would have made."
     for path, prep in zip(paths, preps):
-        if "part" not in prep: raise ValueError(f"{path} is no part of a run but a whole data set: name the folders of the parts")
-        if why := other_run({**preps[0], "part": None}, {**prep, "part": None}): raise ValueError(f"{paths[0]} and {path} are parts of different runs: {why}; make them again")
+        if "part" not in prep:
+            raise ValueError(f"{path} is no part of a run but a whole data set: name the folders of the parts")
+        if why := other_run({**preps[0], "part": None}, {**prep, "part": None}):
+            raise ValueError(f"{paths[0]} and {path} are parts of different runs: {why}; make them again")
         theirs, ours = ({k: v for k, v in p["part"].items() if k != "index"} for p in (prep, preps[0]))
         beside = lambda p: {n: h for n, h in p["files"].items() if n == SELECTION or n.startswith("processor/")}
-        if theirs != ours or beside(prep) != beside(preps[0]): raise ValueError(f"{paths[0]} and {path} are parts of runs that were divided differently: make them again")
+        if theirs != ours or beside(prep) != beside(preps[0]):
+            raise ValueError(f"{paths[0]} and {path} are parts of runs that were divided differently: make them again")
 
 # %% ../nbs/45_parts.ipynb #1ed0a7f1
 def _complete(paths, preps):
     "Order the parts, each there once."
     found = {p["part"]["index"]: (path, p) for path, p in zip(paths, preps)}
-    if len(found) < len(preps): raise ValueError(f"a part stands twice among {', '.join(map(str, paths))}: name each once")
+    if len(found) < len(preps):
+        raise ValueError(f"a part stands twice among {', '.join(map(str, paths))}: name each once")
     of = preps[0]["part"]["of"]
-    if lost := [str(i) for i in range(of) if i not in found]: raise ValueError(f"of {of} parts, {' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} missing: make {'it' if len(lost) == 1 else 'them'} and merge again")
+    if lost := [str(i) for i in range(of) if i not in found]:
+        raise ValueError(
+            f"of {of} parts, {' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} missing: make"
+            f" {'it' if len(lost) == 1 else 'them'} and merge again"
+        )
     return [found[i] for i in range(of)]
 
 # %% ../nbs/45_parts.ipynb #3e09d302
@@ -80,10 +93,15 @@ def read_parts(
     return parts
 def _check_together(parts):
     "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
-    rows_in, shards = parts[0][1]["part"]["rows_in"], [s for _, prep in parts for s in prep["shards"]]
+    rows_in = parts[0][1]["part"]["rows_in"]
+    shards = [s for _, prep in parts for s in prep["shards"]]
     splits = {split: 0 for split in rows_in if any(s["split"] == split for s in shards)}
     try: check_shards(shards, splits, True)
-    except ValueError as e: raise ValueError(f"{parts[0][0]} and the other parts name no shard of the whole twice and leave none out, but here {e}: make them again") from None
+    except ValueError as e:
+        raise ValueError(
+            f"{parts[0][0]} and the other parts name no shard of the whole twice and leave none out, but here {e}:"
+            " make them again"
+        ) from None
 
 
 # %% ../nbs/45_parts.ipynb #470eafd7
@@ -107,11 +125,15 @@ def _link(f, target, folder):
 def _copy(f, target, near, sha256):
     "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
     whole = hashlib.sha256()
-    with appearing(target, near) as out:
+    with atomic_write(target, near) as out:
         while block := f.read(1 << 20):
             whole.update(block)
             out.write(block)
-        if whole.hexdigest() != sha256: raise RuntimeError(f"{f.name if isinstance(f.name, str) else target.name} was changed while it was merged: let nobody write to the parts, and merge again")
+        if whole.hexdigest() != sha256:
+            raise RuntimeError(
+                f"{f.name if isinstance(f.name, str) else target.name} was changed while it was merged: let nobody"
+                " write to the parts, and merge again"
+            )
 
 # %% ../nbs/45_parts.ipynb #0ec97311
 def _take(part, shard, identity, folder):
@@ -119,18 +141,27 @@ def _take(part, shard, identity, folder):
     target = folder/shard["file"]
     with open_plain(part, shard["file"]) as f:
         same = file_identity(f) == identity and _is_private(f)
-        if not (same and _link(f, target, folder)): _copy(f, target, work_folder(folder)/target.name, shard["sha256"])
+        if not (same and _link(f, target, folder)):
+            _copy(f, target, work_folder(folder)/target.name, shard["sha256"])
 def _to_copy(parts, folder):
     "Bytes of shards on other disks that are not in the folder yet."
-    far = [(s, folder/s["file"]) for path, prep in parts if path.stat().st_dev != folder.stat().st_dev for s in prep["shards"]]
+    far = [
+        (s, folder / s["file"])
+        for path, prep in parts
+        if path.stat().st_dev != folder.stat().st_dev
+        for s in prep["shards"]
+    ]
     return sum(s["bytes"] for s, target in far if not target.exists())
 
 # %% ../nbs/45_parts.ipynb #e6c83fc1
-def _results(prep): return [ShardResult(index=shard_index(s["file"])[1], **s) for s in prep["shards"]]
+def _results(prep):
+    return [ShardResult(index=shard_index(s["file"])[1], **s) for s in prep["shards"]]
 def _rejects(parts):
     "All rejects, in the order in which a single run has them."
     first, about = parts[0]
-    return pa.concat_tables([read_rejects(first, about, SELECTION), *(read_rejects(path, prep) for path, prep in parts)])
+    return pa.concat_tables(
+        [read_rejects(first, about, SELECTION), *(read_rejects(path, prep) for path, prep in parts)]
+    )
 
 # %% ../nbs/45_parts.ipynb #4002e39f
 def whole_purpose(
@@ -144,7 +175,8 @@ def _verified(parts):
     "Identity of each shard's file, by the part's folder and the shard's name; raise where a part isn't as it was written."
     seen = {path: {} for path, _ in parts}
     for path, prep in parts:
-        if faults := faults_of(path, prep, seen[path]): raise RuntimeError(f"{path} is not as it was written: {'; '.join(faults)}; make this part again")
+        if faults := faults_of(path, prep, seen[path]):
+            raise RuntimeError(f"{path} is not as it was written: {'; '.join(faults)}; make this part again")
     return seen
 def merge_parts(
     parts: list[tuple[Path, dict]],  # As `read_parts` gives them
@@ -152,12 +184,15 @@ def merge_parts(
 ) -> dict: # What its prep.json says
     "Make one prepared folder of a run's parts, every file's SHA-256 and the balance of the whole checked."
     run, seen = whole_purpose(parts), _verified(parts)
-    results, rejects, about = [r for _, p in parts for r in _results(p)], _rejects(parts), parts[0][1]["model"]
+    results = [r for _, p in parts for r in _results(p)]
+    rejects = _rejects(parts)
+    about = parts[0][1]["model"]
     counts = balance(parts[0][1]["part"]["rows_in"], results, rejects)
     folder.mkdir(parents=True, exist_ok=True)
     check_room(_to_copy(parts, folder), folder, "merging the parts", "output_dir")
     open_folder(folder, run, list(counts))
     for path, prep in parts:
-        for s in prep["shards"]: _take(path, s, seen[path][s["file"]], folder)
+        for s in prep["shards"]:
+            _take(path, s, seen[path][s["file"]], folder)
     schema = example_schema(config_from(run["config"]), about["mels"])
     return finish(folder, run, results, rejects, counts, schema, about, lambda to: copy_processor(*parts[0], to))

@@ -20,17 +20,23 @@ from .collective import free_bytes, standing
 from .config import PrepConfig, split_names
 from .engines import Job, Workers, check_limits, check_room, memory_explained, run_local, usable_cores
 from .example import ExampleMaker, example_maker, example_schema
-from .forecast import AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes, parent_memory, sample_clips, worker_memory
+from audio_ft_prep.forecast import (
+    AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
+    parent_memory, sample_clips, worker_memory
+)
 from .hub import hub_cache, parts_folder
 from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
-from .places import Url, held, modified_ns, place
+from .paths import Url, held, modified_ns, as_path
 from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
 from .sampling import Selection, bring, labelled, select, to_bring
 from .secrets import logger_of
 from .show import markdown_table, show_bytes, show_hours, text_table
-from .store import all_rejects, balance, done_shards, finish, has_clips, is_finished, open_folder, purpose, read_prep, read_record, rows_per_shard, run_token, shard_slices, told_plainly, work_folder, write_table
+from audio_ft_prep.store import (
+    all_rejects, balance, done_shards, finish, has_clips, is_finished, open_folder, purpose, read_prep,
+    read_record, rows_per_shard, run_token, shard_slices, explained_errors, work_folder, write_table
+)
 from .workdir import check_work, clear_work, work_alone
 from .text import label_language, language_tokenizer
 
@@ -53,27 +59,48 @@ class Task:
     part: Part | None = None  # Which of the shards; none for all
 
     @property
-    def splits(self): return [s for s, names in (("train", self.cfg.train_splits), ("eval", self.cfg.eval_splits)) if split_names(names)]
+    def splits(self):
+        return [
+            s
+            for s, names in (("train", self.cfg.train_splits), ("eval", self.cfg.eval_splits))
+            if split_names(names)
+        ]
     @property
-    def shard_rows(self): return rows_per_shard(sum(len(self.selection[s]) for s in self.splits), self.cfg.shard_rows)
-    def every_shard(self): return [(f"{s}-{i:05d}", m) for s in self.splits for i, m in enumerate(shard_slices(self.selection[s], s, self.shard_rows, self.label))]
+    def shard_rows(self):
+        return rows_per_shard(sum(len(self.selection[s]) for s in self.splits), self.cfg.shard_rows)
+    def every_shard(self):
+        return [
+            (f"{s}-{i:05d}", m)
+            for s in self.splits
+            for i, m in enumerate(shard_slices(self.selection[s], s, self.shard_rows, self.label))
+        ]
     def label(self, rows): return labelled(rows, self.tokenizer, model=self.model if self.cfg.language_column else None)
     def shards(self): return self.part.share(self.every_shard()) if self.part else self.every_shard()
     def sizes(self):
         "Rows of each shard, by its name."
         named = ((name, *name.split("-")) for name, _ in self.shards())
-        return {name: min(self.shard_rows, len(self.selection[split]) - int(i) * self.shard_rows) for name, split, i in named}
+        return {
+            name: min(self.shard_rows, len(self.selection[split]) - int(i) * self.shard_rows)
+            for name, split, i in named
+        }
     @property
     def workers(self): return min(self.cfg.num_workers or usable_cores(), len(self.shards()))
     def rows(self):
         "Rows to decode, by split."
         sizes = self.sizes()
-        return {s: sum(n for name, n in sizes.items() if name.startswith(f"{s}-")) for s in dict.fromkeys(name.split("-")[0] for name in sizes)}
+        return {
+            s: sum(n for name, n in sizes.items() if name.startswith(f"{s}-"))
+            for s in dict.fromkeys(name.split("-")[0] for name in sizes)
+        }
 
 # %% ../nbs/60_pipeline.ipynb #9e9d7f1f
 def _model_of(cfg):
     model = load_model(cfg.model_id)
-    return model, language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task), example_maker(cfg, model.extractor)
+    return (
+        model,
+        language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task),
+        example_maker(cfg, model.extractor),
+    )
 
 # %% ../nbs/60_pipeline.ipynb #9cfa3bbe
 def _select(cfg, model, tokenizer, corpus): return select(corpus, cfg, model, tokenizer, labels=False)
@@ -82,26 +109,35 @@ def _task(cfg, model, tokenizer, maker, corpus):
 def _brought(task):
     "A task whose rows have their audio here."
     if task.corpus.remote is None: return task
-    return _worthwhile(replace(task, selection=bring(task.corpus, lambda c: _select(task.cfg, task.model, task.tokenizer, c))))
+    return _worthwhile(
+        replace(task, selection=bring(task.corpus, lambda c: _select(task.cfg, task.model, task.tokenizer, c)))
+    )
 def _worthwhile(task):
     if not sum(len(task.selection[s]) for s in task.splits):
         why = {k: v for s in task.splits for k, v in reason_counts(task.selection.rejects, s).items()}
-        raise ValueError(f"nothing to prepare: of {sum(task.selection.rows_in.values())} rows none is left ({', '.join(f'{v} {k}' for k, v in why.items()) or 'the splits are empty'}); see `audio-ft-prep inspect`")
+        raise ValueError(
+            f"nothing to prepare: of {sum(task.selection.rows_in.values())} rows none is left"
+            f" ({', '.join(f'{v} {k}' for k, v in why.items()) or 'the splits are empty'}); see `audio-ft-prep"
+            " inspect`"
+        )
     return task
 
 # %% ../nbs/60_pipeline.ipynb #6c7de679
 def _sample_of(task, split):
     "What a few clips of a split tell; none where its audio isn't here."
     rows = task.selection[split]
-    if not len(rows): return Sample(0, 0, 0, 0, 0., 0., 0)
+    if not len(rows):
+        return Sample(0, 0, 0, 0, 0., 0., 0)
     return sample_clips(rows, task.maker, task.cfg.seed) if rows["file"][0].as_py() else None
 
 # %% ../nbs/60_pipeline.ipynb #63a38cdc
 def _looked(task):
     "What a few clips of each split tell, and the best that the machine did before each and after the last."
-    look, samples = lambda: machine_pace(min(task.workers, usable_cores())), {}
+    look = lambda: machine_pace(min(task.workers, usable_cores()))
+    samples = {}
     pace = look()
-    for split in task.splits: samples[split], pace = _sample_of(task, split), pace.best(look())
+    for split in task.splits:
+        samples[split], pace = _sample_of(task, split), pace.best(look())
     return samples, pace
 
 # %% ../nbs/60_pipeline.ipynb #e2b74f94
@@ -118,23 +154,50 @@ def _split_forecast(task, split, seen):
     all_seen = seen is not None and seen.clips == len(rows)
     known = not all_seen and not rows["seconds"].null_count
     why = reason_counts(task.selection.rejects, split)
-    told = {"rows": task.selection.rows_in[split], "selected": len(rows), "rejects": why, "audio_bytes": audio_bytes(rows)}
-    if not seen and not known: return {**told, "seconds": None, "seconds_from": "nothing yet", "bytes": None}
+    told = {
+        "rows": task.selection.rows_in[split],
+        "selected": len(rows),
+        "rejects": why,
+        "audio_bytes": audio_bytes(rows),
+    }
+    if not seen and not known:
+        return {**told, "seconds": None, "seconds_from": "nothing yet", "bytes": None}
     kept, seconds = _known_audio(rows, task.maker) if known else expected_audio(rows, task.maker, seen)
     how = "the corpus" if known else f"{seen.clips} clips" if seen.clips < len(rows) else "all clips"
     flac_rate = seen.flac_bytes / seen.seconds if seen and seen.seconds else None
     unknown = task.cfg.storage == "audio" and len(rows) and flac_rate is None
-    return {**told, "seconds": round(seconds, 1), "seconds_from": how, "bytes": None if unknown else expected_bytes(task.maker, kept, seconds, flac_rate or 0.)}
+    return {
+        **told,
+        "seconds": round(seconds, 1),
+        "seconds_from": how,
+        "bytes": None if unknown else expected_bytes(task.maker, kept, seconds, flac_rate or 0.0),
+    }
 
 # %% ../nbs/60_pipeline.ipynb #d3361256
 def _total(values): return None if None in values else sum(values)
 def _forecast(task, splits, samples, before_s, pace):
     "What the run takes on this machine; of a cluster's machines nothing is known."
     cfg, fetch, sizes = task.cfg, to_bring(task.corpus, task.selection), list(task.sizes().values())
-    durations, size = [d["seconds"] for d in splits.values()], _total([d["bytes"] for d in splits.values()])
-    known, afar = None not in (*samples, *durations, size), bool(cfg.ray_address)
-    seconds, cpu_s = forecast(task.maker, samples, durations, sizes, size, task.workers, before_s, pace) if known else (None, None)
-    return Forecast(0 if afar and not cfg.num_workers else task.workers, bool(cfg.num_workers), None if afar else seconds, cpu_s, fetch, size, parent_memory(len(task.corpus.rows)), worker_memory(task.maker), afar)
+    durations = [d["seconds"] for d in splits.values()]
+    size = _total([d["bytes"] for d in splits.values()])
+    known = None not in (*samples, *durations, size)
+    afar = bool(cfg.ray_address)
+    seconds, cpu_s = (
+        forecast(task.maker, samples, durations, sizes, size, task.workers, before_s, pace)
+        if known
+        else (None, None)
+    )
+    return Forecast(
+        0 if afar and not cfg.num_workers else task.workers,
+        bool(cfg.num_workers),
+        None if afar else seconds,
+        cpu_s,
+        fetch,
+        size,
+        parent_memory(len(task.corpus.rows)),
+        worker_memory(task.maker),
+        afar,
+    )
 
 # %% ../nbs/60_pipeline.ipynb #ecee9af8
 def _known(show, value): return "not known" if value is None else show(value)
@@ -155,17 +218,47 @@ class Plan:
     @property
     def written(self): return AS_FETCHED * self.fetch if self.forecast.bytes is None else self.forecast.bytes
     def to_dict(self):
-        told = {"config": asdict(self.cfg), "model": self.model, "source": self.source, "splits": self.splits, "shards": self.shards, "fetch": self.fetch}
+        told = {
+            "config": asdict(self.cfg),
+            "model": self.model,
+            "source": self.source,
+            "splits": self.splits,
+            "shards": self.shards,
+            "fetch": self.fetch,
+        }
         return {**told, "forecast": {**asdict(self.forecast), "memory": self.forecast.memory}}
     def _rows(self):
         head = [["split", "rows", "selected", "rejected", "audio", "duration", "estimated from", "to be written"]]
-        return head + [[s, d["rows"], d["selected"], sum(d["rejects"].values()), show_bytes(d["audio_bytes"]), _known(show_hours, d["seconds"]), d["seconds_from"], _known(show_bytes, d["bytes"])] for s, d in self.splits.items()]
+        return head + [
+            [
+                s,
+                d["rows"],
+                d["selected"],
+                sum(d["rejects"].values()),
+                show_bytes(d["audio_bytes"]),
+                _known(show_hours, d["seconds"]),
+                d["seconds_from"],
+                _known(show_bytes, d["bytes"]),
+            ]
+            for s, d in self.splits.items()
+        ]
     def _notes(self):
         told = [f"about {show_bytes(self.fetch)} of audio to be fetched or laid out first"] * (self.fetch > 0)
-        told += [f"rejected in {s}: {', '.join(f'{n} {r}' for r, n in d['rejects'].items())}" for s, d in self.splits.items() if d["rejects"]]
-        return [*told, *self.source.get("notes", []), f"{self.forecast}", f"writes {self.shards} file{'s' * (self.shards != 1)}", f"model: {self.model}"]
+        told += [
+            f"rejected in {s}: {', '.join(f'{n} {r}' for r, n in d['rejects'].items())}"
+            for s, d in self.splits.items()
+            if d["rejects"]
+        ]
+        return [
+            *told,
+            *self.source.get("notes", []),
+            f"{self.forecast}",
+            f"writes {self.shards} file{'s' * (self.shards != 1)}",
+            f"model: {self.model}",
+        ]
     def __repr__(self): return "\n".join([text_table(self._rows()), *self._notes()])
-    def _repr_markdown_(self): return "\n".join([markdown_table(self._rows()), "", *(f"- {n}" for n in self._notes())])
+    def _repr_markdown_(self):
+        return "\n".join([markdown_table(self._rows()), "", *(f"- {n}" for n in self._notes())])
 
 # %% ../nbs/60_pipeline.ipynb #76f8ef12
 def _plan(cfg):
@@ -174,7 +267,14 @@ def _plan(cfg):
     before_s = time.perf_counter() - start
     samples, pace = _looked(task)
     splits = {s: _split_forecast(task, s, seen) for s, seen in samples.items()}
-    return Plan(cfg, f"{cfg.model_id}, processor from {task.model.origin}", task.corpus.source, splits, len(task.shards()), _forecast(task, splits, list(samples.values()), before_s, pace))
+    return Plan(
+        cfg,
+        f"{cfg.model_id}, processor from {task.model.origin}",
+        task.corpus.source,
+        splits,
+        len(task.shards()),
+        _forecast(task, splits, list(samples.values()), before_s, pace),
+    )
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
@@ -193,14 +293,23 @@ class Prepared:
     def hash(self): return self.prep["hash"]
     @property
     def counts(self): return self.prep["counts"]
-    def to_dict(self): return {"folder": str(self.folder), "hash": self.hash, "counts": self.counts, "bytes": self._bytes()}
-    def _bytes(self, split=None): return sum(s["bytes"] for s in self.prep["shards"] if split in (None, s["split"]))
+    def to_dict(self):
+        return {"folder": str(self.folder), "hash": self.hash, "counts": self.counts, "bytes": self._bytes()}
+    def _bytes(self, split=None):
+        return sum(s["bytes"] for s in self.prep["shards"] if split in (None, s["split"]))
     def _rows(self):
         reasons = dict.fromkeys(r for c in self.counts.values() for r in c["rejects"])
-        head = [["", *self.counts], ["rows in", *(c["rows"] for c in self.counts.values())], ["kept", *(c["kept"] for c in self.counts.values())]]
+        head = [
+            ["", *self.counts],
+            ["rows in", *(c["rows"] for c in self.counts.values())],
+            ["kept", *(c["kept"] for c in self.counts.values())],
+        ]
         head += [[f"rejected: {r}", *(c["rejects"].get(r, 0) for c in self.counts.values())] for r in reasons]
         rate = self.prep["model"]["rate_hz"]
-        return head + [["duration kept", *(show_hours(c["samples"] / rate) for c in self.counts.values())], ["bytes", *(show_bytes(self._bytes(s)) for s in self.counts)]]
+        return head + [
+            ["duration kept", *(show_hours(c["samples"] / rate) for c in self.counts.values())],
+            ["bytes", *(show_bytes(self._bytes(s)) for s in self.counts)],
+        ]
     def __repr__(self): return f"{text_table(self._rows())}\nhash {self.hash[:16]} in {self.folder}"
     def _repr_markdown_(self): return f"{markdown_table(self._rows())}\n\nhash `{self.hash[:16]}` in `{self.folder}`"
 
@@ -220,7 +329,14 @@ def _live(): return "ipykernel" in sys.modules or bool(sys.stderr) and sys.stder
 def _bar(show, start):
     "A progress bar over clips, with hours and rejects."
     from tqdm.auto import tqdm
-    with tqdm(total=start.total, initial=start.clips, unit="clip", disable=not (show and sys.stderr), mininterval=0.2 if _live() else 10, miniters=1) as bar:
+    with tqdm(
+        total=start.total,
+        initial=start.clips,
+        unit="clip",
+        disable=not (show and sys.stderr),
+        mininterval=0.2 if _live() else 10,
+        miniters=1,
+    ) as bar:
         def tell(now):
             bar.set_postfix_str(f"{now.seconds / 3600:.2f} h kept, {now.rejects} rejected", refresh=False)
             bar.update(now.clips - bar.n)
@@ -233,7 +349,13 @@ def _so_far(task, found):
     there = [r for r in found.values() if r]
     rejects = [x[3] for r in there for x in r.rejects]
     seconds = sum(r.samples for r in there) / task.maker.log_mel.rate_hz
-    return Progress(sum(r.rows for r in there) + len(rejects), sum(task.rows().values()), seconds, len(rejects), _in_order(Counter(rejects)))
+    return Progress(
+        sum(r.rows for r in there) + len(rejects),
+        sum(task.rows().values()),
+        seconds,
+        len(rejects),
+        _in_order(Counter(rejects)),
+    )
 
 # %% ../nbs/60_pipeline.ipynb #3e3bbf34
 def _engine(cfg, workers, shards):
@@ -254,7 +376,15 @@ def _make_shards(task, folder, schema, since_ns, workers, progress):
     if start.clips: _log.info("%d clips are done already: going on", start.clips)
     with nullcontext(progress) if callable(progress) else _bar(progress, start) as tell:
         def seen(clips, samples, rejects):
-            tell(Progress(min(start.clips + clips, start.total), start.total, start.seconds + samples / rate_hz, start.rejects + rejects, _in_order(why)))
+            tell(
+                Progress(
+                    min(start.clips + clips, start.total),
+                    start.total,
+                    start.seconds + samples / rate_hz,
+                    start.rejects + rejects,
+                    _in_order(why),
+                )
+            )
         seen(0, 0, 0)
         job = Job(task.maker, schema, folder, since_ns, token)
         with closing(_engine(task.cfg, workers, len(todo))([m for _, m in todo], job, seen=seen)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
@@ -277,33 +407,62 @@ def _audio_files(task, most=1000):
 # %% ../nbs/60_pipeline.ipynb #3a52369c
 def _steady_since(task, folder, began_ns):
     "Say from when on no file of the corpus may change; raise when one has since the folder was begun."
-    root, plan_ns = os.path.realpath(os.path.expanduser(task.cfg.dataset_name)), modified_ns(work_folder(folder)/"plan.json")
+    root = os.path.realpath(os.path.expanduser(task.cfg.dataset_name))
+    plan_ns = modified_ns(work_folder(folder)/"plan.json")
     files = _audio_files(task)
-    if all(f.startswith((f"{parts_folder()}/", f"{hub_cache()}/")) for f in files): return None
+    if all(f.startswith((f"{parts_folder()}/", f"{hub_cache()}/")) for f in files):
+        return None
     own = [f for f in files if f"{os.path.realpath(f)}/".startswith(f"{root}/")]
     for f in own:
-        if plan_ns < os.stat(f).st_mtime_ns <= began_ns: raise ValueError(f"{f} has changed since {folder} was begun: set output_dir to another folder, or remove this one")
+        if plan_ns < os.stat(f).st_mtime_ns <= began_ns:
+            raise ValueError(
+                f"{f} has changed since {folder} was begun: set output_dir to another folder, or remove this one"
+            )
     return began_ns if own else time.time_ns()
 
 # %% ../nbs/60_pipeline.ipynb #0c401ab1
 def _purpose(cfg, source, part): return purpose(cfg, source) | ({"part": asdict(part)} if part else {})
 def _run(task, folder, mine, began_ns, workers, progress):
     model = task.model
-    if task.part: mine = {**mine, "part": {**mine["part"], "shards": len(task.every_shard()), "rows_in": task.selection.rows_in}}
+    if task.part:
+        mine = {**mine, "part": {**mine["part"], "shards": len(task.every_shard()), "rows_in": task.selection.rows_in}}
     schema = example_schema(task.cfg, model.extractor.feature_size)
     open_folder(folder, mine, task.rows())
-    before, rows_in = (_leave_selection(task, folder), task.rows()) if task.part else (task.selection.rejects, task.selection.rows_in)
+    before, rows_in = (
+        (_leave_selection(task, folder), task.rows())
+        if task.part
+        else (task.selection.rejects, task.selection.rows_in)
+    )
     results = _make_shards(task, folder, schema, _steady_since(task, folder, began_ns), workers, progress)
     rejects = all_rejects(before, results)
     counts = balance(rows_in, results, rejects)
     mel = task.maker.log_mel
-    about = {"origin": model.origin, "start_id": model.start_id, "mels": mel.mels, "frames": mel.n_frames, "rate_hz": mel.rate_hz, "max_labels": model.max_labels}
+    about = {
+        "origin": model.origin,
+        "start_id": model.start_id,
+        "mels": mel.mels,
+        "frames": mel.n_frames,
+        "rate_hz": mel.rate_hz,
+        "max_labels": model.max_labels,
+    }
     check_room()
     check_work(work_folder(folder))  # is still this run's own
-    return finish(folder, mine, results, rejects, counts, schema, about, lambda to: save_processor(to, model.extractor, task.tokenizer))
+    return finish(
+        folder,
+        mine,
+        results,
+        rejects,
+        counts,
+        schema,
+        about,
+        lambda to: save_processor(to, model.extractor, task.tokenizer),
+    )
 
 # %% ../nbs/60_pipeline.ipynb #0b51ee71
-_TABLE_REMEDIES = {"truncated": "if the corpus gives durations, see that they are in seconds, not in milliseconds", "too_long": "see that the corpus gives its durations in seconds, not in milliseconds"}
+_TABLE_REMEDIES = {
+    "truncated": "if the corpus gives durations, see that they are in seconds, not in milliseconds",
+    "too_long": "see that the corpus gives its durations in seconds, not in milliseconds",
+}
 def _why_none(counts):
     "Reasons with their numbers, the most frequent first, and what to do about that one."
     why = Counter()
@@ -318,22 +477,31 @@ def _with_clips(made):
     if "part" in made.prep: return made
     if not has_clips(counts):
         why, hint = _why_none(counts)
-        raise RuntimeError(f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as rejects.parquet in {made.folder} tells of each: {hint}; then set output_dir to another folder, or remove this one")
+        raise RuntimeError(
+            f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as"
+            f" rejects.parquet in {made.folder} tells of each: {hint}; then set output_dir to another folder, or"
+            " remove this one"
+        )
     for split, c in counts.items():
-        if c["rows"] and not c["kept"]: _log.warning("%s holds no clip: all its %d rows were rejected (%s)", split, c["rows"], _why_none({split: c})[0])
+        if c["rows"] and not c["kept"]:
+            _log.warning(
+                "%s holds no clip: all its %d rows were rejected (%s)", split, c["rows"], _why_none({split: c})[0]
+            )
     return made
 
 # %% ../nbs/60_pipeline.ipynb #026b499f
 def _place(output_dir):
-    folder = place(output_dir)
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir(): raise ValueError(f"output_dir must be a folder, got the file {folder}: name another")
+    folder = as_path(output_dir)
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir must be a folder, got the file {folder}: name another")
     is_link = isinstance(folder, Path) and folder.is_symlink()
     return Path(os.path.realpath(folder)) if is_link else folder  # which leads there from now on, whatever becomes of the link
 def _folder(output_dir, why):
     folder = _place(output_dir)
     if isinstance(folder, Url): raise ValueError(f"{why} a folder, got {folder}: set output_dir to a folder")
     return folder
-def _ours(folder): return not folder.exists() or work_folder(folder).is_dir() or not any(folder.iterdir())
+def _ours(folder):
+    return not folder.exists() or work_folder(folder).is_dir() or not any(folder.iterdir())
 def _finished(folder, mine):
     if not is_finished(folder, mine): return None
     _log.warning("%s is finished already: nothing to do", folder)
@@ -344,39 +512,65 @@ def _finished(folder, mine):
 @contextmanager
 def _alone(folder):
     "Write a folder while no other run does."
-    if isinstance(folder, Url): work_folder(folder).mkdir(parents=True, exist_ok=True)  # says so where there is no such bucket
+    if isinstance(folder, Url):
+        work_folder(folder).mkdir(parents=True, exist_ok=True)  # says so where there is no such bucket
     with ExitStack() as stack:
         try: stack.enter_context(work_alone(work_folder(folder), held))
-        except Timeout: raise RuntimeError(f"another run is writing {folder}: wait for it, or set output_dir to another folder") from None
+        except Timeout:
+            raise RuntimeError(
+                f"another run is writing {folder}: wait for it, or set output_dir to another folder"
+            ) from None
         except (OSError, NotImplementedError) as e:
             why = getattr(e, "strerror", None) or e
-            raise OSError(f"{folder} can't be kept for this run alone ({why}): set output_dir to a folder where files can be made and locked") from e
+            raise OSError(
+                f"{folder} can't be kept for this run alone ({why}): set output_dir to a folder where files can be"
+                " made and locked"
+            ) from e
         yield
 
 # %% ../nbs/60_pipeline.ipynb #54922caa
 def _to_write(task, folder):
     "Where shards are written on this machine, rows of those that will lie there together, and what to do where there is no room."
     sizes, token = task.sizes(), "" if isinstance(folder, Url) else run_token(folder)
-    if not isinstance(folder, Url): return folder, {name: n for name, n in sizes.items() if not read_record(folder, name, token)}, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
+    if not isinstance(folder, Url):
+        return (
+            folder,
+            {name: n for name, n in sizes.items() if not read_record(folder, name, token)},
+            "set output_dir to a larger disk, or take fewer rows with max_train_samples",
+        )
     at_once = 0 if task.cfg.ray_address else task.workers
     largest = sorted(sizes, key=sizes.get, reverse=True)[:at_once]
-    return Path(tempfile.gettempdir()), {name: sizes[name] for name in largest}, "set TMPDIR to a folder on a larger disk, or num_workers to fewer"
+    return (
+        Path(tempfile.gettempdir()),
+        {name: sizes[name] for name in largest},
+        "set TMPDIR to a folder on a larger disk, or num_workers to fewer",
+    )
 
 # %% ../nbs/60_pipeline.ipynb #1009c92e
 def _bytes_of(task, sizes, fetch):
     "Bytes of some shards, as a few clips tell, or what is still to be fetched."
     told = {s: _split_forecast(task, s, _sample_of(task, s)) for s in task.splits}
-    if None in [d["bytes"] for d in told.values()]: return AS_FETCHED * fetch * sum(sizes.values()) / sum(task.sizes().values())
-    return sum(n * told[s]["bytes"] / told[s]["selected"] for name, n in sizes.items() for s in [name.split("-")[0]] if n)
+    if None in [d["bytes"] for d in told.values()]:
+        return AS_FETCHED * fetch * sum(sizes.values()) / sum(task.sizes().values())
+    return sum(
+        n * told[s]["bytes"] / told[s]["selected"] for name, n in sizes.items() for s in [name.split("-")[0]] if n
+    )
 
 # %% ../nbs/60_pipeline.ipynb #b042b3e1
 def _check_disk(task, folder):
     "Raise `RuntimeError` when a disk is clearly too small for what is to be fetched and written."
-    (at, sizes, remedy), fetch = _to_write(task, folder), to_bring(task.corpus, task.selection)
-    free, beside = free_bytes(at), fetch if standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev else 0
-    if beside > free or most_bytes(task.maker, sum(sizes.values())) + beside < free: return  # the first is said by what fetches, with a remedy of its own
+    (at, sizes, remedy) = _to_write(task, folder)
+    fetch = to_bring(task.corpus, task.selection)
+    free = free_bytes(at)
+    beside = fetch if standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev else 0
+    if beside > free or most_bytes(task.maker, sum(sizes.values())) + beside < free:
+        return  # the first is said by what fetches, with a remedy of its own
     need = _bytes_of(task, sizes, fetch) + beside
-    if free < 0.9 * need: raise RuntimeError(f"about {show_bytes(need)} are to be {'fetched and ' * bool(beside)}written, and {show_bytes(free)} are free where {at} is: free some, {remedy}")
+    if free < 0.9 * need:
+        raise RuntimeError(
+            f"about {show_bytes(need)} are to be {'fetched and ' * bool(beside)}written, and {show_bytes(free)} are"
+            f" free where {at} is: free some, {remedy}"
+        )
 
 # %% ../nbs/60_pipeline.ipynb #1dd363f7
 def prepare(
@@ -387,13 +581,15 @@ def prepare(
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
     check_limits()
     folder = _folder(cfg.output_dir, "one job's share of a run is written to") if part else _place(cfg.output_dir)
-    with memory_explained(), told_plainly(f"what {cfg.dataset_name} needs"): return _prepare(cfg, folder, progress, part)
+    with memory_explained(), explained_errors(f"what {cfg.dataset_name} needs"):
+        return _prepare(cfg, folder, progress, part)
 
 # %% ../nbs/60_pipeline.ipynb #2f49f84a
 def _prepare(cfg, folder, progress, part):
     check_room()
     model, tokenizer, maker = _model_of(cfg)
-    with Workers(0 if cfg.engine != "local" or (folder/"prep.json").exists() else 1, maker.warm) as workers: return _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
+    with Workers(0 if cfg.engine != "local" or (folder/"prep.json").exists() else 1, maker.preload) as workers:
+        return _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
 
 # %% ../nbs/60_pipeline.ipynb #8a06db94
 def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part):
@@ -409,7 +605,8 @@ def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
         if made := _finished(folder, mine): return made  # by a run that was at it when this one began
         here = _brought(task)
         if here is not task: _check_disk(here, folder)  # now that its clips can be looked at
-        with told_plainly(folder): made = Prepared(folder, _run(here, folder, mine, began_ns, workers, progress))
+        with explained_errors(folder):
+            made = Prepared(folder, _run(here, folder, mine, began_ns, workers, progress))
     return _with_clips(made)
 
 # %% ../nbs/60_pipeline.ipynb #aa8a71cc
@@ -423,5 +620,6 @@ def merge(
     if made := _finished(folder, mine): return made
     check_work(work_folder(folder))
     if not _ours(folder): open_folder(folder, mine, ())  # says why not
-    with _alone(folder), told_plainly(folder): made = Prepared(folder, merge_parts(parts, folder))
+    with _alone(folder), explained_errors(folder):
+        made = Prepared(folder, merge_parts(parts, folder))
     return _with_clips(made)

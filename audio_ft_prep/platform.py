@@ -21,7 +21,7 @@ from .config import PrepConfig, config_from, field_types, fingerprint_of, user_p
 from .doctor import hf_home_fault, requirements, room_fault
 from .hub import causes
 from .parts import Part
-from .places import NO_ROOM
+from .paths import NO_ROOM
 from .pipeline import Plan, merge, plan, prepare
 from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised
 from .store import purpose
@@ -38,9 +38,12 @@ _log = logger_of(__name__)
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 def _read(value, typ):
     "A parameter as its field means it; what can't be read stays as it is, for the config to refuse."
-    if not isinstance(value, str) or typ is str or get_origin(typ) is not None and str in map(type, get_args(typ)): return value
-    kinds, word = get_args(typ) or (typ,), value.strip().lower()
-    if word in ("", "none", "null") and type(None) in kinds: return None
+    if not isinstance(value, str) or typ is str or get_origin(typ) is not None and str in map(type, get_args(typ)):
+        return value
+    kinds = get_args(typ) or (typ,)
+    word = value.strip().lower()
+    if word in ("", "none", "null") and type(None) in kinds:
+        return None
     if bool in kinds: return _WORDS.get(word, value)
     for kind in (int, float):
         try:
@@ -53,7 +56,10 @@ def job_config(
     parameters: dict[str, Any],  # Fields of `PrepConfig`; strings will do
 ) -> PrepConfig: # The checked config
     "Make a config from a job's parameters."
-    if "output_dir" in parameters: raise ValueError("output_dir is no parameter of a job, which works in a folder of its own: say where with work_dir")
+    if "output_dir" in parameters:
+        raise ValueError(
+            "output_dir is no parameter of a job, which works in a folder of its own: say where with work_dir"
+        )
     types = field_types()
     return config_from({k: _read(v, types.get(k, str)) for k, v in parameters.items() if v is not None})
 
@@ -63,7 +69,8 @@ def _part(shard, num_shards):
     index, of = (_read(v, int | None) for v in (shard, num_shards))
     if index is None and of is None: return None
     for name, v in (("shard", index), ("num_shards", of)):
-        if not isinstance(v, int): raise ValueError(f"{name} must be a whole number, and both shard and num_shards be given, got {v!r}")
+        if not isinstance(v, int):
+            raise ValueError(f"{name} must be a whole number, and both shard and num_shards be given, got {v!r}")
     return Part(index, of)
 
 # %% ../nbs/61_platform.ipynb #7f634a35
@@ -100,7 +107,10 @@ def _project_secret(project, name):
 WORK = "AUDIO_FT_PREP_WORK"  # Environment variable: where jobs work
 def _folder(path, what):
     try: return user_path(path, what).absolute()
-    except FileNotFoundError: raise FileNotFoundError(f"{what} must be a whole path, got {path}: the folder that this job stands in is gone") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{what} must be a whole path, got {path}: the folder that this job stands in is gone"
+        ) from None
 def _root(work_dir): return _folder(work_dir or os.environ.get(WORK) or "audio-ft-prep-work", "work_dir")
 
 # %% ../nbs/61_platform.ipynb #90a6019a
@@ -140,9 +150,14 @@ def metrics(
     out = {}
     for split, c in prep["counts"].items():
         hours = c["samples"] / prep["model"]["rate_hz"] / 3600
-        out |= {f"{split}_rows": c["kept"], f"{split}_hours": round(hours, 4), f"{split}_rejected": sum(c["rejects"].values())}
+        out |= {
+            f"{split}_rows": c["kept"],
+            f"{split}_hours": round(hours, 4),
+            f"{split}_rejected": sum(c["rejects"].values()),
+        }
         out |= {f"{split}_rejected_{reason}": n for reason, n in c["rejects"].items()}
-    if seconds: out["clips_per_second"] = round(sum(c["rows"] for c in prep["counts"].values()) / seconds, 2)
+    if seconds:
+        out["clips_per_second"] = round(sum(c["rows"] for c in prep["counts"].values()) / seconds, 2)
     return out
 
 # %% ../nbs/61_platform.ipynb #d3e02e2b
@@ -159,19 +174,25 @@ def _log_metrics(project, run, numbers):
 def _show_log():
     "In a job, have what the run says written to the job's log."
     ours = logging.getLogger("audio_ft_prep")
-    if not os.environ.get("RUN_ID") or ours.handlers or logging.getLogger().handlers: return
+    if not os.environ.get("RUN_ID") or ours.handlers or logging.getLogger().handlers:
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(message)s"))
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
     import huggingface_hub.utils.logging  # which gives its logger a handler of its own
-    for theirs in logging.getLogger("huggingface_hub").handlers: theirs.addFilter(NoSecrets())
+    for theirs in logging.getLogger("huggingface_hub").handlers:
+        theirs.addFilter(NoSecrets())
 def _log_lines(told):
     "Write a table or a page to the log, a record a line."
-    for line in str(told).splitlines(): _log.info("%s", line)
+    for line in str(told).splitlines():
+        _log.info("%s", line)
 
 # %% ../nbs/61_platform.ipynb #97284143
-_DENIED = re.compile(r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot be accessed")
+_DENIED = re.compile(
+    r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot"
+    r" be accessed"
+)
 _TOO_SMALL = re.compile(r" are free where | free: free some")  # as `prepare` says it before it fetches or writes
 def advice(
     error: BaseException,  # What ended the job
@@ -180,20 +201,29 @@ def advice(
     "Say what a user can do about an error that isn't ours."
     texts = " ".join(map(str, causes(error)))
     if _DENIED.search(texts):
-        has = "is set, so its owner must be given access" if os.environ.get("HF_TOKEN") else "is not set: add it to the project's secrets and to the job's, as run_job does,"
+        has = (
+            "is set, so its owner must be given access"
+            if os.environ.get("HF_TOKEN")
+            else "is not set: add it to the project's secrets and to the job's, as run_job does,"
+        )
         return f"HF_TOKEN {has} on the page of {' or '.join(names)} on the Hub"
-    if _TOO_SMALL.search(texts) or any(isinstance(e, OSError) and e.errno in NO_ROOM for e in causes(error)): return "give the job a larger disk, such as resources={'disk': '100Gi'}, or a volume"
-    if isinstance(error, MemoryError) or "a worker died" in texts: return "give the job more memory, such as resources={'mem': '16Gi'}, or set num_workers to 1"
-    if any(isinstance(e, ConnectionError) for e in causes(error)): return "see that the address can be reached from the job, and run it again: it goes on"
+    if _TOO_SMALL.search(texts) or any(isinstance(e, OSError) and e.errno in NO_ROOM for e in causes(error)):
+        return "give the job a larger disk, such as resources={'disk': '100Gi'}, or a volume"
+    if isinstance(error, MemoryError) or "a worker died" in texts:
+        return "give the job more memory, such as resources={'mem': '16Gi'}, or set num_workers to 1"
+    if any(isinstance(e, ConnectionError) for e in causes(error)):
+        return "see that the address can be reached from the job, and run it again: it goes on"
     return ""
 
 # %% ../nbs/61_platform.ipynb #ee0a9a29
 _OURS = (ValueError, TypeError, FileNotFoundError, RuntimeError, LookupError, ImportError)
 def _log_failure(what, names, error):
     "Say in the log what ended a job and what to do."
-    said, todo = " ".join(str(error).split()) or type(error).__name__, advice(error, names)
+    said = " ".join(str(error).split()) or type(error).__name__
+    todo = advice(error, names)
     _log.error("%s failed: %s%s", what, said, f". To do: {todo}" if todo else "")
-    if not todo and not isinstance(error, _OURS): _log.error("for a report:", exc_info=error)
+    if not todo and not isinstance(error, _OURS):
+        _log.error("for a report:", exc_info=error)
 @contextmanager
 def _told(what, names=()):
     "Log what ends a job, its cause and what to do; neither the log nor the error tells a secret."
@@ -213,8 +243,13 @@ def _prepare_in(place, cfg, part):
 # %% ../nbs/61_platform.ipynb #ba79ed6f
 def _job(project, artifact_name, cfg, part, work_dir, parts_dir, run):
     "Plan, check, prepare, upload or leave, report."
-    root, called = (_folder(parts_dir, "parts_dir")/artifact_name, "parts_dir") if part and parts_dir else (_root(work_dir), "work_dir")
-    if fault := hf_home_fault() or room_fault(root, 0, called): raise RuntimeError(fault)
+    root, called = (
+        (_folder(parts_dir, "parts_dir") / artifact_name, "parts_dir")
+        if part and parts_dir
+        else (_root(work_dir), "work_dir")
+    )
+    if fault := hf_home_fault() or room_fault(root, 0, called):
+        raise RuntimeError(fault)
     told, name = plan(cfg), part_name(artifact_name, part) if part else artifact_name
     _log_lines(told)
     if part and parts_dir: return _leave_part(project, told, part, root, run)
@@ -253,11 +288,20 @@ def preprocess_dataset(
 ) -> Any: # The artifact, READY; none where a part was left in parts_dir
     "Prepare a corpus and log the prepared folder as an artifact; called again, go on where a stopped run stood."
     _show_log()
-    given = dict(dataset_name=dataset_name, language_code=language_code, language=language, model_id=model_id, max_train_samples=max_train_samples, max_eval_samples=max_eval_samples, **settings)
+    given = dict(
+        dataset_name=dataset_name,
+        language_code=language_code,
+        language=language,
+        model_id=model_id,
+        max_train_samples=max_train_samples,
+        max_eval_samples=max_eval_samples,
+        **settings
+    )
     what = ("preprocess_dataset", (dataset_name, model_id))
     with _told(*what):
         cfg, part, artifact_name = job_config(given), _part(shard, num_shards), check_name(artifact_name)
-        if parts_dir and not part: raise ValueError("parts_dir is where one of several jobs leaves its part: give shard and num_shards too")
+        if parts_dir and not part:
+            raise ValueError("parts_dir is where one of several jobs leaves its part: give shard and num_shards too")
         project = get_project(project)
     with hub_token(project) as there, _told(*what):
         _log.info("HF_TOKEN: %s", "yes" if there else "no")
@@ -275,8 +319,13 @@ class _Parts:
 def _left_parts(root, of):
     "The one complete set of parts on a shared volume."
     sets = [d for d in sorted(root.glob(f"{of}-*")) if all((d/f"{i}"/"prep.json").is_file() for i in range(of))]
-    if not sets: raise LookupError(f"no complete set of {of} parts in {root}: see which of the jobs failed, and run them again")
-    if len(sets) > 1: raise ValueError(f"{root} holds the parts of {len(sets)} runs, {' and '.join(d.name for d in sets)}: remove those that aren't meant")
+    if not sets:
+        raise LookupError(f"no complete set of {of} parts in {root}: see which of the jobs failed, and run them again")
+    if len(sets) > 1:
+        raise ValueError(
+            f"{root} holds the parts of {len(sets)} runs, {' and '.join(d.name for d in sets)}: remove those that"
+            " aren't meant"
+        )
     return _Parts(sets[0].name, lambda place: [sets[0]/f"{i}" for i in range(of)], lambda: shutil.rmtree(sets[0]))
 
 # %% ../nbs/61_platform.ipynb #152a880b
@@ -284,8 +333,13 @@ def _logged_parts(project, artifact_name, of):
     "The newest finished artifact of each part."
     found = [latest_ready(project, part_name(artifact_name, Part(i, of))) for i in range(of)]
     def remove():
-        for a in found: project.delete_artifact(a.name, entity_id=a.id, cascade=True)
-    return _Parts(fingerprint_of({"versions": [a.id for a in found]}), lambda place: [fetch_prepared(project, a.name, place/a.name) for a in found], remove)
+        for a in found:
+            project.delete_artifact(a.name, entity_id=a.id, cascade=True)
+    return _Parts(
+        fingerprint_of({"versions": [a.id for a in found]}),
+        lambda place: [fetch_prepared(project, a.name, place / a.name) for a in found],
+        remove,
+    )
 
 # %% ../nbs/61_platform.ipynb #e6fe487b
 def _remove(parts):
@@ -307,7 +361,11 @@ def merge_shards(
     _show_log()
     with _told("merge_shards"):
         project, of, artifact_name = get_project(project), Part(0, _read(num_shards, int)).of, check_name(artifact_name)
-        parts = _left_parts(_folder(parts_dir, "parts_dir")/artifact_name, of) if parts_dir else _logged_parts(project, artifact_name, of)
+        parts = (
+            _left_parts(_folder(parts_dir, "parts_dir") / artifact_name, of)
+            if parts_dir
+            else _logged_parts(project, artifact_name, of)
+        )
         with _only_job(_root(work_dir)/f"{artifact_name}-merge-{parts.key}") as place:
             got = merge(parts.bring(place), place/"whole")
             _log_lines(got)
@@ -334,9 +392,18 @@ def create_function(
     **spec,  # Anything else that the platform's new_function takes
 ) -> Any: # The function
     "Define a handler of this package as a function of a project."
-    if handler not in ("preprocess_dataset", "merge_shards"): raise ValueError(f"handler must be preprocess_dataset or merge_shards, got {handler!r}")
+    if handler not in ("preprocess_dataset", "merge_shards"):
+        raise ValueError(f"handler must be preprocess_dataset or merge_shards, got {handler!r}")
     code = f"from audio_ft_prep.platform import {handler}\n"
-    return project.new_function(name=name or handler.replace("_", "-"), kind="python", python_version=python_version, code=code, handler=handler, requirements=job_requirements(package), **spec)
+    return project.new_function(
+        name=name or handler.replace("_", "-"),
+        kind="python",
+        python_version=python_version,
+        code=code,
+        handler=handler,
+        requirements=job_requirements(package),
+        **spec
+    )
 
 # %% ../nbs/61_platform.ipynb #02279594
 PACKAGES_BYTES = 8e9  # What installing torch and the rest takes, with CUDA's libraries
@@ -361,7 +428,12 @@ def job_volume(
 def _settings(volume, envs, resources, secrets):
     "What a run asks of the platform; work and downloads go to the volume where there is one."
     at = {WORK: f"{volume['mount_path']}/work", "HF_HOME": f"{volume['mount_path']}/huggingface"} if volume else {}
-    asked = {"resources": resources or job_resources(), "secrets": list(secrets), "envs": [{"name": k, "value": v} for k, v in {**at, **(envs or {})}.items()], "volumes": [volume] if volume else []}
+    asked = {
+        "resources": resources or job_resources(),
+        "secrets": list(secrets),
+        "envs": [{"name": k, "value": v} for k, v in {**at, **(envs or {})}.items()],
+        "volumes": [volume] if volume else [],
+    }
     return {k: v for k, v in asked.items() if v}
 
 # %% ../nbs/61_platform.ipynb #970d1c4d
@@ -376,7 +448,8 @@ def run_job(
 ) -> Any: # The run
     "Start a job, or run it here."
     parameters = {k: v for k, v in parameters.items() if v is not None}
-    if local: return func.run(action="job", local_execution=True, parameters=parameters)
+    if local:
+        return func.run(action="job", local_execution=True, parameters=parameters)
     return func.run(action="job", parameters=parameters, **_settings(volume, envs, resources, secrets))
 
 # %% ../nbs/61_platform.ipynb #a834955a
@@ -397,7 +470,11 @@ def wait_for(
     while open_runs := [r for r in runs if r.refresh().status.state not in ("COMPLETED", "ERROR", "STOPPED")]:
         _log.info("%d of %d jobs are not done", len(open_runs), len(runs))
         time.sleep(every_s)
-    if bad := [f"{r.id} ({r.status.state})" for r in runs if r.status.state != "COMPLETED"]: raise RuntimeError(f"of {len(runs)} jobs, {len(bad)} failed: {', '.join(bad)}; their logs say why, and when started again they go on")
+    if bad := [f"{r.id} ({r.status.state})" for r in runs if r.status.state != "COMPLETED"]:
+        raise RuntimeError(
+            f"of {len(runs)} jobs, {len(bad)} failed: {', '.join(bad)}; their logs say why, and when started again"
+            " they go on"
+        )
     return runs
 
 # %% ../nbs/61_platform.ipynb #2becafc1
@@ -439,8 +516,24 @@ def workflow_code(
     secrets: tuple[str, ...] = ("HF_TOKEN",),  # Secrets of the project that the jobs see
 ) -> str: # Python source; its handler is pipeline
     "Write the workflow that prepares in several jobs."
-    every = {"artifact_name": None, "model_id": None, "dataset_name": None, "language_code": "it", "language": "", "max_train_samples": "", "max_eval_samples": "", **(parameters or {})}
-    return WORKFLOW.format(num_shards=Part(0, num_shards).of, parallel=parallel, function=function, merge_function=merge_function, parameters=every, job=_settings(volume, None, resources, secrets))
+    every = {
+        "artifact_name": None,
+        "model_id": None,
+        "dataset_name": None,
+        "language_code": "it",
+        "language": "",
+        "max_train_samples": "",
+        "max_eval_samples": "",
+        **(parameters or {}),
+    }
+    return WORKFLOW.format(
+        num_shards=Part(0, num_shards).of,
+        parallel=parallel,
+        function=function,
+        merge_function=merge_function,
+        parameters=every,
+        job=_settings(volume, None, resources, secrets),
+    )
 
 # %% ../nbs/61_platform.ipynb #52099c81
 def create_workflow(

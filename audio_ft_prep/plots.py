@@ -23,12 +23,12 @@ from .card import from_hub
 from .config import PrepConfig, config_from, html_text
 from .container import read_container
 from .example import flac_bytes, row_clip
-from .features import LogMel, refill
+from .features import LogMel, pad_frames
 from .hub import Repo
 from .load import SAMPLE, load_rows
 from .models import Model, load_model
 from .pipeline import Plan, Prepared
-from .places import Url, place
+from .paths import Url, as_path
 from .rows import REASONS, BadClip, Corpus, Row, read_bytes, reason_counts
 from .sampling import Selection
 from .show import show_bytes, show_hours
@@ -66,7 +66,13 @@ class ClipView:
     @property
     def why(self): return f"{self.reason}: {self.detail or REASONS[self.reason]}" if self.reason else self.note
     def __repr__(self):
-        said = [self.id, self.split, *([f"{self.seconds:.2f} s"] if self.seconds is not None else []), repr(self.sentence), *([self.why] if self.why else [])]
+        said = [
+            self.id,
+            self.split,
+            *([f"{self.seconds:.2f} s"] if self.seconds is not None else []),
+            repr(self.sentence),
+            *([self.why] if self.why else []),
+        ]
         return f"ClipView({', '.join(said)})"
 
 # %% ../nbs/70_plots.ipynb #65353829
@@ -78,19 +84,36 @@ def row_view(
 ) -> ClipView: # With samples and features, or with the reason why not
     "Decode a row and compute what the model would see of it."
     row = asdict(row) if isinstance(row, Row) else row
-    mel, sentence = LogMel(model.extractor), clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
+    mel = LogMel(model.extractor)
+    sentence = clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
     labels = labels_of([sentence], tokenizer)[0] if tokenizer is not None and sentence else []
     samples, found = _decoded(row, mel, cfg)
-    view = ClipView(row["id"], row["split"], sentence, row["speaker"] or "", labels, mel.rate_hz, samples, seconds=row["seconds"], **found)
-    return view if samples is None else replace(view, features=refill(mel(samples), mel.n_frames), seconds=len(samples) / mel.rate_hz)
+    view = ClipView(
+        row["id"],
+        row["split"],
+        sentence,
+        row["speaker"] or "",
+        labels,
+        mel.rate_hz,
+        samples,
+        seconds=row["seconds"],
+        **found
+    )
+    return (
+        view
+        if samples is None
+        else replace(view, features=pad_frames(mel(samples), mel.n_frames), seconds=len(samples) / mel.rate_hz)
+    )
 
 # %% ../nbs/70_plots.ipynb #7081c790
 def _decoded(row, mel, cfg):
     "Samples, where there are any; and what is wrong or missing."
     if not row["file"]: return None, {"note": _NOT_YET}
     whole = (0.0, mel.n_samples / mel.rate_hz)
-    try: return row_clip(row, mel.rate_hz, *((cfg.min_seconds, cfg.max_seconds) if cfg else whole)).samples, {}
-    except BadClip as e: found = {"reason": e.reason, "detail": e.detail}
+    try:
+        return row_clip(row, mel.rate_hz, *((cfg.min_seconds, cfg.max_seconds) if cfg else whole)).samples, {}
+    except BadClip as e:
+        found = {"reason": e.reason, "detail": e.detail}
     except OSError as e: return None, {"note": str(e)}
     try: return row_clip(row, mel.rate_hz, *whole).samples, found
     except BadClip: return None, {**found, **_stored(row)}
@@ -101,7 +124,8 @@ _NOT_YET = "its audio has not been fetched yet"
 def _stored(row):
     "A clip's file as it is; not the whole recording of a segment."
     if row["start"] is not None: return {}
-    if row["size"] > PLAYED_BYTES: return {"note": f"its file of {show_bytes(row['size'])} is too large to be played here"}
+    if row["size"] > PLAYED_BYTES:
+        return {"note": f"its file of {show_bytes(row['size'])} is too large to be played here"}
     return {"stored": read_bytes(row["file"], row["offset"], row["size"]) or None}
 
 # %% ../nbs/70_plots.ipynb #87547ae4
@@ -112,13 +136,17 @@ def find_rows(
 ) -> pa.Table: # One row, or none
     "Find the row of a clip."
     if corpus is None: return pa.table({})
-    return corpus.rows.filter(pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))).slice(0, 1)
+    return corpus.rows.filter(
+        pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))
+    ).slice(0, 1)
 def _at_hand(corpus, rows, why=_NOT_YET):
     "A row with its audio; `OSError` where that would have to be fetched, `BadClip` where there is none."
     if corpus.remote is None: return rows.to_pylist()[0]
-    if from_hub(corpus.source) and corpus.remote.need(rows, False): raise OSError(why)
+    if from_hub(corpus.source) and corpus.remote.need(rows, False):
+        raise OSError(why)
     placed, faults = corpus.remote.bring(rows, False)
-    if not len(placed): raise BadClip(*faults[0][3:])
+    if not len(placed):
+        raise BadClip(*faults[0][3:])
     return placed.to_pylist()[0]
 
 # %% ../nbs/70_plots.ipynb #019526b5
@@ -131,12 +159,16 @@ def corpus_view(
 ) -> ClipView: # With samples and features, or with the reason why not
     "Look at one row of a corpus; nothing is downloaded for it."
     try: return row_view(_at_hand(corpus, rows), model, tokenizer, cfg)
-    except BadClip as e: found = {"note": "", "reason": e.reason, "detail": e.detail}
+    except BadClip as e:
+        found = {"note": "", "reason": e.reason, "detail": e.detail}
     except OSError as e: found = {"note": str(e)}
     return replace(row_view({**rows.to_pylist()[0], "file": ""}, model, tokenizer, cfg), **found)
 
 # %% ../nbs/70_plots.ipynb #09dbc949
-_SAME_CLIP = "the sound is that of the clip that an earlier row names too; this row's own sentence and speaker are not on record"
+_SAME_CLIP = (
+    "the sound is that of the clip that an earlier row names too; this row's own sentence and speaker are not on"
+    " record"
+)
 def reject_view(
     reject: dict,  # A line of a table of rejects
     corpus: Corpus | None,  # What it came from; none where that isn't at hand
@@ -146,8 +178,13 @@ def reject_view(
 ) -> ClipView: # With the reason on record
     "Look at one clip that was not kept."
     rows = find_rows(corpus, reject["split"], reject["id"])
-    view = corpus_view(corpus, rows, model, tokenizer, cfg) if len(rows) else ClipView(reject["id"], reject["split"], "", "", [], model.extractor.sampling_rate)
-    if reject["reason"] == "duplicate_row": view = replace(view, sentence="", speaker="", labels=[], note=_SAME_CLIP)
+    view = (
+        corpus_view(corpus, rows, model, tokenizer, cfg)
+        if len(rows)
+        else ClipView(reject["id"], reject["split"], "", "", [], model.extractor.sampling_rate)
+    )
+    if reject["reason"] == "duplicate_row":
+        view = replace(view, sentence="", speaker="", labels=[], note=_SAME_CLIP)
     return replace(view, reason=reject["reason"], detail=reject["detail"])
 
 # %% ../nbs/70_plots.ipynb #02e00a04
@@ -157,19 +194,28 @@ class PreparedClips:
         prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
         corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
     ):
-        self.folder = prepared.folder if isinstance(prepared, Prepared) else place(prepared)
-        self.prep, self.data = read_prep(self.folder), load_prepared(self.folder)
-        self.cfg, self.moved = config_from(self.prep["config"]), str(corpus)
+        self.folder = prepared.folder if isinstance(prepared, Prepared) else as_path(prepared)
+        self.prep = read_prep(self.folder)
+        self.data = load_prepared(self.folder)
+        self.cfg = config_from(self.prep["config"])
+        self.moved = str(corpus)
         self.rejects = read_rejects(self.folder, self.prep)
-        self.rate_hz, self.splits = self.prep["model"]["rate_hz"], list(self.data)
-        self.max_labels, self.seconds = self.prep["model"].get("max_labels", 448), self.prep["model"]["frames"] * _HOP_SECONDS
-        if corpus and self.corpus[0] is None: raise ValueError(f"corpus must be the one that {self.folder} was made of, got {corpus}: {self.corpus[1]}")
+        self.rate_hz = self.prep["model"]["rate_hz"]
+        self.splits = list(self.data)
+        self.max_labels = self.prep["model"].get("max_labels", 448)
+        self.seconds = self.prep["model"]["frames"] * _HOP_SECONDS
+        if corpus and self.corpus[0] is None:
+            raise ValueError(f"corpus must be the one that {self.folder} was made of, got {corpus}: {self.corpus[1]}")
 
     @cached_property
     def model(self):
-        with processor_copy(self.folder, self.prep) as here: return load_model(str(here))
+        with processor_copy(self.folder, self.prep) as here:
+            return load_model(str(here))
     @cached_property
-    def tokenizer(self): return language_tokenizer(self.model, label_language(self.model, self.cfg.language_code, self.cfg.language), self.cfg.task)
+    def tokenizer(self):
+        return language_tokenizer(
+            self.model, label_language(self.model, self.cfg.language_code, self.cfg.language), self.cfg.task
+        )
     @cached_property
     def corpus(self): return _source_corpus(self.prep, self.moved)
 
@@ -187,7 +233,18 @@ class PreparedClips:
         "Look at one clip."
         item = self.data[split][i]
         samples, note = self._samples(split, i, item["id"])
-        return ClipView(item["id"], split, item["sentence"], item["speaker"], item["labels"], self.rate_hz, samples, item["input_features"], item["input_length"] / self.rate_hz, note)
+        return ClipView(
+            item["id"],
+            split,
+            item["sentence"],
+            item["speaker"],
+            item["labels"],
+            self.rate_hz,
+            samples,
+            item["input_features"],
+            item["input_length"] / self.rate_hz,
+            note,
+        )
 
     def reject(self,
         i: int,  # Which line of rejects.parquet
@@ -201,10 +258,13 @@ class PreparedClips:
 _AGAIN = "it would have to be fetched again"
 @patch
 def _samples(self:PreparedClips, split, i, clip):
-    if self.cfg.storage == "audio": return _flac_samples(self.data[split], i), ""
+    if self.cfg.storage == "audio":
+        return _flac_samples(self.data[split], i), ""
     corpus, gone = self.corpus
-    if not len(rows := find_rows(corpus, split, clip)): return None, f"no audio: {gone}"
-    try: return row_clip(_at_hand(corpus, rows, _AGAIN), self.rate_hz, 0.0, self.cfg.max_seconds).samples, ""
+    if not len(rows := find_rows(corpus, split, clip)):
+        return None, f"no audio: {gone}"
+    try:
+        return row_clip(_at_hand(corpus, rows, _AGAIN), self.rate_hz, 0.0, self.cfg.max_seconds).samples, ""
     except (BadClip, OSError) as e: return None, f"no audio: {e}"
 def _flac_samples(data, i):
     import soundfile as sf
@@ -221,23 +281,47 @@ def clips_of(
 # %% ../nbs/70_plots.ipynb #d9157bd5
 def _source_corpus(prep, moved):
     "The corpus that a prepared folder was made of, none where it can't be had; and why a clip has no audio."
-    name, gone, cfg = moved or prep["config"]["dataset_name"], "the corpus it was made of is not on this machine", config_from(prep["config"])
+    name = moved or prep["config"]["dataset_name"]
+    gone = "the corpus it was made of is not on this machine"
+    cfg = config_from(prep["config"])
     commit = prep["source"]["identity"] if from_hub(prep["source"]) and not moved else ""
-    if commit and not Repo(name, commit, {}).folder().with_suffix(".json").exists(): return None, _AGAIN
-    if not commit and name != SAMPLE and not Path(name).expanduser().exists(): return None, f"{gone}; if it has moved, corpus says where it is"
+    if commit and not Repo(name, commit, {}).folder().with_suffix(".json").exists():
+        return None, _AGAIN
+    if not commit and name != SAMPLE and not Path(name).expanduser().exists():
+        return None, f"{gone}; if it has moved, corpus says where it is"
     try: corpus = load_rows(replace(cfg, dataset_name=name, dataset_revision=commit))
     except (OSError, ValueError) as e: return None, f"{gone}: {e}"
-    if corpus.source.get("identity") != prep["source"].get("identity"): return None, f"{name} has changed since"
+    if corpus.source.get("identity") != prep["source"].get("identity"):
+        return None, f"{name} has changed since"
     return corpus, f"{name} doesn't hold it"
 
 # %% ../nbs/70_plots.ipynb #f3fbb9db
 INK, FAINT, CARD = "#2b2b2b", "#8a8a8a", "#fbfaf7"  # Text, what stands back, background
 COLOURS = {"train": "#0072b2", "eval": "#d55e00"}  # Okabe and Ito's blue and vermilion
-_LINES, _HATCHES = {"train": "-", "eval": "--"}, {"train": "", "eval": "////"}
+_LINES = {"train": "-", "eval": "--"}
+_HATCHES = {"train": "", "eval": "////"}
 WIDE = 6.0  # Inches
-_STYLE = {"figure.facecolor": CARD, "axes.facecolor": CARD, "figure.dpi": 110, "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
-          "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-          "legend.fontsize": 9, "hatch.linewidth": 0.6, "svg.fonttype": "none", "svg.hashsalt": "audio_ft_prep"}
+_STYLE = {
+    "figure.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "figure.dpi": 110,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "audio_ft_prep",
+}
 
 # %% ../nbs/70_plots.ipynb #a9d3d66f
 @contextmanager
@@ -277,7 +361,9 @@ class Plot:
         "Draw it as a PNG of at most 256 colours, the same bytes each time."
         from PIL import Image
         out = io.BytesIO()
-        Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(
+            out, "PNG", optimize=True
+        )
         return out.getvalue()
     def svg(self):
         "Draw it as an SVG without a background, its ink the text colour of the page, other colours the page's `--card`, `--train` and `--eval` where it has them."
@@ -303,7 +389,8 @@ def plot_clip(
         figure, axes = _figure(1 + heard, high=1.3 * heard + 2.4, sharex=True, height_ratios=[1, 2.2][1 - heard:])
         if heard: _draw_wave(axes[0, 0], view)
         _draw_mel(figure, axes[-1, 0], view)
-        for ax in axes[:, 0]: _draw_padding(ax, view.seconds, until)
+        for ax in axes[:, 0]:
+            _draw_padding(ax, view.seconds, until)
         axes[-1, 0].set(xlabel="time (s)", xlim=(0, until))
     return Plot(figure, f"{view.id}: {view.seconds:.2f} s of sound in the {seen:g} s that the model sees")
 
@@ -313,7 +400,14 @@ def _draw_wave(ax, view):
     "The samples: a line, or its outline where there are more samples than the figure has room for."
     step = max(1, len(view.samples) // 1500)
     cut = view.samples[:len(view.samples) // step * step].reshape(-1, step)
-    ax.fill_between(np.arange(len(cut)) * step / view.rate_hz, cut.min(1), cut.max(1), color=COLOURS["train"], linewidth=0.4, step="post")
+    ax.fill_between(
+        np.arange(len(cut)) * step / view.rate_hz,
+        cut.min(1),
+        cut.max(1),
+        color=COLOURS["train"],
+        linewidth=0.4,
+        step="post",
+    )
     most = max(0.05, float(np.abs(view.samples).max()) * 1.1)
     ax.set(ylabel="amplitude\n(full scale is 1)", ylim=(-most, most))
     ax.tick_params(labelbottom=False)
@@ -325,7 +419,17 @@ def _draw_padding(ax, seconds, until):
     ax.axvspan(seconds, until, facecolor=FAINT, alpha=0.35, hatch="////", edgecolor=CARD, linewidth=0)
     ax.axvline(seconds, color=INK, linewidth=0.8, linestyle=":")
     upright = (until - seconds) / until < 0.2
-    if (until - seconds) / until > 0.04: ax.text((seconds + until) / 2, 0.5, "padding", ha="center", va="center", rotation=90 * upright, transform=ax.get_xaxis_transform(), bbox=dict(facecolor=CARD, edgecolor="none", pad=2))
+    if (until - seconds) / until > 0.04:
+        ax.text(
+            (seconds + until) / 2,
+            0.5,
+            "padding",
+            ha="center",
+            va="center",
+            rotation=90 * upright,
+            transform=ax.get_xaxis_transform(),
+            bbox=dict(facecolor=CARD, edgecolor="none", pad=2),
+        )
 
 # %% ../nbs/70_plots.ipynb #ff3cfd62
 def band_centres_hz(
@@ -341,8 +445,21 @@ def _draw_mel(figure, ax, view):
     with _lab("a plot of a clip needs librosa"): from librosa.display import specshow
     from matplotlib.ticker import AutoLocator, ScalarFormatter
     mels, frames = view.features.shape
-    picture = specshow(view.features, ax=ax, x_coords=np.arange(frames) * _HOP_SECONDS, y_coords=band_centres_hz(mels), x_axis=None, y_axis="mel", cmap="magma", rasterized=True)
-    ax.set(ylabel=f"pitch (Hz, {mels} mel bands)", yticks=[250, 500, 1000, 2000, 4000, 8000], yticklabels=["250", "500", "1,000", "2,000", "4,000", "8,000"])
+    picture = specshow(
+        view.features,
+        ax=ax,
+        x_coords=np.arange(frames) * _HOP_SECONDS,
+        y_coords=band_centres_hz(mels),
+        x_axis=None,
+        y_axis="mel",
+        cmap="magma",
+        rasterized=True,
+    )
+    ax.set(
+        ylabel=f"pitch (Hz, {mels} mel bands)",
+        yticks=[250, 500, 1000, 2000, 4000, 8000],
+        yticklabels=["250", "500", "1,000", "2,000", "4,000", "8,000"],
+    )
     ax.yaxis.set_minor_formatter("")
     ax.xaxis.set_major_locator(AutoLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -361,7 +478,10 @@ def label_pieces(
     named = tokenizer.convert_ids_to_tokens([int(i) for i in labels])
     control = [t.startswith("<|") and t.endswith("|>") for t in named]
     texts = [t if c else tokenizer.decode([int(i)]) for i, t, c in zip(labels, named, control)]
-    return [(" ".join(f"{b:02x}" for b in _token_bytes(t)) if "\ufffd" in text else text, c) for t, text, c in zip(named, texts, control)]
+    return [
+        (" ".join(f"{b:02x}" for b in _token_bytes(t)) if "\ufffd" in text else text, c)
+        for t, text, c in zip(named, texts, control)
+    ]
 
 # %% ../nbs/70_plots.ipynb #e6c781be
 def _token_bytes(token):
@@ -379,7 +499,11 @@ def tokens_html(
     "Show label ids as coloured pieces of text."
     out, n = [], 0
     for i, (text, control) in zip(labels, label_pieces(labels[:most], tokenizer)):
-        look = "border:1px solid; opacity:.75; font-family:monospace" if control else f"background:rgba({_TINTS[n % len(_TINTS)]}, .35)"
+        look = (
+            "border:1px solid; opacity:.75; font-family:monospace"
+            if control
+            else f"background:rgba({_TINTS[n % len(_TINTS)]}, .35)"
+        )
         out.append(f'<span{" dir=ltr" * control} title="{int(i)}" style="{_PIECE}{look}">{html_text(text)}</span>')
         n += not control
     if len(labels) > most: out.append(f" and {len(labels) - most:,} more")
@@ -411,22 +535,31 @@ def clip_numbers(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, rows of a corpus, or a selection of them
 ) -> dict[str, dict[str, np.ndarray]]: # By split: characters and speakers; seconds, rate (characters per second) and labels where they are known
     "Give what is measured of each clip."
-    if isinstance(what, Corpus): parts = {s: what.rows.filter(pc.equal(what.rows["split"].cast(pa.string()), s)) for s in ("train", "eval")}
-    elif isinstance(what, Selection): parts = {s: what[s] for s in ("train", "eval")}
+    if isinstance(what, Corpus):
+        parts = {s: what.rows.filter(pc.equal(what.rows["split"].cast(pa.string()), s)) for s in ("train", "eval")}
+    elif isinstance(what, Selection):
+        parts = {s: what[s] for s in ("train", "eval")}
     else:
         clips = clips_of(what)
         parts = {s: clips.columns(s, ["input_length", "sentence", "labels", "speaker"]) for s in clips.splits}
-        return {s: _numbers(t, pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz)) for s, t in parts.items()}
+        return {
+            s: _numbers(t, pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz)) for s, t in parts.items()
+        }
     return {s: _numbers(t, t["seconds"]) for s, t in parts.items() if len(t)}
 
 # %% ../nbs/70_plots.ipynb #4b9a0fe0
 def _numbers(table, seconds):
     "Numbers of one split, NaN where a duration isn't known; the start token is not among its labels, since the model's limit doesn't count it."
-    characters, seconds = pc.utf8_length(pc.fill_null(table["sentence"], "")).to_numpy(), pc.fill_null(seconds, np.nan).to_numpy()
+    characters, seconds = (
+        pc.utf8_length(pc.fill_null(table["sentence"], "")).to_numpy(),
+        pc.fill_null(seconds, np.nan).to_numpy(),
+    )
     out = {"characters": characters, "speakers": pc.fill_null(table["speaker"].cast(pa.string()), "").to_numpy()}
     rate = np.divide(characters, seconds, out=np.full(len(seconds), np.nan), where=seconds > 0)
-    if not len(seconds) or not np.isnan(seconds).all(): out |= {"seconds": seconds, "rate": rate}
-    if "labels" in table.column_names: out["labels"] = pc.list_value_length(table["labels"]).to_numpy() - 1
+    if not len(seconds) or not np.isnan(seconds).all():
+        out |= {"seconds": seconds, "rate": rate}
+    if "labels" in table.column_names:
+        out["labels"] = pc.list_value_length(table["labels"]).to_numpy() - 1
     return out
 
 # %% ../nbs/70_plots.ipynb #52c28706
@@ -436,10 +569,12 @@ def _column(what, name):
     if not numbers: raise ValueError("there are no clips to plot: all were rejected, see plot_rejects")
     columns = {s: n.get(name, np.full(len(n["characters"]), np.nan)) for s, n in numbers.items()}
     why = "rows of a corpus have no labels yet" if name == "labels" else "the corpus gives no durations"
-    if all(np.isnan(c).all() for c in columns.values()): raise ValueError(f"{why}: give a folder that prepare wrote")
+    if all(np.isnan(c).all() for c in columns.values()):
+        raise ValueError(f"{why}: give a folder that prepare wrote")
     return columns
 def _known(column): return column[~np.isnan(column)]
-def _unknown(columns): return [f"{s}: {n:,} of {len(c):,} without a duration" for s, c in columns.items() if (n := int(np.isnan(c).sum()))]
+def _unknown(columns):
+    return [f"{s}: {n:,} of {len(c):,} without a duration" for s, c in columns.items() if (n := int(np.isnan(c).sum()))]
 
 # %% ../nbs/70_plots.ipynb #f06972f1
 def _round_width(span):
@@ -454,7 +589,8 @@ def _edges(columns):
     values = np.concatenate(list(map(_known, columns.values())))
     near = np.quantile(values, [0.005, 0.995])
     room = (near[1] - near[0]) / 4
-    low, high = max(values.min(), near[0] - room), min(values.max(), near[1] + room)
+    low = max(values.min(), near[0] - room)
+    high = min(values.max(), near[1] + room)
     width = _round_width(high - low or high or 1)
     return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
 
@@ -465,10 +601,26 @@ def _shares(ax, columns, xlabel):
     for split, column in columns.items():
         values = _known(column)
         share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(len(values), 1)
-        label = f"{split}, {len(values):,}{f' of {len(column):,}' * (len(values) < len(column))} clip{'s' * (len(column) != 1)}"
-        ax.stairs(share, edges, label=label, color=COLOURS[split], fill=split == "train", alpha=0.55 if split == "train" else 1, linestyle=_LINES[split], linewidth=1.6)
+        label = (
+            f"{split}, {len(values):,}{f' of {len(column):,}' * (len(values) < len(column))}"
+            f" clip{'s' * (len(column) != 1)}"
+        )
+        ax.stairs(
+            share,
+            edges,
+            label=label,
+            color=COLOURS[split],
+            fill=split == "train",
+            alpha=0.55 if split == "train" else 1,
+            linestyle=_LINES[split],
+            linewidth=1.6,
+        )
     beyond = sum(int(((v < edges[0]) | (v > edges[-1])).sum()) for v in columns.values())
-    ax.set(ylabel="share of clips (%)", ylim=(0, None), xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""))
+    ax.set(
+        ylabel="share of clips (%)",
+        ylim=(0, None),
+        xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""),
+    )
     _legend(ax)
 
 # %% ../nbs/70_plots.ipynb #5a50ef66
@@ -482,7 +634,10 @@ def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None):
         figure, axes = _figure(1)
         _shares(axes[0, 0], columns, xlabel)
         draw(axes[0, 0])
-    return Plot(figure, "; ".join([*(f"{s}: {_spread(_known(c), digits, unit)}" for s, c in columns.items()), *_unknown(columns)]))
+    return Plot(
+        figure,
+        "; ".join([*(f"{s}: {_spread(_known(c), digits, unit)}" for s, c in columns.items()), *_unknown(columns)]),
+    )
 
 # %% ../nbs/70_plots.ipynb #c7b83ec8
 def plot_durations(
@@ -510,10 +665,19 @@ def plot_labels(
 def _draw_limit(ax, most):
     "A line where the limit is; one so far from all clips that it would squeeze them is named at the edge."
     far = most > 1.5 * ax.get_xlim()[1]
-    if far: ax.text(1, 1.03, f"limit: {most} →", ha="right", transform=ax.transAxes)
+    if far:
+        ax.text(1, 1.03, f"limit: {most} →", ha="right", transform=ax.transAxes)
     else:
         ax.axvline(most, color=INK, linewidth=1, linestyle=":")
-        ax.text(most * 0.99, 0.5, f"limit: {most}", rotation=90, ha="right", va="center", transform=ax.get_xaxis_transform())
+        ax.text(
+            most * 0.99,
+            0.5,
+            f"limit: {most}",
+            rotation=90,
+            ha="right",
+            va="center",
+            transform=ax.get_xaxis_transform(),
+        )
     ax.set_xlim(0, None if far else max(ax.get_xlim()[1], most * 1.04))
 
 # %% ../nbs/70_plots.ipynb #a5a3d50c
@@ -525,12 +689,16 @@ def speaker_shares(
     known = speakers != ""
     _, who = np.unique(speakers[known].astype(str), return_inverse=True)
     time = np.sort(np.bincount(who, weights=seconds[known]))[::-1]
-    return time / max(time.sum(), 1e-9), int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
+    return time / max(time.sum(), 1e-9), (
+        int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
+    )
 
 # %% ../nbs/70_plots.ipynb #211a5624
 def _half(split, shares, half, known, unknown):
     if not len(shares): return f"the speakers of {split} are not known"
-    whole = f"{split}'s {show_hours(known)}" + f" with a known speaker; {show_hours(unknown)} are without" * (unknown > 0)
+    whole = f"{split}'s {show_hours(known)}" + f" with a known speaker; {show_hours(unknown)} are without" * (
+        unknown > 0
+    )
     return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make{'s' * (half == 1)} half of {whole}"
 def _by_known(speakers, seconds):
     "Duration of the clips whose speaker is known, and of the others; clips without a duration count in neither."
@@ -543,7 +711,14 @@ def _draw_shares(ax, split, shares, half):
     ax.plot(range(len(grown)), grown, color=COLOURS[split], linestyle=_LINES[split], linewidth=2)
     ax.plot([half], [grown[half]], "o", color=COLOURS[split])
     told = f"more than half: {half} of {len(shares):,},\n{grown[half]:.0f} % of the time"
-    ax.annotate(told, (half, grown[half]), (0.97, 0.05), textcoords="axes fraction", ha="right", arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5))
+    ax.annotate(
+        told,
+        (half, grown[half]),
+        (0.97, 0.05),
+        textcoords="axes fraction",
+        ha="right",
+        arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5),
+    )
 
 # %% ../nbs/70_plots.ipynb #3c081162
 def plot_speakers(
@@ -557,24 +732,44 @@ def plot_speakers(
         figure, axes = _figure(1, len(found), sharey=True)
         for ax, (split, (shares, half)) in zip(axes[0], found.items()):
             if len(shares): _draw_shares(ax, split, shares, half)
-            else: ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
-            ax.set(xlabel=f"speakers of {split}, largest first\n(straight line: all as much)", xlim=(0, max(len(shares), 1)), ylim=(0, 102))
+            else:
+                ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
+            ax.set(
+                xlabel=f"speakers of {split}, largest first\n(straight line: all as much)",
+                xlim=(0, max(len(shares), 1)),
+                ylim=(0, 102),
+            )
             ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 0].set_ylabel("share of the time (%)" if not any(u for _, u in time.values()) else "share of the time with\na known speaker (%)")
+        axes[0, 0].set_ylabel(
+            "share of the time (%)"
+            if not any(u for _, u in time.values())
+            else "share of the time with\na known speaker (%)"
+        )
     return Plot(figure, "; ".join([*(_half(s, *found[s], *time[s]) for s in seconds), *_unknown(seconds)]))
 
 # %% ../nbs/70_plots.ipynb #0c2b6a7f
 def _rejects(what):
     "Rejects by split and reason."
-    if isinstance(what, (Corpus, Selection)): return {s: n for s in ("train", "eval") if (n := reason_counts(what.rejects, s))}
-    if isinstance(what, Plan): return {s: d["rejects"] for s, d in what.splits.items() if d["rejects"]}
+    if isinstance(what, (Corpus, Selection)):
+        return {s: n for s in ("train", "eval") if (n := reason_counts(what.rejects, s))}
+    if isinstance(what, Plan):
+        return {s: d["rejects"] for s, d in what.splits.items() if d["rejects"]}
     prep = what.prep if isinstance(what, (Prepared, PreparedClips)) else read_prep(what)
     return {s: c["rejects"] for s, c in prep["counts"].items() if c["rejects"]}
 def _draw_bars(ax, counts, reasons):
     high = 0.7 / len(counts)
     for k, (split, n) in enumerate(counts.items()):
         at = np.arange(len(reasons)) + (k - (len(counts) - 1) / 2) * high
-        bars = ax.barh(at, [n.get(r, 0) for r in reasons], high * 0.9, label=split, color=COLOURS[split], hatch=_HATCHES[split], edgecolor=CARD, linewidth=0)
+        bars = ax.barh(
+            at,
+            [n.get(r, 0) for r in reasons],
+            high * 0.9,
+            label=split,
+            color=COLOURS[split],
+            hatch=_HATCHES[split],
+            edgecolor=CARD,
+            linewidth=0,
+        )
         ax.bar_label(bars, [f"{n[r]:,}" if n.get(r) else "" for r in reasons], padding=3)
 
 # %% ../nbs/70_plots.ipynb #32175c9d
@@ -584,16 +779,27 @@ def plot_rejects(
     "Show how many clips were not kept, and why."
     every = _rejects(what)
     counts = {s: left for s, n in every.items() if (left := {r: v for r, v in n.items() if r != "not_sampled"})}
-    reasons, spare = [r for r in REASONS if any(r in n for n in counts.values())], sum(n.get("not_sampled", 0) for n in every.values())
+    reasons = [r for r in REASONS if any(r in n for n in counts.values())]
+    spare = sum(n.get("not_sampled", 0) for n in every.values())
     with _style():
         figure, axes = _figure(1, high=1.1 + 0.3 * max(len(reasons), 1))
         ax = axes[0, 0]
         if reasons: _draw_bars(ax, counts, reasons)
-        else: ax.text(0.5, 0.5, "nothing was rejected", ha="center", va="center", transform=ax.transAxes)
-        ax.set(xlabel="clips not kept" + f"; {spare:,} beside them not sampled" * bool(spare), yticks=range(len(reasons)), yticklabels=reasons, ylim=(max(len(reasons), 1) - 0.5, -0.5))
+        else:
+            ax.text(0.5, 0.5, "nothing was rejected", ha="center", va="center", transform=ax.transAxes)
+        ax.set(
+            xlabel="clips not kept" + f"; {spare:,} beside them not sampled" * bool(spare),
+            yticks=range(len(reasons)),
+            yticklabels=reasons,
+            ylim=(max(len(reasons), 1) - 0.5, -0.5),
+        )
         _whole_numbers(ax, max((v for n in counts.values() for v in n.values()), default=0))
         if reasons: _legend(ax)
-    return Plot(figure, "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in every.items()) or "nothing was rejected")
+    return Plot(
+        figure,
+        "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in every.items())
+        or "nothing was rejected",
+    )
 def _whole_numbers(ax, most):
     ax.margins(x=0.12)
     ax.xaxis.get_major_locator().set_params(integer=True, **{"nbins": 4} if most > 99_999 else {})
@@ -602,8 +808,19 @@ def _whole_numbers(ax, most):
 # %% ../nbs/70_plots.ipynb #2db6cda6
 _PANELS = {"seconds": "duration (s)", "rate": "speech rate\n(characters per second)", "labels": "labels (tokens)"}
 def _draw_boxes(ax, columns):
-    boxes = ax.boxplot(list(columns.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.55, patch_artist=True, medianprops=dict(color=INK, linewidth=1.6), whiskerprops=dict(color=INK), capprops=dict(color=INK))
-    for patch, split in zip(boxes["boxes"], columns): patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
+    boxes = ax.boxplot(
+        list(columns.values()),
+        orientation="horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        widths=0.55,
+        patch_artist=True,
+        medianprops=dict(color=INK, linewidth=1.6),
+        whiskerprops=dict(color=INK),
+        capprops=dict(color=INK),
+    )
+    for patch, split in zip(boxes["boxes"], columns):
+        patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
     ax.set_yticks(range(1, len(columns) + 1), list(columns))
     ax.invert_yaxis()
 
@@ -620,4 +837,7 @@ def plot_splits(
             ax.set_xlabel(label)
         for ax in axes[0, 1:]: ax.tick_params(labelleft=False)
     medians = {s: [f"{np.median(columns[n][s]):.1f}" for n in _PANELS] for s in columns["seconds"]}
-    return Plot(figure, "; ".join("{}: median {} s, {} characters per second, {} labels".format(s, *m) for s, m in medians.items()))
+    return Plot(
+        figure,
+        "; ".join("{}: median {} s, {} characters per second, {} labels".format(s, *m) for s, m in medians.items()),
+    )

@@ -42,7 +42,9 @@ def read_json(
     try:
         if len(data) > MOST_JSON_BYTES: raise ValueError(f"more than {MOST_JSON_BYTES >> 20} MB of JSON are not read")
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        value = json.loads(
+            text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+        )
         if "\\u" in text: json.dumps(value, ensure_ascii=False).encode()  # half a character, such as \ud800, can be written nowhere
         return value
     except UnicodeError: why = "it holds text that is no Unicode"
@@ -54,7 +56,9 @@ def read_json(
 SPLITS = ("train", "eval")
 SELECTION = "selection.parquet"  # In a part: what the whole run left out before decoding
 _SHARD = re.compile(r"(train|eval)/data-([0-9]{5,9})-of-([0-9]{5,9})\.arrow", re.ASCII)
-_PROCESSOR = re.compile(r"processor/[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\.[A-Za-z0-9_-]{1,40}){0,2}\.(json|txt|jinja|model)", re.ASCII)
+_PROCESSOR = re.compile(
+    r"processor/[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\.[A-Za-z0-9_-]{1,40}){0,2}\.(json|txt|jinja|model)", re.ASCII
+)
 _BESIDE = ("rejects.parquet", SELECTION, "dataset_dict.json", "README.md", "croissant.json")
 _OF_SPLIT = ("dataset_info.json", "state.json")
 
@@ -65,7 +69,9 @@ def shard_index(
     "Read the name of a shard's file, such as train/data-00000-of-00008.arrow."
     found = _SHARD.fullmatch(name) if isinstance(name, str) else None
     if not found: return None
-    split, index, count = found[1], int(found[2]), int(found[3])
+    split = found[1]
+    index = int(found[2])
+    count = int(found[3])
     same = name == f"{split}/data-{index:05d}-of-{count:05d}.arrow"
     return (split, index, count) if same and index < count else None
 def is_beside(
@@ -73,7 +79,11 @@ def is_beside(
 ) -> bool: # Whether a prepared folder has such a file beside its shards
     "Tell a name that a prepared folder has from any other."
     if not isinstance(name, str): return False
-    return name in _BESIDE or name in [f"{s}/{n}" for s in SPLITS for n in _OF_SPLIT] or bool(_PROCESSOR.fullmatch(name))
+    return (
+        name in _BESIDE
+        or name in [f"{s}/{n}" for s in SPLITS for n in _OF_SPLIT]
+        or bool(_PROCESSOR.fullmatch(name))
+    )
 
 # %% ../nbs/36_prepjson.ipynb #3cf1eb0c
 _MOST = 1 << 53  # Whole numbers are the same in every reader of JSON up to here
@@ -85,46 +95,72 @@ def _list(value, field):
     if not isinstance(value, list): _refuse(field, "a list", value)
     return value
 def _count(value, field, least=0, most=_MOST):
-    if type(value) is not int or not least <= value <= most: _refuse(field, f"a whole number from {least} to {most}", value)
+    if type(value) is not int or not least <= value <= most:
+        _refuse(field, f"a whole number from {least} to {most}", value)
 def _text(value, field, most=100_000):
-    if not isinstance(value, str) or len(value) > most or "\0" in value: _refuse(field, f"text of at most {most} characters", value)
+    if not isinstance(value, str) or len(value) > most or "\0" in value:
+        _refuse(field, f"text of at most {most} characters", value)
 def _hex(value, field, digits=64):
-    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{digits}}}", value): _refuse(field, f"{digits} hexadecimal digits", value)
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+        _refuse(field, f"{digits} hexadecimal digits", value)
 def _scalar(value, field):
     if isinstance(value, str): _text(value, field)
-    elif not (value is None or isinstance(value, (bool, int, float))): _refuse(field, "text, a number, true, false or null", value)
+    elif not (value is None or isinstance(value, (bool, int, float))):
+        _refuse(field, "text, a number, true, false or null", value)
 
 # %% ../nbs/36_prepjson.ipynb #c3959770
-_SOURCE = {"kind": _text, "identity": _text, "language": _scalar, "revision": _scalar, "licence": _text, "dataset_name": _text}
+_SOURCE = {
+    "kind": _text,
+    "identity": _text,
+    "language": _scalar,
+    "revision": _scalar,
+    "licence": _text,
+    "dataset_name": _text,
+}
 def _check_source(source):
     for name, check in _SOURCE.items():
-        if name in source or name in ("kind", "identity"): check(source.get(name), f"source.{name}")
-    for i, note in enumerate(_list(source.get("notes", []), "source.notes")): _text(note, f"source.notes[{i}]")
+        if name in source or name in ("kind", "identity"):
+            check(source.get(name), f"source.{name}")
+    for i, note in enumerate(_list(source.get("notes", []), "source.notes")):
+        _text(note, f"source.notes[{i}]")
 def _check_config(config):
     for name, value in config.items(): _scalar(value, f"config.{name}")
-    for name in ("dataset_name", "language_code", "model_id", "train_splits", "eval_splits"): _text(config.get(name), f"config.{name}")
+    for name in ("dataset_name", "language_code", "model_id", "train_splits", "eval_splits"):
+        _text(config.get(name), f"config.{name}")
     for name, known in (("storage", ("features", "audio", "padded")), ("feature_dtype", ("float16", "float32"))):
-        if name in config and config[name] not in known: _refuse(f"config.{name}", " or ".join(known), config[name])
+        if name in config and config[name] not in known:
+            _refuse(f"config.{name}", " or ".join(known), config[name])
 
 # %% ../nbs/36_prepjson.ipynb #17890de4
-_MODEL = {"start_id": (0, 1 << 24), "mels": (1, 4096), "frames": (1, 1 << 20), "rate_hz": (1, 1 << 20), "max_labels": (1, 1 << 24)}
+_MODEL = {
+    "start_id": (0, 1 << 24),
+    "mels": (1, 4096),
+    "frames": (1, 1 << 20),
+    "rate_hz": (1, 1 << 20),
+    "max_labels": (1, 1 << 24),
+}
 def _check_model(model):
     for name, (least, most) in _MODEL.items():
-        if name in model or name != "max_labels": _count(model.get(name), f"model.{name}", least, most)
+        if name in model or name != "max_labels":
+            _count(model.get(name), f"model.{name}", least, most)
     if "origin" in model: _text(model["origin"], "model.origin")
 def _check_versions(versions):
     for name, version in versions.items():
-        if not isinstance(version, str) or not re.fullmatch(r"[\w.+-]{1,60}", f"{name}{version}", re.ASCII): _refuse("versions", "an object of names and versions such as 1.2.3", {name: version})
+        if not isinstance(version, str) or not re.fullmatch(r"[\w.+-]{1,60}", f"{name}{version}", re.ASCII):
+            _refuse("versions", "an object of names and versions such as 1.2.3", {name: version})
     if "audio_ft_prep" not in versions: _refuse("versions", "an object that names audio_ft_prep", versions)
 
 # %% ../nbs/36_prepjson.ipynb #e6a6ea6f
 def _check_counts(counts):
-    if not counts or not set(counts) <= set(SPLITS): _refuse("counts", "an object of train, eval or both", list(counts))
+    if not counts or not set(counts) <= set(SPLITS):
+        _refuse("counts", "an object of train, eval or both", list(counts))
     for split, count in counts.items():
         at = f"counts.{split}"
-        for name in ("rows", "kept", "samples"): _count(_object(count, at).get(name), f"{at}.{name}")
+        for name in ("rows", "kept", "samples"):
+            _count(_object(count, at).get(name), f"{at}.{name}")
         for reason, n in _object(count.get("rejects"), f"{at}.rejects").items():
-            if not re.fullmatch("[a-z][a-z0-9_]{0,40}", reason): _refuse(f"{at}.rejects", "an object of reasons such as silent", reason)
+            if not re.fullmatch("[a-z][a-z0-9_]{0,40}", reason):
+                _refuse(f"{at}.rejects", "an object of reasons such as silent", reason)
             _count(n, f"{at}.rejects.{reason}")
 
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
@@ -137,9 +173,16 @@ def check_shard(
     for name in _object(shard, field):
         if name not in _SHARD_FIELDS: _refuse(field, f"an object of {', '.join(_SHARD_FIELDS)}", name)
     where = shard_index(shard.get("file"))
-    if not where or shard.get("split") != where[0]: _refuse(f"{field}.file", f"such as train/data-00000-of-00008.arrow, in the folder of its split", shard.get("file"))
-    for name in ("rows", "samples", "bytes"): _count(shard.get(name), f"{field}.{name}")
-    for name in ("sha256", "examples"): _hex(shard.get(name), f"{field}.{name}")
+    if not where or shard.get("split") != where[0]:
+        _refuse(
+            f"{field}.file",
+            f"such as train/data-00000-of-00008.arrow, in the folder of its split",
+            shard.get("file"),
+        )
+    for name in ("rows", "samples", "bytes"):
+        _count(shard.get(name), f"{field}.{name}")
+    for name in ("sha256", "examples"):
+        _hex(shard.get(name), f"{field}.{name}")
     return where
 def check_shards(
     shards: list,  # What is said of each shard
@@ -151,23 +194,29 @@ def check_shards(
     for split in dict.fromkeys([*counts, *(s for s, _, _ in found)]):
         places = [(i, n) for s, i, n in found if s == split]
         if split not in counts: _refuse("shards", f"of the splits that counts has", split)
-        if not _follow_on(places, whole): _refuse(f"the shards of {split}", "in order, each once and none left out", [i for i, _ in places])
+        if not _follow_on(places, whole):
+            _refuse(f"the shards of {split}", "in order, each once and none left out", [i for i, _ in places])
 def _follow_on(places, whole):
     "Whether shards, each by index and count, are neighbours; those of a whole split begin at 0 and end with the last."
     if not places: return False
     first, count = places[0]
-    return places == [(first + i, count) for i in range(len(places))] and (not whole or (first == 0 and len(places) == count))
+    return places == [(first + i, count) for i in range(len(places))] and (
+        not whole or (first == 0 and len(places) == count)
+    )
 
 # %% ../nbs/36_prepjson.ipynb #3b0e09b5
 def _check_files(files, counts):
     for name, sha256 in files.items():
-        if not is_beside(name): _refuse("files", "an object of the files that a prepared folder has beside its shards", name)
+        if not is_beside(name):
+            _refuse("files", "an object of the files that a prepared folder has beside its shards", name)
         _hex(sha256, f"files.{name}")
     folded = [name.casefold() for name in files]
-    if len(set(folded)) < len(folded): _refuse("files", "an object of names that differ by more than capitals", _twice([(n, 0) for n in folded]))
+    if len(set(folded)) < len(folded):
+        _refuse("files", "an object of names that differ by more than capitals", _twice([(n, 0) for n in folded]))
     listing = ["dataset_dict.json"] * any(c["kept"] for c in counts.values())  # what kept no clip is no data set to open
     needed = ["rejects.parquet", *listing, *(f"{s}/{n}" for s in counts for n in _OF_SPLIT)]
-    if lost := [name for name in needed if name not in files]: _refuse("files", f"an object that names {lost[0]}", list(files))
+    if lost := [name for name in needed if name not in files]:
+        _refuse("files", f"an object that names {lost[0]}", list(files))
 def _check_part(part, files, counts):
     _count(part.get("of"), "part.of", 1, 1 << 30)
     _count(part.get("index"), "part.index", 0, part["of"] - 1)
@@ -176,22 +225,34 @@ def _check_part(part, files, counts):
     for split, rows in rows_in.items():
         if split not in SPLITS: _refuse("part.rows_in", "an object of train, eval or both", split)
         _count(rows, f"part.rows_in.{split}")
-    if lost := [s for s in counts if s not in rows_in]: _refuse("part.rows_in", f"an object that names {lost[0]}", rows_in)
+    if lost := [s for s in counts if s not in rows_in]:
+        _refuse("part.rows_in", f"an object that names {lost[0]}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
 
 # %% ../nbs/36_prepjson.ipynb #198e140f
-_TOP: dict[str, Callable] = {"config": _check_config, "fingerprint": lambda v: _hex(v, "fingerprint", 16), "source": _check_source, "versions": _check_versions, "model": _check_model,
-                             "counts": _check_counts, "shards": lambda v: None, "files": lambda v: None, "hash": lambda v: _hex(v, "hash")}
+_TOP: dict[str, Callable] = {
+    "config": _check_config,
+    "fingerprint": lambda v: _hex(v, "fingerprint", 16),
+    "source": _check_source,
+    "versions": _check_versions,
+    "model": _check_model,
+    "counts": _check_counts,
+    "shards": lambda v: None,
+    "files": lambda v: None,
+    "hash": lambda v: _hex(v, "hash"),
+}
 def _check(prep):
     _object(prep, "prep.json")
     for name, check in _TOP.items():
         if name not in prep: raise ValueError(f"{name} is missing")
-        if name not in ("fingerprint", "hash", "shards"): _object(prep[name], name)
+        if name not in ("fingerprint", "hash", "shards"):
+            _object(prep[name], name)
         check(prep[name])
     part = prep.get("part")
     check_shards(_list(prep["shards"], "shards"), prep["counts"], part is None)
     _check_files(prep["files"], prep["counts"])
-    if part is not None: _check_part(_object(part, "part"), prep["files"], prep["counts"])
+    if part is not None:
+        _check_part(_object(part, "part"), prep["files"], prep["counts"])
 
 # %% ../nbs/36_prepjson.ipynb #baeb4125
 def check_prep(
@@ -200,5 +261,8 @@ def check_prep(
 ) -> dict: # The same, every name and number of it checked
     "Check what a prep.json says before anything is done with it; raise a `ValueError` that names the field."
     try: _check(prep)
-    except ValueError as e: raise ValueError(f"{path} is no account of a prepared data set, {e}: prepare it again, or fetch it again") from None
+    except ValueError as e:
+        raise ValueError(
+            f"{path} is no account of a prepared data set, {e}: prepare it again, or fetch it again"
+        ) from None
     return prep

@@ -22,7 +22,8 @@ def open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, this one
             os.set_inheritable(number, True)
-        if getattr(sys, name) is None: setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
 
 # %% ../nbs/09_process.ipynb #54ca12a8
 _READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
@@ -65,14 +66,16 @@ def patient_streams() -> None:
 def ensure_home() -> str: # The cache that was made; empty where there is a home folder
     "Have caches and a user's name where the system knows neither."
     _ensure_user()
-    if not os.path.expanduser("~").startswith("~") or os.environ.get("XDG_CACHE_HOME"): return ""
+    if not os.path.expanduser("~").startswith("~") or os.environ.get("XDG_CACHE_HOME"):
+        return ""
     import tempfile
     folder = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="audio_ft_prep-home-")
     atexit.register(_remove_cache, folder, os.getpid())
     return folder
 def _ensure_user():
     import pwd
-    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")): return
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        return
     try: pwd.getpwuid(os.getuid())
     except KeyError: os.environ["LOGNAME"] = f"user-{os.getuid()}"
 def _remove_cache(folder, process):
@@ -111,7 +114,9 @@ def _end(number, frame=None):
 def end_by_exception() -> None:
     "Have SIGTERM and SIGHUP raise `Ended`, unless they are ignored, as `nohup` has it."
     for number in ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN: signal.signal(number, _end)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
 def end_in_peace() -> None:
     "Let no further signal disturb a process that is about to exit."
-    for number in (*ENDING, signal.SIGINT): signal.signal(number, signal.SIG_IGN)
+    for number in (*ENDING, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Callable, Iterator
 import pyarrow as pa
 from .config import fingerprint_of
 from .example import add_hashes, example_schema
-from .places import Url, open_sha256, opened, place, scratch
+from .paths import Url, open_sha256, opened, as_path, scratch
 from .prepjson import MOST_JSON_BYTES, check_prep, read_json, shard_index
 
 # %% auto #0
@@ -32,18 +32,25 @@ def read_bytes(
     most: int = MOST_JSON_BYTES,  # Bytes that are read at most, and one more
 ) -> bytes: # Its content
     "Read a small file of a prepared folder, and never more than it may hold."
-    with opened(folder, name, most) as f: return f.read(most + 1)
+    with opened(folder, name, most) as f:
+        return f.read(most + 1)
 
 # %% ../nbs/39_reading.ipynb #c077896a
 def load_prep(
     folder: str | Path | Url,  # A prepared folder
 ) -> tuple[dict, bytes]: # What prep.json says, and the bytes that say it
     "Read prep.json once; raise `FileNotFoundError` where no finished data set is, and `ValueError` where it says what none does."
-    folder = place(folder)
+    folder = as_path(folder)
     try: data = read_bytes(folder, "prep.json")
     except FileNotFoundError:
-        half = ": a run there was not finished, run it again" if (folder/".work").exists() else ": name the folder that prepare wrote"
-        raise FileNotFoundError(f"no prepared data set in {folder}{half if folder.exists() else ', no such folder'}") from None
+        half = (
+            ": a run there was not finished, run it again"
+            if (folder / ".work").exists()
+            else ": name the folder that prepare wrote"
+        )
+        raise FileNotFoundError(
+            f"no prepared data set in {folder}{half if folder.exists() else ', no such folder'}"
+        ) from None
     path = folder/"prep.json"
     return check_prep(read_json(data, path, "remove the folder and run again, or fetch it again"), path), data
 def read_prep(
@@ -62,10 +69,13 @@ def read_listed(
     name: str,  # A file that it names
 ) -> bytes: # Its content
     "Read a file beside the shards; raise `ValueError` when it isn't the one that prep.json names."
-    if name not in prep["files"]: raise ValueError(f"{folder}/{name} is not named in prep.json: prepare it again, or fetch it again")
+    if name not in prep["files"]:
+        raise ValueError(f"{folder}/{name} is not named in prep.json: prepare it again, or fetch it again")
     try: data = read_bytes(folder, name, _most(name))
-    except FileNotFoundError: raise ValueError(f"{folder}/{name} is missing: prepare it again, or fetch it again") from None
-    if hashlib.sha256(data).hexdigest() != prep["files"][name]: raise ValueError(f"{folder}/{_changed(name)}: prepare it again, or fetch it again")
+    except FileNotFoundError:
+        raise ValueError(f"{folder}/{name} is missing: prepare it again, or fetch it again") from None
+    if hashlib.sha256(data).hexdigest() != prep["files"][name]:
+        raise ValueError(f"{folder}/{_changed(name)}: prepare it again, or fetch it again")
     return data
 
 # %% ../nbs/39_reading.ipynb #e6dfdbe2
@@ -81,7 +91,8 @@ def copy_processor(
 ) -> None:
     "Copy a processor, each file held against its SHA-256."
     to.mkdir()
-    for name in processor_files(prep): (to/name.rpartition("/")[2]).write_bytes(read_listed(folder, prep, name))
+    for name in processor_files(prep):
+        (to/name.rpartition("/")[2]).write_bytes(read_listed(folder, prep, name))
 @contextmanager
 def processor_copy(
     folder: str | Path | Url,  # A prepared folder
@@ -89,7 +100,7 @@ def processor_copy(
 ) -> Iterator[Path]: # A folder, to this process alone
     "Have a checked copy of a prepared folder's processor at hand while a block runs."
     with scratch() as here:
-        copy_processor(place(folder), prep, here/"processor")
+        copy_processor(as_path(folder), prep, here/"processor")
         yield here/"processor"
 
 # %% ../nbs/39_reading.ipynb #01ffc668
@@ -98,7 +109,8 @@ _MOST_REJECTS = 1 << 27
 def _rejects_in(f, name):
     import pyarrow.parquet as pq
     file = pq.ParquetFile(f)
-    if tuple(file.schema_arrow.names) != REJECT_FIELDS or file.metadata.num_rows > _MOST_REJECTS: raise ValueError(f"{name} must hold {', '.join(REJECT_FIELDS)}, got {', '.join(file.schema_arrow.names)[:200]}")
+    if tuple(file.schema_arrow.names) != REJECT_FIELDS or file.metadata.num_rows > _MOST_REJECTS:
+        raise ValueError(f"{name} must hold {', '.join(REJECT_FIELDS)}, got {', '.join(file.schema_arrow.names)[:200]}")
     table = file.read()
     table.validate(full=True)
     return table
@@ -110,11 +122,13 @@ def read_rejects(
     "Read the rows that were not kept; raise `ValueError` when the file isn't the one that prep.json names."
     remedy = "prepare it again, or fetch it again"
     try:
-        with opened(place(folder), name, _most(name)) as f:
-            if open_sha256(f) != prep["files"][name]: raise ValueError(_changed(name))
+        with opened(as_path(folder), name, _most(name)) as f:
+            if open_sha256(f) != prep["files"][name]:
+                raise ValueError(_changed(name))
             return _rejects_in(f, name)
     except FileNotFoundError: why = f"{name} is missing"
-    except (ValueError, OSError, MemoryError, pa.ArrowException) as e: why = " ".join(str(e).split())
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as e:
+        why = " ".join(str(e).split())
     raise ValueError(f"the rejects of {folder} can't be read, {why}: {remedy}")
 
 # %% ../nbs/39_reading.ipynb #b422a529
@@ -130,7 +144,9 @@ def stored_schema(
 ) -> pa.Schema: # Of every shard
     "Say which columns the shards of a prepared folder have."
     config = prep["config"]
-    about = SimpleNamespace(storage=config.get("storage", "features"), feature_dtype=config.get("feature_dtype", "float16"))
+    about = SimpleNamespace(
+        storage=config.get("storage", "features"), feature_dtype=config.get("feature_dtype", "float16")
+    )
     return example_schema(about, prep["model"]["mels"])
 def count_rows(
     f: BinaryIO,  # A shard, open
@@ -139,7 +155,8 @@ def count_rows(
     "Count the rows of a shard, its offsets checked; raise `ValueError` where columns or offsets are none of ours."
     rows = 0
     with pa.ipc.open_stream(pa.PythonFile(_Within(f), "r")) as batches:
-        if not batches.schema.equals(schema): raise ValueError(f"has other columns than its config gives: {', '.join(batches.schema.names)[:200]}")
+        if not batches.schema.equals(schema):
+            raise ValueError(f"has other columns than its config gives: {', '.join(batches.schema.names)[:200]}")
         for batch in batches:
             batch.validate(full=True)
             rows += batch.num_rows
@@ -181,12 +198,23 @@ def split_state(
     "Say what `datasets` needs to open a split's shards."
     names = [{"filename": file.rpartition("/")[2]} for file, _ in shards]
     fingerprint = hashlib.sha256("".join(sha256 for _, sha256 in shards).encode()).hexdigest()[:16]
-    return {"_data_files": names, "_fingerprint": fingerprint, "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False, "_split": split}
+    return {
+        "_data_files": names,
+        "_fingerprint": fingerprint,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
 def _layout(prep):
     "What the files that `datasets` reads must say, by name."
     listing = {"dataset_dict.json": {"splits": list(prep["counts"])}}
     said = listing if "dataset_dict.json" in prep["files"] else {}
-    for split in prep["counts"]: said[f"{split}/state.json"] = split_state(split, [(s["file"], s["sha256"]) for s in prep["shards"] if s["split"] == split])
+    for split in prep["counts"]:
+        said[f"{split}/state.json"] = split_state(
+            split, [(s["file"], s["sha256"]) for s in prep["shards"] if s["split"] == split]
+        )
     return said
 
 # %% ../nbs/39_reading.ipynb #a77c93e6
@@ -197,12 +225,17 @@ def check_layout(
     "Raise `ValueError` when what `datasets` would open isn't what prep.json names."
     for name, said in _layout(prep).items():
         path = f"{folder}/{name}"
-        if read_json(read_listed(folder, prep, name), path) != said: raise ValueError(f"{path} doesn't name the splits and shards that prep.json names: prepare it again, or fetch it again")
+        if read_json(read_listed(folder, prep, name), path) != said:
+            raise ValueError(
+                f"{path} doesn't name the splits and shards that prep.json names: prepare it again, or fetch it"
+                " again"
+            )
     features = example_features(stored_schema(prep))
     for split in prep["counts"]:
         path = f"{folder}/{split}/dataset_info.json"
         info = read_json(read_listed(folder, prep, f"{split}/dataset_info.json"), path)
-        if not isinstance(info, dict) or info.get("features") != features: raise ValueError(f"{path} describes other columns than prep.json: prepare it again, or fetch it again")
+        if not isinstance(info, dict) or info.get("features") != features:
+            raise ValueError(f"{path} describes other columns than prep.json: prepare it again, or fetch it again")
 def example_features(
     schema: pa.Schema,  # As `example_schema` gives it
 ) -> dict: # Column to feature, as `datasets` writes them down
@@ -215,13 +248,17 @@ def _layout_fault(folder, prep):
 # %% ../nbs/39_reading.ipynb #c1c8d917
 def _account_faults(prep):
     "What in prep.json contradicts itself."
-    if fingerprint_of(prep["config"]) != prep["fingerprint"]: yield "the config in prep.json is not the one of its fingerprint"
-    if f"{add_hashes(*(int(s['examples'], 16) for s in prep['shards'])):064x}" != prep["hash"]: yield "the hash in prep.json is not the sum of its shards"
+    if fingerprint_of(prep["config"]) != prep["fingerprint"]:
+        yield "the config in prep.json is not the one of its fingerprint"
+    if f"{add_hashes(*(int(s['examples'], 16) for s in prep['shards'])):064x}" != prep["hash"]:
+        yield "the hash in prep.json is not the sum of its shards"
     for split, c in prep["counts"].items():
         shards = [s for s in prep["shards"] if s["split"] == split]
         rows, samples = (sum(s[k] for s in shards) for k in ("rows", "samples"))
-        if (c["kept"], c["samples"]) != (rows, samples): yield f"the shards of {split} don't hold {c['kept']} rows and {c['samples']} samples"
-        if c["rows"] != c["kept"] + sum(c["rejects"].values()): yield f"the counts of {split} in prep.json don't balance"
+        if (c["kept"], c["samples"]) != (rows, samples):
+            yield f"the shards of {split} don't hold {c['kept']} rows and {c['samples']} samples"
+        if c["rows"] != c["kept"] + sum(c["rejects"].values()):
+            yield f"the counts of {split} in prep.json don't balance"
 def _unnamed_shards(folder, prep):
     "Shards that lie in a split's folder and that prep.json doesn't name."
     named = {s["file"] for s in prep["shards"]}
@@ -246,7 +283,7 @@ def verify(
     folder: str | Path | Url,  # A prepared folder
 ) -> list[str]: # What is wrong, a sentence each; empty when all is well
     "Hold every shard, every other file and every count of a prepared folder against its prep.json, and that against itself."
-    folder = place(folder)
+    folder = as_path(folder)
     try: prep = read_prep(folder)
     except ValueError as e: return [str(e)]
     return faults_of(folder, prep)

@@ -16,8 +16,11 @@ from .card import reason_rows, source_name, title
 from .config import html_text
 from .example import flac_bytes
 from .pipeline import Prepared
-from .places import Url, write_whole
-from .plots import PreparedClips, clip_numbers, clips_of, plot_clip, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits, speaker_shares, tokens_html
+from .paths import Url, atomic_write_bytes
+from audio_ft_prep.plots import (
+    PreparedClips, clip_numbers, clips_of, plot_clip, plot_durations, plot_labels, plot_rejects, plot_speakers,
+    plot_speech_rate, plot_splits, speaker_shares, tokens_html
+)
 from .show import markdown_table, show_bytes, show_hours, text_table
 
 # %% auto #0
@@ -49,20 +52,45 @@ class Statistics:
         "Rows of a table, header first."
         each = list(self.splits.values())
         one = lambda name, show: [name, *map(show, each)]
-        spread = lambda name, field, digits: [[f"{name}, {q}", *(f"{getattr(s, field)[q]:,.{digits}f}" if s.clips else "" for s in each)] for q in QUANTILES]
+        spread = lambda name, field, digits: [
+            [f"{name}, {q}", *(f"{getattr(s, field)[q]:,.{digits}f}" if s.clips else "" for s in each)]
+            for q in QUANTILES
+        ]
         unnamed = any(s.unnamed and s.speakers for s in each)
-        return [["", *self.splits], one("clips", lambda s: f"{s.clips:,}"), one("clips not kept", lambda s: f"{sum(s.rejects.values()):,}"), one("duration in all", lambda s: show_hours(s.seconds)),
-                one("speakers", lambda s: f"{s.speakers:,}" if s.speakers else "not known"), one(f"speakers with half of the{'ir' * unnamed} time", lambda s: f"{s.half:,}" if s.speakers else "not known"),
-                *[one("duration without a speaker", lambda s: show_hours(s.unnamed))] * unnamed,
-                *spread("duration (s)", "duration", 2), *spread("characters per second", "rate", 1), *spread("labels", "labels", 0)]
+        return [
+            ["", *self.splits],
+            one("clips", lambda s: f"{s.clips:,}"),
+            one("clips not kept", lambda s: f"{sum(s.rejects.values()):,}"),
+            one("duration in all", lambda s: show_hours(s.seconds)),
+            one("speakers", lambda s: f"{s.speakers:,}" if s.speakers else "not known"),
+            one(
+                f"speakers with half of the{'ir' * unnamed} time",
+                lambda s: f"{s.half:,}" if s.speakers else "not known",
+            ),
+            *[one("duration without a speaker", lambda s: show_hours(s.unnamed))] * unnamed,
+            *spread("duration (s)", "duration", 2),
+            *spread("characters per second", "rate", 1),
+            *spread("labels", "labels", 0),
+        ]
     def __repr__(self): return text_table(self.rows())
     def _repr_markdown_(self): return markdown_table(self.rows())
 
 # %% ../nbs/71_report.ipynb #a486141e
-def _quantiles(values): return {name: round(float(np.quantile(values, q)), 3) for name, q in QUANTILES.items()} if len(values) else {}
+def _quantiles(values):
+    return {name: round(float(np.quantile(values, q)), 3) for name, q in QUANTILES.items()} if len(values) else {}
 def _split_statistics(n, rejects):
     shares, half = speaker_shares(n["speakers"], n["seconds"])
-    return SplitStatistics(len(n["seconds"]), round(float(n["seconds"].sum()), 3), len(shares), half, round(float(n["seconds"][n["speakers"] == ""].sum()), 3), _quantiles(n["seconds"]), _quantiles(n["rate"]), _quantiles(n["labels"]), rejects)
+    return SplitStatistics(
+        len(n["seconds"]),
+        round(float(n["seconds"].sum()), 3),
+        len(shares),
+        half,
+        round(float(n["seconds"][n["speakers"] == ""].sum()), 3),
+        _quantiles(n["seconds"]),
+        _quantiles(n["rate"]),
+        _quantiles(n["labels"]),
+        rejects,
+    )
 
 # %% ../nbs/71_report.ipynb #39685a33
 def statistics(
@@ -70,7 +98,9 @@ def statistics(
 ) -> Statistics: # A table in a notebook; `to_dict` for a program
     "Count what a prepared folder holds; features are not read for it."
     clips = clips_of(prepared)
-    return Statistics({s: _split_statistics(n, clips.prep["counts"][s]["rejects"]) for s, n in clip_numbers(clips).items()})
+    return Statistics(
+        {s: _split_statistics(n, clips.prep["counts"][s]["rejects"]) for s, n in clip_numbers(clips).items()}
+    )
 
 # %% ../nbs/71_report.ipynb #046e7526
 def clips_at_the_edges(
@@ -82,8 +112,13 @@ def clips_at_the_edges(
     for split, n in numbers.items():
         if not len(n["seconds"]): continue
         peak = clips.columns(split, ["peak"])["peak"].to_numpy()
-        for column, low, high in ((n["seconds"], "shortest", "longest"), (n["rate"], "slowest speech", "fastest speech"), (peak, "quietest", "loudest")):
-            for i, words in ((int(column.argmin()), low), (int(column.argmax()), high)): found.setdefault((split, i), []).append(f"{words} of {split}")
+        for column, low, high in (
+            (n["seconds"], "shortest", "longest"),
+            (n["rate"], "slowest speech", "fastest speech"),
+            (peak, "quietest", "loudest"),
+        ):
+            for i, words in ((int(column.argmin()), low), (int(column.argmax()), high)):
+                found.setdefault((split, i), []).append(f"{words} of {split}")
     return {at: ", ".join(words) for at, words in found.items()}
 
 # %% ../nbs/71_report.ipynb #15722e71
@@ -102,14 +137,20 @@ audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3
 def _inline(plot, n):
     "A plot as a part of the page; names within it are made its own."
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>f{n}-", plot.svg())
-    return f'<figure role="img" aria-label="{html_text(plot.says)}"><div class="wide">{svg}</div><figcaption>{html_text(plot.says)}</figcaption></figure>'
+    return (
+        f'<figure role="img" aria-label="{html_text(plot.says)}"><div'
+        f' class="wide">{svg}</div><figcaption>{html_text(plot.says)}</figcaption></figure>'
+    )
 
 # %% ../nbs/71_report.ipynb #cd4a833c
 def _table(rows, left=1):
     "Rows as HTML, header first; the first columns hold words, the others numbers."
     cell = lambda tag, i, c: f"<{tag}{' class=l' if i < left else ''}>{html_text(c)}</{tag}>"
     line = lambda tag, r: "<tr>" + "".join(cell(tag, i, c) for i, c in enumerate(r)) + "</tr>"
-    return f'<div class="wide"><table><thead>{line("th", rows[0])}</thead><tbody>{"".join(line("td", r) for r in rows[1:])}</tbody></table></div>'
+    return (
+        '<div'
+        f' class="wide"><table><thead>{line("th", rows[0])}</thead><tbody>{"".join(line("td", r) for r in rows[1:])}</tbody></table></div>'
+    )
 
 # %% ../nbs/71_report.ipynb #e595be59
 def _rejects_part(clips, most=200):
@@ -118,23 +159,50 @@ def _rejects_part(clips, most=200):
     if not reasons: return "<p>Every clip was kept.</p>"
     told = clips.rejects.filter(pc.not_equal(clips.rejects["reason"], "not_sampled"))
     rows = [[r["split"], r["id"], r["reason"], r["detail"]] for r in told.slice(0, most).to_pylist()]
-    more = f'<p class="soft">The first {most} of {len(told):,}; all stand in rejects.parquet.</p>' if len(told) > most else ""
-    each = f"<details><summary>Clip by clip</summary>{_table([['split', 'clip', 'reason', 'what was measured'], *rows], left=4)}{more}</details>" if rows else ""
+    more = (
+        f'<p class="soft">The first {most} of {len(told):,}; all stand in rejects.parquet.</p>'
+        if len(told) > most
+        else ""
+    )
+    each = (
+        "<details><summary>Clip by"
+        f" clip</summary>{_table([['split', 'clip', 'reason', 'what was measured'], *rows], left=4)}{more}</details>"
+        if rows
+        else ""
+    )
     return f"{_inline(plot_rejects(clips), 'r')}{_table(reasons, left=2)}{each}"
 
 # %% ../nbs/71_report.ipynb #3dc0b766
 def _clip_part(clips, split, i, words, n):
     "One clip: what is said, how it sounds, what the model sees of it."
     view = clips(split, i)
-    sound = f'<audio controls aria-label="sound of {html_text(view.id)}" preload="metadata" src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>' if view.samples is not None else f'<p class="soft">{html_text(view.note)}</p>'
-    return (f"<section><h3>{html_text(words.capitalize())}</h3><div class=soft>{html_text(f'{view.id}, {view.seconds:.2f} s{view.by}')}</div><blockquote dir=auto>{html_text(view.sentence)}</blockquote>"
-            f"{sound}{tokens_html(view.labels, clips.model.tokenizer)}{_inline(plot_clip(view), f'c{n}')}</section>")
+    sound = (
+        f'<audio controls aria-label="sound of {html_text(view.id)}" preload="metadata"'
+        f' src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>'
+        if view.samples is not None
+        else f'<p class="soft">{html_text(view.note)}</p>'
+    )
+    return (
+        f"<section><h3>{html_text(words.capitalize())}</h3><div"
+        f" class=soft>{html_text(f'{view.id}, {view.seconds:.2f} s{view.by}')}</div><blockquote"
+        f" dir=auto>{html_text(view.sentence)}</blockquote>"
+        f"{sound}{tokens_html(view.labels, clips.model.tokenizer)}{_inline(plot_clip(view), f'c{n}')}</section>"
+    )
 
 # %% ../nbs/71_report.ipynb #ecc464d3
 def _plots_part(clips):
-    plots = {"Duration": plot_durations, "Speech rate": plot_speech_rate, "Labels against the model's limit": plot_labels, "Speakers": plot_speakers, "Train against eval": plot_splits}
-    if not any(c["kept"] for c in clips.prep["counts"].values()): return "<p>There are no clips: all were rejected.</p>"
-    return "".join(f"<h2>{html_text(name)}</h2>{_inline(draw(clips), n)}" for n, (name, draw) in enumerate(plots.items()))
+    plots = {
+        "Duration": plot_durations,
+        "Speech rate": plot_speech_rate,
+        "Labels against the model's limit": plot_labels,
+        "Speakers": plot_speakers,
+        "Train against eval": plot_splits,
+    }
+    if not any(c["kept"] for c in clips.prep["counts"].values()):
+        return "<p>There are no clips: all were rejected.</p>"
+    return "".join(
+        f"<h2>{html_text(name)}</h2>{_inline(draw(clips), n)}" for n, (name, draw) in enumerate(plots.items())
+    )
 
 # %% ../nbs/71_report.ipynb #b7aaae88
 def report_html(
@@ -145,10 +213,28 @@ def report_html(
     clips = clips_of(prepared)
     prep, edges = clips.prep, list(clips_at_the_edges(clips).items())[:most_clips]
     size = show_bytes(sum(s["bytes"] for s in prep["shards"]))
-    about = f"{source_name(prep)}, read as {prep['source']['kind']}; {size} of examples, hash {prep['hash'][:16]}, made with audio_ft_prep {prep['versions']['audio_ft_prep']}"
-    parts = [f"<h1>{html_text(title(prep))}</h1><p class=soft>{html_text(about)}</p>", _table(statistics(clips).rows()), _plots_part(clips), "<h2>Clips not kept</h2>", _rejects_part(clips)]
-    if edges: parts += ["<h2>Clips at the edges</h2>", "<p class=soft>Where faults gather: listen to these first.</p>", *(_clip_part(clips, *at, words, n) for n, (at, words) in enumerate(edges))]
-    return f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html_text(title(prep))}</title><style>{_CSS}</style></head>\n<body>{"".join(parts)}</body></html>\n'
+    about = (
+        f"{source_name(prep)}, read as {prep['source']['kind']}; {size} of examples, hash {prep['hash'][:16]}, made"
+        f" with audio_ft_prep {prep['versions']['audio_ft_prep']}"
+    )
+    parts = [
+        f"<h1>{html_text(title(prep))}</h1><p class=soft>{html_text(about)}</p>",
+        _table(statistics(clips).rows()),
+        _plots_part(clips),
+        "<h2>Clips not kept</h2>",
+        _rejects_part(clips),
+    ]
+    if edges:
+        parts += [
+            "<h2>Clips at the edges</h2>",
+            "<p class=soft>Where faults gather: listen to these first.</p>",
+            *(_clip_part(clips, *at, words, n) for n, (at, words) in enumerate(edges)),
+        ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width,'
+        f' initial-scale=1"><title>{html_text(title(prep))}</title><style>{_CSS}</style></head>\n<body>{"".join(parts)}</body></html>\n'
+    )
 
 # %% ../nbs/71_report.ipynb #bc1ca934
 def write_report(
@@ -158,7 +244,8 @@ def write_report(
 ) -> Path: # The file
     "Write the page about a prepared folder."
     path = Path(path)
-    if not path.parent.is_dir(): raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
     text = report_html(prepared, most_clips)
-    write_whole(path.parent.resolve()/path.name, text.encode())
+    atomic_write_bytes(path.parent.resolve()/path.name, text.encode())
     return path

@@ -50,29 +50,52 @@ REASONS = {
 
 # %% ../nbs/01_rows.ipynb #f454f270
 FOUND = (
-    dict.fromkeys(("missing_audio", "no_row", "duplicate_row", "duplicate_audio", "bad_row", "unsafe_path"), "reading lists and archives")
+    dict.fromkeys(
+        ("missing_audio", "no_row", "duplicate_row", "duplicate_audio", "bad_row", "unsafe_path"),
+        "reading lists and archives",
+    )
     | dict.fromkeys(("empty_sentence", "label_too_long", "leak", "not_sampled"), "choosing rows")
-    | dict.fromkeys(("empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"), "decoding"))
+    | dict.fromkeys(
+        ("empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"), "decoding"
+    )
+)
 
 # %% ../nbs/01_rows.ipynb #7e21d8e8
 REMEDIES = {
-    "missing_audio": "see whether the detail names a file that is nearly the same; if not, fetch the corpus again, whole: a download or an unpacking that stopped leaves rows without clips",
+    "missing_audio": (
+        "see whether the detail names a file that is nearly the same; if not, fetch the corpus again, whole: a"
+        " download or an unpacking that stopped leaves rows without clips"
+    ),
     "no_row": "add a line for the clip if it is to be used; nothing else needs doing",
-    "duplicate_row": "nothing, the first row is used; if another is the right one, take the first out of the transcript",
+    "duplicate_row": (
+        "nothing, the first row is used; if another is the right one, take the first out of the transcript"
+    ),
     "duplicate_audio": "nothing if the files are the same; if they are not, give them names of their own",
-    "bad_row": "mend the line that the detail names: the value that it shows, the number of fields, quotation marks, or the encoding, which must be UTF-8",
+    "bad_row": (
+        "mend the line that the detail names: the value that it shows, the number of fields, quotation marks, or the"
+        " encoding, which must be UTF-8"
+    ),
     "unsafe_path": "put the recording below the corpus's folder as a plain file, and name it by its path from there",
     "empty_sentence": "write down what is said in the clip, or leave it out",
-    "label_too_long": "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter ones",
+    "label_too_long": (
+        "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into"
+        " shorter ones"
+    ),
     "leak": "nothing, the clip stays in eval; to train on it, take it out of the splits that make eval",
     "not_sampled": "raise max_train_samples or max_eval_samples, or leave them out",
     "empty_audio": "fetch or record the clip again: a copy that was interrupted leaves a file of 0 bytes",
-    "undecodable": "play the clip elsewhere; if it plays, convert it to FLAC, WAV or MP3, and if it doesn't, fetch it again",
+    "undecodable": (
+        "play the clip elsewhere; if it plays, convert it to FLAC, WAV or MP3, and if it doesn't, fetch it again"
+    ),
     "truncated": "fetch the clip again: its sentence has words that are no longer heard",
     "not_finite": "export the clip again from its original, as whole numbers (16-bit or 24-bit)",
-    "silent": "listen to the original: a muted microphone, or two channels that cancel each other, of which one would do",
+    "silent": (
+        "listen to the original: a muted microphone, or two channels that cancel each other, of which one would do"
+    ),
     "too_short": "lower min_seconds if such clips are wanted",
-    "too_long": "cut the recording at its pauses, each piece with its own sentence; if max_seconds was below 30, raise it",
+    "too_long": (
+        "cut the recording at its pauses, each piece with its own sentence; if max_seconds was below 30, raise it"
+    ),
 }
 
 # %% ../nbs/01_rows.ipynb #426e50f9
@@ -111,15 +134,33 @@ class Row:
 
     def __repr__(self): return f"Row({self.id}, {self.source_split}, {self.size} bytes, {self.sentence!r})"
     def _repr_markdown_(self):
-        told = {f.name.replace("_", " "): getattr(self, f.name) for f in fields(self)} | {"file": os.path.basename(self.file)}
+        told = {f.name.replace("_", " "): getattr(self, f.name) for f in fields(self)} | {
+            "file": os.path.basename(self.file)
+        }
         return pairs_table({k: as_it_is(v) if isinstance(v, str) else v for k, v in told.items()})
 
 # %% ../nbs/01_rows.ipynb #92a53301
 _REPEATS = pa.dictionary(pa.int32(), pa.string())
-ROWS = pa.schema([
-    ("id", pa.string()), ("split", _REPEATS), ("source_split", _REPEATS), ("file", _REPEATS), ("offset", pa.int64()), ("size", pa.int64()),
-    ("sentence", pa.string()), ("locale", _REPEATS), ("speaker", _REPEATS), ("start", pa.float64()), ("seconds", pa.float64()),
-    ("up_votes", pa.int32()), ("down_votes", pa.int32()), ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS)])
+ROWS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", _REPEATS),
+        ("source_split", _REPEATS),
+        ("file", _REPEATS),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("sentence", pa.string()),
+        ("locale", _REPEATS),
+        ("speaker", _REPEATS),
+        ("start", pa.float64()),
+        ("seconds", pa.float64()),
+        ("up_votes", pa.int32()),
+        ("down_votes", pa.int32()),
+        ("age", _REPEATS),
+        ("gender", _REPEATS),
+        ("accents", _REPEATS),
+    ]
+)
 
 # %% ../nbs/01_rows.ipynb #477e587c
 def repeated(
@@ -137,10 +178,16 @@ def rows_table(
     n = len(columns["id"])
     def column(f):
         col = columns.get(f.name)
-        if col is None and pa.types.is_dictionary(f.type): col = repeated("", n)
+        if col is None and pa.types.is_dictionary(f.type):
+            col = repeated("", n)
         if col is None: return pa.nulls(n, f.type)
-        if not isinstance(col, (pa.Array, pa.ChunkedArray)): col = pa.array(col, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
-        return col.dictionary_encode().cast(f.type) if pa.types.is_dictionary(f.type) and not pa.types.is_dictionary(col.type) else col.cast(f.type)
+        if not isinstance(col, (pa.Array, pa.ChunkedArray)):
+            col = pa.array(col, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+        return (
+            col.dictionary_encode().cast(f.type)
+            if pa.types.is_dictionary(f.type) and not pa.types.is_dictionary(col.type)
+            else col.cast(f.type)
+        )
     return pa.table([column(f) for f in ROWS], schema=ROWS)
 
 # %% ../nbs/01_rows.ipynb #d744e3c3
@@ -166,7 +213,8 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) 
 def _handle(file, most=64):
     files = _here.files
     if file not in files:
-        while len(files) >= most: files.close(next(iter(files)))
+        while len(files) >= most:
+            files.close(next(iter(files)))
         files[file] = os.open(file, _FLAGS)
     return files[file]
 
@@ -182,7 +230,11 @@ def memory_bytes() -> int: # Bytes of memory that this machine or this container
     return min(sizes)
 def _refuse_larger(size):
     most = min(MOST_BYTES, memory_bytes() // 2)
-    if size > most: raise BadClip("undecodable", f"a recording of {size:,} bytes, at most {most:,} can be read here: cut it into files of their own")
+    if size > most:
+        raise BadClip(
+            "undecodable",
+            f"a recording of {size:,} bytes, at most {most:,} can be read here: cut it into files of their own",
+        )
 
 # %% ../nbs/01_rows.ipynb #c3e5a7b9
 _PIECE = 1 << 28
@@ -206,7 +258,8 @@ _SMALL, _MOST_FILES = 1 << 24, 1 << 14
 def _digest(data): return hash(data if len(data) <= _SMALL else data[:_SMALL])
 def _remember(file, offset, data):
     "Note what was read, so that `check_unchanged` can look whether it is still there."
-    if file not in _here.read and len(_here.read) >= _MOST_FILES: _here.read.pop(next(iter(_here.read)))
+    if file not in _here.read and len(_here.read) >= _MOST_FILES:
+        _here.read.pop(next(iter(_here.read)))
     _here.read.setdefault(file, {})[offset] = min(len(data), _SMALL), _digest(data)
 
 # %% ../nbs/01_rows.ipynb #b3d62be7
@@ -218,9 +271,12 @@ def read_bytes(
     "Read one clip where it lies; raise `OSError` when the file can't be read or has shrunk, `BadClip` when it is too large."
     if size == 0: return b""
     try: data = _pieces(_handle(file), offset, size)
-    except FileNotFoundError: raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
-    except OSError as e: raise OSError(e.errno, e.strerror, file) from None
-    if len(data) < size: raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {len(data)}: it changed during the run")
+    except FileNotFoundError:
+        raise OSError(f"{file} is gone, and was there when the run began: put it back, and run again") from None
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, file) from None
+    if len(data) < size:
+        raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {len(data)}: it changed during the run")
     _remember(file, offset, data)
     return data
 
@@ -236,7 +292,8 @@ def check_unchanged(
 ) -> None:
     "Raise `OSError` for a file that has changed or gone since."
     for f in files:
-        if _changed(f, since_ns): raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
+        if _changed(f, since_ns):
+            raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
         _here.read.pop(f, None)
 
 def _changed(file, since_ns):
@@ -249,19 +306,29 @@ def _came_since(file, about, since_ns):
     "Whether a file without further links may have been put in its folder since."
     return about.st_nlink == 1 and os.stat(os.path.dirname(os.path.realpath(file))).st_mtime_ns > since_ns
 def _digest_at(file, offset, size):
-    with open(file, "rb", buffering=0) as f: return _digest(os.pread(f.fileno(), size, offset))
+    with open(file, "rb", buffering=0) as f:
+        return _digest(os.pread(f.fileno(), size, offset))
 
 # %% ../nbs/01_rows.ipynb #937bd3bf
 def audio_bytes(
     rows: pa.Table,  # Rows
 ) -> int: # Bytes
     "Add up the audio that rows point to."
-    if rows["start"].null_count == len(rows): return pc.sum(rows["size"]).as_py() or 0
+    if rows["start"].null_count == len(rows):
+        return pc.sum(rows["size"]).as_py() or 0
     places = pa.table([rows["file"].cast(pa.string()), rows["offset"], rows["size"]], ["file", "offset", "size"])
     return pc.sum(places.group_by(places.column_names).aggregate([])["size"]).as_py() or 0
 
 # %% ../nbs/01_rows.ipynb #27036b57
-REJECTS = pa.schema([("split", pa.string()), ("source_split", pa.string()), ("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+REJECTS = pa.schema(
+    [
+        ("split", pa.string()),
+        ("source_split", pa.string()),
+        ("id", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
 
 # %% ../nbs/01_rows.ipynb #ec9dec0f
 def rejects_of(
@@ -271,7 +338,8 @@ def rejects_of(
 ) -> pa.Table: # With the schema `REJECTS`
     "Put rows on record as rejects, refusing a reason that isn't in `REASONS`."
     reasons, details = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-    if unknown := set(reasons.unique().to_pylist()) - REASONS.keys(): raise KeyError(f"a reason is one of {', '.join(REASONS)}, got {sorted(unknown)[0]}")
+    if unknown := set(reasons.unique().to_pylist()) - REASONS.keys():
+        raise KeyError(f"a reason is one of {', '.join(REASONS)}, got {sorted(unknown)[0]}")
     return pa.table([*rows.select(REJECTS.names[:3]).columns, reasons, details], REJECTS.names).cast(REJECTS)
 
 # %% ../nbs/01_rows.ipynb #5f287afe
@@ -288,7 +356,12 @@ def reason_counts(
     split: str,  # train or eval
 ) -> dict[str, int]: # Rejects by reason, in the order of `REASONS`
     "Count one split's rejects by reason."
-    counted = Counter({c["values"]: c["counts"] for c in rejects["reason"].filter(pc.equal(rejects["split"], split)).value_counts().to_pylist()})
+    counted = Counter(
+        {
+            c["values"]: c["counts"]
+            for c in rejects["reason"].filter(pc.equal(rejects["split"], split)).value_counts().to_pylist()
+        }
+    )
     return {r: counted[r] for r in REASONS if counted[r]}
 
 # %% ../nbs/01_rows.ipynb #6ba579af
@@ -301,8 +374,18 @@ class Reject:
     reason: str  # A key of `REASONS`
     detail: str  # What was measured
 
-    def __repr__(self): return f"Reject({self.id}, {self.source_split}, {self.reason}: {self.detail or REASONS[self.reason]})"
-    def _repr_markdown_(self): return pairs_table({"id": as_it_is(self.id), "split": self.split, "source split": as_it_is(self.source_split), "reason": f"`{self.reason}`: {REASONS[self.reason]}", "detail": as_it_is(self.detail)})
+    def __repr__(self):
+        return f"Reject({self.id}, {self.source_split}, {self.reason}: {self.detail or REASONS[self.reason]})"
+    def _repr_markdown_(self):
+        return pairs_table(
+            {
+                "id": as_it_is(self.id),
+                "split": self.split,
+                "source split": as_it_is(self.source_split),
+                "reason": f"`{self.reason}`: {REASONS[self.reason]}",
+                "detail": as_it_is(self.detail),
+            }
+        )
 
 # %% ../nbs/01_rows.ipynb #0765ba79
 def reject_at(
@@ -372,7 +455,11 @@ def with_places(
     "Say where the audio of rows is."
     for name, values in (("file", files), ("offset", offsets), ("size", sizes)):
         typ = ROWS.field(name).type
-        values = values.dictionary_encode() if isinstance(values, pa.StringArray) else values if isinstance(values, pa.Array) else pa.array(values, typ)
+        values = (
+            values.dictionary_encode()
+            if isinstance(values, pa.StringArray)
+            else values if isinstance(values, pa.Array) else pa.array(values, typ)
+        )
         rows = rows.set_column(rows.schema.get_field_index(name), ROWS.field(name), values.cast(typ))
     return rows
 
@@ -387,4 +474,10 @@ class Corpus:
     def __repr__(self): return f"Corpus({len(self.rows)} rows, {len(self.rejects)} rejects, {self.source.get('kind')})"
     def _repr_markdown_(self):
         rows, why = Counter(self.rows["split"].to_pylist()), Counter(self.rejects["reason"].to_pylist())
-        return pairs_table({"read as": self.source.get("kind"), **{f"rows for {s}": f"{n:,}" for s, n in rows.items()}, **{f"rejected: {r}": f"{why[r]:,}" for r in REASONS if why[r]}})
+        return pairs_table(
+            {
+                "read as": self.source.get("kind"),
+                **{f"rows for {s}": f"{n:,}" for s, n in rows.items()},
+                **{f"rejected: {r}": f"{why[r]:,}" for r in REASONS if why[r]},
+            }
+        )

@@ -73,7 +73,10 @@ def with_sentences(
     rows, empty = drop_all(rows, pc.equal(sentences, "").to_numpy(), "empty_sentence")
     characters = pc.utf8_length(rows["sentence"]).to_numpy()
     long = np.flatnonzero(characters > MOST_CHARACTERS)
-    why = {int(i): ("label_too_long", f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized") for i in long}
+    why = {
+        int(i): ("label_too_long", f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized")
+        for i in long
+    }
     rows, over = drop(rows, why)
     return rows, pa.concat_tables([empty, over])
 
@@ -86,13 +89,15 @@ def labelled(
 ) -> pa.Table: # Rows with a column `labels`
     "Add label ids."
     parts = [labels_of(part.to_pylist(), tokenizer) for part in _parts(rows["sentence"], chunk)]
-    if model is not None: _announce(parts, rows["locale"].to_pylist(), model)
+    if model is not None:
+        _announce(parts, rows["locale"].to_pylist(), model)
     labels = pa.chunked_array([pa.array(part, _LABELS) for part in parts], _LABELS)
     return rows.append_column("labels", labels)
 def _announce(parts, locales, model):
     "Put into labels, behind the start token, each row's own language."
     tokens = {locale: language_token(model, locale) for locale in set(locales)}
-    for label, locale in zip((label for part in parts for label in part), locales): label[1] = tokens[locale]
+    for label, locale in zip((label for part in parts for label in part), locales):
+        label[1] = tokens[locale]
 
 # %% ../nbs/30_sampling.ipynb #875631fb
 def of_known_languages(
@@ -128,7 +133,11 @@ def within_budget(
     "Drop rows whose labels would exceed the model's budget."
     long = np.flatnonzero(pc.binary_length(rows["sentence"]).to_numpy() > bytes_that_fit(tokenizer, model))
     parts = (long[i:i + 10_000] for i in range(0, len(long), 10_000))
-    said = ((int(i), too_long(l, model)) for p in parts for i, l in zip(p, labels_of(rows["sentence"].take(pa.array(p)).to_pylist(), tokenizer)))
+    said = (
+        (int(i), too_long(l, model))
+        for p in parts
+        for i, l in zip(p, labels_of(rows["sentence"].take(pa.array(p)).to_pylist(), tokenizer))
+    )
     return drop(rows, {i: ("label_too_long", over) for i, over in said if over})
 
 # %% ../nbs/30_sampling.ipynb #18bd4445
@@ -140,7 +149,9 @@ def without_repeats(
     codes = unique.indices.to_numpy(zero_copy_only=False)
     first = np.full(len(unique.dictionary), -1)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return drop_all(rows, first[codes] != np.arange(len(codes)), "duplicate_row", "in another of the splits that are joined")
+    return drop_all(
+        rows, first[codes] != np.arange(len(codes)), "duplicate_row", "in another of the splits that are joined"
+    )
 
 # %% ../nbs/30_sampling.ipynb #cf889855
 def without_leaks(
@@ -152,7 +163,8 @@ def without_leaks(
     return drop_all(train, both, "leak", "eval holds the same clip")
 
 # %% ../nbs/30_sampling.ipynb #6cc785a4
-def _ranks(names, seed): return np.frombuffer(b"".join(rank(n, seed) for part in _parts(names) for n in part.to_pylist()), ">u8")
+def _ranks(names, seed):
+    return np.frombuffer(b"".join(rank(n, seed) for part in _parts(names) for n in part.to_pylist()), ">u8")
 
 # %% ../nbs/30_sampling.ipynb #768cd8cb
 def sample(
@@ -162,9 +174,11 @@ def sample(
     seed: int = 42,  # Decides a random choice
 ) -> tuple[pa.Table, pa.Table]: # Rows taken, in their order; the others as rejects
     "Take some rows and put the others on record."
-    if most is None or len(rows) <= most: return rows, rejects_table([])
+    if most is None or len(rows) <= most:
+        return rows, rejects_table([])
     gone = np.arange(len(rows)) >= most
-    if how == "random": gone[np.argsort(_ranks(rows["id"], seed), kind="stable")] = gone.copy()
+    if how == "random":
+        gone[np.argsort(_ranks(rows["id"], seed), kind="stable")] = gone.copy()
     return drop_all(rows, gone, "not_sampled")
 
 # %% ../nbs/30_sampling.ipynb #cc1a480c
@@ -180,8 +194,13 @@ class Selection:
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
     def _repr_markdown_(self):
         why = {s: reason_counts(self.rejects, s) for s in self.rows_in}
-        lost = [[f"rejected: {r}", *(n.get(r, 0) for n in why.values())] for r in dict.fromkeys(r for n in why.values() for r in n)]
-        return markdown_table([["", *why], ["rows in", *self.rows_in.values()], ["selected", *(len(self[s]) for s in why)], *lost])
+        lost = [
+            [f"rejected: {r}", *(n.get(r, 0) for n in why.values())]
+            for r in dict.fromkeys(r for n in why.values() for r in n)
+        ]
+        return markdown_table(
+            [["", *why], ["rows in", *self.rows_in.values()], ["selected", *(len(self[s]) for s in why)], *lost]
+        )
 
 # %% ../nbs/30_sampling.ipynb #e79c0139
 def _of(rows, split):
@@ -209,10 +228,19 @@ def select(
     evaluation, spare = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
     count = lambda t, split: pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0
     rows_in = {s: count(corpus.rows, s) + count(corpus.rejects, s) for s in ("train", "eval")}
-    return Selection(train, evaluation, pa.concat_tables([corpus.rejects, empty, over, foreign, more, others, leaks, rest, spare]), rows_in)
+    return Selection(
+        train,
+        evaluation,
+        pa.concat_tables([corpus.rejects, empty, over, foreign, more, others, leaks, rest, spare]),
+        rows_in,
+    )
 def _by_language(rows, cfg, model):
     if not cfg.language_column: return rows, rejects_table([])
-    if model.english_only: raise ValueError(f"{model.model_id} knows English only, and language_column gives each row its own: choose a model without .en, or leave language_column out")
+    if model.english_only:
+        raise ValueError(
+            f"{model.model_id} knows English only, and language_column gives each row its own: choose a model"
+            " without .en, or leave language_column out"
+        )
     return of_known_languages(rows, model, cfg.language_column)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
@@ -220,7 +248,9 @@ def _whole(chosen, split): return "not_sampled" not in reason_counts(chosen.reje
 def _without(corpus, faults):
     "A corpus without the rows that can't be had, which go on record."
     gone = {f[:3] for f in faults if f[3] not in ("no_row", "duplicate_audio")}
-    maybe = np.flatnonzero(pc.is_in(corpus.rows["id"], value_set=pa.array([name for *_, name in gone], pa.string())).to_numpy())
+    maybe = np.flatnonzero(
+        pc.is_in(corpus.rows["id"], value_set=pa.array([name for *_, name in gone], pa.string())).to_numpy()
+    )
     clips = {int(i): tuple(corpus.rows[c][int(i)].as_py() for c in ("split", "source_split", "id")) for i in maybe}
     lost = {i: clip for i, clip in clips.items() if clip in gone}
     repeats = list((Counter(lost.values()) - Counter(gone)).elements())  # further rows of these clips
@@ -240,7 +270,8 @@ def bring(
         if corpus.remote is None: return chosen
         got = {s: corpus.remote.bring(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s]}
         told = set(zip(*(corpus.rejects[c].to_pylist() for c in corpus.rejects.column_names)))
-        if not (new := [f for _, faults in got.values() for f in faults if f not in told]): return replace(chosen, **{s: rows for s, (rows, _) in got.items()})
+        if not (new := [f for _, faults in got.values() for f in faults if f not in told]):
+            return replace(chosen, **{s: rows for s, (rows, _) in got.items()})
         corpus = _without(corpus, new)
 
 # %% ../nbs/30_sampling.ipynb #7a79d2af
@@ -249,4 +280,8 @@ def to_bring(
     chosen: Selection,  # Rows that were selected
 ) -> int: # Bytes, which may be an estimate
     "Say how much audio has to be brought here."
-    return sum(corpus.remote.need(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s]) if corpus.remote else 0
+    return (
+        sum(corpus.remote.need(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s])
+        if corpus.remote
+        else 0
+    )

@@ -47,7 +47,8 @@ def _environment_secrets():
     for name, value in env.items():
         if is_secret(name): yield value
         yield from _address_secrets(name, value)
-    if env.get("DHCORE_PASSWORD"): yield _pair(env.get("DHCORE_USER", ""), env["DHCORE_PASSWORD"])
+    if env.get("DHCORE_PASSWORD"):
+        yield _pair(env.get("DHCORE_USER", ""), env["DHCORE_PASSWORD"])
 
 # %% ../nbs/01_secrets.ipynb #d641f751
 def _token_files():
@@ -66,7 +67,8 @@ def small_file(
     path: str | Path,  # A file, which may be missing
 ) -> str: # Its text, as far as 64 kB; empty where there is no plain file that can be read
     "Read a small plain file, and wait for no other kind."
-    try: opened = os.open(os.path.expanduser(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        opened = os.open(os.path.expanduser(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError): return ""
     try:
         if not stat.S_ISREG(os.fstat(opened).st_mode): return ""
@@ -80,7 +82,8 @@ def _file_secrets():
     for path, is_token in _token_files():
         text = small_file(path)
         if is_token: yield text
-        else: yield from (value for name, value in _LINE.findall(text) if is_secret(name))
+        else:
+            yield from (value for name, value in _LINE.findall(text) if is_secret(name))
 
 # %% ../nbs/01_secrets.ipynb #1646cb45
 _LEARNED = set()
@@ -106,8 +109,16 @@ def _written(value):
     import html
     yield value
     yield from (repr(value)[1:-1], repr(value.encode("utf-8", "surrogateescape"))[2:-1])
-    yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1].replace("/", "\\/"))
-    yield from (quote(value, errors="surrogateescape"), quote(value, safe="", errors="surrogateescape"), quote_plus(value, errors="surrogateescape"))
+    yield from (
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        json.dumps(value)[1:-1].replace("/", "\\/"),
+    )
+    yield from (
+        quote(value, errors="surrogateescape"),
+        quote(value, safe="", errors="surrogateescape"),
+        quote_plus(value, errors="surrogateescape"),
+    )
     yield from (html.escape(value), visible(value))
 
 # %% ../nbs/01_secrets.ipynb #042e653e
@@ -116,9 +127,11 @@ def _forms(value):
     bases = {value, value.strip(), " ".join(value.split()), *map(str.strip, value.splitlines())}
     bases = {b for b in bases if len(b) >= SHORTEST}
     written = {w for b in bases for w in _written(b)}
-    for text in written: yield re.sub("%[0-9A-F]{2}", lambda m: f"(?i:{m[0]})", re.escape(text))
+    for text in written:
+        yield re.sub("%[0-9A-F]{2}", lambda m: f"(?i:{m[0]})", re.escape(text))
     coded = {p for b in bases for p in _base64_parts(b)}
-    for part in coded | {p.translate(_URLSAFE) for p in coded}: yield re.escape(part) + r"[\w+/=-]{0,4}"
+    for part in coded | {p.translate(_URLSAFE) for p in coded}:
+        yield re.escape(part) + r"[\w+/=-]{0,4}"
 _URLSAFE = str.maketrans("+/", "-_")
 
 # %% ../nbs/01_secrets.ipynb #f4a81300
@@ -161,12 +174,25 @@ def without_secrets(
     return _cleaned(told, _value_pattern(_known()))
 def _cleaned(told, values):
     if isinstance(told, str): return _without_secrets(told, values)
-    if isinstance(told, dict): return {_cleaned(k, values): _cleaned(v, values) for k, v in told.items()}
-    if isinstance(told, (list, tuple)): return [_cleaned(v, values) for v in told]
+    if isinstance(told, dict):
+        return {_cleaned(k, values): _cleaned(v, values) for k, v in told.items()}
+    if isinstance(told, (list, tuple)):
+        return [_cleaned(v, values) for v in told]
     return told
 
 # %% ../nbs/01_secrets.ipynb #5297deee
-_KINDS = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, OSError, ImportError, LookupError, TypeError, ValueError, MemoryError)
+_KINDS = (
+    FileNotFoundError,
+    PermissionError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+    ImportError,
+    LookupError,
+    TypeError,
+    ValueError,
+    MemoryError,
+)
 def _chain(error):
     "An error and those behind it, each once."
     seen, ahead = [], [error]
@@ -181,7 +207,8 @@ def _chain(error):
 def _says(error):
     "All that a traceback could show of an error."
     notes = getattr(error, "__notes__", ())
-    try: return " ".join([str(error), repr(error.args), *map(str, notes)])
+    try:
+        return " ".join([str(error), repr(error.args), *map(str, notes)])
     except Exception: return repr(error.args)
 def clean_error(
     error: BaseException,  # What was raised
@@ -207,11 +234,15 @@ def no_secrets_raised():
 class NoSecrets(logging.Filter):
     "Take secrets out of a log's records."
     def filter(self, record):
-        try: record.msg, record.args = without_secrets(record.getMessage()), None
-        except Exception: record.msg, record.args = f"a message that can't be shown: {without_secrets(repr(record.msg))}", None
-        if record.exc_info and record.exc_info[0]: record.exc_text = logging.Formatter().formatException(record.exc_info)
+        try:
+            record.msg, record.args = without_secrets(record.getMessage()), None
+        except Exception:
+            record.msg, record.args = f"a message that can't be shown: {without_secrets(repr(record.msg))}", None
+        if record.exc_info and record.exc_info[0]:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
         record.exc_info = None
-        for part in ("exc_text", "stack_info"): setattr(record, part, without_secrets(getattr(record, part, None)))
+        for part in ("exc_text", "stack_info"):
+            setattr(record, part, without_secrets(getattr(record, part, None)))
         return True
 
 # %% ../nbs/01_secrets.ipynb #43fc5d6a
@@ -220,7 +251,8 @@ def logger_of(
 ) -> logging.Logger: # Its logger, whose records tell no secret
     "Give the logger of a module of this package."
     log = logging.getLogger(name)
-    if not any(isinstance(f, NoSecrets) for f in log.filters): log.addFilter(NoSecrets())
+    if not any(isinstance(f, NoSecrets) for f in log.filters):
+        log.addFilter(NoSecrets())
     return log
 
 # %% ../nbs/01_secrets.ipynb #de2e5514

@@ -20,7 +20,9 @@ def text_table(
     "Lay out a table for a terminal."
     cells = [list(map(visible, r)) for r in rows]
     wide = [max(map(len, col)) for col in zip(*cells)]
-    return "\n".join("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, wide))).rstrip() for r in cells)
+    return "\n".join(
+        "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, wide))).rstrip() for r in cells
+    )
 
 # %% ../nbs/03_show.ipynb #745d5cc1
 def markdown_table(
@@ -29,7 +31,13 @@ def markdown_table(
 ) -> str: # Markdown
     "Lay out a table for a notebook."
     line = lambda r: "| " + " | ".join(map(table_cell, r)) + " |"
-    return "\n".join([line(rows[0]), "|" + "|".join(["---" if i < left else "---:" for i in range(len(rows[0]))]) + "|", *map(line, rows[1:])])
+    return "\n".join(
+        [
+            line(rows[0]),
+            "|" + "|".join(["---" if i < left else "---:" for i in range(len(rows[0]))]) + "|",
+            *map(line, rows[1:]),
+        ]
+    )
 
 # %% ../nbs/03_show.ipynb #473c5261
 def show_bytes(

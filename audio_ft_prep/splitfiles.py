@@ -26,7 +26,8 @@ def config_and_split(
     "Read configuration and split off a path."
     *folders, name = path.split("/")
     stem = re.sub(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$|^\d+$|[-_]\d+$", "", name.rpartition(".")[0])
-    if folders and (not stem or split_name(stem) not in USUAL and split_name(folders[-1]) in USUAL): stem = folders.pop().removeprefix("partial-")
+    if folders and (not stem or split_name(stem) not in USUAL and split_name(folders[-1]) in USUAL):
+        stem = folders.pop().removeprefix("partial-")
     return "/".join(folders[folders[:1] == ["data"]:]) or "default", split_name(stem)
 
 # %% ../nbs/14_splitfiles.ipynb #07ff1473
@@ -133,8 +134,10 @@ def _matched(paths, entries):
         fits = [_Pattern(p) for p in entry.patterns]
         for path in paths:
             work += sum(len(path) for f in fits if path.startswith(f.begin))
-            if work > _MOST_WORK or len(found) > _MOST_USES * len(paths): return _too_much()
-            if any(f(path) for f in fits): found[entry.config, entry.split or config_and_split(path)[1], path] = True
+            if work > _MOST_WORK or len(found) > _MOST_USES * len(paths):
+                return _too_much()
+            if any(f(path) for f in fits):
+                found[entry.config, entry.split or config_and_split(path)[1], path] = True
     return list(found)
 def _too_much():
     _log.warning("the configurations in README.md are passed over: they name too many files too often")
@@ -148,7 +151,8 @@ def table_files(
     "Sort the files of a data set."
     paths, out = sorted(paths), {}
     found = _matched(paths, entries) or [(*config_and_split(p), p) for p in paths]
-    for config, split, path in found: out.setdefault(config, {}).setdefault(split, []).append(path)
+    for config, split, path in found:
+        out.setdefault(config, {}).setdefault(split, []).append(path)
     return out
 
 # %% ../nbs/14_splitfiles.ipynb #6eeb383b
@@ -159,6 +163,13 @@ def choose_config(
     where: str,  # The data set, for the error
 ) -> str: # One of them
     "Choose a configuration: the one asked for, the only one, or the language's; raise `ValueError` with those that are there."
-    found = asked if asked in configs else "" if asked else configs[0] if len(configs) == 1 else matching_language(configs, language_code)
+    found = (
+        asked
+        if asked in configs
+        else "" if asked else configs[0] if len(configs) == 1 else matching_language(configs, language_code)
+    )
     if found: return found
-    raise ValueError(f"{where} has {f'no configuration {asked}' if asked else 'several configurations'}: set dataset_config to one of {', '.join(configs)[:500]}")
+    raise ValueError(
+        f"{where} has {f'no configuration {asked}' if asked else 'several configurations'}: set dataset_config to"
+        f" one of {', '.join(configs)[:500]}"
+    )

@@ -50,7 +50,8 @@ def seeded_splits(
     sizes, of = Counter(groups), {}
     left = sorted(sizes, key=lambda g: rank(g, seed))
     for split in reversed(order[1:]):
-        if len(left) > 1: of |= dict.fromkeys(_filled(left, sizes, SHARES[split] * len(names)), split)
+        if len(left) > 1:
+            of |= dict.fromkeys(_filled(left, sizes, SHARES[split] * len(names)), split)
         left = [g for g in left if g not in of]
     how = f"seed {seed}, by {'speaker' if by_speaker else 'row'}" if len(order) > 1 else f"all rows are {order[0]}"
     return [of.get(g, order[0]) for g in groups], how

@@ -21,7 +21,10 @@ import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
-from .places import NO_ROOM, Url, appearing, desk, open_sha256, opened, place, plain_folders, remove_at, remove_plain, scratch, write_whole
+from audio_ft_prep.paths import (
+    NO_ROOM, Url, atomic_write, work_dir, open_sha256, opened, as_path, plain_folders, remove_at, remove_plain, scratch,
+    atomic_write_bytes
+)
 from .prepjson import SELECTION, check_shard, read_json, shard_index
 from .reading import example_features, read_bytes, read_prep, split_state, verify
 from .secrets import without_secrets
@@ -29,23 +32,37 @@ from .workdir import check_work, clear_work, make_work
 from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_table
 
 # %% auto #0
-__all__ = ['SHAPING_LIBRARIES', 'told_plainly', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
+__all__ = ['SHAPING_LIBRARIES', 'explained_errors', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
            'record_bytes', 'result_of', 'prepare_shard', 'work_folder', 'sweep', 'versions', 'purpose', 'other_run',
            'is_finished', 'open_folder', 'run_token', 'read_record', 'done', 'done_shards', 'balance', 'has_clips',
            'all_rejects', 'write_table', 'finish']
 
 # %% ../nbs/40_store.ipynb #7feca521
-_FILES, _BROKEN = (errno.EMFILE, errno.ENFILE), (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
+_FILES = (errno.EMFILE, errno.ENFILE)
+_BROKEN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
 def _remedy(e, where):
     if e.errno in NO_ROOM: return f"no room is left for {where} ({e.strerror}): make room"
-    if e.errno == errno.EFBIG: return f"a file would be too large for {where} ({e.strerror}): allow larger ones (ulimit -f), or set output_dir to another disk"
-    if e.errno in _FILES: return f"too many files are open, {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed: allow more (ulimit -n)"
-    if e.errno in _BROKEN: return f"{e.filename or where} can't be read or written ({e.strerror}): see to its disk or its mount"
-    if e.errno in (errno.ENOMEM, errno.EAGAIN): return f"the system has no memory or no processes to spare ({e.strerror}): give the run more, or fewer workers (num_workers)"
+    if e.errno == errno.EFBIG:
+        return (
+            f"a file would be too large for {where} ({e.strerror}): allow larger ones (ulimit -f), or set output_dir"
+            " to another disk"
+        )
+    if e.errno in _FILES:
+        return (
+            f"too many files are open, {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed: allow more"
+            " (ulimit -n)"
+        )
+    if e.errno in _BROKEN:
+        return f"{e.filename or where} can't be read or written ({e.strerror}): see to its disk or its mount"
+    if e.errno in (errno.ENOMEM, errno.EAGAIN):
+        return (
+            f"the system has no memory or no processes to spare ({e.strerror}): give the run more, or fewer workers"
+            " (num_workers)"
+        )
 
 # %% ../nbs/40_store.ipynb #7687c5cb
 @contextmanager
-def told_plainly(
+def explained_errors(
     where: str | Path,  # What is read or written, where the system doesn't say
 ):
     "Have what the system refuses said in a sentence that ends with what to do."
@@ -53,7 +70,10 @@ def told_plainly(
     except OSError as e:
         if not (remedy := _remedy(e, where)): raise
         raise OSError(f"{remedy}, and run it again to go on") from e
-    except MemoryError: raise RuntimeError("memory ran out: give the run more, or fewer workers (num_workers), and run it again to go on") from None
+    except MemoryError:
+        raise RuntimeError(
+            "memory ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
+        ) from None
 
 # %% ../nbs/40_store.ipynb #f270dd06
 def json_bytes(
@@ -83,8 +103,11 @@ _NEEDED = ["id", "source_split", "file", "offset", "size", "start", "seconds", "
 def _packed(table):
     sink = io.BytesIO()
     plain = table.select(_NEEDED)
-    plain = plain.cast(pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in plain.schema]))  # a dictionary would travel whole
-    with pa.ipc.new_stream(sink, plain.schema) as out: out.write_table(plain.combine_chunks())
+    plain = plain.cast(
+        pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in plain.schema])
+    )  # a dictionary would travel whole
+    with pa.ipc.new_stream(sink, plain.schema) as out:
+        out.write_table(plain.combine_chunks())
     return sink.getvalue()
 
 # %% ../nbs/40_store.ipynb #cce6742f
@@ -110,7 +133,8 @@ def shard_slices(
 _UNSYNCED = 1 << 28
 class _Hashing(io.RawIOBase):
     "A file that hashes what passes through."
-    def __init__(self, f): self.f, self.hash, self.size, self.synced = f, hashlib.sha256(), 0, 0
+    def __init__(self, f):
+        self.f, self.hash, self.size, self.synced = f, hashlib.sha256(), 0, 0
     def writable(self): return True
     def write(self, data):
         self.hash.update(data)
@@ -137,16 +161,19 @@ class ShardResult:
     examples: str  # Sum of the examples' hashes, hexadecimal
     rejects: list[list] = field(default_factory=list)  # (split, source_split, id, reason, detail) each
 
-    def __repr__(self): return f"ShardResult({self.file}: {self.rows} rows, {len(self.rejects)} rejects, {self.bytes} bytes)"
+    def __repr__(self):
+        return f"ShardResult({self.file}: {self.rows} rows, {len(self.rejects)} rejects, {self.bytes} bytes)"
 
 # %% ../nbs/40_store.ipynb #aecef261
 class _Tally:
     "What has been written of a shard so far."
-    def __init__(self, shard): self.shard, self.rows, self.samples, self.hash, self.rejects = shard, 0, 0, 0, []
+    def __init__(self, shard):
+        self.shard, self.rows, self.samples, self.hash, self.rejects = shard, 0, 0, 0, []
     def add(self, example):
         self.rows, self.samples = self.rows + 1, self.samples + example["input_length"]
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
-    def reject(self, row, e): self.rejects.append([self.shard.split, row["source_split"], row["id"], e.reason, e.detail])
+    def reject(self, row, e):
+        self.rejects.append([self.shard.split, row["source_split"], row["id"], e.reason, e.detail])
 
 # %% ../nbs/40_store.ipynb #e9332bff
 def _hash_of(fields): return hashlib.sha256(json_bytes(fields)).hexdigest()
@@ -157,7 +184,8 @@ def record_bytes(
     "Write a shard's record."
     fields = {**asdict(result), "token": token}
     return json_bytes({**fields, "record": _hash_of(fields)})
-def _is_reject(reject): return isinstance(reject, list) and len(reject) == 5 and all(isinstance(x, str) for x in reject)
+def _is_reject(reject):
+    return isinstance(reject, list) and len(reject) == 5 and all(isinstance(x, str) for x in reject)
 def result_of(
     record: Any,  # What a shard's record says
     token: str = "",  # The run's, as `run_token` gives it
@@ -166,9 +194,13 @@ def result_of(
     fields = dict(record) if isinstance(record, dict) else {}
     written = fields.pop("record", None)
     index, rejects = fields.get("index"), fields.get("rejects")
-    _, place_in_split, _ = check_shard({k: v for k, v in fields.items() if k not in ("index", "rejects", "token")}, "the record")
-    if written != _hash_of(fields) or fields.pop("token", "") != token or index != place_in_split: raise ValueError("the record is not as it was written")
-    if not isinstance(rejects, list) or not all(map(_is_reject, rejects)): raise ValueError("the record's rejects are no list of rejects")
+    _, place_in_split, _ = check_shard(
+        {k: v for k, v in fields.items() if k not in ("index", "rejects", "token")}, "the record"
+    )
+    if written != _hash_of(fields) or fields.pop("token", "") != token or index != place_in_split:
+        raise ValueError("the record is not as it was written")
+    if not isinstance(rejects, list) or not all(map(_is_reject, rejects)):
+        raise ValueError("the record's rejects are no list of rejects")
     return ShardResult(**fields)
 
 # %% ../nbs/40_store.ipynb #4a94289c
@@ -197,13 +229,25 @@ def prepare_shard(
 ) -> ShardResult: # Also left in the folder as a record
     "Make a shard's examples and write its file and then its record, each whole or not at all."
     tally = _Tally(shard)
-    with appearing(folder/shard.file, work_folder(folder)/shard.name, alive=lambda: seen(tally)) as f:
+    with atomic_write(folder/shard.file, work_folder(folder)/shard.name, alive=lambda: seen(tally)) as f:
         sink = _Hashing(f)
         with pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema) as writer:
-            for batch in _batches(shard, maker, tally, seen): writer.write_batch(record_batch(batch, schema))
-        if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
-    result = ShardResult(shard.split, shard.index, shard.file, tally.rows, tally.samples, sink.size, sink.hash.hexdigest(), f"{tally.hash:064x}", tally.rejects)
-    write_whole(work_folder(folder)/f"{shard.name}.json", record_bytes(result, token))
+            for batch in _batches(shard, maker, tally, seen):
+                writer.write_batch(record_batch(batch, schema))
+        if since_ns:
+            check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
+    result = ShardResult(
+        shard.split,
+        shard.index,
+        shard.file,
+        tally.rows,
+        tally.samples,
+        sink.size,
+        sink.hash.hexdigest(),
+        f"{tally.hash:064x}",
+        tally.rejects,
+    )
+    atomic_write_bytes(work_folder(folder)/f"{shard.name}.json", record_bytes(result, token))
     return result
 
 # %% ../nbs/40_store.ipynb #14e5e745
@@ -211,7 +255,7 @@ def work_folder(
     folder: str | Path | Url,  # The prepared folder
 ) -> Path | Url: # Where a run keeps what only a run needs
     "Name the folder of a run's records; a finished data set has none."
-    return place(folder)/".work"
+    return as_path(folder)/".work"
 
 # %% ../nbs/40_store.ipynb #cd88a874
 def sweep(
@@ -232,7 +276,11 @@ def versions(
 ) -> dict[str, str]: # Version by name
     "List the versions that shape the numbers."
     libraries = [*SHAPING_LIBRARIES, *["asrfront"] * (log_mel == "fast")]
-    return {"audio_ft_prep": version("audio_ft_prep"), "python": platform.python_version(), **{n: version(n) for n in libraries}}
+    return {
+        "audio_ft_prep": version("audio_ft_prep"),
+        "python": platform.python_version(),
+        **{n: version(n) for n in libraries},
+    }
 
 # %% ../nbs/40_store.ipynb #5f8e22ae
 _CREDENTIALS = re.compile(r"://[^/?#\s]*@")
@@ -242,9 +290,18 @@ def purpose(
 ) -> dict: # Config, source, versions
     "Say what a run makes, and from what."
     for name, value in shaping(cfg).items():
-        if isinstance(value, str) and _CREDENTIALS.search(value): raise ValueError(f"{name} must hold no name or password, as it is written to prep.json, got an address with one: give it without, and credentials in the environment")
+        if isinstance(value, str) and _CREDENTIALS.search(value):
+            raise ValueError(
+                f"{name} must hold no name or password, as it is written to prep.json, got an address with one: give"
+                " it without, and credentials in the environment"
+            )
     source = {**source, "notes": without_secrets(source.get("notes", []))}
-    return {"config": shaping(cfg), "fingerprint": fingerprint(cfg), "source": source, "versions": versions(cfg.log_mel)}
+    return {
+        "config": shaping(cfg),
+        "fingerprint": fingerprint(cfg),
+        "source": source,
+        "versions": versions(cfg.log_mel),
+    }
 
 # %% ../nbs/40_store.ipynb #8c23daef
 def _clash(mine, theirs):
@@ -263,7 +320,8 @@ def _share(purpose):
 # %% ../nbs/40_store.ipynb #7028a409
 def _other_versions(mine, theirs):
     for name in differing(mine["versions"], theirs["versions"]):
-        if name != "python": return f"{name} was {theirs['versions'].get(name)} there and is {mine['versions'].get(name)} here"
+        if name != "python":
+            return f"{name} was {theirs['versions'].get(name)} there and is {mine['versions'].get(name)} here"
     return ""
 
 # %% ../nbs/40_store.ipynb #ae94b2ce
@@ -277,7 +335,12 @@ def other_run(
 # %% ../nbs/40_store.ipynb #99630043
 def _read_json(path):
     "What a small JSON file says; none where there is none."
-    try: return read_json(read_bytes(path.parent if isinstance(path, Path) else Url(path.url.rpartition("/")[0]), path.name), path, "remove the folder and run again")
+    try:
+        return read_json(
+            read_bytes(path.parent if isinstance(path, Path) else Url(path.url.rpartition("/")[0]), path.name),
+            path,
+            "remove the folder and run again",
+        )
     except FileNotFoundError: return None
 
 # %% ../nbs/40_store.ipynb #8a836a33
@@ -288,7 +351,8 @@ def is_finished(
     "Tell a finished folder of this config; refuse one that is another's by the name of the setting that differs."
     if not (folder/"prep.json").exists(): return False
     prep = read_prep(folder)
-    if why := _clash(mine, prep): raise ValueError(f"{folder} holds a data set that another config made: {why}; set output_dir to another folder")
+    if why := _clash(mine, prep):
+        raise ValueError(f"{folder} holds a data set that another config made: {why}; set output_dir to another folder")
     return True
 
 # %% ../nbs/40_store.ipynb #9146a97f
@@ -302,12 +366,16 @@ def open_folder(
     check_work(work)
     if (theirs := _read_json(plan)) is not None:
         if why := other_run(mine, theirs):
-            raise ValueError(f"{folder} holds an unfinished run of another config: {why}; set output_dir to another folder, or remove this one")
+            raise ValueError(
+                f"{folder} holds an unfinished run of another config: {why}; set output_dir to another folder, or"
+                " remove this one"
+            )
     elif folder.exists() and any(p.name != ".work" for p in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no prepared data set: set output_dir to a new folder")
     make_work(work)
     sweep(folder)
-    if theirs is None: write_whole(plan, json_bytes({**mine, "token": token_hex(16)}))  # before any other: a folder that has more than .work has a plan
+    if theirs is None:
+        atomic_write_bytes(plan, json_bytes({**mine, "token": token_hex(16)}))  # before any other: a folder that has more than .work has a plan
     for s in splits: (folder/s).mkdir(exist_ok=True)
 
 # %% ../nbs/40_store.ipynb #5f2b7c11
@@ -326,7 +394,8 @@ def read_record(
 ) -> ShardResult | None: # Its result; none where there is no record, or a damaged one, or another run's
     "Read a shard's record, without a look at the shard."
     name = f"{shard}.json"
-    try: result = result_of(read_json(read_bytes(work_folder(folder), name), name), token)
+    try:
+        result = result_of(read_json(read_bytes(work_folder(folder), name), name), token)
     except (FileNotFoundError, ValueError): return None
     return result if f"{result.split}-{result.index:05d}" == shard else None
 def done(
@@ -337,7 +406,8 @@ def done(
     "Read a shard's record, if its file is the one that was recorded."
     if not (result := read_record(folder, shard, token)): return None
     try:
-        with opened(folder, result.file, result.bytes) as f: return result if open_sha256(f) == result.sha256 else None
+        with opened(folder, result.file, result.bytes) as f:
+            return result if open_sha256(f) == result.sha256 else None
     except (FileNotFoundError, ValueError): return None
 
 # %% ../nbs/40_store.ipynb #d2365de4
@@ -348,7 +418,8 @@ def done_shards(
     token: str = "",  # The run's, as `run_token` gives it
 ) -> dict[str, ShardResult | None]: # Result by name; none for those still to be made
     "Find the shards that an earlier run made, each file hashed."
-    with ThreadPoolExecutor(_AT_ONCE) as pool: return dict(zip(shards, pool.map(lambda name: done(folder, name, token), shards)))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(zip(shards, pool.map(lambda name: done(folder, name, token), shards)))
 
 # %% ../nbs/40_store.ipynb #c5b63828
 def balance(
@@ -360,10 +431,14 @@ def balance(
     out = {}
     for split in dict.fromkeys(r.split for r in results):
         mine = [r for r in results if r.split == split]
-        kept, why = sum(r.rows for r in mine), reason_counts(rejects, split)
+        kept = sum(r.rows for r in mine)
+        why = reason_counts(rejects, split)
         out[split] = {"rows": rows_in[split], "kept": kept, "samples": sum(r.samples for r in mine), "rejects": why}
         if rows_in[split] != kept + sum(why.values()):
-            raise RuntimeError(f"the counts of {split} don't balance: {rows_in[split]} rows in, {kept} kept, {sum(why.values())} rejects; please report this")
+            raise RuntimeError(
+                f"the counts of {split} don't balance: {rows_in[split]} rows in, {kept} kept, {sum(why.values())}"
+                " rejects; please report this"
+            )
     return out
 
 # %% ../nbs/40_store.ipynb #c5b6382a
@@ -384,12 +459,19 @@ def all_rejects(
 # %% ../nbs/40_store.ipynb #e52a2de8
 def _dataset_files(folder, split, results, schema, counts):
     size = sum(r.bytes for r in results)
-    splits = {split: {"name": split, "num_bytes": size, "num_examples": counts[split]["kept"], "dataset_name": "audio_ft_prep"}}
+    splits = {
+        split: {
+            "name": split,
+            "num_bytes": size,
+            "num_examples": counts[split]["kept"],
+            "dataset_name": "audio_ft_prep",
+        }
+    }
     about = {"description": "", "citation": "", "homepage": "", "license": "", "features": example_features(schema)}
     info = {**about, "splits": splits, "dataset_size": size}
     near = work_folder(folder)/split  # so that none of the two folders is reached through a link
-    write_whole(folder/split/"dataset_info.json", json.dumps(info).encode(), near)
-    write_whole(folder/split/"state.json", json_bytes(split_state(split, [(r.file, r.sha256) for r in results])), near)
+    atomic_write_bytes(folder/split/"dataset_info.json", json.dumps(info).encode(), near)
+    atomic_write_bytes(folder/split/"state.json", json_bytes(split_state(split, [(r.file, r.sha256) for r in results])), near)
 
 # %% ../nbs/40_store.ipynb #239968d1
 def write_table(
@@ -400,7 +482,7 @@ def write_table(
     import pyarrow.parquet as pq
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_whole(path, sink.getvalue())
+    atomic_write_bytes(path, sink.getvalue())
 
 # %% ../nbs/40_store.ipynb #206c4e8f
 def _save_processor(folder, save):
@@ -411,7 +493,8 @@ def _save_processor(folder, save):
     with plain_folders(folder) as (at,):
         remove_at(at, "processor")
         os.mkdir("processor", dir_fd=at)
-    for name, data in files.items(): write_whole(folder/"processor"/name, data, work_folder(folder)/name)
+    for name, data in files.items():
+        atomic_write_bytes(folder/"processor"/name, data, work_folder(folder)/name)
 
 # %% ../nbs/40_store.ipynb #57522f80
 def _strays(folder, results):
@@ -436,25 +519,27 @@ def _other_files(folder, splits):
 
 # %% ../nbs/40_store.ipynb #d03be9c1
 def _finish_at_url(url, mine, results, rejects, counts, schema, model, save_model):
-    with desk(work_folder(url)) as here:
+    with work_dir(work_folder(url)) as here:
         for name in (".work", *counts): (here/name).mkdir()
         prep = finish(here, mine, results, rejects, counts, schema, model, save_model)
         _strays(url, results)
         for name in prep["files"]:
-            with appearing(url/name) as f: f.write((here/name).read_bytes())
-        write_whole(url/"prep.json", (here/"prep.json").read_bytes())
+            with atomic_write(url/name) as f:
+                f.write((here/name).read_bytes())
+        atomic_write_bytes(url/"prep.json", (here/"prep.json").read_bytes())
     clear_work(work_folder(url))
     return prep
 
 # %% ../nbs/40_store.ipynb #12f24db9
 def _for_pages(data):
     "JSON that can stand within HTML: the same values, no sign of which begins a tag or an entity."
-    for sign in (b"<", b">", b"&"): data = data.replace(sign, b"\\u%04x" % ord(sign))
+    for sign in (b"<", b">", b"&"):
+        data = data.replace(sign, b"\\u%04x" % ord(sign))
     return data
 def _describe(folder, prep):
     "Write the data card and the Croissant metadata, and hash them."
-    write_whole(folder/"README.md", data_card(prep).encode())
-    write_whole(folder/"croissant.json", _for_pages(json_bytes(croissant(prep))))
+    atomic_write_bytes(folder/"README.md", data_card(prep).encode())
+    atomic_write_bytes(folder/"croissant.json", _for_pages(json_bytes(croissant(prep))))
     return {n: file_sha256(folder/n) for n in ("README.md", "croissant.json")}
 
 # %% ../nbs/40_store.ipynb #e218e733
@@ -469,15 +554,25 @@ def finish(
     save_model: Callable[[Path], None],  # Saves the processor to a folder
 ) -> dict: # What prep.json says
     "Write what makes the shards a data set, prep.json last."
-    if isinstance(folder, Url): return _finish_at_url(folder, mine, results, rejects, counts, schema, model, save_model)
+    if isinstance(folder, Url):
+        return _finish_at_url(folder, mine, results, rejects, counts, schema, model, save_model)
     write_table(folder/"rejects.parquet", rejects)
     _save_processor(folder, save_model)
     _strays(folder, results)
-    for split in counts: _dataset_files(folder, split, [r for r in results if r.split == split], schema, counts)
-    if has_clips(counts) or "part" in mine: write_whole(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
+    for split in counts:
+        _dataset_files(folder, split, [r for r in results if r.split == split], schema, counts)
+    if has_clips(counts) or "part" in mine:
+        atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
     shards = [{k: v for k, v in asdict(r).items() if k not in ("rejects", "index")} for r in results]
-    prep = {**mine, "model": model, "counts": counts, "shards": shards, "files": _other_files(folder, counts), "hash": f"{add_hashes(*(int(r.examples, 16) for r in results)):064x}"}
+    prep = {
+        **mine,
+        "model": model,
+        "counts": counts,
+        "shards": shards,
+        "files": _other_files(folder, counts),
+        "hash": f"{add_hashes(*(int(r.examples, 16) for r in results)):064x}",
+    }
     prep["files"] |= _describe(folder, prep)
-    write_whole(folder/"prep.json", json_bytes(prep))
+    atomic_write_bytes(folder/"prep.json", json_bytes(prep))
     clear_work(work_folder(folder))  # all is done: what can't be removed now goes when the folder is next looked at
     return prep

@@ -40,17 +40,20 @@ class Place:
     def name(self, path): return visible(f"{path} of {self}" if self.on_hub() else self.root()/path)
     def paths(self, suffix):
         "Files with an ending, in order."
-        if self.on_hub(): return sorted(p for p in self.at.files if p.endswith(suffix))
+        if self.on_hub():
+            return sorted(p for p in self.at.files if p.endswith(suffix))
         found = [str(self.at)] if self.at.is_file() else walk_files(self.at)
         return sorted(Path(p).relative_to(self.root()).as_posix() for p in found if p.endswith(suffix))
     def file(self, path):
         "The real path of a file on disk; raises `ValueError` where it may not be read."
-        if self.at.is_file(): return str(self.at.resolve())
+        if self.at.is_file():
+            return str(self.at.resolve())
         try: return corpus_file(path, self.root())[0]
         except BadClip as e: raise ValueError(f"{self.name(path)} can't be read: {e.detail}") from None
     def open(self, path, again=False):
         "Open a file; what is read `again` in later runs stays."
-        if not self.on_hub(): return open(self.file(path), "rb")
+        if not self.on_hub():
+            return open(self.file(path), "rb")
         return RangeFile(self.at, path, self.at.folder()/f"{path}.ranges" if again else None)
 
 # %% ../nbs/14_tableaudio.ipynb #93e092f6
@@ -71,13 +74,15 @@ _PATHS = ("path", "file", "file_name", "filename")
 def _is_bytes(typ):
     t = pa.types
     return t.is_binary(typ) or t.is_large_binary(typ) or t.is_binary_view(typ) or t.is_fixed_size_binary(typ)
-def _is_list(typ): return pa.types.is_list(typ) or pa.types.is_large_list(typ) or pa.types.is_fixed_size_list(typ)
+def _is_list(typ):
+    return pa.types.is_list(typ) or pa.types.is_large_list(typ) or pa.types.is_fixed_size_list(typ)
 def _are_samples(typ):
     "Whether a type is a list of numbers, or a list of such lists."
     inner = typ.value_type if _is_list(typ) else None
     if inner is not None and _is_list(inner): inner = inner.value_type
     return inner is not None and (pa.types.is_floating(inner) or pa.types.is_integer(inner))
-def _first(fields, names, fits=lambda typ: True): return next((n for n in names if n in fields and fits(fields[n])), "")
+def _first(fields, names, fits=lambda typ: True):
+    return next((n for n in names if n in fields and fits(fields[n])), "")
 
 # %% ../nbs/14_tableaudio.ipynb #4656dfb6
 def audio_column(
@@ -89,11 +94,15 @@ def audio_column(
     if _is_bytes(typ): return AudioColumn(name, "bytes")
     if is_text(typ): return AudioColumn(name, "path")
     beside = _first({f.name: f.type for f in schema}, _RATES)
-    if _are_samples(typ) and name.lower() in _ARRAYS and beside: return AudioColumn(name, "samples", rate=beside)
+    if _are_samples(typ) and name.lower() in _ARRAYS and beside:
+        return AudioColumn(name, "samples", rate=beside)
     if not pa.types.is_struct(typ): return None
     fields = {f.name: f.type for f in typ}
-    path, samples, rate = _first(fields, _PATHS, is_text), _first(fields, _ARRAYS, _are_samples), _first(fields, _RATES)
-    if "bytes" in fields and _is_bytes(fields["bytes"]): return AudioColumn(name, "bytes", "bytes", path)
+    path = _first(fields, _PATHS, is_text)
+    samples = _first(fields, _ARRAYS, _are_samples)
+    rate = _first(fields, _RATES)
+    if "bytes" in fields and _is_bytes(fields["bytes"]):
+        return AudioColumn(name, "bytes", "bytes", path)
     if samples and rate: return AudioColumn(name, "samples", samples, path, rate)
     return AudioColumn(name, "path", path, path) if path else None
 
@@ -127,7 +136,8 @@ def _places_in(data, whole):
     ends = np.frombuffer(ends, kind)[data.offset:data.offset + len(data) + 1] if len(data) else np.zeros(1)
     ends = ends.astype(np.int64)
     start = values.address - whole.address if values is not None else 0
-    if ends[-1] and not 0 <= start <= start + ends[-1] <= whole.size: return None
+    if ends[-1] and not 0 <= start <= start + ends[-1] <= whole.size:
+        return None
     none = data.is_null().to_numpy(zero_copy_only=False)
     return np.where(none, -1, start + ends[:-1]), np.where(none, 0, np.diff(ends))
 
@@ -142,7 +152,8 @@ def places_in_arrow(
     with explained(name or str(path), "Arrow"):
         for chunk in found.table.column(found.table.column_names.index(audio.name)).chunks:
             data = _data_of(chunk, audio)
-            if not (pa.types.is_binary(data.type) or pa.types.is_large_binary(data.type)): return None
+            if not (pa.types.is_binary(data.type) or pa.types.is_large_binary(data.type)):
+                return None
             data.validate(full=True)
             if (at := _places_in(data, found.whole)) is None: return None
             places.append(at)
@@ -164,13 +175,15 @@ RATES = (1000, 768_000)  # Samples a second that a recording may have
 _LOUDEST = 64.  # What is louder is no sound between -1 and 1, but whole numbers written as others
 def _rate(value):
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and RATES[0] <= value <= RATES[1] and value == int(value): return int(value)
+    if is_number and RATES[0] <= value <= RATES[1] and value == int(value):
+        return int(value)
     raise BadClip("bad_row", f"sampling rate must be a whole number from {RATES[0]} to {RATES[1]}, got {shown(value)}")
 def _frames(values):
     "Samples as an array of frames, or frames and channels."
     try: x = np.array(values)
     except ValueError: raise BadClip("bad_row", "samples must be numbers, for each channel as many") from None
-    if x.size and x.dtype.kind not in "fiu" or x.ndim > 2: raise BadClip("bad_row", "samples must be numbers, and some are missing")
+    if x.size and x.dtype.kind not in "fiu" or x.ndim > 2:
+        raise BadClip("bad_row", "samples must be numbers, and some are missing")
     return x.T if x.ndim == 2 and x.shape[0] < x.shape[1] else x
 
 # %% ../nbs/14_tableaudio.ipynb #87e415b8
@@ -189,7 +202,8 @@ def wav_of(
     else:
         wide = int(np.abs(x.astype(np.int64)).max()) > 1 << 15
         x, subtype = (x.astype(np.int32), "PCM_32") if wide else (x.astype(np.int16), "PCM_16")
-    if x.ndim == 2 and x.shape[1] > 16: raise BadClip("bad_row", f"at most 16 channels are read, got {x.shape[1]}")
+    if x.ndim == 2 and x.shape[1] > 16:
+        raise BadClip("bad_row", f"at most 16 channels are read, got {x.shape[1]}")
     out = io.BytesIO()
     sf.write(out, x, rate, format="WAV", subtype=subtype)
     return out.getvalue()
@@ -211,11 +225,13 @@ def _batches_of(place, group):
     columns = [audio.leaf(audio.field), rate] if audio.rate else [audio.leaf(audio.field)]
     if group.path.endswith(".arrow"):
         table = open_arrow(place.file(group.path), name).table
-        for batch in table.select(list(dict.fromkeys(c.partition(".")[0] for c in columns))).to_batches(4): yield batch
+        for batch in table.select(list(dict.fromkeys(c.partition(".")[0] for c in columns))).to_batches(4):
+            yield batch
         return
     with place.open(group.path) as f:
         with open_parquet(f, name) as parquet:
-            for batch in parquet.iter_batches(1, row_groups=[group.number], columns=columns): yield batch
+            for batch in parquet.iter_batches(1, row_groups=[group.number], columns=columns):
+                yield batch
 
 # %% ../nbs/14_tableaudio.ipynb #70b6add4
 def _check_size(size, group, name):
@@ -357,7 +373,8 @@ class Found(NamedTuple):
 def _found(place, group):
     "Find the clips of a group, in place or laid out."
     none = np.full(group.rows, -1), np.zeros(group.rows, np.int64)
-    if group.audio.kind == "path": return Found("", *none, {})
+    if group.audio.kind == "path":
+        return Found("", *none, {})
     if _in_place(place, group):
         file = place.file(group.path)
         places = places_in_arrow(file, group.audio, place.name(group.path))
@@ -372,7 +389,8 @@ class _Placed:
     "Where the audio of some rows is, as it becomes known."
     def __init__(self, rows, numbers):
         self.rows, self.numbers, self.faults = rows, numbers, {}
-        self.files, self.offset = np.full(len(rows), "", object), np.full(len(rows), -1)
+        self.files = np.full(len(rows), "", object)
+        self.offset = np.full(len(rows), -1)
         self.size = np.zeros(len(rows), np.int64)
 
     def add(self, mine, at, found):
@@ -401,7 +419,8 @@ def _use_parts(placed):
         go_on()
         lasts = clip_seconds(read_bytes(placed.files[i], int(placed.offset[i]), int(placed.size[i])))
         try:
-            if lasts is None: raise BadClip("undecodable", "its length can't be read, and is needed for the times of its row")
+            if lasts is None:
+                raise BadClip("undecodable", "its length can't be read, and is needed for the times of its row")
             start[i], seconds[i] = part_of_clip(lasts, start[i], seconds[i])
         except BadClip as e: placed.refuse(i, e)
     for name, values in (("start", start), ("seconds", seconds)) if mine else ():
@@ -417,8 +436,10 @@ def named_file(
     "Find the recording that a table names; raise `BadClip` where it isn't there or leaves the data set."
     path = path.strip().replace("\\", "/")
     beside = os.path.join(os.path.dirname(table), path)
-    if place.on_hub(): return _file_on_hub(place.at, [os.path.normpath(p) for p in (beside, path)])
-    try: return corpus_file(beside if not os.path.isabs(path) else path, place.root(), absolute=True)
+    if place.on_hub():
+        return _file_on_hub(place.at, [os.path.normpath(p) for p in (beside, path)])
+    try:
+        return corpus_file(beside if not os.path.isabs(path) else path, place.root(), absolute=True)
     except BadClip:
         if os.path.isabs(path) or beside == path: raise
         try: return corpus_file(path, place.root())
@@ -462,7 +483,8 @@ class TableAudio(Remote):
         return numbers, group, numbers - np.concatenate([[0], ends])[group]
 
     def _is_here(self, group):
-        if group.audio.kind == "path" or _in_place(self.place, group): return True
+        if group.audio.kind == "path" or _in_place(self.place, group):
+            return True
         return _is_whole(_laid_path(self.place, group), group)
 
     def _find_named(self, placed, group):
@@ -470,6 +492,7 @@ class TableAudio(Remote):
         for i in np.flatnonzero(placed.offset < 0).tolist():
             path = self.paths[placed.numbers[i]]
             if i in placed.faults or not path: continue
-            try: placed.files[i], placed.size[i] = named_file(self.place, path, self.groups[group[i]].path)
+            try:
+                placed.files[i], placed.size[i] = named_file(self.place, path, self.groups[group[i]].path)
             except BadClip as e: placed.refuse(i, e)
             else: placed.offset[i] = 0

@@ -22,8 +22,18 @@ __all__ = ['COLUMNS', 'TABLES', 'SEPARATORS', 'choose_columns', 'Style', 'table_
 
 # %% ../nbs/11_tables.ipynb #30423a1a
 COLUMNS = {
-    "path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename", "file",
-             "wav"),
+    "path": (
+        "file_name",
+        "path",
+        "audio",
+        "audio_filepath",
+        "audio_file",
+        "audio_path",
+        "file_path",
+        "filename",
+        "file",
+        "wav",
+    ),
     "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"),
     "speaker": ("client_id", "speaker_id", "speaker"),
     "split": ("split",),
@@ -65,13 +75,16 @@ class Style(NamedTuple):
 # %% ../nbs/11_tables.ipynb #b6e4fc5b
 def _bare(field):
     "A field without the quotation marks around it; as it is where they aren't whole."
-    if len(field) < 2 or field[0] != '"' or field[-1] != '"': return field
+    if len(field) < 2 or field[0] != '"' or field[-1] != '"':
+        return field
     inner = field[1:-1].replace('""', "\0")
     return field if '"' in inner else inner.replace("\0", '"')
-def _is_quoted(fields): return all(len(f) > 1 and f[0] == f[-1] == '"' for f in fields)
+def _is_quoted(fields):
+    return all(len(f) > 1 and f[0] == f[-1] == '"' for f in fields)
 def _names(head, separator):
     "Names of the columns in a first line."
-    if separator in ",;": fields = next(csv.reader([head], delimiter=separator), [])
+    if separator in ",;":
+        fields = next(csv.reader([head], delimiter=separator), [])
     else: fields = [_bare(f) for f in head.split(separator)]
     return [f.strip() for f in fields]
 
@@ -99,7 +112,8 @@ def _lj_speech(path, head):
     "The style of LJ Speech, where the first line names a recording in `wavs`."
     fields = head.split("|")
     wav = path.parent/"wavs"/f"{fields[0]}.wav"
-    if not 2 <= len(fields) <= 3 or "\0" in head or len(fields[0]) > 200 or not os.path.isfile(wav): return None
+    if not 2 <= len(fields) <= 3 or "\0" in head or len(fields[0]) > 200 or not os.path.isfile(wav):
+        return None
     note = f"{path.name} is read as LJ Speech has it: wavs/<name>.wav, and the second field is the sentence"
     return Style("lines", "|", names=_LJ_NAMES[:len(fields)], note=note)
 
@@ -122,14 +136,16 @@ def table_style(
     text_column: str = "",  # The column that holds the sentence; empty to find it
 ) -> Style: # Kind, separator, quotation marks, and what is odd
     "Find out how a table is written; raise `ValueError` for one that isn't UTF-8 at all."
-    if path.suffix.lower() not in (".csv", ".tsv"): return Style("list" if _begins_list(path) else "json")
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return Style("list" if _begins_list(path) else "json")
     head = _first_line(path)
     stated = re.fullmatch(r"sep=(.)\s*", head, re.I | re.S)  # a line for spreadsheets
     if stated: return Style("csv", stated[1], skip=1)
     usual = "\t" if path.suffix.lower() == ".tsv" else ";" if head.count(";") > head.count(",") else ","
     separator = _separator(head, usual, (audio_column, text_column))
     known = choose_columns(_names(head, separator), audio_column, text_column).keys()
-    if "path" not in known and not audio_column and (lj := _lj_speech(path, head)): return lj
+    if "path" not in known and not audio_column and (lj := _lj_speech(path, head)):
+        return lj
     kind, quoted = _quoting(path, separator, head)
     note = _oddity(path, separator, head) if {"path", "sentence"} <= known else ""
     return Style(kind, separator, quoted, note=note)
@@ -152,7 +168,8 @@ def _csv_fields(path, style):
     try:
         while True:
             first = reader.line_num + 1
-            try: yield first + style.skip, [x.replace(_NUL, "\0") for x in next(reader)]
+            try:
+                yield first + style.skip, [x.replace(_NUL, "\0") for x in next(reader)]
             except StopIteration: return
             except csv.Error as e:
                 if reader.line_num > first or "unexpected end" in str(e):
@@ -201,7 +218,10 @@ def _field_fault(fields, header, style):
     if len(fields) <= len(header): return ""
     said = f"{len(fields)} fields in a table of {len(header)} columns"
     if style.kind != "csv": return said
-    return f"{said}: a field with {SEPARATORS.get(style.separator, style.separator)} in it needs quotation marks around it"
+    return (
+        f"{said}: a field with {SEPARATORS.get(style.separator, style.separator)} in it needs quotation marks"
+        " around it"
+    )
 def _cells(path, style):
     "Turn fields into records, header first."
     numbered = _fields(path, style)
@@ -237,7 +257,8 @@ def _object(line):
 def _begins_list(path):
     "Whether a file is one JSON list of objects, by its first characters."
     refuse_utf16(path)
-    with open(path, encoding="utf-8-sig", errors="replace") as f: return bool(re.match(r"\s*\[\s*[{\]]", f.read(4096)))
+    with open(path, encoding="utf-8-sig", errors="replace") as f:
+        return bool(re.match(r"\s*\[\s*[{\]]", f.read(4096)))
 _BLANKS = re.compile(r"\s*")
 class _Text:
     "The text of a file that is read as far as is needed."
@@ -251,7 +272,8 @@ class _Text:
         "The next character that is no blank; empty at the end."
         while True:
             self.at = _BLANKS.match(self.text, self.at).end()
-            if self.at < len(self.text): return self.text[self.at]
+            if self.at < len(self.text):
+                return self.text[self.at]
             if not self.more(): return ""
     def here(self): return self.line + self.text.count("\n", 0, self.at)
 
@@ -261,8 +283,10 @@ def _value(text, path):
     while True:
         start = text.at
         try: value, end = _DECODER.raw_decode(text.text, text.at)
-        except (ValueError, RecursionError) as e: value, end, why = None, 0, getattr(e, "msg", "too deep")
-        if 0 < end < len(text.text) or end and not text.more(): break
+        except (ValueError, RecursionError) as e:
+            value, end, why = None, 0, getattr(e, "msg", "too deep")
+        if 0 < end < len(text.text) or end and not text.more():
+            break
         if not end and (len(text.text) - text.at > LONGEST_LINE or not text.more()):
             raise _no_list(path, f"{why}, in the item that begins at line {text.here()}")
     text.at += end - start
@@ -278,7 +302,8 @@ def _list_objects(path):
             line, value = text.here(), _value(text, path)
             yield line, value if isinstance(value, dict) else _no_object(value)
             if text.next() == ",": text.at += 1
-            elif text.next() not in ("]", ""): raise _no_list(path, f"a comma or ] is missing at line {text.here()}")
+            elif text.next() not in ("]", ""):
+                raise _no_list(path, f"a comma or ] is missing at line {text.here()}")
         if not c: raise _no_list(path, f"it ends at line {text.here()} without ]")
         text.at += 1
         if text.next(): raise _no_list(path, f"more follows its end, at line {text.here()}")
@@ -309,7 +334,8 @@ def table_columns(
     names, enough = {}, False
     for n, (_, record) in enumerate(records(path, style)):
         if enough and n >= 1000 or len(names) > _MOST_COLUMNS: break
-        if isinstance(record, str) or record.keys() <= names.keys(): continue
+        if isinstance(record, str) or record.keys() <= names.keys():
+            continue
         names |= dict.fromkeys(record)
         enough = {"path", "sentence"} <= choose_columns(list(names), audio_column, text_column).keys()
     return list(names)
@@ -320,8 +346,10 @@ def audio_path(
     column: str,  # Its column, for the sentence
 ) -> str: # The path
     "Read the path of a recording; raise `BadClip` for a value that holds none."
-    if isinstance(value, str) and len(value) < 10_000 and value.strip()[:1] == "{": value = _dictionary(value)
-    if isinstance(value, dict) and isinstance(value.get("path"), str): return as_text(value["path"], column)
+    if isinstance(value, str) and len(value) < 10_000 and value.strip()[:1] == "{":
+        value = _dictionary(value)
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        return as_text(value["path"], column)
     return as_text(value, column)
 def _dictionary(text):
     "The dictionary that a text shows; the text where it shows none."

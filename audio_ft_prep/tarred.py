@@ -52,7 +52,8 @@ def tar_index(
         for n, (path, at, n_bytes, why, _) in enumerate(tar_members(opened, size)):
             if n % 10_000 == 0: go_on()
             cut = "" if at + n_bytes <= size else f"{path} ends behind the end of its tar"
-            if path: found.append(Member(os.fspath(tar), path, at, n_bytes, why or cut))
+            if path:
+                found.append(Member(os.fspath(tar), path, at, n_bytes, why or cut))
     return found
 
 # %% ../nbs/17_tarred.ipynb #3626eec6
@@ -74,7 +75,8 @@ def _samples(members):
 def _content(member):
     "Bytes of a small member; raise `BadClip` for one that is no text."
     if member.why: raise BadClip("bad_row", f"its text can't be used: {member.why}")
-    if member.size > MOST_TEXT: raise BadClip("bad_row", f"its text, {member.path}, has {member.size} bytes, and at most {MOST_TEXT} are read")
+    if member.size > MOST_TEXT:
+        raise BadClip("bad_row", f"its text, {member.path}, has {member.size} bytes, and at most {MOST_TEXT} are read")
     return read_bytes(member.tar, member.offset, member.size)
 def _object(member):
     "The JSON object in a member; raise `BadClip` where there is none."
@@ -94,7 +96,8 @@ def _said(line, parts):
     text = next((parts[ending] for ending in _TEXTS if ending in parts), None)
     columns = {k: c for k, c in choose_columns(list(record)).items() if k != "path"}
     if text: columns.pop("sentence", None)
-    elif "sentence" not in columns: raise BadClip("bad_row", "no text is beside it: neither .txt nor .json with a sentence")
+    elif "sentence" not in columns:
+        raise BadClip("bad_row", "no text is beside it: neither .txt nor .json with a sentence")
     line = filled_line(line, record, columns)
     return line._replace(sentence=plain_text(_content(_one(text)))) if text and not line.reason else line
 def _fitted(line):
@@ -111,12 +114,16 @@ def _sample_line(line, parts):
     recordings = [m for ending, found in parts.items() if is_audio(f"x.{ending}") for m in found]
     if not recordings: return None
     first = recordings[0]
-    line = line._replace(path=first.path, placed=(first.tar, first.offset, first.size), where=f"{line.where}: {first.path}")
+    line = line._replace(
+        path=first.path, placed=(first.tar, first.offset, first.size), where=f"{line.where}: {first.path}"
+    )
     try:
-        if len(recordings) > 1: raise BadClip("bad_row", f"it has {len(recordings)} recordings, such as {recordings[1].path}")
+        if len(recordings) > 1:
+            raise BadClip("bad_row", f"it has {len(recordings)} recordings, such as {recordings[1].path}")
         if first.why: raise BadClip("unsafe_path", first.why)
         return _fitted(_said(line, parts))
-    except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+    except BadClip as e:
+        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
 def web_lines(
     tar: str,  # A tar of samples
     name: str,  # What it is called in the data set
@@ -135,17 +142,21 @@ def _has_samples(tar):
     "Whether one of the first members of a tar is a recording with its text beside it."
     try:
         size = os.stat(tar).st_size
-        with (opened := open_tar(Path(tar))).fileobj: paths = [m[0] for m in islice(tar_members(opened, size), _LOOKED_AT)]
+        with (opened := open_tar(Path(tar))).fileobj:
+            paths = [m[0] for m in islice(tar_members(opened, size), _LOOKED_AT)]
     except (OSError, ValueError): return False
     endings = defaultdict(set)
-    for key, ending in map(_key, filter(None, paths)): endings[key].add(ending)
+    for key, ending in map(_key, filter(None, paths)):
+        endings[key].add(ending)
     return any(e & {*_TEXTS, "json"} and any(is_audio(f"x.{x}") for x in e) for e in endings.values())
 def is_webdataset(
     place: Path | Repo,  # A folder, a tar, or a data set on the Hub
 ) -> bool: # Whether it holds tars of samples; on the Hub, whether it holds tars
     "Tell a WebDataset."
-    if isinstance(place, Repo): return bool(Place(place).paths(".tar"))
-    if os.path.isfile(place): return _is_tar(place) and _has_samples(place)
+    if isinstance(place, Repo):
+        return bool(Place(place).paths(".tar"))
+    if os.path.isfile(place):
+        return _is_tar(place) and _has_samples(place)
     files = islice(walk_files(place), _MOST_FILES) if os.path.isdir(place) else ()
     first = next(filter(_is_tar, files), None)
     return first is not None and _has_samples(first)
@@ -158,7 +169,8 @@ def _splits_of_tars(place, config, language_code):
     entries, note = card_entries(read_card(data), data.name("README.md"))
     configs = table_files(data.paths(".tar"), entries)
     files = configs[choose_config(list(configs), config, language_code, str(data))]
-    if not set(files) & set(USUAL): files = {"": sorted(p for found in files.values() for p in found)}
+    if not set(files) & set(USUAL):
+        files = {"": sorted(p for found in files.values() for p in found)}
     return files, [note] if note else []
 def _here(place, path):
     "Where a tar lies on this machine; one on the Hub is fetched."
@@ -175,14 +187,20 @@ def web_listing(
     "Read the samples of a data set's tars."
     files, notes = _splits_of_tars(place, config, language_code)
     wanted = {s: paths for s, paths in files.items() if not s or not splits or s in splits}
-    if isinstance(place, Repo): _make_room(place, [p for paths in wanted.values() for p in paths])
+    if isinstance(place, Repo):
+        _make_room(place, [p for paths in wanted.values() for p in paths])
     tars = {p: (_here(place, p), s) for s, paths in wanted.items() for p in paths}
     lines = [line for p, (tar, s) in tars.items() for line in web_lines(tar, p, s)]
     root = place.folder() if isinstance(place, Repo) else Place(place).root()
     return Listing("webdataset", Path(root), [], lines, ["text"], False, notes)
 def _make_room(repo, paths):
     size = repo.size(paths)
-    _log.info("%s has its texts in its tars: %d of them are fetched, %.1f GB, as far as they aren't here", repo.id, len(paths), size / 1e9)
+    _log.info(
+        "%s has its texts in its tars: %d of them are fetched, %.1f GB, as far as they aren't here",
+        repo.id,
+        len(paths),
+        size / 1e9,
+    )
     have_room(size, repo.id)
 
 # %% ../nbs/17_tarred.ipynb #e1e929d4
@@ -195,7 +213,8 @@ def _manifests(place, most=None):
         folder = next((f for f in (p.parent, p.parent.parent) if f in folders), None)
         if folder and _names_recordings(p): yield p, folder
 def _names_recordings(path):
-    try: first = next((r for _, r in islice(records(path), 20) if isinstance(r, dict)), {})
+    try:
+        first = next((r for _, r in islice(records(path), 20) if isinstance(r, dict)), {})
     except (ValueError, OSError): return False
     return "audio_filepath" in first
 def is_tarred_nemo(
@@ -213,17 +232,22 @@ class _Tars:
     "Recordings of a folder's tars, by number of the tar and name."
     def __init__(self, folder):
         self.members, self.all = {}, {}
-        for tar in sorted(p for p in map(Path, walk_files(folder)) if p.parent == folder and p.suffix.lower() == ".tar"):
+        for tar in sorted(
+            p for p in map(Path, walk_files(folder)) if p.parent == folder and p.suffix.lower() == ".tar"
+        ):
             mine = {m.path.removeprefix("./"): m for m in tar_index(Place(folder).file(tar.name))}
             self.members[_shard(tar)] = mine
-            for name, m in mine.items(): self.all.setdefault(name, []).append(m)
+            for name, m in mine.items():
+                self.all.setdefault(name, []).append(m)
     def find(self, name, shard):
         "The member that a manifest names; raise `BadClip` where there is none, or more than one."
-        if shard is not None and shard not in self.members: raise BadClip("missing_audio", f"no tar has the number {shard}, its shard_id")
+        if shard is not None and shard not in self.members:
+            raise BadClip("missing_audio", f"no tar has the number {shard}, its shard_id")
         names = dict.fromkeys((name, name.lstrip("/").replace("/", "_"), os.path.basename(name)))
         for n in names:
             found = self.all.get(n, []) if shard is None else [m for m in [self.members[shard].get(n)] if m]
-            if len(found) > 1: raise BadClip("bad_row", f"{len(found)} tars hold {n}, and no shard_id says which is meant")
+            if len(found) > 1:
+                raise BadClip("bad_row", f"{len(found)} tars hold {n}, and no shard_id says which is meant")
             if found: return found[0]
         raise BadClip("missing_audio", f"no tar holds {name}")
 
@@ -232,7 +256,8 @@ def _shard_id(record):
     value = record.get("shard_id")
     if value is None: return None
     if isinstance(value, int) and not isinstance(value, bool): return value
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value): return int(value)
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
+        return int(value)
     raise BadClip("bad_row", f"shard_id must be a whole number, got {value!r:.60}")
 def _nemo_line(line, record, tars):
     columns = choose_columns(list(record))
@@ -244,7 +269,8 @@ def _nemo_line(line, record, tars):
         if member.why: raise BadClip("unsafe_path", member.why)
         line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), placed=member[0:1] + member[2:4])
         return _fitted(line) if line.start else line  # a part that begins where its recording does needs no look at it
-    except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+    except BadClip as e:
+        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
 def nemo_listing(
     place: Path,  # A folder with manifests and tars
 ) -> Listing: # All its lines
@@ -253,10 +279,12 @@ def nemo_listing(
     for path, folder in _manifests(place):
         if folder not in tars: tars[folder] = _Tars(folder)
         lists.append(path)
-        name, split = os.path.relpath(path, place), _split_of(path, place)
+        name = os.path.relpath(path, place)
+        split = _split_of(path, place)
         for n, record in records(path):
             line = Line("", "", f"{name}:{n}", str(folder), split)
-            if isinstance(record, str): lines.append(line._replace(reason="bad_row", detail=record))
+            if isinstance(record, str):
+                lines.append(line._replace(reason="bad_row", detail=record))
             else: lines.append(_nemo_line(line, record, tars[folder]))
     return Listing("tarred nemo", Path(place), lists, lines, ["audio_filepath", "text"], False)
 def _split_of(path, place):

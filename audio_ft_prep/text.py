@@ -80,7 +80,11 @@ def _which_one(model, asked, code):
     if code == "yue": return ", or choose openai/whisper-large-v3, which has Cantonese"
     if name := language_names().get(code): return f"; it has no token for {name[0]}"
     near = nearest_languages(asked, [c for c in languages() if has_language(model, c)])
-    return f"; did you mean {' or '.join(near)}?" if near else ", by a code or a name, such as it, ita, it-IT or Italian"
+    return (
+        f"; did you mean {' or '.join(near)}?"
+        if near
+        else ", by a code or a name, such as it, ita, it-IT or Italian"
+    )
 
 def label_language(
     model: Model,  # The model to prepare for
@@ -91,10 +95,15 @@ def label_language(
     asked = language.strip() or language_code
     code, corpus = whisper_code(asked), whisper_code(language_code)
     if model.english_only and code != "en":
-        raise ValueError(f"{model.model_id} knows English only, and the labels would be {asked}: choose a model without .en")
+        raise ValueError(
+            f"{model.model_id} knows English only, and the labels would be {asked}: choose a model without .en"
+        )
     if not has_language(model, code):
-        raise ValueError(f"{model.model_id} has no language {asked}: set language to one it has{_which_one(model, asked, code)}")
-    if code != corpus: _log.warning("the corpus is %s, and the labels announce %s, as language=%r asks", language_code, code, language)
+        raise ValueError(
+            f"{model.model_id} has no language {asked}: set language to one it has{_which_one(model, asked, code)}"
+        )
+    if code != corpus:
+        _log.warning("the corpus is %s, and the labels announce %s, as language=%r asks", language_code, code, language)
     return code
 
 # %% ../nbs/21_text.ipynb #7b17793e
@@ -104,7 +113,10 @@ def language_tokenizer(
     task: str = "transcribe",  # transcribe or translate
 ) -> Any: # A tokenizer of its own
     "Copy a model's tokenizer and have it announce a language and a task."
-    if model.english_only and task != "transcribe": raise ValueError(f"{model.model_id} can't be trained to {task}, it has English alone: choose a model without .en")
+    if model.english_only and task != "transcribe":
+        raise ValueError(
+            f"{model.model_id} can't be trained to {task}, it has English alone: choose a model without .en"
+        )
     tokenizer = copy.deepcopy(model.tokenizer)
     if not model.english_only: tokenizer.set_prefix_tokens(language=code, task=task)
     return tokenizer
@@ -144,5 +156,9 @@ def bytes_that_fit(
 ) -> int: # Bytes of UTF-8; -1 where the vocabulary allows no such promise
     "Say how long a sentence may be so that its labels are within the budget, whatever it says."
     vocabulary = tokenizer.backend_tokenizer
-    plain = type(vocabulary.pre_tokenizer).__name__ == "ByteLevel" and not vocabulary.pre_tokenizer.add_prefix_space and vocabulary.normalizer is None
+    plain = (
+        type(vocabulary.pre_tokenizer).__name__ == "ByteLevel"
+        and not vocabulary.pre_tokenizer.add_prefix_space
+        and vocabulary.normalizer is None
+    )
     return model.max_labels - len(tokenizer.prefix_tokens) if plain else -1

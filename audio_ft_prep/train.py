@@ -17,9 +17,9 @@ import numpy as np, pyarrow as pa
 from datasets import DatasetDict
 from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
-from .features import LogMel, refill
+from .features import LogMel, pad_frames
 from .models import load_model
-from .places import Url, open_plain, place
+from .paths import Url, open_plain, as_path
 from .reading import check_layout, processor_copy, read_prep, stored_schema
 from .store import has_clips
 
@@ -47,8 +47,12 @@ class FeatureReader:
         column: pa.Array,  # Log-mels or FLAC files
     ) -> list[np.ndarray]: # float32, (mels, n_frames) each
         "Read one column."
-        stored = [self._from_flac(b) for b in column.field("bytes").to_pylist()] if self.log_mel else stored_features(column)
-        return [refill(np.asarray(f, np.float32), self.n_frames) for f in stored]
+        stored = (
+            [self._from_flac(b) for b in column.field("bytes").to_pylist()]
+            if self.log_mel
+            else stored_features(column)
+        )
+        return [pad_frames(np.asarray(f, np.float32), self.n_frames) for f in stored]
 
     def _from_flac(self, data):
         import soundfile as sf
@@ -70,7 +74,8 @@ class FeatureFormatter(Formatter):
 
     def _values(self, table, name):
         column = table[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray): column = pa.concat_arrays(column.chunks)
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks)
         return self.reader(column) if name == "input_features" else column.to_pylist()
 
     def format_row(self, pa_table): return {n: self._values(pa_table, n)[0] for n in pa_table.column_names}
@@ -86,31 +91,54 @@ def _checked(folder, prep, data):
     schema = stored_schema(prep)
     for split, rows in data.items():
         table, kept = rows.data.table, prep["counts"][split]["kept"]
-        if not table.schema.equals(schema) or len(table) != kept: raise ValueError(f"{folder}/{split} doesn't hold the columns and the {kept} rows of prep.json: prepare it again, or fetch it again")
+        if not table.schema.equals(schema) or len(table) != kept:
+            raise ValueError(
+                f"{folder}/{split} doesn't hold the columns and the {kept} rows of prep.json: prepare it again, or"
+                " fetch it again"
+            )
         try: table.validate(full=True)
-        except pa.ArrowException as e: raise ValueError(f"{folder}/{split} is damaged ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again") from None
+        except pa.ArrowException as e:
+            raise ValueError(
+                f"{folder}/{split} is damaged ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it"
+                " again"
+            ) from None
     return data
 def _check_shards(folder, prep):
     "Raise `ValueError` where a shard is no plain file of the size in prep.json."
     for shard in prep["shards"]:
         try:
-            with open_plain(folder, shard["file"]) as f: size = os.fstat(f.fileno()).st_size
-        except FileNotFoundError: raise ValueError(f"{folder}/{shard['file']} is missing: prepare it again, or fetch it again") from None
-        if size != shard["bytes"]: raise ValueError(f"{folder}/{shard['file']} has {size} bytes, and had {shard['bytes']}: prepare it again, or fetch it again")
+            with open_plain(folder, shard["file"]) as f:
+                size = os.fstat(f.fileno()).st_size
+        except FileNotFoundError:
+            raise ValueError(f"{folder}/{shard['file']} is missing: prepare it again, or fetch it again") from None
+        if size != shard["bytes"]:
+            raise ValueError(
+                f"{folder}/{shard['file']} has {size} bytes, and had {shard['bytes']}: prepare it again, or fetch it"
+                " again"
+            )
 
 # %% ../nbs/41_train.ipynb #c70808e9
 def load_prepared(
     folder: str | Path | Url,  # A prepared folder, or its URL
 ) -> DatasetDict: # train and eval; items carry `input_features` (float32, mels × frames), `labels` and what else was stored
     "Open a prepared folder for training; raise `FileNotFoundError` where none is, and `ValueError` where it isn't what its prep.json says."
-    prep, at, log_mel = read_prep(folder), place(folder), None
-    if "part" not in prep and not has_clips(prep["counts"]): raise ValueError(f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into another folder")
+    prep, at, log_mel = read_prep(folder), as_path(folder), None
+    if "part" not in prep and not has_clips(prep["counts"]):
+        raise ValueError(
+            f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into"
+            " another folder"
+        )
     check_layout(at, prep)
     if isinstance(at, Path): _check_shards(at, prep)
-    try: data = _checked(at, prep, DatasetDict.load_from_disk(str(at)))
-    except pa.ArrowException as e: raise ValueError(f"{at} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again") from None
+    try:
+        data = _checked(at, prep, DatasetDict.load_from_disk(str(at)))
+    except pa.ArrowException as e:
+        raise ValueError(
+            f"{at} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again"
+        ) from None
     if prep["config"]["storage"] == "audio":
-        with processor_copy(at, prep) as here: log_mel = LogMel(load_model(str(here)).extractor)
+        with processor_copy(at, prep) as here:
+            log_mel = LogMel(load_model(str(here)).extractor)
         data = data.rename_column("audio", "input_features")
     return data.with_format(FORMAT, reader=FeatureReader(prep["model"]["frames"], log_mel))
 
@@ -129,9 +157,10 @@ class SpeechCollator:
         features = np.stack([self._wide(i["input_features"]) for i in items])
         labels = [list(i["labels"])[i["labels"][0] == self.decoder_start_token_id:] for i in items]
         padded = np.full((len(items), max(map(len, labels))), -100, np.int64)
-        for row, l in zip(padded, labels): row[:len(l)] = l
+        for row, l in zip(padded, labels):
+            row[:len(l)] = l
         return {"input_features": torch.from_numpy(features), "labels": torch.from_numpy(padded)}
 
     def _wide(self, features):
         features = np.asarray(features, np.float32)
-        return features if features.shape[1] == self.n_frames else refill(features, self.n_frames)
+        return features if features.shape[1] == self.n_frames else pad_frames(features, self.n_frames)

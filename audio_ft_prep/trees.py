@@ -64,21 +64,33 @@ def _recordings(folder):
     "Paths of the recordings below a folder, by name."
     found = defaultdict(list)
     for path in walk_files(folder):
-        if is_audio(path): found[clip_id(path)].append(os.path.relpath(path, folder))
+        if is_audio(path):
+            found[clip_id(path)].append(os.path.relpath(path, folder))
     return found
 def _transcript_lines(path, root):
     "Lines of one file of texts."
-    folder, inner = os.path.dirname(path), os.path.relpath(path, root)
+    folder = os.path.dirname(path)
+    inner = os.path.relpath(path, root)
     recordings, split = _recordings(folder), _split_of(path, root)
     for n, text in enumerate(text_lines(Path(path)), 1):
         if text is not None and not text.strip(): continue
         line = Line("", "", f"{inner}:{n}", folder, split)
-        yield line._replace(reason="bad_row", detail="the line is not valid UTF-8") if text is None else _named(line, text, recordings)
+        yield (
+            line._replace(reason="bad_row", detail="the line is not valid UTF-8")
+            if text is None
+            else _named(line, text, recordings)
+        )
 def _named(line, text, recordings):
     "A line with the recording and the sentence that its text gives."
     name, sentence = (*text.strip().split(None, 1), "")[:2]
     found = recordings.get(name, [])
-    if len(found) > 1: return line._replace(reason="bad_row", detail=f"{name} is the name of {len(found)} recordings, such as {' and '.join(found[:2])} ({line.where})")
+    if len(found) > 1:
+        return line._replace(
+            reason="bad_row",
+            detail=(
+                f"{name} is the name of {len(found)} recordings, such as {' and '.join(found[:2])} ({line.where})"
+            ),
+        )
     return line._replace(path=found[0] if found else f"{name}.flac", sentence=sentence, speaker=_speaker(name))
 
 # %% ../nbs/16_trees.ipynb #92d9451f
@@ -89,7 +101,8 @@ def read_text_file(
     "Read a small text file; raise `BadClip` for one that is large, isn't UTF-8 or is no plain file."
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(fd, "rb") as f:
-        if not stat.S_ISREG(os.fstat(fd).st_mode): raise BadClip("bad_row", "its text is no plain file")
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise BadClip("bad_row", "its text is no plain file")
         data = f.read(MOST_TEXT + 1)
     return plain_text(data)
 def plain_text(
@@ -106,7 +119,8 @@ def _beside(root):
     recordings, texts = {}, {}
     for n, path in enumerate(walk_files(root)):
         if n % 1000 == 0: go_on()
-        if is_audio(path): recordings.setdefault(_stem(path), []).append(path)
+        if is_audio(path):
+            recordings.setdefault(_stem(path), []).append(path)
         elif _is_text(path): texts.setdefault(_stem(path), path)
     pairs = {r: texts[stem] for stem, found in recordings.items() if stem in texts for r in found}
     return pairs, [os.path.relpath(t, root) for stem, t in texts.items() if stem not in recordings]
@@ -114,12 +128,20 @@ def _beside(root):
 # %% ../nbs/16_trees.ipynb #ebd16348
 def _text_line(recording, text, root):
     "The line that a text file beside a recording makes."
-    line = Line(os.path.basename(recording), "", shown_path(os.path.relpath(text, root)), os.path.dirname(recording), _split_of(recording, root))
+    line = Line(
+        os.path.basename(recording),
+        "",
+        shown_path(os.path.relpath(text, root)),
+        os.path.dirname(recording),
+        _split_of(recording, root),
+    )
     try:
         corpus_file(os.path.relpath(text, root), root)
         return line._replace(sentence=read_text_file(text))
-    except BadClip as e: return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
-    except OSError as e: return line._replace(reason="bad_row", detail=f"its text can't be read: {e.strerror} ({line.where})")
+    except BadClip as e:
+        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+    except OSError as e:
+        return line._replace(reason="bad_row", detail=f"its text can't be read: {e.strerror} ({line.where})")
 
 # %% ../nbs/16_trees.ipynb #265d5660
 def read_trees(
@@ -129,13 +151,29 @@ def read_trees(
     kind = tree_kind(place)
     if kind == "librispeech":
         lists = [_inside(p, place) for p in walk_files(place) if _is_transcript(p)]
-        lines, notes = [line for p in lists for line in _transcript_lines(p, place)], []
+        lines = [line for p in lists for line in _transcript_lines(p, place)]
+        notes = []
     else:
         pairs, alone = _beside(place)
         lines = [_text_line(r, t, place) for r, t in pairs.items()]
         lists = [t for t in dict.fromkeys(pairs.values()) if _is_inside(t, place)]
-        notes = [f"{len(alone)} text files have no recording beside them and are passed over: {', '.join(map(shown_path, alone[:3]))}"] if alone else []
-    return Listing(kind, Path(place), [Path(p) for p in lists], lines, ["id", "text"] if kind == "librispeech" else ["text"], True, notes)
+        notes = (
+            [
+                f"{len(alone)} text files have no recording beside them and are passed over:"
+                f" {', '.join(map(shown_path, alone[:3]))}"
+            ]
+            if alone
+            else []
+        )
+    return Listing(
+        kind,
+        Path(place),
+        [Path(p) for p in lists],
+        lines,
+        ["id", "text"] if kind == "librispeech" else ["text"],
+        True,
+        notes,
+    )
 def _inside(path, place):
     "A file of texts, as long as it doesn't lead out of the corpus."
     try: corpus_file(os.path.relpath(path, place), place)

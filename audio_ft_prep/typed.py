@@ -69,17 +69,22 @@ def read_number(
     kind = "a whole number" if whole else "a number such as 0.5"
     number = _parts(_plain(text))
     value = None if number is None else _value(number)
-    if value is None or whole and value != value.to_integral_value(): raise ValueError(f"must be {kind}, got {text!r}")
+    if value is None or whole and value != value.to_integral_value():
+        raise ValueError(f"must be {kind}, got {text!r}")
     if _two_readings(number, whole):
         thousands, one = _digits(number.whole + number.decimals), float(value)
-        raise ValueError(f"must be {kind}, and {text!r} is {thousands} to one reader and {one:g} to another: write {thousands}{'' if whole else f' or {one}'}")
+        raise ValueError(
+            f"must be {kind}, and {text!r} is {thousands} to one reader and {one:g} to another: write"
+            f" {thousands}{'' if whole else f' or {one}'}"
+        )
     return int(value) if whole else float(value)
 
 # %% ../nbs/08_typed.ipynb #10e29ca2
 _DEFAULTS = {f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING}
 _ALL = ("", "all", "none", "null")
 def _number_of(name, text, kinds):
-    if type(None) in kinds and text.strip().casefold() in _ALL: return None
+    if type(None) in kinds and text.strip().casefold() in _ALL:
+        return None
     if not text.strip(): return _DEFAULTS[name]
     try: return read_number(text, float not in kinds)
     except ValueError as e:

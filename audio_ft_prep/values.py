@@ -47,16 +47,23 @@ def as_label(
 ) -> str: # The label; empty for null
     "Read a label, text or a whole number; raise `BadClip` for any other value."
     if isinstance(value, float) and math.isnan(value): return ""
-    if isinstance(value, float) and value.is_integer(): value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool): return str(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return as_text(value, field)
 
 # %% ../nbs/04_values.ipynb #ce25e5d6
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 def _number(value):
     "A number, or none where it can't be read as one."
-    if isinstance(value, str): return float(value) if _NUMBER.fullmatch(value.strip()) else None
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 else None
+    if isinstance(value, str):
+        return float(value) if _NUMBER.fullmatch(value.strip()) else None
+    return (
+        float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+        else None
+    )
 def _not_given(value):
     if isinstance(value, str): return not value.strip()
     return value is None or isinstance(value, float) and math.isnan(value)
@@ -72,7 +79,8 @@ def as_seconds(
     if _not_given(value): return None
     number = _number(value)
     unit = "seconds" if unit_s == 1 else "milliseconds" if unit_s == 0.001 else f"units of {unit_s:g} s"
-    if number is None or not 0 <= number * unit_s < LONGEST_SECONDS: _refuse(field, f"a number of {unit} from 0 on, such as 6.5", value)
+    if number is None or not 0 <= number * unit_s < LONGEST_SECONDS:
+        _refuse(field, f"a number of {unit} from 0 on, such as 6.5", value)
     return number * unit_s
 
 # %% ../nbs/04_values.ipynb #c0d1e2f3
@@ -83,11 +91,20 @@ def as_count(
     "Read a number of things, such as votes; raise `BadClip` for a value that is none."
     if _not_given(value): return None
     number = _number(value)
-    if number is None or not 0 <= number < 1e9 or number != int(number): _refuse(field, "a whole number from 0 on, such as 2", value)
+    if number is None or not 0 <= number < 1e9 or number != int(number):
+        _refuse(field, "a whole number from 0 on, such as 2", value)
     return int(number)
 
 # %% ../nbs/04_values.ipynb #46c6a5a6
-_WORDS = {"offset": "start", "start": "start", "begin": "start", "onset": "start", "end": "end", "stop": "end", "duration": "seconds"}
+_WORDS = {
+    "offset": "start",
+    "start": "start",
+    "begin": "start",
+    "onset": "start",
+    "end": "end",
+    "stop": "end",
+    "duration": "seconds",
+}
 _BEFORE = ("", "segment_", "seg_", "audio_", "clip_", "utterance_", "utt_")
 _UNITS = {**dict.fromkeys(("", "_s", "_sec", "_secs", "_second", "_seconds", "[s]", "(s)", "_(s)", "_in_seconds"), 1.),
           **dict.fromkeys(("_ms", "_msec", "_millis", "_milliseconds", "[ms]", "(ms)", "_(ms)", "_in_ms"), 0.001)}
@@ -110,8 +127,10 @@ def with_start_and_end(
     if not row.keys() & _OTHERWISE: return row
     given = [(row.get("from"), row.get("to")), *(row.get(name) for name in _PAIRS)]
     for pair in given:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2: continue
-        if all(_number(v) is not None for v in pair): return {"start": pair[0], "end": pair[1], **row}
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            continue
+        if all(_number(v) is not None for v in pair):
+            return {"start": pair[0], "end": pair[1], **row}
     return row
 
 # %% ../nbs/04_values.ipynb #c1422968
@@ -129,11 +148,14 @@ def _times(row):
         what, unit_s = PART_COLUMNS.get(column.lower(), ("", 1.))
         time_s = as_seconds(value, column, unit_s) if what else None
         if time_s is None: continue
-        if what in found and abs(found[what][1] - time_s) > SLACK_S: _disagree(row, found[what][0], column)
+        if what in found and abs(found[what][1] - time_s) > SLACK_S:
+            _disagree(row, found[what][0], column)
         found.setdefault(what, (column, time_s))
     return found
 def _disagree(row, *columns):
-    raise BadClip("bad_row", f"{' and '.join(columns)} contradict each other: {', '.join(shown(row[c]) for c in columns)}")
+    raise BadClip(
+        "bad_row", f"{' and '.join(columns)} contradict each other: {', '.join(shown(row[c]) for c in columns)}"
+    )
 
 # %% ../nbs/04_values.ipynb #8538114a
 def read_part(
@@ -145,9 +167,13 @@ def read_part(
     if start is None and end is None: return Part(None, seconds or None)
     start = start or 0.
     if end is None: return Part(start, _above_zero(row, found, seconds))
-    if seconds is not None and abs(end - start - seconds) > SLACK_S: _disagree(row, *(c for c, _ in found.values()))
+    if seconds is not None and abs(end - start - seconds) > SLACK_S:
+        _disagree(row, *(c for c, _ in found.values()))
     return Part(start, _above_zero(row, found, end - start))
 def _above_zero(row, found, seconds):
     if seconds is None or seconds > 0: return seconds
     columns = [found[k][0] for k in ("start", "end", "seconds") if k in found]
-    raise BadClip("bad_row", f"{' and '.join(columns)} must leave a part above 0 s, got {', '.join(shown(row[c]) for c in columns)}")
+    raise BadClip(
+        "bad_row",
+        f"{' and '.join(columns)} must leave a part above 0 s, got {', '.join(shown(row[c]) for c in columns)}",
+    )

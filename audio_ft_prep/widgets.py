@@ -19,14 +19,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin
 try: import ipywidgets as w
-except ModuleNotFoundError as e: raise ImportError(f"a form needs {e.name}, which is not installed: pip install 'audio_ft_prep[lab]'") from None
+except ModuleNotFoundError as e:
+    raise ImportError(f"a form needs {e.name}, which is not installed: pip install 'audio_ft_prep[lab]'") from None
 from fastcore.basics import patch
 from fastcore.docments import docments
 from traitlets import CUnicode
 from IPython import get_ipython
 from IPython.display import display
 from .collective import PREFIX, is_archive, release_folders
-from .config import PrepConfig, check_field, completed, differing, field_types, html_text, setting_list, shaping, split_names, to_yaml, visible_lines
+from audio_ft_prep.config import (
+    PrepConfig, check_field, completed, differing, field_types, html_text, setting_list, shaping, split_names,
+    to_yaml, visible_lines
+)
 from .doctor import platform_settings
 from .folder import split_roles, splits_there
 from .forecast import show_time
@@ -35,7 +39,7 @@ from .languages import canonical_language, language_names, nearest_languages
 from .load import corpus_path, inspect_corpus, local_path, source_kind
 from .models import SIZES, languages, load_model, packaged_variant
 from .pipeline import Prepared, Progress, plan, prepare
-from .places import place
+from .paths import as_path
 from .rows import stoppable
 from .show import show_bytes, show_hours
 from .store import read_prep
@@ -51,7 +55,8 @@ __all__ = ['STYLE', 'form_tabs', 'TypedText', 'field_widget', 'widget_value', 'a
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     "Put every field into the tab of its group."
     out = {}
-    for s in setting_list(): out.setdefault(s.group.title(), []).append(s.name)
+    for s in setting_list():
+        out.setdefault(s.group.title(), []).append(s.name)
     return out
 
 # %% ../nbs/72_widgets.ipynb #9bdb4234
@@ -65,7 +70,10 @@ class TypedText(w.Text):
     value = CUnicode(help="What stands in the box").tag(sync=True)
 
 # %% ../nbs/72_widgets.ipynb #b2d8eb36
-def _looks(name): return dict(description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%"))
+def _looks(name):
+    return dict(
+        description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%")
+    )
 def _when_empty(name, typ):
     "What an empty box stands for, shown in it."
     if type(None) in get_args(typ): return "all"
@@ -78,10 +86,14 @@ def field_widget(
     "Make the widget that edits a field."
     typ = field_types()[name]
     how = _looks(name)
-    if name in _OFFERED: return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
-    if get_origin(typ) is Literal: return w.Dropdown(options=get_args(typ), value=value, **how)
+    if name in _OFFERED:
+        return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
+    if get_origin(typ) is Literal:
+        return w.Dropdown(options=get_args(typ), value=value, **how)
     if typ is bool: return w.Checkbox(value=value, **how)
-    return TypedText(value="" if value is None else value, continuous_update=False, placeholder=_when_empty(name, typ), **how)
+    return TypedText(
+        value="" if value is None else value, continuous_update=False, placeholder=_when_empty(name, typ), **how
+    )
 
 # %% ../nbs/72_widgets.ipynb #a002ffee
 def _check_held(name, value):
@@ -146,7 +158,8 @@ def _waits(dataset_name):
 # %% ../nbs/72_widgets.ipynb #336ec883
 def _languages(kind, root):
     "Names of the languages, where folders are named after them."
-    if kind == "commonvoice": return sorted(p.name for p in (root/"transcript").iterdir() if p.is_dir())
+    if kind == "commonvoice":
+        return sorted(p.name for p in (root/"transcript").iterdir() if p.is_dir())
     return [p.name for p in release_folders(root)] if kind == "collective" and root.is_dir() else []
 def _split(name, d):
     seconds = f", {show_hours(d['seconds'])}" if d["seconds"] is not None else ""
@@ -169,9 +182,16 @@ def look_at(
         more = f" and {len(names) - 12} more" if len(names) > 12 else ""
         return Found(f"read as {source_kind(root)}; languages: {', '.join(names[:12])}{more}")
     got = inspect_corpus(dataset_name, language_code, **settings)
-    held = [f"{name + ': ' if name else ''}" + "; ".join(_split(s, d) for s, d in splits.items()) for name, splits in got["languages"].items()]
+    held = [
+        f"{name + ': ' if name else ''}" + "; ".join(_split(s, d) for s, d in splits.items())
+        for name, splits in got["languages"].items()
+    ]
     alone = next(iter(got["languages"].values())) if len(got["languages"]) == 1 else {}
-    return Found(f"read as {got['kind']}: {got['why']}. " + ". ".join(held), got["kind"], {s: d["rows"] for s, d in alone.items()})
+    return Found(
+        f"read as {got['kind']}: {got['why']}. " + ". ".join(held),
+        got["kind"],
+        {s: d["rows"] for s, d in alone.items()},
+    )
 
 # %% ../nbs/72_widgets.ipynb #d51b892e
 def found_at(
@@ -190,21 +210,32 @@ def _lost_splits(
 ) -> dict[str, str]: # Sentence by field
     "Say which fields name a split that a corpus doesn't have."
     have, roles = found.splits or {}, split_roles(cfg)
-    if "no split" in have and len(have) == 1 or sum(have.values()) < 3: return {}
-    if found.kind in _STRICT: lost = [s for s in roles if s not in have]
-    else: lost = splits_there(set(have), roles)[0] if found.kind in _LENIENT else []
+    if "no split" in have and len(have) == 1 or sum(have.values()) < 3:
+        return {}
+    if found.kind in _STRICT:
+        lost = [s for s in roles if s not in have]
+    else:
+        lost = splits_there(set(have), roles)[0] if found.kind in _LENIENT else []
     names = ", ".join(s for s in have if s != "no split")
-    return {f"{roles[s]}_splits": f"{roles[s]}_splits must name splits that the corpus has ({names}), got {s}" for s in reversed(lost)}
+    return {
+        f"{roles[s]}_splits": f"{roles[s]}_splits must name splits that the corpus has ({names}), got {s}"
+        for s in reversed(lost)
+    }
 
 # %% ../nbs/72_widgets.ipynb #3d1a75bc
 _FIELD = "(" + "|".join(sorted(field_types(), key=len, reverse=True)) + ")"
-_ABOUT = (re.compile(rf"\b(?:set|leave out) {_FIELD}\b"), re.compile(rf"\b{_FIELD} (?:must|names|is|are|has|have|can't)\b"))
+_ABOUT = (
+    re.compile(rf"\b(?:set|leave out) {_FIELD}\b"),
+    re.compile(rf"\b{_FIELD} (?:must|names|is|are|has|have|can't)\b"),
+)
 def _field_of(sentence, settings):
     "The field that a sentence is about; empty where it is about none."
     for pattern in _ABOUT:
         if named := pattern.search(sentence): return named[1]
     if not (split := re.search(r"\bsplit (\w+)", sentence)): return ""
-    asked = [field for field in ("train_splits", "eval_splits") if split[1] in re.split(r"\W+", settings[field].lower())]
+    asked = [
+        field for field in ("train_splits", "eval_splits") if split[1] in re.split(r"\W+", settings[field].lower())
+    ]
     return asked[0] if asked else ""
 
 # %% ../nbs/72_widgets.ipynb #bb31f5e5
@@ -212,7 +243,8 @@ def _model_faults(settings, ask):
     "What the model has against the settings: sentence by field; none where it would have to be asked for."
     model_id, field = settings["model_id"], "language" if settings["language"] else "language_code"
     try:
-        if is_hub_id(model_id) and not (ask or packaged_variant(model_id) or Path(model_id).is_dir()): return None
+        if is_hub_id(model_id) and not (ask or packaged_variant(model_id) or Path(model_id).is_dir()):
+            return None
         model = load_model(model_id)
     except Exception as e: return {"model_id": _sentence(e)}
     try: label_language(model, settings[field])
@@ -223,11 +255,12 @@ def _model_faults(settings, ask):
 def _made_before(cfg):
     "The finished folder that a config made; none where there is none, and for a URL, which isn't asked."
     try:
-        folder = place(cfg.output_dir)
+        folder = as_path(cfg.output_dir)
         prep = read_prep(folder) if isinstance(folder, Path) and (folder/"prep.json").is_file() else {"part": 1}
     except (OSError, ValueError, RuntimeError): return None  # a run says why not
     return None if "part" in prep or differing(completed(prep["config"]), shaping(cfg)) else Prepared(folder, prep)
-def _is_gone(made): return made is not None and isinstance(made.folder, Path) and not os.path.isfile(made.folder/"prep.json")
+def _is_gone(made):
+    return made is not None and isinstance(made.folder, Path) and not os.path.isfile(made.folder/"prep.json")
 
 # %% ../nbs/72_widgets.ipynb #9ff2d965
 class Background:
@@ -236,7 +269,12 @@ class Background:
         changed: Callable[[], None] = lambda: None,  # Called when something has ended, in its thread
     ):
         self.changed, self.lock, self.stop = changed, threading.RLock(), threading.Event()
-        self.thread, self.name, self.of, self.busy, self.value, self.error = None, "", None, False, None, None
+        self.thread = None
+        self.name = ""
+        self.of = None
+        self.busy = False
+        self.value = None
+        self.error = None
 
     def start(self,
         name: str,  # What it is
@@ -258,7 +296,8 @@ class Background:
 def _check_same(self:Background, name, of):
     if self.stop.is_set(): raise RuntimeError(f"{self.name} is being stopped: wait for that, and start again")
     if name != self.name: raise RuntimeError(f"{self.name} is still under way: wait for it, or cancel it")
-    if of != self.of: raise RuntimeError(f"{self.name} is still under way with other settings: wait for it, or cancel it")
+    if of != self.of:
+        raise RuntimeError(f"{self.name} is still under way with other settings: wait for it, or cancel it")
     return False
 @patch
 def _run(self:Background, do, after):
@@ -306,10 +345,14 @@ class _Newest:
 
 # %% ../nbs/72_widgets.ipynb #c17627c4
 class _Heard(logging.Handler):
-    def __init__(self, tell): super().__init__(logging.INFO); self.tell, self.thread = tell, threading.get_ident()
+    def __init__(self, tell):
+        super().__init__(logging.INFO)
+        self.tell, self.thread = tell, threading.get_ident()
     def emit(self, record):
         if record.thread == self.thread: self.tell(record.getMessage())
-_LOG, _LEVELS, _HEARING = logging.getLogger("audio_ft_prep"), [], threading.Lock()  # one level for each that is heard: the logger's before the first
+_LOG = logging.getLogger("audio_ft_prep")
+_LEVELS = []
+_HEARING = threading.Lock()  # one level for each that is heard: the logger's before the first
 @contextmanager
 def _heard(tell):
     "Tell what this thread logs."
@@ -415,7 +458,10 @@ def fault_html(
     alert: bool = True,  # Whether a screen reader is to say it at once
 ) -> str: # HTML that reads on light and on dark
     "Show a fault."
-    look = "color: var(--jp-error-color1, inherit); border-left: 3px solid var(--jp-error-color1, #d32f2f); padding-left: .4em"
+    look = (
+        "color: var(--jp-error-color1, inherit); border-left: 3px solid var(--jp-error-color1, #d32f2f);"
+        " padding-left: .4em"
+    )
     first = f"<b>{html_text(lead)}</b> " if lead else ""
     return f'<span class="prep-bad"{" role=alert" * alert} style="{look}">{first}{html_text(text)}</span>'
 
@@ -424,7 +470,10 @@ def _sentence(e): return " ".join(str(e).split()) or type(e).__name__
 def _error_html(e):
     "An error in one sentence, its traceback folded."
     trace = "".join(traceback.format_exception(type(e), e, e.__traceback__))
-    return f"{fault_html(_sentence(e))}<details><summary>traceback, for a report</summary><pre>{_lines_html(trace)}</pre></details>"
+    return (
+        f"{fault_html(_sentence(e))}<details><summary>traceback, for a"
+        f" report</summary><pre>{_lines_html(trace)}</pre></details>"
+    )
 
 # %% ../nbs/72_widgets.ipynb #16012cce
 def is_live() -> bool: # Whether widgets can be used here
@@ -435,7 +484,10 @@ def saved_page(
     body: str,  # HTML that shows it
 ) -> str: # HTML
     "Make the page that stands for widgets where none can be shown."
-    return f'<div class="prep-saved"><p><b>Run the cell again</b> in a notebook to use {what}: this is how it stood when the cell last ran.</p>{body}</div>'
+    return (
+        f'<div class="prep-saved"><p><b>Run the cell again</b> in a notebook to use {what}: this is how it stood'
+        f' when the cell last ran.</p>{body}</div>'
+    )
 def show_live(
     box: w.Box,  # The widgets
     page: str,  # As `saved_page` makes it
@@ -450,7 +502,8 @@ def _shown(value):
     "A value for an Output widget, as a notebook would show it."
     data = {"text/plain": repr(value)}
     for kind, name in (("text/markdown", "_repr_markdown_"), ("text/html", "_repr_html_")):
-        if made := getattr(value, name, lambda: None)(): data[kind] = made
+        if made := getattr(value, name, lambda: None)():
+            data[kind] = made
     return ({"output_type": "display_data", "data": data, "metadata": {}},)
 
 # %% ../nbs/72_widgets.ipynb #b185cd20
@@ -469,7 +522,8 @@ class _Pace:
         "Say how much comes in a second, and how long the rest takes; nothing while that isn't known."
         now = time.monotonic()
         self.seen.append((now, done))
-        while now - self.seen[1][0] > 30: self.seen.popleft()
+        while now - self.seen[1][0] > 30:
+            self.seen.popleft()
         (then, before), left = self.seen[0], total - done
         rate = (done - before) / (now - then) if now - then > 1 else 0
         if not rate or not left: return ""
@@ -479,8 +533,13 @@ def _clips(n): return f"{n:,.0f} clips" if n >= 10 else f"{n:.1f} clips"
 # %% ../nbs/72_widgets.ipynb #c3d0992d
 def upload_fault() -> str: # Why nothing can be uploaded from here; empty where it can
     "Say what an upload lacks, without asking the platform."
-    if not platform_settings().get("dhcore_endpoint"): return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
-    return "" if find_spec("digitalhub") else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
+    if not platform_settings().get("dhcore_endpoint"):
+        return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
+    return (
+        ""
+        if find_spec("digitalhub")
+        else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
+    )
 
 # %% ../nbs/72_widgets.ipynb #e63ae579
 class PrepForm:
@@ -491,23 +550,32 @@ class PrepForm:
     ):
         defaults = {f.name: "" if f.default is MISSING else f.default for f in fields(PrepConfig)}
         settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
-        if not isinstance(config, PrepConfig | None): raise TypeError(f"config must be a PrepConfig, got {config!r}: a corpus is named by dataset_name=...")
-        if unknown := settings.keys() - defaults.keys(): raise TypeError(f"{sorted(unknown)[0]} is no field of PrepConfig")
+        if not isinstance(config, PrepConfig | None):
+            raise TypeError(f"config must be a PrepConfig, got {config!r}: a corpus is named by dataset_name=...")
+        if unknown := settings.keys() - defaults.keys():
+            raise TypeError(f"{sorted(unknown)[0]} is no field of PrepConfig")
         for name, value in settings.items(): _check_held(name, value)
         given = {**(asdict(config) if config else {}), **settings}
         self.docs, self.groups = docments(PrepConfig), form_tabs()
-        self.inputs = {name: field_widget(name, {**defaults, **given}[name]) for names in self.groups.values() for name in names}
-        self.notes = {name: w.HTML(layout=w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px")) for name in self.inputs}
+        self.inputs = {
+            name: field_widget(name, {**defaults, **given}[name]) for names in self.groups.values() for name in names
+        }
+        self.notes = {
+            name: w.HTML(layout=w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px"))
+            for name in self.inputs
+        }
         self._remember(given)
         self._build()
         self._fill_code()
         self.look()
-        for name, box in self.inputs.items(): box.observe(self._changed, "value")
+        for name, box in self.inputs.items():
+            box.observe(self._changed, "value")
 
     @property
     def settings(self): return {name: widget_value(name, self.inputs[name]) for name in field_types()}
     @property
-    def unread(self): return {name: said for name, box in self.inputs.items() if (said := _unread(name, box))}  # Sentence by field
+    def unread(self):
+        return {name: said for name, box in self.inputs.items() if (said := _unread(name, box))}  # Sentence by field
     @property
     def value(self):
         for said in self.unread.values(): raise ValueError(said)
@@ -527,28 +595,58 @@ def _remember(self:PrepForm, given):
     self._read = (None, None, {})  # of what settings the corpus was read, what was found, what is wrong: sentence by field
     self._refusal = (None, {}, "")  # the settings that a run refused, why by field, and what is shown of it
     self._offered = None  # what was told of a folder that was there before
-    self._looks, self._asked, self._found = {"corpus": _Newest(), "rest": _Newest()}, 0, ""
-    self._lack, self._shown_of, self._line, self._need, self._fetched, self._told_at, self._spoke_at = "", None, "", 0, 0, 0., 0.
+    self._looks = {"corpus": _Newest(), "rest": _Newest()}
+    self._asked = 0
+    self._found = ""
+    self._lack = ""
+    self._shown_of = None
+    self._line = ""
+    self._need = 0
+    self._fetched = 0
+    self._told_at = 0.
+    self._spoke_at = 0.
     code = self.settings["language_code"]
     self._filled = code if code == canonical_language(self.settings["language"]) else ""  # the code that came with the language
 
 # %% ../nbs/72_widgets.ipynb #f672b869
-def _button(text, icon, style, tip): return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem"))
-def _row(*parts): return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
+def _button(text, icon, style, tip):
+    return w.Button(
+        description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem")
+    )
+def _row(*parts):
+    return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
 @patch
 def _build(self:PrepForm):
-    self.buttons = {"plan": _button("Plan", "table", "", "what a run would keep, drop and write"), "prepare": _button("Prepare", "play", "primary", "make the prepared folder, or the rest of it"),
-                    "cancel": _button("Cancel", "stop", "", "stop; Prepare goes on from there"), "look": _button("Look", "search", "", "say what this name holds"),
-                    "upload": _button("Upload", "cloud-upload", "", "log the prepared folder as an artifact")}
-    for name, button in self.buttons.items(): button.on_click(lambda _, name=name: self._click(name))
-    self.message, self.stale, self.told, self.output, self.upload_note, self.voice = w.HTML(), w.HTML(), w.HTML(), w.Output(), w.HTML(), w.HTML()
+    self.buttons = {
+        "plan": _button("Plan", "table", "", "what a run would keep, drop and write"),
+        "prepare": _button("Prepare", "play", "primary", "make the prepared folder, or the rest of it"),
+        "cancel": _button("Cancel", "stop", "", "stop; Prepare goes on from there"),
+        "look": _button("Look", "search", "", "say what this name holds"),
+        "upload": _button("Upload", "cloud-upload", "", "log the prepared folder as an artifact"),
+    }
+    for name, button in self.buttons.items():
+        button.on_click(lambda _, name=name: self._click(name))
+    self.message = w.HTML()
+    self.stale = w.HTML()
+    self.told = w.HTML()
+    self.output = w.Output()
+    self.upload_note = w.HTML()
+    self.voice = w.HTML()
     self.voice.add_class("prep-voice")
     self.bar = w.IntProgress(layout=w.Layout(width="20rem", max_width="100%", display="none"))
     self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
-    self.target = {name: w.Text(description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem", max_width="100%")) for name in ("project", "artifact")}
-    for box in self.target.values(): box.observe(lambda change: self._forget_refusal(), "value")
+    self.target = {
+        name: w.Text(
+            description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem", max_width="100%")
+        )
+        for name in ("project", "artifact")
+    }
+    for box in self.target.values():
+        box.observe(lambda change: self._forget_refusal(), "value")
     self.rows = {name: self._field(name) for name in self.inputs}
-    self.tabs = w.Tab([w.VBox([self.rows[n] for n in names]) for names in self.groups.values()], titles=list(self.groups))
+    self.tabs = w.Tab(
+        [w.VBox([self.rows[n] for n in names]) for names in self.groups.values()], titles=list(self.groups)
+    )
     self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
     self.box = self._laid_out()
 @patch
@@ -560,13 +658,21 @@ def _field(self:PrepForm, name):
 def _laid_out(self:PrepForm):
     run = _row(*(self.buttons[n] for n in ("plan", "prepare", "cancel")), self.bar)
     upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
-    return dress(w.VBox([self.tabs, self.message, run, self.voice, self.stale, self.told, self.output, upload, *self._repeat()]), "prep-form")
+    return dress(
+        w.VBox(
+            [self.tabs, self.message, run, self.voice, self.stale, self.told, self.output, upload, *self._repeat()]
+        ),
+        "prep-form",
+    )
 @patch
 def _repeat(self:PrepForm):
     "A button that unfolds the recipes; a browser's keys reach it, as they don't reach an accordion."
-    button = w.ToggleButton(description="Show as command, Python or YAML", icon="chevron-right", layout=w.Layout(width="auto"))
+    button = w.ToggleButton(
+        description="Show as command, Python or YAML", icon="chevron-right", layout=w.Layout(width="auto")
+    )
     recipes = w.Tab(list(self.recipes.values()), titles=list(self.recipes), layout=w.Layout(display="none"))
-    def unfold(change): recipes.layout.display, button.icon = (None, "chevron-down") if change["new"] else ("none", "chevron-right")
+    def unfold(change):
+        recipes.layout.display, button.icon = (None, "chevron-down") if change["new"] else ("none", "chevron-right")
     button.observe(unfold, "value")
     return button, recipes
 
@@ -595,7 +701,12 @@ def _language_fault(settings):
     asked = settings["language"]
     if not asked or settings["language_code"] or canonical_language(asked): return {}
     near = nearest_languages(asked)
-    return {"language": f"language must be a language's name or code, such as Italian or it, got {asked!r}" + (f": did you mean {' or '.join(near)}?" if near else "")}
+    return {
+        "language": (
+            f"language must be a language's name or code, such as Italian or it, got {asked!r}"
+            + (f": did you mean {' or '.join(near)}?" if near else "")
+        )
+    }
 def _model_settings(settings): return tuple(settings[n] for n in ("model_id", "language", "language_code"))
 
 # %% ../nbs/72_widgets.ipynb #2a6bbd23
@@ -606,7 +717,8 @@ def _config_faults(settings, touched):
         except (TypeError, ValueError) as e: out[name] = str(e)
     if out: return out
     try: PrepConfig(**settings)
-    except ValueError as e: out[_meant(str(e), touched)] = str(e)
+    except ValueError as e:
+        out[_meant(str(e), touched)] = str(e)
     return out
 def _meant(sentence, touched):
     "The field that a sentence is about: of those it names the one touched last, else the first; what came is the user's own text."
@@ -617,14 +729,17 @@ def _meant(sentence, touched):
 @patch
 def check(self:PrepForm) -> None:
     "Bring notes, tabs, buttons and recipes up to date."
-    with self._lock: self._check(settings := self.settings, self._faults(settings))
+    with self._lock:
+        self._check(settings := self.settings, self._faults(settings))
 @patch
 def _check(self:PrepForm, settings, faults):
     read = self._corpus_faults(settings) if not _config_faults(settings, ()) else {}
     red = {name: said for name, said in faults.items() if name in self._touched or name in read}
     refused, fields, _ = self._refusal
     self._check_notes(red | fields if refused == settings else red)
-    self.message.value = next(map(fault_html, red.values()), "") or next((_note(f"To begin: {t}") for t in faults.values()), "")
+    self.message.value = next(map(fault_html, red.values()), "") or next(
+        (_note(f"To begin: {t}") for t in faults.values()), ""
+    )
     self._check_recipes(None if faults else PrepConfig(**settings))
     self._check_buttons(bool(faults))
     self._check_stale(settings)
@@ -650,23 +765,38 @@ def _check_recipes(self:PrepForm, cfg):
 @patch
 def _check_buttons(self:PrepForm, faulty):
     busy, lack = self.work.busy, self._lack
-    disabled = dict.fromkeys(("plan", "prepare"), busy or faulty) | {"cancel": not self._stoppable() or self.work.stop.is_set()}
-    for name in sorted(disabled, key=disabled.get): self.buttons[name].disabled = disabled[name]  # those that can be pressed first: the focus goes to one of them
+    disabled = dict.fromkeys(("plan", "prepare"), busy or faulty) | {
+        "cancel": not self._stoppable() or self.work.stop.is_set()
+    }
+    for name in sorted(disabled, key=disabled.get):
+        self.buttons[name].disabled = disabled[name]  # those that can be pressed first: the focus goes to one of them
     self.buttons["upload"].disabled = bool(busy or lack or not self.result or not _kept(self.result))
-    for box in self.target.values(): box.layout.display = "none" if lack else None
-    made = "Prepare comes first." if not self.result else f"of the folder {self.result.folder}" if _kept(self.result) else "There is nothing to upload: no clip was kept."
+    for box in self.target.values():
+        box.layout.display = "none" if lack else None
+    made = (
+        "Prepare comes first."
+        if not self.result
+        else (
+            f"of the folder {self.result.folder}"
+            if _kept(self.result)
+            else "There is nothing to upload: no clip was kept."
+        )
+    )
     self.upload_note.value = _note(lack or made)
 @patch
 def _check_stale(self:PrepForm, settings):
-    if self._refusal[2] and settings != self._refusal[0] and not self.work.busy: self._forget_refusal()
+    if self._refusal[2] and settings != self._refusal[0] and not self.work.busy:
+        self._forget_refusal()
     of, busy = self._shown_of, self.work.busy
     changed = bool(of and settings != asdict(of) and (self.told.value or self.output.outputs))
     self.stale.value = "" if not changed else _note(_GOES_ON if busy else _BEFORE)
-    for part in (self.told, self.output): part.add_class("prep-stale") if changed and not busy else part.remove_class("prep-stale")
+    for part in (self.told, self.output):
+        part.add_class("prep-stale") if changed and not busy else part.remove_class("prep-stale")
 @patch
 def _forget_refusal(self:PrepForm):
     "Take away a sentence that is no longer about what stands in the boxes."
-    if self._refusal[2] and self.told.value == self._refusal[2]: self.told.value = ""
+    if self._refusal[2] and self.told.value == self._refusal[2]:
+        self.told.value = ""
     self._refusal = (None, {}, "")
 _BEFORE = "Below is what came of the settings before they were changed:"
 _GOES_ON = "What is under way goes on with the settings that it was started with."
@@ -675,8 +805,10 @@ def _kept(made): return sum(c["kept"] for c in made.counts.values())
 # %% ../nbs/72_widgets.ipynb #d6028b9f
 @patch
 def _fill_code(self:PrepForm):
-    code, box = canonical_language(self.inputs["language"].value), self.inputs["language_code"]
-    if code and box.value in ("", self._filled): box.value = self._filled = code
+    code = canonical_language(self.inputs["language"].value)
+    box = self.inputs["language_code"]
+    if code and box.value in ("", self._filled):
+        box.value = self._filled = code
 @patch
 def _changed(self:PrepForm, change):
     name = next(n for n, box in self.inputs.items() if box is change["owner"])
@@ -693,7 +825,8 @@ class _Overtaken(BaseException): pass
 def _where(settings):
     "The settings that say which corpus is meant, and which part of it; a code that isn't one says nothing."
     try: check_field("language_code", settings["language_code"], str)
-    except ValueError: return {n: settings[n] for n in _PLACE if n != "language_code"}
+    except ValueError:
+        return {n: settings[n] for n in _PLACE if n != "language_code"}
     return {n: settings[n] for n in _PLACE}
 @patch
 def look(self:PrepForm,
@@ -708,7 +841,8 @@ def look(self:PrepForm,
     self._asked += 1
     where = _where(settings)
     self._tell_found(self._asked, _LOOKING if where["dataset_name"] else "")
-    if where["dataset_name"]: self._looks["corpus"].ask(partial(self._look, self._asked, where, ask))
+    if where["dataset_name"]:
+        self._looks["corpus"].ask(partial(self._look, self._asked, where, ask))
 
 # %% ../nbs/72_widgets.ipynb #e3d1b518
 _WRONG = (ValueError, TypeError, FileNotFoundError, NotADirectoryError)  # what a setting can mend; of other errors a network or a disk may be the cause
@@ -718,10 +852,12 @@ def _look(self:PrepForm, number, where, ask):
         if number != self._asked: raise _Overtaken
     try:
         why = "" if ask else _waits(where["dataset_name"])
-        with stoppable(go_on): found = Found(why) if why else look_at(**where)
+        with stoppable(go_on):
+            found = Found(why) if why else look_at(**where)
     except _Overtaken: return
     except Exception as e: self._tell_unreadable(number, where, e)
-    else: self._tell_found(number, _note(found.words), (where, found, {}))
+    else:
+        self._tell_found(number, _note(found.words), (where, found, {}))
 @patch
 def _tell_unreadable(self:PrepForm, number, where, error):
     sentence = _sentence(error)
@@ -739,22 +875,27 @@ def _tell_found(self:PrepForm, number, said, read=(None, None, {})):
 # %% ../nbs/72_widgets.ipynb #ef79a588
 @patch
 def _look_at_rest(self:PrepForm, settings, ask):
-    faults, lack, had = _config_faults(settings, ()), upload_fault(), self.result
+    faults = _config_faults(settings, ())
+    lack = upload_fault()
+    had = self.result
     known = None if faults else _model_faults(settings, ask)
     objections = self._refused(settings) if known is None else known
-    made, gone = None if faults or objections else _made_before(PrepConfig(**settings)), _is_gone(had)
+    made = None if faults or objections else _made_before(PrepConfig(**settings))
+    gone = _is_gone(had)
     with self._lock:
         self._lack = lack
         if known is not None: self._objections = _model_settings(settings), known
         if gone and self.result is had: self._lose()
-        if settings == self.settings: self._take_in(PrepConfig(**settings) if made else None, objections, made)
+        if settings == self.settings:
+            self._take_in(PrepConfig(**settings) if made else None, objections, made)
         self.check()
 @patch
 def _take_in(self:PrepForm, cfg, objections, made):
     for name in objections: self._touched.setdefault(name)
     if not made or self.work.busy and self.work.name == "prepare": return
     self.result = made
-    if self.work.busy or self._shown_of == cfg or not self._has_room(): return
+    if self.work.busy or self._shown_of == cfg or not self._has_room():
+        return
     self._show_prepared(made)
     use = "it can be looked at, and uploaded" if _kept(made) else "no clip was kept"
     self._shown_of, self._offered = cfg, _note(f"The folder {made.folder} holds what these settings make: {use}.")
@@ -769,7 +910,11 @@ def _has_room(self:PrepForm):
 def _lose(self:PrepForm):
     "Forget a folder that is no longer there."
     self.result = None
-    if self.told.value == self._offered: self.told.value, self.output.outputs, self._shown_of, self._offered = "", (), None, None
+    if self.told.value == self._offered:
+        self.told.value = ""
+        self.output.outputs = ()
+        self._shown_of = None
+        self._offered = None
 
 # %% ../nbs/72_widgets.ipynb #229d1345
 @patch
@@ -778,7 +923,8 @@ def _start(self:PrepForm, name, do, said, of):
         self._need, self._pace, self._line = 0, None, said
         return do()
     with self._lock:
-        if not self.work.start(name, begin, partial(self._after, name), of): return
+        if not self.work.start(name, begin, partial(self._after, name), of):
+            return
         if name == "prepare": self.result = None
         if name != "upload": self._shown_of, self.output.outputs = of, ()
         self._refusal = (None, {}, "")
@@ -791,7 +937,8 @@ def _after(self:PrepForm, name, value, error):
     self.bar.layout.display = "none"
     try:
         if isinstance(error, KeyboardInterrupt): self._tell_result(_sentence(error))
-        elif error: self._refuse(error, asdict(self._shown_of) if name != "upload" and self._shown_of else self.settings)
+        elif error:
+            self._refuse(error, asdict(self._shown_of) if name != "upload" and self._shown_of else self.settings)
         else: self._done[name](value)
     except Exception as e: self._refuse(e, self.settings)
 @patch
@@ -822,7 +969,10 @@ def _show_prepared(self:PrepForm, made):
     self.result, self.output.outputs = made, _shown(made)
     if _kept(made): return self._tell_result(f"Done: the data set is in the folder {made.folder}.")
     rows = sum(c["rows"] for c in made.counts.values())
-    self.told.value = fault_html(f"No clip was kept: each of the {rows:,} rows was left out, for the reasons below. Change what leaves them out, and prepare again.")
+    self.told.value = fault_html(
+        f"No clip was kept: each of the {rows:,} rows was left out, for the reasons below. Change what leaves them"
+        " out, and prepare again."
+    )
 @patch
 def _show_artifact(self:PrepForm, made): self._tell_result(f"Uploaded as {made.key}.")
 
@@ -851,10 +1001,12 @@ def _stoppable(self:PrepForm): return self.work.busy and self.work.name in ("pla
 # %% ../nbs/72_widgets.ipynb #6186821b
 @patch
 def _heard_out(self:PrepForm, do, *args, **kwargs):
-    with _heard(self._say), stoppable(self._go_on): return do(*args, **kwargs)
+    with _heard(self._say), stoppable(self._go_on):
+        return do(*args, **kwargs)
 @patch
 def _stop_here(self:PrepForm):
-    if self.work.stop.is_set(): raise KeyboardInterrupt(f"Stopped. What was fetched stays, and {self.work.name.title()} goes on from there.")
+    if self.work.stop.is_set():
+        raise KeyboardInterrupt(f"Stopped. What was fetched stays, and {self.work.name.title()} goes on from there.")
 @patch
 def _say(self:PrepForm, line):
     with self._lock:
@@ -866,18 +1018,29 @@ def _say(self:PrepForm, line):
 @patch
 def _go_on(self:PrepForm, fetched, need):
     self._stop_here()
-    if need is not None: self._fetched, self._need, self._pace = 0, need, _Pace(0)
+    if need is not None:
+        self._fetched, self._need, self._pace = 0, need, _Pace(0)
     self._fetched += fetched
-    if not fetched or not self._need or time.monotonic() - self._told_at < 0.2: return
-    self._told_at, total = time.monotonic(), max(self._need, self._fetched)
-    self._show_bar(self._fetched, total, f"{self._line}: {show_bytes(self._fetched)} of about {show_bytes(total)}{self._pace.words(self._fetched, total, show_bytes)}")
+    if not fetched or not self._need or time.monotonic() - self._told_at < 0.2:
+        return
+    self._told_at = time.monotonic()
+    total = max(self._need, self._fetched)
+    self._show_bar(
+        self._fetched,
+        total,
+        f"{self._line}: {show_bytes(self._fetched)} of about"
+        f" {show_bytes(total)}{self._pace.words(self._fetched, total, show_bytes)}",
+    )
 @patch
 def _tell(self:PrepForm, now):
-    if self.work.stop.is_set(): raise KeyboardInterrupt(f"Stopped at {progress_words(now)}. Prepare goes on from there.")
-    if self._need is not None: self._need, self._pace = None, _Pace(now.clips)
+    if self.work.stop.is_set():
+        raise KeyboardInterrupt(f"Stopped at {progress_words(now)}. Prepare goes on from there.")
+    if self._need is not None:
+        self._need, self._pace = None, _Pace(now.clips)
     self._show_bar(now.clips, now.total, progress_words(now) + self._pace.words(now.clips, now.total, _clips))
 @patch
-def _tell_sent(self:PrepForm, sent, total): self._show_bar(sent, total, f"{self._line} {show_bytes(sent)} of {show_bytes(total)}")
+def _tell_sent(self:PrepForm, sent, total):
+    self._show_bar(sent, total, f"{self._line} {show_bytes(sent)} of {show_bytes(total)}")
 @patch
 def _show_bar(self:PrepForm, done, total, said):
     with self._lock:
@@ -893,8 +1056,16 @@ def upload(self:PrepForm) -> None:
     from audio_ft_prep.artifact import log_prepared
     if not self.result: raise ValueError("there is no prepared folder to upload: prepare first")
     folder, (project, name) = self.result.folder, (box.value.strip() for box in self.target.values())
-    if not project or not name: raise ValueError("project and artifact must be named: the platform's project, and what the artifact is to be called")
-    self._start("upload", lambda: log_prepared(project, name, folder, progress=self._tell_sent), f"Uploading {folder} …", (project, name, folder))
+    if not project or not name:
+        raise ValueError(
+            "project and artifact must be named: the platform's project, and what the artifact is to be called"
+        )
+    self._start(
+        "upload",
+        lambda: log_prepared(project, name, folder, progress=self._tell_sent),
+        f"Uploading {folder} …",
+        (project, name, folder),
+    )
 
 # %% ../nbs/72_widgets.ipynb #78186d16
 @patch
@@ -908,7 +1079,8 @@ def wait(self:PrepForm,
         raise
 @patch
 def _click(self:PrepForm, name):
-    try: self.look(ask=True) if name == "look" else getattr(self, name)()
+    try:
+        self.look(ask=True) if name == "look" else getattr(self, name)()
     except Exception as e: self._refuse(e, self.settings)
 
 # %% ../nbs/72_widgets.ipynb #b8345f3f
@@ -919,14 +1091,19 @@ def _table(self:PrepForm):
         for name in names:
             value, note = html_text(self.inputs[name].value), self.notes[name].value
             if note == _LOOKING: note = _note(self.docs[name])
-            yield f'<tr><td style="text-align:left">{name}</td><td style="text-align:left"><code>{value}</code></td><td style="text-align:left">{note}</td></tr>'
+            yield (
+                f'<tr><td style="text-align:left">{name}</td><td'
+                f' style="text-align:left"><code>{value}</code></td><td style="text-align:left">{note}</td></tr>'
+            )
 @patch
 def _repr_mimebundle_(self:PrepForm, **kwargs):
-    for look in () if is_live() else self._looks.values(): look.wait()
+    for look in () if is_live() else self._looks.values():
+        look.wait()
     page = {"text/plain": repr(self), "text/html": self._page()}
     return {**self.box._repr_mimebundle_(**kwargs), **page} if is_live() else page
 @patch
-def _page(self:PrepForm): return saved_page("the form", f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>')
+def _page(self:PrepForm):
+    return saved_page("the form", f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>')
 @patch
 def _ipython_display_(self:PrepForm):
     if not is_live(): raise NotImplementedError  # IPython shows the page then

@@ -13,7 +13,7 @@ import errno, fcntl, os, re, stat, tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, ContextManager
-from .places import Url, held, plain_folders, remove_at, remove_tree, write_whole
+from .paths import Url, held, plain_folders, remove_at, remove_tree, atomic_write_bytes
 
 # %% auto #0
 __all__ = ['MARK', 'check_work', 'make_work', 'work_alone', 'clear_work']
@@ -37,7 +37,8 @@ def _private(about, folder):
     open_to = about.st_mode & _OTHERS_WRITE
     if about.st_uid == os.geteuid() and not open_to: return ""
     ours = _as_made_here(folder)
-    if about.st_uid != ours.st_uid: return f"belongs to user {about.st_uid}, and what this run makes belongs to user {ours.st_uid}"
+    if about.st_uid != ours.st_uid:
+        return f"belongs to user {about.st_uid}, and what this run makes belongs to user {ours.st_uid}"
     return "may be written by other users" if open_to & ~ours.st_mode else ""
 
 # %% ../nbs/39_workdir.ipynb #e87eeafd
@@ -64,7 +65,8 @@ def _look(fd, work):
     names, about = os.listdir(fd), os.fstat(fd)
     why = _stranger(names)
     if not why and MARK in names: why = _private(about, work.parent)
-    if not why and about.st_uid != os.geteuid(): why = _private(about, work.parent)
+    if not why and about.st_uid != os.geteuid():
+        why = _private(about, work.parent)
     if why: raise _refusal(work, why)
 
 # %% ../nbs/39_workdir.ipynb #bd4a1c19
@@ -84,7 +86,8 @@ def check_work(
 # %% ../nbs/39_workdir.ipynb #3be4cd82
 def _put_mark(fd):
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with suppress(FileExistsError), os.fdopen(os.open(MARK, flags, 0o600, dir_fd=fd), "wb") as f: f.write(_MARK_TEXT)
+    with suppress(FileExistsError), os.fdopen(os.open(MARK, flags, 0o600, dir_fd=fd), "wb") as f:
+        f.write(_MARK_TEXT)
 def _opened_for_run(work):
     "Open a work folder, made where there is none; raise when it isn't a run's of this user."
     work.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +106,7 @@ def make_work(
 ) -> None:
     "Have a marked work folder for this user alone, or raise the sentence that says why that can't be."
     check_work(work)
-    if isinstance(work, Url): return write_whole(work/MARK, _MARK_TEXT)
+    if isinstance(work, Url): return atomic_write_bytes(work/MARK, _MARK_TEXT)
     fd = _opened_for_run(work)
     try: _put_mark(fd)
     finally: os.close(fd)
@@ -125,7 +128,8 @@ def _locked(work):
         try: lock = _lock_in(fd)
         except BaseException as e:
             os.close(fd)
-            if isinstance(e, BlockingIOError): raise Timeout(str(work/_LOCK)) from None
+            if isinstance(e, BlockingIOError):
+                raise Timeout(str(work/_LOCK)) from None
             raise
         if lock is not None: return fd, lock
         os.close(fd)
@@ -144,7 +148,7 @@ def _alone_in(work):
 def _alone_at(work, hold):
     check_work(work)
     with hold(work/_LOCK):
-        write_whole(work/MARK, _MARK_TEXT)
+        atomic_write_bytes(work/MARK, _MARK_TEXT)
         yield
 def work_alone(
     work: Path | Url,  # A prepared folder's work folder
@@ -157,7 +161,8 @@ def work_alone(
 def _clear_url(work):
     names = [p.name for p in work.iterdir()] if work.is_dir() else []
     if all(map(_is_known, names)): return remove_tree(work)
-    for name in filter(_is_known, names): (work/name).unlink(missing_ok=True)
+    for name in filter(_is_known, names):
+        (work/name).unlink(missing_ok=True)
 def _clear(work):
     with plain_folders(work.parent, work) as (above, fd):
         if _private(os.fstat(fd), work.parent): return

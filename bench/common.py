@@ -9,7 +9,19 @@ import psutil
 HERE = Path(__file__).resolve().parent
 SAMPLE = HERE.parent / "audio_ft_prep" / "data" / "sample"
 NOT_PASSED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")  # an installed package is compiled once
-FIELDS = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accents", "variant", "locale", "segment")
+FIELDS = (
+    "client_id",
+    "path",
+    "sentence",
+    "up_votes",
+    "down_votes",
+    "age",
+    "gender",
+    "accents",
+    "variant",
+    "locale",
+    "segment",
+)
 csv.field_size_limit(1 << 24)
 
 def read_clips(root: Path, language: str):
@@ -47,8 +59,13 @@ def build_corpus(
     "Write a corpus whose train split repeats the source's train clips, under new names, until there are enough."
     source = Path(corpus) if corpus else SAMPLE
     if not (source / "transcript").is_dir():
-        raise FileNotFoundError(f"no transcript folder in {source}: --corpus takes a folder in the Common Voice layout (audio/, transcript/)")
-    languages = [s for s in language.split(",") if s] or sorted(p.name for p in (source / "transcript").iterdir() if p.is_dir())
+        raise FileNotFoundError(
+            f"no transcript folder in {source}: --corpus takes a folder in the Common Voice layout (audio/,"
+            " transcript/)"
+        )
+    languages = [s for s in language.split(",") if s] or sorted(
+        p.name for p in (source / "transcript").iterdir() if p.is_dir()
+    )
     good, lang, seconds, size = plain_clips(source, languages), languages[0], 0, 0
     tar, tsv = out / f"audio/{lang}/train/{lang}_train_0.tar", out / f"transcript/{lang}/train.tsv"
     for file in (tar, tsv): file.parent.mkdir(parents=True)
@@ -77,7 +94,14 @@ def tree_memory(root: psutil.Process) -> list[float]:
     for p in [root, *root.children(recursive=True)]:
         try: found[p.pid] = memory_of(p)
         except (OSError, KeyError, psutil.Error): continue  # it has just ended
-    return [sum(t for t, _ in found.values()), sum(a for _, a in found.values()), *(max((t for pid, (t, _) in found.items() if (pid == root.pid) == own), default=0.0) for own in (True, False))]
+    return [
+        sum(t for t, _ in found.values()),
+        sum(a for _, a in found.values()),
+        *(
+            max((t for pid, (t, _) in found.items() if (pid == root.pid) == own), default=0.0)
+            for own in (True, False)
+        ),
+    ]
 
 def watch(pid: int, peak: list, done: threading.Event):
     "Keep the highest memory of a process tree until it is done, looking every 0.2 s (less often where looking is slow)."
@@ -95,28 +119,45 @@ def measure(
     memory: bool = True,  # Watch its memory, which costs up to a tenth of a core
 ) -> dict: # wall_s, cpu_s; peak_mb, anon_mb, parent_mb, worker_mb
     "Run a side as a program; its CPU seconds are those of all its processes, ended ones too."
-    env = {k: v for k, v in os.environ.items() if k not in NOT_PASSED} | {"HF_DATASETS_CACHE": f"{settings['out']}/cache"}
+    env = {k: v for k, v in os.environ.items() if k not in NOT_PASSED} | {
+        "HF_DATASETS_CACHE": f"{settings['out']}/cache"
+    }
     if pinned: env["OMP_NUM_THREADS"] = "1"
     Path(settings["out"]).mkdir(parents=True)
     log, peak, done = Path(settings["out"], "log.txt"), [0.0] * 4, threading.Event()
     with log.open("w") as f:
         start = time.perf_counter()
-        proc = subprocess.Popen([sys.executable, str(HERE / "sides.py"), side, json.dumps(settings)], env=env, stdout=f, stderr=f)
+        proc = subprocess.Popen(
+            [sys.executable, str(HERE / "sides.py"), side, json.dumps(settings)], env=env, stdout=f, stderr=f
+        )
         if memory: threading.Thread(target=watch, args=(proc.pid, peak, done), daemon=True).start()
         _, status, usage = os.wait4(proc.pid, 0)
         wall_s, proc.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
         done.set()
     if proc.returncode: raise RuntimeError(f"{side} ended with code {proc.returncode}:\n" + "\n".join(log.read_text().splitlines()[-15:]))
-    return dict(wall_s=wall_s, cpu_s=usage.ru_utime + usage.ru_stime, **dict(zip(("peak_mb", "anon_mb", "parent_mb", "worker_mb"), peak)))
+    return dict(
+        wall_s=wall_s,
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        **dict(zip(("peak_mb", "anon_mb", "parent_mb", "worker_mb"), peak))
+    )
 
 def machine() -> dict:
     "Say what the figures were measured with: cores, load, versions."
     names = ("torch", "transformers", "datasets", "pyarrow", "soundfile", "soxr", "numpy")
-    return dict(cores=os.cpu_count(), load=os.getloadavg()[0], python=platform.python_version(), **{n: version(n) for n in names})
+    return dict(
+        cores=os.cpu_count(),
+        load=os.getloadavg()[0],
+        python=platform.python_version(),
+        **{n: version(n) for n in names}
+    )
 
 def figure(x) -> str:
     "Write a number with about three digits; text stays."
-    return x if isinstance(x, str) else f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}" if x >= 1 else f"{x:.3f}"
+    return (
+        x
+        if isinstance(x, str)
+        else f"{x:,.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}" if x >= 1 else f"{x:.3f}"
+    )
 
 def table(head: list[str], rows: list[list], markdown: bool = False) -> str:
     "Lay out a label and figures a row, for a terminal or as Markdown."

@@ -20,7 +20,7 @@ except ImportError: fast_mel = None
 RATE_HZ, GROUP = 16_000, 100
 PARTS = ("decode", "resample", "log-mel", "float16", "write")
 
-def real_frames(wave):
+def valid_frames(wave):
     "Frames to keep, the real ones and one of padding, and the samples they see: those of 16 frames at least, as fewer lose the last bit."
     keep = min(math.ceil((len(wave) + 200) / 160) + 1, 3000)
     seen = min((max(keep, 16) - 1) * 160 + 400, 480_000)
@@ -28,7 +28,7 @@ def real_frames(wave):
 
 def torch_mel(wave, window, filters):
     "The extractor's own operations on the real frames only."
-    keep, seen = real_frames(wave)
+    keep, seen = valid_frames(wave)
     stft = torch.stft(torch.from_numpy(seen), 400, 160, window=window, return_complex=True)
     power = (stft[:, :min(max(keep, 16), 3000)].abs() ** 2).contiguous()
     mel = torch.clamp(filters @ power, min=1e-10).log10()
@@ -36,13 +36,15 @@ def torch_mel(wave, window, filters):
 
 def asrfront_mel(wave, mels):
     "The same frames by asrfront, within 1e-4 of the extractor's."
-    keep, seen = real_frames(wave)
+    keep, seen = valid_frames(wave)
     return fast_mel(seen, n_mels=mels, pad_or_trim=False)[:, :keep]
 
 def write_group(writer, buffer, ends):
     "Write clips as one record batch over the buffer they lie in, without a copy."
     values = pa.Array.from_buffers(pa.float16(), ends[-1], [None, pa.py_buffer(buffer)])
-    writer.write_batch(pa.record_batch([pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)], names=["input_features"]))
+    writer.write_batch(
+        pa.record_batch([pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values)], names=["input_features"])
+    )
 
 def sync(writer, file):
     "End the file and wait until it is on the disk."
@@ -60,7 +62,9 @@ def one_pass(clips, extractor, out):
         return result
     window, filters = torch.hann_window(400), torch.from_numpy(extractor.mel_filters).to(torch.float32).T
     buffer = np.empty(GROUP * extractor.feature_size * 3000, np.float16)
-    with out.open("wb") as file, pa.ipc.new_stream(file, pa.schema({"input_features": pa.list_(pa.float16())})) as writer:
+    with out.open("wb") as file, pa.ipc.new_stream(
+        file, pa.schema({"input_features": pa.list_(pa.float16())})
+    ) as writer:
         for i, audio in enumerate(clips):
             wave, rate_hz = timed("decode", soundfile.read, io.BytesIO(audio), dtype="float32")
             if wave.ndim > 1: wave = wave.mean(axis=1)
@@ -88,12 +92,23 @@ def rows_of(cpu, seconds, runs):
     rows = [*(row(p, cpu[p]) for p in PARTS), row("floor", floor, floor), *side("ours", floor)]
     if not fast_mel: return rows
     fast = floor - cpu["log-mel"] + cpu["log-mel, asrfront"]
-    return [*rows, row("log-mel, asrfront", cpu["log-mel, asrfront"]), row("floor with it", fast, fast), *side("ours fast", fast)]
+    return [
+        *rows,
+        row("log-mel, asrfront", cpu["log-mel, asrfront"]),
+        row("floor with it", fast, fast),
+        *side("ours fast", fast),
+    ]
 
 def ours_in_turn(settings, workers, out):
     "Run ours with each number of workers, exact and fast: what each took."
     kinds = {"ours": "exact", **({"ours fast": "fast"} if fast_mel else {})}
-    return {name: {n: measure("ours", settings | dict(out=str(out / f"{name}{n}"), workers=n, log_mel=kind), memory=False) for n in workers} for name, kind in kinds.items()}
+    return {
+        name: {
+            n: measure("ours", settings | dict(out=str(out / f"{name}{n}"), workers=n, log_mel=kind), memory=False)
+            for n in workers
+        }
+        for name, kind in kinds.items()
+    }
 
 @call_parse
 def main(
@@ -123,7 +138,9 @@ def main(
     (_, _, seconds, same), cpu = got[0], {part: min(g[1][part] for g in got) for part in got[0][1]}
     runs = {name: {n: [g[0][name][n] for g in got] for n in by_workers} for name, by_workers in got[0][0].items()}
     head, rows = ["", "CPU ms / s of audio", "audio-h / CPU-h", "of the floor"], rows_of(cpu, seconds, runs)
-    print(f"{clips} clips, {seconds / 3600:.2f} h, one thread, cheapest of {passes} pass(es), {about['cores']} cores, load {about['load']:.1f} at the start; "
-          f"log-mel identical to the extractor's for {same} clips looked at\n")
+    print(
+        f"{clips} clips, {seconds / 3600:.2f} h, one thread, cheapest of {passes} pass(es), {about['cores']} cores,"
+        f" load {about['load']:.1f} at the start; log-mel identical to the extractor's for {same} clips looked at\n"
+    )
     print(table(head, rows, markdown))
     if json: Path(json).write_text(dumps(dict(about=about | made, cpu=cpu, seconds=seconds, same=same, runs=runs, table=[head, *rows]), indent=1))

@@ -35,8 +35,14 @@ def write_tar(path: Path, names: list[str], clips: list[bytes]):
     ready = [(*header(len(c)), c + bytes(-len(c) % 512)) for c in clips]
     with path.open("wb") as f:
         for start in range(0, len(names), 1000):
-            f.write(b"".join(part for i, n in enumerate(names[start:start + 1000]) for block, total, data in [ready[i % len(ready)]]
-                             for part in (member(f"{path.stem}/{n}", block, total), data)))
+            f.write(
+                b"".join(
+                    part
+                    for i, n in enumerate(names[start : start + 1000])
+                    for block, total, data in [ready[i % len(ready)]]
+                    for part in (member(f"{path.stem}/{n}", block, total), data)
+                )
+            )
         f.write(bytes(10240))
 
 def lines(first: int, count: int, words: list[str], speakers: list[str]):
@@ -44,14 +50,28 @@ def lines(first: int, count: int, words: list[str], speakers: list[str]):
     rng = random.Random(first)
     for i in range(first, first + count):
         said = f"{' '.join(rng.choices(words, k=rng.randint(4, 14)))} {i}.".capitalize()
-        row = {"client_id": speakers[i // 50 % len(speakers)], "path": f"common_voice_{LANGUAGE}_{20_000_000 + i}.mp3", "sentence": said,
-               "up_votes": "2", "down_votes": "0", "age": ("", "twenties", "fourties")[i % 3], "locale": LANGUAGE}
+        row = {
+            "client_id": speakers[i // 50 % len(speakers)],
+            "path": f"common_voice_{LANGUAGE}_{20_000_000 + i}.mp3",
+            "sentence": said,
+            "up_votes": "2",
+            "down_votes": "0",
+            "age": ("", "twenties", "fourties")[i % 3],
+            "locale": LANGUAGE,
+        }
         yield row["path"], "\t".join(row.get(k, "") for k in FIELDS)
 
 def make_corpus(out: Path, rows: int) -> int:
     "Write a corpus of so many rows, all of them good; give its bytes."
     clips = [tiny_clip(i) for i in range(20)]
-    words = sorted({w.strip(".,;:!?\"«»") for _, _, row in read_clips(SAMPLE, LANGUAGE) for w in row["sentence"].lower().split()} - {""})
+    words = sorted(
+        {
+            w.strip(".,;:!?\"«»")
+            for _, _, row in read_clips(SAMPLE, LANGUAGE)
+            for w in row["sentence"].lower().split()
+        }
+        - {""}
+    )
     speakers = [random.Random(i).randbytes(64).hex() for i in range(-(-rows // 50))]
     first, counts = 0, {s: round(rows * share) for s, share in SHARES.items()}
     counts["train"] = rows - counts["dev"] - counts["test"]
@@ -91,14 +111,33 @@ def planned(folder: Path, work: Path, rows: int, workers: int) -> dict:
 
 def prepared(folder: Path, work: Path, rows: int, workers: int) -> dict:
     "Prepare a corpus of so many rows."
-    return run("ours", folder, work, rows, workers=workers, model="openai/whisper-small", dtype="float16", train_splits="train+validation", eval_splits="test")
+    return run(
+        "ours",
+        folder,
+        work,
+        rows,
+        workers=workers,
+        model="openai/whisper-small",
+        dtype="float16",
+        train_splits="train+validation",
+        eval_splits="test",
+    )
 
 def growth(runs: list[dict]) -> list[str]:
     "Say how memory grows between the smallest and the largest run that prepared."
     few, many = runs[0], runs[-1]
     more = many["rows"] - few["rows"]
-    return [f"a worker: {many['worker_mb'] / few['worker_mb'] - 1:+.1%} at {many['rows'] / few['rows']:.0f} times the clips",
-            f"the parent: {(many['parent_mb'] - few['parent_mb']) * 1e6 / more:,.0f} bytes for each clip more"] if more else []
+    return (
+        [
+            (
+                f"a worker: {many['worker_mb'] / few['worker_mb'] - 1:+.1%} at {many['rows'] / few['rows']:.0f}"
+                " times the clips"
+            ),
+            f"the parent: {(many['parent_mb'] - few['parent_mb']) * 1e6 / more:,.0f} bytes for each clip more",
+        ]
+        if more
+        else []
+    )
 
 @call_parse
 def main(
@@ -119,7 +158,18 @@ def main(
         runs = [planned(corpus(work, rows), work, rows, workers)] if rows else []
         many = [prepared(corpus(work, n), work, n, workers) for n in sorted(int(n) for n in clips.split(",") if n)]
     head = ["", "rows", "wall, s", "CPU, s", "peak memory, MB", "the parent", "a worker"]
-    said = [["plan" if r["side"] == "planned" else "prepare", r["rows"], r["wall_s"], r["cpu_s"], r["peak_mb"], r["parent_mb"], r["worker_mb"]] for r in runs + many]
+    said = [
+        [
+            "plan" if r["side"] == "planned" else "prepare",
+            r["rows"],
+            r["wall_s"],
+            r["cpu_s"],
+            r["peak_mb"],
+            r["parent_mb"],
+            r["worker_mb"],
+        ]
+        for r in runs + many
+    ]
     print(f"{workers} workers, {about['cores']} cores, load {about['load']:.1f} at the start\n")
     print("\n".join([table(head, said, markdown), "", *(growth(many) if many else [])]))
     if json: Path(json).write_text(dumps(dict(about=about, runs=runs + many, growth=growth(many) if many else [], table=[head, *said]), indent=1))

@@ -42,12 +42,31 @@ def reference(corpus: str, out: str, model: str, language: str, workers: int, de
 def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: str, **settings):
     "This package, as its user runs it."
     from audio_ft_prep import PrepConfig, prepare
-    prepare(PrepConfig(**{"dataset_name": corpus, "language_code": language, "model_id": model, "output_dir": f"{out}/prepared",
-        "train_splits": "train", "eval_splits": "", "num_workers": workers, "feature_dtype": dtype, **settings}))
+    prepare(
+        PrepConfig(
+            **{
+                "dataset_name": corpus,
+                "language_code": language,
+                "model_id": model,
+                "output_dir": f"{out}/prepared",
+                "train_splits": "train",
+                "eval_splits": "",
+                "num_workers": workers,
+                "feature_dtype": dtype,
+                **settings,
+            }
+        )
+    )
 
 def planned(corpus: str, out: str, language: str, workers: int):
     "What this package foretells."
     from audio_ft_prep import PrepConfig, plan
-    print(plan(PrepConfig(dataset_name=corpus, language_code=language, output_dir=f"{out}/prepared", num_workers=workers)))
+    print(
+        plan(
+            PrepConfig(
+                dataset_name=corpus, language_code=language, output_dir=f"{out}/prepared", num_workers=workers
+            )
+        )
+    )
 
 if __name__ == "__main__": {"reference": reference, "ours": ours, "planned": planned}[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -30,7 +30,12 @@ def one_run(name, settings, out, clips):
     "Run one side into a fresh folder and add what it left on disk."
     shutil.rmtree(out, ignore_errors=True)
     got = measure("ours" if name in OURS else "reference", settings | dict(out=str(out)), pinned=name == "1 thread")
-    return got | dict(side=name, clips_s=clips / got["wall_s"], output_mb=folder_mb(out / "prepared"), cache_mb=folder_mb(out / "cache"))
+    return got | dict(
+        side=name,
+        clips_s=clips / got["wall_s"],
+        output_mb=folder_mb(out / "prepared"),
+        cache_mb=folder_mb(out / "cache"),
+    )
 
 def compare(ours: Path, theirs: Path, dtype: str) -> dict:
     "Count the clips whose features and labels are the same, bit by bit, on both sides."
@@ -56,14 +61,19 @@ def summary(runs, against):
     table = [["", *(f"reference {s}" for s in against), *OURS, *(f"{s} / {mine}" for s, mine in pairs)]]
     for label, key in ROWS.items():
         of = {s: median(r[key] for r in runs if r["side"] == s) for s in (*against, *OURS)}
-        times = [(of[mine] / of[s] if key == "clips_s" else of[s] / of[mine]) if of[mine] else None for s, mine in pairs]
+        times = [
+            (of[mine] / of[s] if key == "clips_s" else of[s] / of[mine]) if of[mine] else None for s, mine in pairs
+        ]
         table.append([label, *of.values(), *("" if t is None else f"{t:.1f}x" for t in times)])
     return table
 
 def same_words(name, same, dtype):
     "Say how much of one of ours is the reference's, bit by bit."
-    return (f"rows: reference {same['reference']}, {name} {same['ours']}, both {same['both']}; identical in {dtype}: "
-            f"features {same['features']} of {same['both']} (furthest apart {same['furthest']:.2g}), labels {same['labels']} of {same['both']}")
+    return (
+        f"rows: reference {same['reference']}, {name} {same['ours']}, both {same['both']}; identical in {dtype}:"
+        f" features {same['features']} of {same['both']} (furthest apart {same['furthest']:.2g}), labels"
+        f" {same['labels']} of {same['both']}"
+    )
 
 @call_parse
 def main(
@@ -87,18 +97,26 @@ def main(
     if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
-        made, about = build_corpus(work / "corpus", corpus, language, clips), machine() | dict(workers=workers, model=model_id, dtype=feature_dtype, decoder=decoder)
+        made, about = build_corpus(work / "corpus", corpus, language, clips), machine() | dict(
+            workers=workers, model=model_id, dtype=feature_dtype, decoder=decoder
+        )
         lay_out_processor(model_id, work / "processor")
         fixed = dict(corpus=made["folder"], language=made["language"], workers=workers)
         # Ours goes first: what the first run of a turn pays for a cold disk is ours to pay.
-        settings = {name: fixed | dict(model=model_id, dtype=feature_dtype, log_mel=log_mel) for name, log_mel in OURS.items()}
+        settings = {
+            name: fixed | dict(model=model_id, dtype=feature_dtype, log_mel=log_mel)
+            for name, log_mel in OURS.items()
+        }
         settings |= {s: fixed | dict(model=str(work / "processor"), decoder=decoder) for s in reversed(sides)}
         place = {s: work / s.replace(" ", "-") for s in settings}
         runs = [one_run(s, settings[s], place[s], clips) for _ in range(repeats) for s in settings]
         same = {name: compare(place[name] / "prepared", place[sides[0]] / "prepared", feature_dtype) for name in OURS}
     head, *rows = summary(runs, sides)
-    print(f"{clips} clips, {made['hours']:.2f} h, {workers} workers, {repeats} turn(s), {about['cores']} cores, load {about['load']:.1f} at the start; "
-          f"the reference decodes with {'torchcodec' if decoder == 'torchcodec' else 'soundfile and soxr HQ'}\n")
+    print(
+        f"{clips} clips, {made['hours']:.2f} h, {workers} workers, {repeats} turn(s), {about['cores']} cores, load"
+        f" {about['load']:.1f} at the start; the reference decodes with"
+        f" {'torchcodec' if decoder == 'torchcodec' else 'soundfile and soxr HQ'}\n"
+    )
     print(table(head, rows, markdown))
     print("", *(same_words(name, s, feature_dtype) for name, s in same.items()), sep="\n")
     if decoder == "torchcodec": print("torchcodec resamples with FFmpeg, so its samples differ from soxr's: --decoder soundfile compares like with like")

@@ -29,7 +29,18 @@ USED = {"train": "train", "dev": "validation", "test": "test"}  # a split's file
 def pytest_configure(config): config.figures = []
 
 
-SLOW = ["test_ray", "test_faults", "test_prepare", "test_platform", "test_bench", "test_lab", "test_plots", "test_report", "test_artifact", "test_urls"]  # begun first, so that no process waits long for another's last file
+SLOW = [
+    "test_ray",
+    "test_faults",
+    "test_prepare",
+    "test_platform",
+    "test_bench",
+    "test_lab",
+    "test_plots",
+    "test_report",
+    "test_artifact",
+    "test_urls",
+]  # begun first, so that no process waits long for another's last file
 
 
 def pytest_collection_modifyitems(items):
@@ -73,7 +84,9 @@ def browser():
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not path: pytest.skip("no Chromium on this machine")
     with sync_api.sync_playwright() as pw:
-        chromium = pw.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_S * 1000)
+        chromium = pw.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_S * 1000
+        )
         for name in ("new_page", "new_context"): setattr(chromium, name, patient(getattr(chromium, name)))
         yield chromium
         chromium.close()
@@ -131,7 +144,11 @@ def write_corpus(root, splits):
     for split, clips in splits.items():
         tar, tsv = root / f"audio/it/{split}/it_{split}_0.tar", root / f"transcript/it/{split}.tsv"
         for p in (tar, tsv): p.parent.mkdir(parents=True, exist_ok=True)
-        tsv.write_text("client_id\tpath\tsentence\n" + "".join(f"s{i % 7}\t{c}.mp3\t{s}\n" for i, (c, _, s) in enumerate(clips)), encoding="utf-8")
+        tsv.write_text(
+            "client_id\tpath\tsentence\n"
+            + "".join(f"s{i % 7}\t{c}.mp3\t{s}\n" for i, (c, _, s) in enumerate(clips)),
+            encoding="utf-8",
+        )
         with tarfile.open(tar, "w") as t:
             for clip, data, _ in clips:
                 member = tarfile.TarInfo(f"it_{split}_0/{clip}.mp3")
@@ -173,7 +190,12 @@ def prepared(tmp_path_factory):
     def get(language_code="it", **settings):
         key = (language_code, *sorted(settings.items()))
         if key not in made:
-            cfg = PrepConfig("sample", language_code, output_dir=str(tmp_path_factory.mktemp("prepared") / "out"), **{"num_workers": 1, **settings})
+            cfg = PrepConfig(
+                "sample",
+                language_code,
+                output_dir=str(tmp_path_factory.mktemp("prepared") / "out"),
+                **{"num_workers": 1, **settings}
+            )
             made[key] = prepare(cfg, progress=False)
         return made[key]
     return get
@@ -239,7 +261,10 @@ class Run:
         "Give exit code, stdout and stderr once it has ended."
         until(lambda: not self.alive(), seconds)
         self.gone()
-        code, out, err = ((self.place / n).read_text(encoding="utf-8") if (self.place / n).exists() else "" for n in ("exit", "stdout", "stderr"))  # one that is killed at once has no output
+        code, out, err = (
+            (self.place / n).read_text(encoding="utf-8") if (self.place / n).exists() else ""
+            for n in ("exit", "stdout", "stderr")
+        )  # one that is killed at once has no output
         return SimpleNamespace(code=int(code), out=out, err=err)
     def gone(self):
         "Whether no process of the group is left."
@@ -276,7 +301,9 @@ def written(out, files): return {f: (out / f).stat().st_mtime_ns for f in files}
 def start(tmp_path_factory):
     "Start the command with arguments; limits are those of the system by name, such as FSIZE, the bytes that a file may have."
     env = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
     assert server.stdout.readline() == "ready\n"
     runs = []
     def go(*args, limits={}, env={}):
@@ -300,5 +327,9 @@ def flags(**settings):
 def sentence(err):
     "The one sentence that a command that failed ends with."
     lines = err.splitlines()
-    assert "Traceback" not in err and sum(l.startswith("audio-ft-prep: ") for l in lines) == 1 and lines[-1].startswith("audio-ft-prep: "), err[-3000:]
+    assert (
+        "Traceback" not in err
+        and sum(l.startswith("audio-ft-prep: ") for l in lines) == 1
+        and lines[-1].startswith("audio-ft-prep: ")
+    ), err[-3000:]
     return lines[-1].removeprefix("audio-ft-prep: ")

@@ -16,11 +16,41 @@ from hypothesis import strategies as st
 
 RATE_HZ = 16000
 SECRET_HZ = 3000  # of the recording that lies outside the corpus
-KINDS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}
-NAMES = ("a.wav", "a.flac", "sub/a.wav", "b b.ogg", "perché.wav", "C.WAV", "1.mp3", "x.y.wav", "a_0-500.wav", "sub/deep/d,e.flac", "-.wav", "'q'.wav")
+KINDS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+NAMES = (
+    "a.wav",
+    "a.flac",
+    "sub/a.wav",
+    "b b.ogg",
+    "perché.wav",
+    "C.WAV",
+    "1.mp3",
+    "x.y.wav",
+    "a_0-500.wav",
+    "sub/deep/d,e.flac",
+    "-.wav",
+    "'q'.wav",
+)
 SPLITS = ("train", "validation", "test")
 FILES = {"train": "train", "validation": "dev", "test": "test"}  # what a split is called in names of files
-TAILS = ("", "Ciao, mondo.", 'Dice: "sì".', "perche\u0301 no", "  due  spazi ", "null", "{'a': 1}", "=1+1", "日本", "a|b;c", "-1")
+TAILS = (
+    "",
+    "Ciao, mondo.",
+    'Dice: "sì".',
+    "perche\u0301 no",
+    "  due  spazi ",
+    "null",
+    "{'a': 1}",
+    "=1+1",
+    "日本",
+    "a|b;c",
+    "-1",
+)
 
 
 # ---- tones
@@ -106,12 +136,89 @@ class Corpus:
 
 TIMES = (("offset", "duration"), ("start", "end"), ("start_ms", "end_ms"), ("begin", "duration_ms"), ("Start", "End"))
 PARTS = ((0, 0.5), (0.5, 0.5), (1.0, 0.5), (0, 1.0), (0.25, 0.5), (0.5, 1.0))
-EXTRAS = ("pipe", "link_out", "link_in", "loop", "folder", "dangling", "table_folder", "table_pipe", "card", "bytes", "hidden", "lost")
-ODD_PATHS = ("../outside/secret.wav", "gone.wav", "link_out.wav", "link_in.wav", "pipe.wav", "folder.wav", "loop.wav", "dangling.wav", ".", "..", "/", "./a.wav", "sub/../a.wav", "A.wav", "a.mp3", " a.wav ",
-             "a.wav\0", "perche\u0301.wav", "sub\\a.wav", "~/a.wav", "file://a.wav", "a", "x" * 300, "x/" * 3000, {"path": "a.wav"}, {"path": None}, {"path": "../outside/secret.wav"}, {"bytes": None, "path": "a.flac"},
-             "{'path': 'a.wav'}", "{'bytes': None, 'path': '../outside/secret.wav'}", ["a.wav"], {"array": [0.1], "sampling_rate": 16000})
-ODD_TIMES = (0, 0.5, 1, "1", "0.25", "0,5", "0:01", "1s", -1, -0.0, 2.5, "", " ", None, 1500, "1e3", "1_0", "٣", "nan", "inf", float("nan"), float("inf"), -float("inf"), 10**400, True, [1], {"s": 1}, "0x1")
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=5)
+EXTRAS = (
+    "pipe",
+    "link_out",
+    "link_in",
+    "loop",
+    "folder",
+    "dangling",
+    "table_folder",
+    "table_pipe",
+    "card",
+    "bytes",
+    "hidden",
+    "lost",
+)
+ODD_PATHS = (
+    "../outside/secret.wav",
+    "gone.wav",
+    "link_out.wav",
+    "link_in.wav",
+    "pipe.wav",
+    "folder.wav",
+    "loop.wav",
+    "dangling.wav",
+    ".",
+    "..",
+    "/",
+    "./a.wav",
+    "sub/../a.wav",
+    "A.wav",
+    "a.mp3",
+    " a.wav ",
+    "a.wav\0",
+    "perche\u0301.wav",
+    "sub\\a.wav",
+    "~/a.wav",
+    "file://a.wav",
+    "a",
+    "x" * 300,
+    "x/" * 3000,
+    {"path": "a.wav"},
+    {"path": None},
+    {"path": "../outside/secret.wav"},
+    {"bytes": None, "path": "a.flac"},
+    "{'path': 'a.wav'}",
+    "{'bytes': None, 'path': '../outside/secret.wav'}",
+    ["a.wav"],
+    {"array": [0.1], "sampling_rate": 16000},
+)
+ODD_TIMES = (
+    0,
+    0.5,
+    1,
+    "1",
+    "0.25",
+    "0,5",
+    "0:01",
+    "1s",
+    -1,
+    -0.0,
+    2.5,
+    "",
+    " ",
+    None,
+    1500,
+    "1e3",
+    "1_0",
+    "٣",
+    "nan",
+    "inf",
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    10**400,
+    True,
+    [1],
+    {"s": 1},
+    "0x1",
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def odd_values(name):
@@ -126,7 +233,11 @@ def corpora(draw, layouts):
     "A corpus of one layout, its rows as their writer meant them but for some fields of some."
     layout = draw(st.sampled_from(layouts))
     about = LAYOUTS[layout]
-    names = draw(st.lists(st.sampled_from([n for n in NAMES if about.fits(n)]), min_size=1, max_size=4, unique_by=about.unique))
+    names = draw(
+        st.lists(
+            st.sampled_from([n for n in NAMES if about.fits(n)]), min_size=1, max_size=4, unique_by=about.unique
+        )
+    )
     lengths = draw(st.lists(st.integers(0, 3), min_size=len(names), max_size=len(names)))
     recordings = [Recording(n, pieces(i, lengths[i])) for i, n in enumerate(names)]
     parts = about.parts and draw(st.booleans())
@@ -153,7 +264,9 @@ def pieces(i, length):
 @st.composite
 def row(draw, number, recordings, parts, splits, odd, times):
     part = draw(st.none() | st.sampled_from(PARTS)) if parts else None
-    whole = Row(number, draw(st.sampled_from(recordings)), draw(st.sampled_from(splits)), draw(st.sampled_from(TAILS)), part)
+    whole = Row(
+        number, draw(st.sampled_from(recordings)), draw(st.sampled_from(splits)), draw(st.sampled_from(TAILS)), part
+    )
     fields = [f for f in odd if times or f not in ("start", "end")]
     if not fields or draw(st.integers(0, 2)): return whole
     name = draw(st.sampled_from(fields))
@@ -171,7 +284,13 @@ def times_of(row, times):
 def values_of(row, corpus):
     "What a row's record says, by what it is: path, sentence, speaker, split, and the columns of times by their names."
     path = LAYOUTS[corpus.layout].path(row)
-    record = {"path": path, "sentence": row.sentence, "speaker": f"r{row.number}", "age": "twenties", "split": row.split}
+    record = {
+        "path": path,
+        "sentence": row.sentence,
+        "speaker": f"r{row.number}",
+        "age": "twenties",
+        "split": row.split,
+    }
     start, end = times_of(row, corpus.times)
     if corpus.has_times: record |= {"start": start, "end": end}
     if row.odd: record[row.odd[0]] = row.odd[1]
@@ -242,7 +361,11 @@ def as_written(value, layout):
     if isinstance(value, str) or value is None: text = value or ""
     else: text = str(value)
     text = text.encode("utf-8", "replace").decode()
-    return text if layout in ("csv_table", "audiofolder_csv") else re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", " ", text)
+    return (
+        text
+        if layout in ("csv_table", "audiofolder_csv")
+        else re.sub(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", " ", text)
+    )
 
 
 def meaning(row, corpus):
@@ -269,7 +392,13 @@ def audio_meant(recording, start, seconds):
 
 
 def cleaned(text):
-    text = "".join(c for c in text if not (unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85" or c == "\ufeff"))
+    text = "".join(
+        c
+        for c in text
+        if not (
+            unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85" or c == "\ufeff"
+        )
+    )
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
@@ -319,7 +448,12 @@ def lay_extras(root, extras, recordings):
     first = recordings[0].name if (root / recordings[0].name).exists() else "."
     if "pipe" in extras: os.mkfifo(root / "pipe.wav")
     if "table_pipe" in extras: os.mkfifo(root / "zz.tsv")
-    for name, kind, target in (("link_out", "link_out.wav", "../outside/secret.wav"), ("link_in", "link_in.wav", first), ("loop", "loop.wav", "loop.wav"), ("dangling", "dangling.wav", "nowhere.wav")):
+    for name, kind, target in (
+        ("link_out", "link_out.wav", "../outside/secret.wav"),
+        ("link_in", "link_in.wav", first),
+        ("loop", "loop.wav", "loop.wav"),
+        ("dangling", "dangling.wav", "nowhere.wav"),
+    ):
         if name in extras: (root / kind).symlink_to(target)
     for name, folder in (("folder", "folder.wav"), ("table_folder", "zz.csv"), ("lost", "lost+found")):
         if name in extras: (root / folder).mkdir()
@@ -381,7 +515,10 @@ def tsv_table(root, corpus):
 @layout(values="text", path=lambda row: row.recording.name)
 def audiofolder_csv(root, corpus):
     lay_files(root, corpus)
-    return put(root / "metadata.csv", csv_text(table_records(corpus, WORDS | {"path": "file_name", "sentence": "transcription"}))).parent
+    return put(
+        root / "metadata.csv",
+        csv_text(table_records(corpus, WORDS | {"path": "file_name", "sentence": "transcription"})),
+    ).parent
 
 
 @layout()
@@ -414,11 +551,19 @@ def kaldi_part(record, corpus):
 def kaldi(root, corpus):
     lay_files(root, corpus)
     for s in corpus.splits:
-        rows = [(f"u{r.number}", r, {k: as_written(v, corpus.layout) for k, v in values_of(r, corpus).items()}) for r in corpus.used(s)]
+        rows = [
+            (f"u{r.number}", r, {k: as_written(v, corpus.layout) for k, v in values_of(r, corpus).items()})
+            for r in corpus.used(s)
+        ]
         where = root / FILES[s]
         if corpus.has_times:
             keys = {r.name: f"rec{i}" for i, r in enumerate(corpus.recordings)}
-            put(where / "segments", "".join(f"{k} {keys[r.recording.name]} {v['start'] or '0'} {v['end'] or '-1'}\n" for k, r, v in rows))
+            put(
+                where / "segments",
+                "".join(
+                    f"{k} {keys[r.recording.name]} {v['start'] or '0'} {v['end'] or '-1'}\n" for k, r, v in rows
+                ),
+            )
             put(where / "wav.scp", "".join(f"{k} {root / n}\n" for n, k in keys.items()))
         else: put(where / "wav.scp", "".join(f"{k} {root / r.recording.name}\n" for k, r, _ in rows))
         put(where / "text", "".join(f"{k} {v['sentence']}\n" for k, _, v in rows))
@@ -427,7 +572,12 @@ def kaldi(root, corpus):
 
 
 CV = {"speaker": "client_id", "path": "path", "sentence": "sentence", "age": "age"}
-FLAT = {"values": "text", "odd": ("path", "sentence", "speaker", "start", "end", "age"), "fits": lambda name: "/" not in name, "find": by_stem}
+FLAT = {
+    "values": "text",
+    "odd": ("path", "sentence", "speaker", "start", "end", "age"),
+    "fits": lambda name: "/" not in name,
+    "find": by_stem,
+}
 
 
 @layout(**FLAT)
@@ -469,8 +619,16 @@ def arrow_rows(corpus, rows, audio):
     "Rows as columns; of a value that a column can't hold, null."
     records = [values_of(r, corpus) for r in rows]
     text = lambda v: v.encode("utf-8", "replace").decode() if isinstance(v, str) else None
-    columns = {"audio": audio([(r, text(v["path"])) for r, v in zip(rows, records)]), "text": [text(v["sentence"]) for v in records], "speaker_id": [text(v["speaker"]) for v in records]}
-    real = lambda v: float(v) if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 or isinstance(v, float) else None
+    columns = {
+        "audio": audio([(r, text(v["path"])) for r, v in zip(rows, records)]),
+        "text": [text(v["sentence"]) for v in records],
+        "speaker_id": [text(v["speaker"]) for v in records],
+    }
+    real = lambda v: (
+        float(v)
+        if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 or isinstance(v, float)
+        else None
+    )
     if corpus.has_times: columns |= {c: pa.array([real(v[k]) for v in records], pa.float64()) for k, c in zip(("start", "end"), corpus.times)}
     return pa.table(columns)
 
@@ -513,7 +671,9 @@ def parquet_paths(root, corpus):
 def saved(root, corpus):
     from datasets import Dataset, DatasetDict, disable_progress_bars
     disable_progress_bars()
-    DatasetDict({s: Dataset(arrow_rows(corpus, corpus.used(s), held_audio)) for s in corpus.splits}).save_to_disk(str(root))
+    DatasetDict({s: Dataset(arrow_rows(corpus, corpus.used(s), held_audio)) for s in corpus.splits}).save_to_disk(
+        str(root)
+    )
     return root
 
 
@@ -524,7 +684,15 @@ def first_rows(rows):
     return list(found.values())
 
 
-TREE = {"values": "text", "odd": ("sentence",), "parts": False, "tokens": False, "settle": first_rows, "once": True, "unique": lambda name: posixpath.basename(name).rpartition(".")[0]}
+TREE = {
+    "values": "text",
+    "odd": ("sentence",),
+    "parts": False,
+    "tokens": False,
+    "settle": first_rows,
+    "once": True,
+    "unique": lambda name: posixpath.basename(name).rpartition(".")[0],
+}
 
 
 @layout(**TREE, fits=lambda name: " " not in name)
@@ -532,7 +700,12 @@ def librispeech(root, corpus):
     for s in corpus.splits:
         rows = corpus.used(s)
         for r in rows: put(root / FILES[s] / r.recording.name, r.recording.data)
-        put(root / FILES[s] / "1-2.trans.txt", "".join(f"{r.recording.stem} {as_written(values_of(r, corpus)['sentence'], corpus.layout)}\n" for r in rows))
+        put(
+            root / FILES[s] / "1-2.trans.txt",
+            "".join(
+                f"{r.recording.stem} {as_written(values_of(r, corpus)['sentence'], corpus.layout)}\n" for r in rows
+            ),
+        )
     return root
 
 
@@ -541,7 +714,10 @@ def texts_beside(root, corpus):
     for s in corpus.splits:
         for r in corpus.used(s):
             put(root / FILES[s] / r.recording.name, r.recording.data)
-            put((root / FILES[s] / r.recording.name).with_suffix(".txt"), as_written(values_of(r, corpus)["sentence"], corpus.layout))
+            put(
+                (root / FILES[s] / r.recording.name).with_suffix(".txt"),
+                as_written(values_of(r, corpus)["sentence"], corpus.layout),
+            )
     return root
 
 
@@ -551,9 +727,17 @@ if find_spec("audio_ft_prep.tarred"):
         for s in corpus.splits:
             out = io.BytesIO()
             with tarfile.open(fileobj=out, mode="w") as tar:
-                for r, record in zip(corpus.used(s), table_records(corpus, {k: v for k, v in WORDS.items() if k not in ("path", "split")}, corpus.used(s))):
+                for r, record in zip(
+                    corpus.used(s),
+                    table_records(
+                        corpus, {k: v for k, v in WORDS.items() if k not in ("path", "split")}, corpus.used(s)
+                    ),
+                ):
                     text = json.dumps(record).encode()
-                    tar.addfile(member(f"k{r.number}.{r.recording.kind}", len(r.recording.data)), io.BytesIO(r.recording.data))
+                    tar.addfile(
+                        member(f"k{r.number}.{r.recording.kind}", len(r.recording.data)),
+                        io.BytesIO(r.recording.data),
+                    )
                     tar.addfile(member(f"k{r.number}.json", len(text)), io.BytesIO(text))
             put(root / f"{FILES[s]}-0.tar", out.getvalue())
         return root
@@ -578,7 +762,11 @@ def state(*roots):
             for name in [b".", *folders, *files]:
                 path = os.path.join(folder, name)
                 about = os.lstat(path)
-                content = os.readlink(path) if stat.S_ISLNK(about.st_mode) else open(path, "rb").read() if stat.S_ISREG(about.st_mode) else b""
+                content = (
+                    os.readlink(path)
+                    if stat.S_ISLNK(about.st_mode)
+                    else open(path, "rb").read() if stat.S_ISREG(about.st_mode) else b""
+                )
                 found[path] = (about.st_mode, about.st_mtime_ns, content)
     return found
 
@@ -631,7 +819,10 @@ def judge_clip(row, corpus, example, samples, rate_hz):
     whole = samples_of(recording.data)[0]
     fits = holds != "no" and sounds_like(samples, rate_hz, wanted, RATE_HZ)
     if not fits and about.held: fits = is_clip_itself(len(whole) / RATE_HZ, start, seconds) and sounds_like(samples, rate_hz, whole, RATE_HZ)
-    assert fits, f"other audio: {row} means {recording.name} {start} {seconds}, {len(samples) / rate_hz:.2f} s with {track(samples, rate_hz)}"
+    assert fits, (
+        f"other audio: {row} means {recording.name} {start} {seconds}, {len(samples) / rate_hz:.2f} s with"
+        f" {track(samples, rate_hz)}"
+    )
     assert example["sentence"] == cleaned(sentence), (example["sentence"], sentence)
     return recording.name, start, seconds
 
@@ -652,7 +843,9 @@ def judge_numbers(outcome, corpus, asked):
         unsure = [r for r in corpus.rows if r.odd and r.odd[0] == "split"]
         told = sum(r["reason"] not in ("no_row", "duplicate_audio") for r in rejects)
         least, most = sum(r not in unsure for r in rows), len([r for r in rows if r not in unsure]) + len(unsure)
-        assert least <= kept + told <= most, f"{role}: {least} to {most} rows in, {kept} kept, {told} rejects: {rejects}"
+        assert (
+            least <= kept + told <= most
+        ), f"{role}: {least} to {most} rows in, {kept} kept, {told} rejects: {rejects}"
 
 
 def judge_lost(outcome, corpus, heard, asked):

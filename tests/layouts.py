@@ -45,7 +45,9 @@ def utterances():
     "Five, four and three good clips of the sample's three Italian splits."
     out = []
     for split, n in (("train", 5), ("dev", 4), ("test", 3)):
-        clips, rows = tar_clips(SAMPLE, "it", split), {r["path"].removesuffix(".mp3"): r for r in tsv_rows(SAMPLE, "it", split)}
+        clips, rows = tar_clips(SAMPLE, "it", split), {
+            r["path"].removesuffix(".mp3"): r for r in tsv_rows(SAMPLE, "it", split)
+        }
         good = [k for k in sorted(clips) if k in rows and rows[k]["sentence"].strip() and usable(clips[k])]
         out += [Utterance(k, split, clips[k], rows[k]["sentence"], rows[k]["client_id"]) for k in good[:n]]
     assert len(out) == 12
@@ -82,9 +84,18 @@ def tar_tree(root, items):
 def mdc_folder(root, items):
     it = root / "cv-corpus-25.0-2026-03-09/it"
     for s in SPLITS:
-        put(it / f"{s}.tsv", table("client_id path sentence_id sentence up_votes locale".split(), [[u.speaker, u.file, "1", u.sentence, "2", "it"] for u in of(items, s)]))
+        put(
+            it / f"{s}.tsv",
+            table(
+                "client_id path sentence_id sentence up_votes locale".split(),
+                [[u.speaker, u.file, "1", u.sentence, "2", "it"] for u in of(items, s)],
+            ),
+        )
     for u in items: put(it / "clips" / u.file, u.data)
-    put(it / "clip_durations.tsv", table(["clip", "duration[ms]"], [[u.file, f"{u.seconds * 1000:.0f}"] for u in items]))
+    put(
+        it / "clip_durations.tsv",
+        table(["clip", "duration[ms]"], [[u.file, f"{u.seconds * 1000:.0f}"] for u in items]),
+    )
     put(it / "reported.tsv", table(["sentence_id", "sentence", "locale", "reason"], [["1", "Ciao.", "it", "grammar"]]))
     return root
 
@@ -107,8 +118,27 @@ def mdc_archive_clips_first(root, items): return pack(mdc_folder(root / "unpacke
 @layout
 def spontaneous(root, items):
     for u in items: put(root / "audios" / u.file, u.data)
-    columns = "client_id audio_id audio_file duration_ms prompt_id prompt transcription votes age gender language split".split()
-    rows = [[u.speaker, u.id, u.file, f"{u.seconds * 1000:.0f}", "7", "Che tempo fa?", u.sentence, "1", "", "", "it", u.split] for u in items]
+    columns = (
+        "client_id audio_id audio_file duration_ms prompt_id prompt transcription votes age gender language split"
+        .split()
+    )
+    rows = [
+        [
+            u.speaker,
+            u.id,
+            u.file,
+            f"{u.seconds * 1000:.0f}",
+            "7",
+            "Che tempo fa?",
+            u.sentence,
+            "1",
+            "",
+            "",
+            "it",
+            u.split,
+        ]
+        for u in items
+    ]
     put(root / "ss-corpus-it.tsv", table(columns, rows))
     return root
 
@@ -116,14 +146,26 @@ def spontaneous(root, items):
 @layout
 def audiofolder_csv(root, items):
     for s in SPLITS:
-        put(root / s / "metadata.csv", csv_text(["file_name", "transcription", "speaker_id"], [[f"clips/{u.file}", u.sentence, u.speaker] for u in of(items, s)]))
+        put(
+            root / s / "metadata.csv",
+            csv_text(
+                ["file_name", "transcription", "speaker_id"],
+                [[f"clips/{u.file}", u.sentence, u.speaker] for u in of(items, s)],
+            ),
+        )
         for u in of(items, s): put(root / s / "clips" / u.file, u.data)
     return root
 
 
 @layout
 def audiofolder_jsonl(root, items):
-    put(root / "metadata.jsonl", "".join(json.dumps({"file_name": f"{u.split}/{u.file}", "text": u.sentence, "speaker": u.speaker}) + "\n" for u in items))
+    put(
+        root / "metadata.jsonl",
+        "".join(
+            json.dumps({"file_name": f"{u.split}/{u.file}", "text": u.sentence, "speaker": u.speaker}) + "\n"
+            for u in items
+        ),
+    )
     for u in items: put(root / u.split / u.file, u.data)
     return root
 
@@ -138,14 +180,29 @@ def tsv_tables(root, items):
 @layout
 def csv_with_splits(root, items):
     for u in items: put(root / "audio" / u.file, u.data)
-    return put(root / "all.csv", csv_text(["split", "audio", "sentence", "client_id"], [[u.split, f"audio/{u.file}", u.sentence, u.speaker] for u in items]))
+    return put(
+        root / "all.csv",
+        csv_text(
+            ["split", "audio", "sentence", "client_id"],
+            [[u.split, f"audio/{u.file}", u.sentence, u.speaker] for u in items],
+        ),
+    )
 
 
 @layout
 def nemo(root, items):
     for u in items: put(root / "elsewhere" / u.file, u.data)
     for s in SPLITS:
-        lines = [{"audio_filepath": str(root / "elsewhere" / u.file), "duration": u.seconds, "offset": 0.0, "text": u.sentence, "speaker": u.speaker} for u in of(items, s)]
+        lines = [
+            {
+                "audio_filepath": str(root / "elsewhere" / u.file),
+                "duration": u.seconds,
+                "offset": 0.0,
+                "text": u.sentence,
+                "speaker": u.speaker,
+            }
+            for u in of(items, s)
+        ]
         put(root / f"manifests/{s}_manifest.json", "".join(json.dumps(l) + "\n" for l in lines))
     return root / "manifests"
 
@@ -154,7 +211,11 @@ def nemo(root, items):
 def kaldi(root, items):
     for s in SPLITS:
         mine = sorted(of(items, s), key=lambda u: u.id)
-        for name, text in (("wav.scp", lambda u: root / "audio" / u.file), ("text", lambda u: u.sentence), ("utt2spk", lambda u: u.speaker)):
+        for name, text in (
+            ("wav.scp", lambda u: root / "audio" / u.file),
+            ("text", lambda u: u.sentence),
+            ("utt2spk", lambda u: u.speaker),
+        ):
             put(root / f"data/{s}/{name}", "".join(f"{u.id} {text(u)}\n" for u in mine))
     for u in items: put(root / "audio" / u.file, u.data)
     return root / "data"

@@ -204,7 +204,10 @@ class StandinHub:
         "Branch -> the name under which its folder stands."
         base = self.repo_dir(kind, repo_id)
         others = base.parent.glob(f"{base.name}@*") if base.parent.is_dir() else ()
-        return {"main": repo_id, **{unquote(p.name.partition("@")[2]): f"{repo_id.partition('/')[0]}/{p.name}" for p in others}}
+        return {
+            "main": repo_id,
+            **{unquote(p.name.partition("@")[2]): f"{repo_id.partition('/')[0]}/{p.name}" for p in others},
+        }
 
     def commit(self, kind, repo_id) -> str:
         h = hashlib.sha1()
@@ -250,7 +253,9 @@ class StandinHub:
         for p in sorted(top.iterdir()):
             name = p.relative_to(base).as_posix()
             if p.is_dir():
-                out.append({"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0})
+                out.append(
+                    {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0}
+                )
                 if recursive:
                     out += self.tree(kind, repo_id, name, True)
             else:
@@ -299,7 +304,10 @@ class _Handler(BaseHTTPRequestHandler):
                 elif m := re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", raw):
                     kind, repo, rev, name = m.group(1) or "models", unquote(m[2]), unquote(m[3]), unquote(m[4])
                     self._resolve(kind, repo, rev, name)
-                elif m := re.fullmatch(r"/api/(datasets|models)/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs|auth-check)(?:/([^/]+))?(?:/(.+))?)?", raw):
+                elif m := re.fullmatch(
+                    r"/api/(datasets|models)/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs|auth-check)(?:/([^/]+))?(?:/(.+))?)?",
+                    raw,
+                ):
                     self._api(m[1], unquote(m[2]), m[3], unquote(m[4] or "main"), unquote(m[5] or ""), query)
                 else:
                     self._pre_fault(path)
@@ -327,7 +335,10 @@ class _Handler(BaseHTTPRequestHandler):
         if how == "gated" and contents or how == "gated-listing":
             what = f"Access to dataset {repo} is restricted"
             if self.authorized:
-                text = f"{what} and you are not in the authorized list. Visit https://huggingface.co/datasets/{repo} to ask for access."
+                text = (
+                    f"{what} and you are not in the authorized list. Visit https://huggingface.co/datasets/{repo} to"
+                    " ask for access."
+                )
                 raise _error(403, text, "GatedRepo")
             text = f"{what}. You must have access to it and be authenticated to access it. Please log in."
             raise _error(401, text, "GatedRepo")
@@ -351,14 +362,21 @@ class _Handler(BaseHTTPRequestHandler):
                     e = self.hub.entry(name, p)
                     s |= {"size": e["size"], "blobId": e["oid"]}
                     if "lfs" in e:
-                        s["lfs"] = {"sha256": e["lfs"]["oid"], "size": e["size"], "pointerSize": e["lfs"]["pointerSize"]}
+                        s["lfs"] = {
+                            "sha256": e["lfs"]["oid"],
+                            "size": e["size"],
+                            "pointerSize": e["lfs"]["pointerSize"],
+                        }
                 siblings.append(s)
             out = {"_id": sha[:24], "id": repo, "author": repo.split("/")[0], "sha": sha, "private": False}
             out |= {"gated": gated, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings}
             out |= {"lastModified": "2024-01-01T00:00:00.000Z", "createdAt": "2024-01-01T00:00:00.000Z"}
             self._json(out)
         elif what == "refs":
-            heads = {b: {"name": b, "ref": b, "targetCommit": self.hub.commit(kind, at)} for b, at in self.hub.branches(kind, repo).items()}
+            heads = {
+                b: {"name": b, "ref": b, "targetCommit": self.hub.commit(kind, at)}
+                for b, at in self.hub.branches(kind, repo).items()
+            }
             self._json({"branches": [heads.pop("main")], "tags": [], "converts": list(heads.values())})
         elif what == "paths-info":
             files, out = self.hub.files(kind, at), []
@@ -366,7 +384,14 @@ class _Handler(BaseHTTPRequestHandler):
                 if name in files:
                     out.append(self.hub.entry(name, files[name]))
                 elif (self.hub.repo_dir(kind, at) / name).is_dir():
-                    out.append({"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest(), "size": 0})
+                    out.append(
+                        {
+                            "type": "directory",
+                            "path": name,
+                            "oid": hashlib.sha1(name.encode()).hexdigest(),
+                            "size": 0,
+                        }
+                    )
             self._json(out)
         elif what == "tree":
             entries = self.hub.tree(kind, at, rest, query.get("recursive", [""])[0].lower() == "true")

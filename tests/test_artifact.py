@@ -15,7 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed: pip install 'audio_ft_prep[platform]'")
-from audio_ft_prep.artifact import etag, fetch_prepared, get_project, latest_ready, log_croissant, log_prepared, manifest
+from audio_ft_prep.artifact import (
+    etag, fetch_prepared, get_project, latest_ready, log_croissant, log_prepared, manifest
+)
 from audio_ft_prep.store import file_sha256, read_prep, verify
 from conftest import COMMAND, sentence
 from standin import environment, platform, rgw, sdk_level
@@ -82,13 +84,21 @@ def stored(core, artifact):
 
 def whole(core, artifact, folder):
     "Whether an artifact is finished and the store has all of it and nothing else."
-    return artifact.status.state == "READY" and stored(core, artifact) == sizes(folder) and {f["path"] for f in artifact.status.files} == sizes(folder).keys()
+    return (
+        artifact.status.state == "READY"
+        and stored(core, artifact) == sizes(folder)
+        and {f["path"] for f in artifact.status.files} == sizes(folder).keys()
+    )
 
 
 def left(core, project):
     "What stands on the platform beside finished artifacts: unfinished ones, and files of none."
     mine = core.all("artifact", project.name)
-    paths = [e["spec"]["path"].removeprefix(f"s3://{core.s3.bucket}/") for e in mine if e["status"]["state"] == "READY" and "uploading" not in e["name"]]
+    paths = [
+        e["spec"]["path"].removeprefix(f"s3://{core.s3.bucket}/")
+        for e in mine
+        if e["status"]["state"] == "READY" and "uploading" not in e["name"]
+    ]
     files = [k for k in core.s3.objects(project.name + "/") if not any(k.startswith(p) for p in paths)]
     return [e["name"] for e in mine if e["status"]["state"] != "READY" or "uploading" in e["name"]] + files
 
@@ -97,7 +107,11 @@ def test_a_folder_goes_there_and_comes_back_the_same(core, project, folder, tmp_
     told, size = [], sum(sizes(folder).values())
     art = log_prepared(project, NAME, folder, **{**SOON, "progress": lambda *sent: told.append(sent)})
     assert (told[0], told[-1]) == ((0, size), (size, size)) and told == sorted(told)
-    assert whole(core, art, folder) and art.id == project.get_artifact(NAME).id == latest_ready(project, NAME).id and left(core, project) == []
+    assert (
+        whole(core, art, folder)
+        and art.id == project.get_artifact(NAME).id == latest_ready(project, NAME).id
+        and left(core, project) == []
+    )
     assert art.spec.path == f"s3://{core.s3.bucket}/{project.name}/artifact/{NAME}/{art.id}/"
     got = fetch_prepared(project, NAME, tmp_path / "v0.3")
     assert tree(got) == {n: (folder / n).read_bytes() for n in sizes(folder)} and verify(got) == []
@@ -107,17 +121,34 @@ def test_a_folder_goes_there_and_comes_back_the_same(core, project, folder, tmp_
 def test_the_platform_keeps_what_a_person_chooses_by(unharmed, project, folder):
     art, prep = log_prepared(project.name, NAME, folder, **SOON), read_prep(folder)
     kept = project.get_artifact(NAME, entity_id=art.id).metadata
-    assert {"audio_ft_prep", "model:openai/whisper-small", "corpus:sample", "language:it", "rows:20+4", "hours:0.02", f"hash:{prep['hash'][:16]}"} <= set(kept.labels)
-    assert "20 rows of train" in kept.description and prep["hash"][:16] in kept.description and "Unfinished" not in kept.description
+    assert {
+        "audio_ft_prep",
+        "model:openai/whisper-small",
+        "corpus:sample",
+        "language:it",
+        "rows:20+4",
+        "hours:0.02",
+        f"hash:{prep['hash'][:16]}",
+    } <= set(kept.labels)
+    assert (
+        "20 rows of train" in kept.description
+        and prep["hash"][:16] in kept.description
+        and "Unfinished" not in kept.description
+    )
     files = {f["path"]: f for f in art.status.files}
-    assert all(f["hash"] == f"md5:{etag(folder / n)}" and f["size"] == (folder / n).stat().st_size for n, f in files.items())
+    assert all(
+        f["hash"] == f"md5:{etag(folder / n)}" and f["size"] == (folder / n).stat().st_size for n, f in files.items()
+    )
 
 
 def test_only_the_data_set_is_sent(unharmed, project, folder, tmp_path):
     mine = shutil.copytree(folder, tmp_path / "mine")
     for stray in (".env", "notes.txt", "processor/token", "train/backup.arrow"): (mine / stray).write_text("hf_secret")
     art = log_prepared(project, NAME, mine, **SOON)
-    assert stored(unharmed, art).keys() == sizes(folder).keys() and {"README.md", "croissant.json"} <= sizes(folder).keys()
+    assert (
+        stored(unharmed, art).keys() == sizes(folder).keys()
+        and {"README.md", "croissant.json"} <= sizes(folder).keys()
+    )
 
 
 def test_the_same_data_set_is_not_sent_twice(unharmed, project, folder, other):
@@ -127,13 +158,22 @@ def test_the_same_data_set_is_not_sent_twice(unharmed, project, folder, other):
     assert [m for m, _ in unharmed.s3.faults.asked if m in ("PUT", "POST")] == []
     second = log_prepared(project, NAME, other, **SOON)
     third = log_prepared(project, NAME, folder, **SOON)
-    assert len({first.id, second.id, third.id}) == 3 and latest_ready(project, NAME).id == third.id and left(unharmed, project) == []
+    assert (
+        len({first.id, second.id, third.id}) == 3
+        and latest_ready(project, NAME).id == third.id
+        and left(unharmed, project) == []
+    )
 
 
 def test_a_version_that_lost_a_file_is_sent_again(unharmed, project, folder):
     first = log_prepared(project, NAME, folder, **SOON)
-    unharmed.s3.direct.delete_object(Bucket=unharmed.s3.bucket, Key=next(k for k in unharmed.s3.objects(project.name) if k.endswith(".arrow")))
-    assert whole(unharmed, log_prepared(project, NAME, folder, **SOON), folder) and latest_ready(project, NAME).id != first.id
+    unharmed.s3.direct.delete_object(
+        Bucket=unharmed.s3.bucket, Key=next(k for k in unharmed.s3.objects(project.name) if k.endswith(".arrow"))
+    )
+    assert (
+        whole(unharmed, log_prepared(project, NAME, folder, **SOON), folder)
+        and latest_ready(project, NAME).id != first.id
+    )
 
 
 def test_a_folder_that_is_not_a_whole_data_set_stays_at_home(unharmed, project, folder, tmp_path):
@@ -164,7 +204,11 @@ def test_an_unfinished_version_of_the_sdks_own_is_passed_over(unharmed, project,
 
 def test_what_is_in_the_folder_is_never_overwritten(unharmed, project, folder, other, tmp_path):
     log_prepared(project, NAME, folder, **SOON)
-    thesis, hurt, theirs = tmp_path / "thesis", shutil.copytree(folder, tmp_path / "hurt"), shutil.copytree(other, tmp_path / "theirs")
+    thesis, hurt, theirs = (
+        tmp_path / "thesis",
+        shutil.copytree(folder, tmp_path / "hurt"),
+        shutil.copytree(other, tmp_path / "theirs"),
+    )
     thesis.mkdir()
     (thesis / "thesis.txt").write_text("years of work")
     (hurt / "rejects.parquet").write_bytes(b"")
@@ -224,7 +268,11 @@ STORE = {
     "store: can't be listed": dict(method="GET", path="list-type", what=403, times=FOREVER),
     "store: loses a file that it took": dict(method="GET", path="list-type", what="lose"),
 }
-CORE = {"core: 503, once": (503, 1), "core: its answer is lost, once": ("lost", 1), "core: gone from then on": ("cut", FOREVER)}  # at each of its requests
+CORE = {
+    "core: 503, once": (503, 1),
+    "core: its answer is lost, once": ("lost", 1),
+    "core: gone from then on": ("cut", FOREVER),
+}  # at each of its requests
 
 
 def lose(core, project):
@@ -299,7 +347,12 @@ def conversation(moto, folder):
 
 def earlier(core, project):
     "A finished version that is there already."
-    made = dict(name=NAME, kind="artifact", spec={"path": f"s3://{core.s3.bucket}/{project.name}/earlier/"}, status={"state": "READY"})
+    made = dict(
+        name=NAME,
+        kind="artifact",
+        spec={"path": f"s3://{core.s3.bucket}/{project.name}/earlier/"},
+        status={"state": "READY"},
+    )
     return SimpleNamespace(**core.create("artifact", project.name, made))
 
 
@@ -334,7 +387,13 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def child(moto):
     "Upload in a process of its own, and kill it when a request comes; give whether it was killed."
-    server = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     def upload(faults, fault, **given):
         reached, pid = threading.Event(), queue.Queue()
         def kill():
@@ -357,7 +416,9 @@ def put(core): return Counter(p.split("/uploads")[0].split("?")[0] for m, p in c
 
 @pytest.mark.parametrize("when", ["a file is sent", "the core is asked"])
 def test_killed_at_any_time_and_run_again_it_sends_only_what_the_store_lacks(unharmed, conversation, child, folder, ends, when):
-    faults, fault = (unharmed.s3.faults, PUT) if when == "a file is sent" else (unharmed.faults, dict(method=".*", path=""))
+    faults, fault = (
+        (unharmed.s3.faults, PUT) if when == "a file is sent" else (unharmed.faults, dict(method=".*", path=""))
+    )
     for k in range(0, 99, 3):
         project = get_project(f"speech-{next(numbers)}")
         before = earlier(unharmed, project)
@@ -408,7 +469,9 @@ def test_a_reset_in_the_middle_of_a_part_is_made_good(unharmed, project, large, 
     ends["store: reset in the middle of a part, three times", "READY"] += 1
     assert whole(unharmed, latest_ready(project, NAME), large)
     key = next(k for k in unharmed.s3.objects(project.name) if k.endswith("large.json"))
-    assert unharmed.s3.direct.head_object(Bucket=unharmed.s3.bucket, Key=key)["ETag"].strip('"') == etag(large / "processor/large.json")
+    assert unharmed.s3.direct.head_object(Bucket=unharmed.s3.bucket, Key=key)["ETag"].strip('"') == etag(
+        large / "processor/large.json"
+    )
 
 
 # credentials
@@ -423,8 +486,11 @@ def expiring(core, project, faults, **fault):
 @pytest.mark.parametrize("where", ["between two files", "before the store is listed", "before the core is asked"])
 def test_a_token_that_ends_is_renewed(unharmed, folder, ends, where):
     name = f"speech-{next(numbers)}"
-    fault = {"between two files": (unharmed.s3.faults, dict(PUT, skip=4)), "before the store is listed": (unharmed.s3.faults, dict(method="GET", path="list-type")),
-             "before the core is asked": (unharmed.faults, dict(method="PUT", path="/artifacts/", skip=2))}[where]
+    fault = {
+        "between two files": (unharmed.s3.faults, dict(PUT, skip=4)),
+        "before the store is listed": (unharmed.s3.faults, dict(method="GET", path="list-type")),
+        "before the core is asked": (unharmed.faults, dict(method="PUT", path="/artifacts/", skip=2)),
+    }[where]
     with environment(**unharmed.token_env(), AWS_MAX_ATTEMPTS="2"):
         project = get_project(name)
         expiring(unharmed, project, fault[0], **fault[1])
@@ -456,10 +522,20 @@ def test_croissant_metadata_is_logged_where_the_sdk_can(unharmed, project, folde
         with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"): log_croissant(project, NAME, folder)
         return
     item = log_croissant(project, NAME, folder)
-    assert item.status.state == "READY" and os.getcwd() == here and stored(unharmed, item).keys() == {"metadata.json", "prep.json"}
-    body = unharmed.s3.direct.get_object(Bucket=unharmed.s3.bucket, Key=item.spec.path.split("/", 3)[3] + "metadata.json")["Body"].read()
+    assert (
+        item.status.state == "READY"
+        and os.getcwd() == here
+        and stored(unharmed, item).keys() == {"metadata.json", "prep.json"}
+    )
+    body = unharmed.s3.direct.get_object(
+        Bucket=unharmed.s3.bucket, Key=item.spec.path.split("/", 3)[3] + "metadata.json"
+    )["Body"].read()
     told = {o["@id"]: o["contentUrl"] for o in json.loads(body)["distribution"] if "contentUrl" in o}
-    assert told.pop("prep.json") == "prep.json" and told.keys() == sizes(folder).keys() - {"prep.json", "README.md", "croissant.json"}
+    assert told.pop("prep.json") == "prep.json" and told.keys() == sizes(folder).keys() - {
+        "prep.json",
+        "README.md",
+        "croissant.json",
+    }
     assert all(address == art.spec.path + name for name, address in told.items())
 
 
@@ -481,9 +557,17 @@ def call(*args): return subprocess.run([COMMAND, *map(str, args)], capture_outpu
 
 def test_the_command_uploads_and_says_where(unharmed, project, folder):
     got = call("upload", folder, "--project", project.name, "--artifact-name", NAME, "--json")
-    assert got.returncode == 0 and json.loads(got.stdout)["id"] == latest_ready(project, NAME).id and "Traceback" not in got.stderr
+    assert (
+        got.returncode == 0
+        and json.loads(got.stdout)["id"] == latest_ready(project, NAME).id
+        and "Traceback" not in got.stderr
+    )
     got = call("upload", folder, "--project", project.name, "--artifact-name", NAME)
-    assert got.returncode == 0 and got.stdout == f"{folder} is {latest_ready(project, NAME).key}\n" and "is on the platform already: nothing to do" in got.stderr
+    assert (
+        got.returncode == 0
+        and got.stdout == f"{folder} is {latest_ready(project, NAME).key}\n"
+        and "is on the platform already: nothing to do" in got.stderr
+    )
 
 
 def test_the_command_ends_with_1_and_one_sentence_when_the_platform_is_gone(unharmed, folder):
@@ -504,7 +588,9 @@ sys.exit(run(sys.argv[1:]))
 
 
 def test_without_the_sdk_everything_else_works_and_the_extra_is_named(folder):
-    bare = lambda *args: subprocess.run([sys.executable, "-c", BLOCKED, *map(str, args)], capture_output=True, text=True, timeout=600)
+    bare = lambda *args: subprocess.run(
+        [sys.executable, "-c", BLOCKED, *map(str, args)], capture_output=True, text=True, timeout=600
+    )
     assert bare("verify", folder).returncode == 0
     got = bare("upload", folder, "--project", "speech", "--artifact-name", NAME)
     assert got.returncode == 2 and "pip install 'audio_ft_prep[platform]'" in sentence(got.stderr)
@@ -513,8 +599,12 @@ def test_without_the_sdk_everything_else_works_and_the_extra_is_named(folder):
 # an artifact of somebody else's
 
 HIDDEN = {
-    "a name above": ("../../thesis.txt", b"x"), "an absolute name": ("/etc/thesis.txt", b"x"), "code": ("processor/tokenization.py", b"x"), "a pickle": ("pytorch_model.bin", b"x"),
-    "a hidden file": (".env", b"x"), "a folder of its own": ("notes/thesis.txt", b"x"),
+    "a name above": ("../../thesis.txt", b"x"),
+    "an absolute name": ("/etc/thesis.txt", b"x"),
+    "code": ("processor/tokenization.py", b"x"),
+    "a pickle": ("pytorch_model.bin", b"x"),
+    "a hidden file": (".env", b"x"),
+    "a folder of its own": ("notes/thesis.txt", b"x"),
 }
 
 
@@ -522,7 +612,9 @@ HIDDEN = {
 def test_an_artifact_with_other_names_is_not_fetched(unharmed, project, folder, tmp_path, what):
     art = log_prepared(project, NAME, folder, **SOON)
     name, data = HIDDEN[what]
-    unharmed.s3.direct.put_object(Bucket=unharmed.s3.bucket, Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + name, Body=data)
+    unharmed.s3.direct.put_object(
+        Bucket=unharmed.s3.bucket, Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + name, Body=data
+    )
     (tmp_path / "in").mkdir()
     before = tree(tmp_path)
     with pytest.raises(RuntimeError, match="holds no prepared data set"): fetch_prepared(project, NAME, tmp_path / "in/got", retries=0)
@@ -531,7 +623,11 @@ def test_an_artifact_with_other_names_is_not_fetched(unharmed, project, folder, 
 
 def test_a_file_on_no_list_is_not_fetched(unharmed, project, folder, tmp_path):
     art = log_prepared(project, NAME, folder, **SOON)
-    unharmed.s3.direct.put_object(Bucket=unharmed.s3.bucket, Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + "processor/chat_template.jinja", Body=b"{{ x }}")
+    unharmed.s3.direct.put_object(
+        Bucket=unharmed.s3.bucket,
+        Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + "processor/chat_template.jinja",
+        Body=b"{{ x }}",
+    )
     with pytest.raises(RuntimeError, match="chat_template.jinja is not named in prep.json"): fetch_prepared(project, NAME, tmp_path / "got", retries=0)
     assert [*tmp_path.iterdir()] == []
 
@@ -546,4 +642,7 @@ def test_what_lies_beside_the_folder_to_be_fetched_is_left(unharmed, project, fo
     (tmp_path / "audio_ft_prep-main/.audio_ft_prep.lock").symlink_to(tmp_path / "home/thesis.txt")
     before = tree(tmp_path)
     assert verify(fetch_prepared(project, NAME, tmp_path / "got", retries=0)) == []
-    assert before.items() <= tree(tmp_path).items() and (tmp_path / "audio_ft_prep-main/.audio_ft_prep.lock").is_symlink()
+    assert (
+        before.items() <= tree(tmp_path).items()
+        and (tmp_path / "audio_ft_prep-main/.audio_ft_prep.lock").is_symlink()
+    )

@@ -74,7 +74,14 @@ def place():
     "A machine: the first user's home, with secret, data set and parts; a folder for all; and one with the sticky bit."
     root = Path(tempfile.mkdtemp(prefix="two-users-"))
     root.chmod(0o755)
-    made = SimpleNamespace(root=root, home=root / "home", all=root / "all", sticky=root / "sticky", sign=root / "all/RAN", good=root / "good")
+    made = SimpleNamespace(
+        root=root,
+        home=root / "home",
+        all=root / "all",
+        sticky=root / "sticky",
+        sign=root / "all/RAN",
+        good=root / "good",
+    )
     for path, mode in ((made.home, 0o755), (made.all, 0o777), (made.sticky, 0o1777), (made.good, 0o755)):
         path.mkdir()
         path.chmod(mode)
@@ -201,9 +208,21 @@ def unlisted(folder, prep, place):
 def custom_code(folder, prep, place):
     "A processor that names code of its own, and the code beside it; every hash is right."
     (folder / "processor/evil.py").write_text(f"open({str(place.sign)!r}, 'w')")
-    for name in ("processor/preprocessor_config.json", "processor/processor_config.json", "processor/tokenizer_config.json"):
+    for name in (
+        "processor/preprocessor_config.json",
+        "processor/processor_config.json",
+        "processor/tokenizer_config.json",
+    ):
         path = folder / name
-        text = json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoProcessor": "evil.Evil", "AutoTokenizer": ["evil.Evil", None], "AutoFeatureExtractor": "evil.Evil"}})
+        text = json.dumps(
+            json.loads(path.read_text()) | {
+                "auto_map": {
+                    "AutoProcessor": "evil.Evil",
+                    "AutoTokenizer": ["evil.Evil", None],
+                    "AutoFeatureExtractor": "evil.Evil",
+                }
+            }
+        )
         path.write_text(text)
         prep["files"][name] = hashlib.sha256(text.encode()).hexdigest()
     rewrite(folder, prep)
@@ -221,7 +240,9 @@ def lying_offsets(folder, prep, place):
     for split in {s["split"] for s in prep["shards"]}:
         name = f"{split}/state.json"
         told = json.loads((folder / name).read_text())
-        told["_fingerprint"] = hashlib.sha256("".join(s["sha256"] for s in prep["shards"] if s["split"] == split).encode()).hexdigest()[:16]
+        told["_fingerprint"] = hashlib.sha256(
+            "".join(s["sha256"] for s in prep["shards"] if s["split"] == split).encode()
+        ).hexdigest()[:16]
         (folder / name).write_text(json.dumps(told))
         prep["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
     rewrite(folder, prep)
@@ -267,9 +288,22 @@ ATTACKS = {
     "a tokenizer that is a FIFO": fifo("processor/tokenizer.json"),
     "a state that is a FIFO": fifo("train/state.json"),
     "splits above": consistent("dataset_dict.json", {"splits": ["../../home/data/train", "eval"]}),
-    "a state that names a file above": consistent("train/state.json", {"_data_files": [{"filename": "HOME/data/train/data-00000-of-00003.arrow"}], "_fingerprint": "0" * 16, "_format_columns": None, "_format_kwargs": {}, "_format_type": None,
-                                                                       "_output_all_columns": False, "_split": "train"}),
-    "an info that decodes paths": consistent("train/dataset_info.json", {"features": {"audio": {"sampling_rate": 16000, "decode": True, "_type": "Audio"}}}),
+    "a state that names a file above": consistent(
+        "train/state.json",
+        {
+            "_data_files": [{"filename": "HOME/data/train/data-00000-of-00003.arrow"}],
+            "_fingerprint": "0" * 16,
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": "train",
+        },
+    ),
+    "an info that decodes paths": consistent(
+        "train/dataset_info.json",
+        {"features": {"audio": {"sampling_rate": 16000, "decode": True, "_type": "Audio"}}},
+    ),
     "a prep.json of a terabyte": sparse("prep.json"),
     "rejects of a terabyte": sparse("rejects.parquet"),
     "a card of a terabyte": sparse("README.md"),
@@ -294,7 +328,16 @@ ATTACKS = {
     "files on no list": unlisted,
 }
 HARMLESS = {"files on no list", "custom code"}  # what prep.json names is right, and nothing else is touched
-SLOW = {"files on no list", "custom code", "a shard that is a link to the right file", "a card that is a link, its hash known", "lying offsets", "a prep.json that is a FIFO", "a listed link among the processor", "a name above"}
+SLOW = {
+    "files on no list",
+    "custom code",
+    "a shard that is a link to the right file",
+    "a card that is a link, its hash known",
+    "lying offsets",
+    "a prep.json that is a FIFO",
+    "a listed link among the processor",
+    "a name above",
+}
 
 
 def copy_by_second(place, source, name, attack):
@@ -338,7 +381,12 @@ def test_verifying_a_folder_of_another_finds_it_and_touches_nothing(place, folde
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_opening_a_folder_of_another_reads_what_it_names_or_nothing(place, folder, attack):
-    said, opened = told(lambda: [len(rows[0]["labels"]) for rows in load_prepared(copy_by_second(place, "whole", folder, ATTACKS[attack])).values()])
+    said, opened = told(
+        lambda: [
+            len(rows[0]["labels"])
+            for rows in load_prepared(copy_by_second(place, "whole", folder, ATTACKS[attack])).values()
+        ]
+    )
     unharmed(place, said)
     if attack in HARMLESS: assert opened, said
     elif not any(a in attack for a in ("card", "rejects that are", "rejects of", "tokenizer that is a FIFO")): assert not opened, said
@@ -353,7 +401,12 @@ def test_merging_a_part_of_another_writes_its_output_and_nothing_else(place, fol
         unharmed(place, said)
         assert merged == (attack == "files on no list"), said
         if merged:
-            assert verify(out) == [] and all(p.lstat().st_uid == 0 and not p.is_symlink() and SECRET.encode() not in (p.read_bytes() if p.is_file() else b"") for p in out.rglob("*"))
+            assert verify(out) == [] and all(
+                p.lstat().st_uid == 0
+                and not p.is_symlink()
+                and SECRET.encode() not in (p.read_bytes() if p.is_file() else b"")
+                for p in out.rglob("*")
+            )
             assert read_prep(out)["hash"] == read_prep(place.home / "data")["hash"]
     finally: shutil.rmtree(out, ignore_errors=True)
 
@@ -371,7 +424,15 @@ def test_a_report_of_a_folder_of_another_shows_what_it_names_or_nothing(place, f
 @pytest.mark.parametrize("attack", ATTACKS if ALL else sorted(SLOW))
 def test_preparing_into_a_folder_of_another_leaves_it_or_refuses_it(place, folder, attack):
     there = copy_by_second(place, "whole", folder, ATTACKS[attack])
-    cfg = PrepConfig("sample", "it", model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1, output_dir=str(there))
+    cfg = PrepConfig(
+        "sample",
+        "it",
+        model_id="openai/whisper-tiny",
+        storage="audio",
+        shard_rows=8,
+        num_workers=1,
+        output_dir=str(there),
+    )
     said, _ = told(lambda: prepare(cfg, progress=False))
     unharmed(place, said)
 
@@ -445,7 +506,22 @@ def test_a_link_in_the_folder_to_be_written_is_not_written_through(place, folder
 # Folders in which both users write while a command of the first runs, and what the second leaves where it looks.
 
 SETTINGS = dict(model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1)
-COMMAND_LINE = ["--dataset-name", "sample", "--language-code", "it", "--model-id", "openai/whisper-tiny", "--storage", "audio", "--max-train-samples", "3", "--max-eval-samples", "2", "--num-workers", "1"]
+COMMAND_LINE = [
+    "--dataset-name",
+    "sample",
+    "--language-code",
+    "it",
+    "--model-id",
+    "openai/whisper-tiny",
+    "--storage",
+    "audio",
+    "--max-train-samples",
+    "3",
+    "--max-eval-samples",
+    "2",
+    "--num-workers",
+    "1",
+]
 
 
 def in_the_midst(monkeypatch, act, of):
@@ -458,7 +534,11 @@ def in_the_midst(monkeypatch, act, of):
     monkeypatch.setattr(store, of, met)
 
 
-SWAPS = [(name, of) for name in ("train", "eval", "processor", ".") for of in ("_save_processor", "_strays", "_dataset_files", "_describe")]
+SWAPS = [
+    (name, of)
+    for name in ("train", "eval", "processor", ".")
+    for of in ("_save_processor", "_strays", "_dataset_files", "_describe")
+]
 
 
 @pytest.mark.parametrize("name, of", SWAPS if ALL else SWAPS[1::4] + [("processor", "_save_processor"), ("train", "_dataset_files")])
@@ -553,15 +633,30 @@ def pickle_at(name):
 def code_at(there, place):
     (there / "evil.py").write_text(f"open({str(place.sign)!r}, 'w')")
     held = json.loads((there / "tokenizer_config.json").read_text())
-    (there / "tokenizer_config.json").write_text(json.dumps(held | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    (there / "tokenizer_config.json").write_text(
+        json.dumps(held | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}})
+    )
 
 
-MODELS = {"a template that is a link": link_to("chat_template.jinja", "token"), "templates that are links": link_to("additional_chat_templates/tool.jinja", "token"),
-          "a tokenizer that is a link": link_to("tokenizer.json", "notes/tokenizer.json"), "a tokenizer that is a FIFO": pipe_at("tokenizer.json"),
-          "weights that are a pickle": pickle_at("pytorch_model.bin"), "code of its own": code_at}
-CORPORA = {"a table that is a link": link_to("metadata.csv", "notes/thesis.txt"), "a table that is a FIFO": pipe_at("metadata.csv"), "a table beside it that is a FIFO": pipe_at("train.tsv"),
-           "a clip that is a link": link_to("one.wav", "token"), "a clip that is a FIFO": pipe_at("one.wav"), "a folder that is a link": link_to("more", "notes"), "a circle": link_to("round", "../all"),
-           "a state that is a link": link_to("dataset_dict.json", "notes/state.json"), "a pickle": pickle_at("one.wav")}
+MODELS = {
+    "a template that is a link": link_to("chat_template.jinja", "token"),
+    "templates that are links": link_to("additional_chat_templates/tool.jinja", "token"),
+    "a tokenizer that is a link": link_to("tokenizer.json", "notes/tokenizer.json"),
+    "a tokenizer that is a FIFO": pipe_at("tokenizer.json"),
+    "weights that are a pickle": pickle_at("pytorch_model.bin"),
+    "code of its own": code_at,
+}
+CORPORA = {
+    "a table that is a link": link_to("metadata.csv", "notes/thesis.txt"),
+    "a table that is a FIFO": pipe_at("metadata.csv"),
+    "a table beside it that is a FIFO": pipe_at("train.tsv"),
+    "a clip that is a link": link_to("one.wav", "token"),
+    "a clip that is a FIFO": pipe_at("one.wav"),
+    "a folder that is a link": link_to("more", "notes"),
+    "a circle": link_to("round", "../all"),
+    "a state that is a link": link_to("dataset_dict.json", "notes/state.json"),
+    "a pickle": pickle_at("one.wav"),
+}
 
 
 def corpus_in(there):
@@ -578,7 +673,14 @@ def test_a_model_of_another_is_read_where_it_is_plain(place, folder, attack, tmp
         for p in (place.good / "model").iterdir(): shutil.copyfile(p, there / p.name)
         MODELS[attack](there, place)
     as_second(act)
-    cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), max_train_samples=2, max_eval_samples=1, **{**SETTINGS, "model_id": str(there)})
+    cfg = PrepConfig(
+        "sample",
+        "it",
+        output_dir=str(tmp_path / "out"),
+        max_train_samples=2,
+        max_eval_samples=1,
+        **{**SETTINGS, "model_id": str(there)}
+    )
     said, made = told(lambda: prepare(cfg, progress=False))
     unharmed(place, said)
     assert made != attack.startswith("a tokenizer"), said

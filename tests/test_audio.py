@@ -154,7 +154,11 @@ CUTTABLE = {
 def test_any_cut_is_found(kind, share):
     data = CUTTABLE[kind]
     k = int(share * len(data))
-    assert reason(data[:k]) == "truncated" if k >= 12 else reason(data[:k]) in ("empty_audio", "undecodable", "truncated")
+    assert (
+        reason(data[:k]) == "truncated"
+        if k >= 12
+        else reason(data[:k]) in ("empty_audio", "undecodable", "truncated")
+    )
 
 @pytest.mark.parametrize("kind", CUTTABLE)
 def test_a_cut_in_the_headers_is_found(kind):
@@ -216,8 +220,15 @@ def test_a_tag_behind_a_cut_does_not_hide_it(name, tag):
     for k in (1, 20, 90): assert reason(FIXTURES[name][:stop - k] + tag) == "truncated"
 
 TWO = encode(recording(48000, seconds=0.7), 48000, "MP3")
-GLUED = {"of the same kind": TWO, "with a tag": ID3V2 + TWO, "behind a tag of the first": ID3V1 + TWO, "behind two tags": APE + ID3V1 + ID3V2 + TWO, "without a header": bare(TWO),
-         "of another encoder": FIXTURES["ffmpeg_vbr_pipe.mp3"], "thrice": TWO + TWO + bare(TWO)}
+GLUED = {
+    "of the same kind": TWO,
+    "with a tag": ID3V2 + TWO,
+    "behind a tag of the first": ID3V1 + TWO,
+    "behind two tags": APE + ID3V1 + ID3V2 + TWO,
+    "without a header": bare(TWO),
+    "of another encoder": FIXTURES["ffmpeg_vbr_pipe.mp3"],
+    "thrice": TWO + TWO + bare(TWO),
+}
 ADDED = {"of another encoder": SECONDS, "thrice": 2.1}
 
 @pytest.mark.parametrize("second", GLUED)
@@ -310,8 +321,20 @@ def check(data):
     assert 0 < len(clip.samples) <= 480_000 and np.isfinite(clip.samples).all() and clip.peak > 0
 
 SEEDS = list(CUTTABLE.values()) + list(FIXTURES.values()) + [bare(CUTTABLE["mp3"])]
-STARTS = [b"", b"ID3\4\0\0", b"ID3\4\0\0\0\0\0\0", b"\xff\xfb\x94\xc4", b"\xff\xf3\x54\xc4", b"RIFF\xff\xff\0\0WAVE", b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0", b"fLaC", b"fLaC\0\0\0\x22",
-          b"OggS\0\2", b"FORM\0\0\0\0AIFF", b".snd\0\0\0\x18"]
+STARTS = [
+    b"",
+    b"ID3\4\0\0",
+    b"ID3\4\0\0\0\0\0\0",
+    b"\xff\xfb\x94\xc4",
+    b"\xff\xf3\x54\xc4",
+    b"RIFF\xff\xff\0\0WAVE",
+    b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0",
+    b"fLaC",
+    b"fLaC\0\0\0\x22",
+    b"OggS\0\2",
+    b"FORM\0\0\0\0AIFF",
+    b".snd\0\0\0\x18",
+]
 
 @settings(max_examples=400, deadline=None)
 @given(start=st.sampled_from(STARTS), rest=st.binary(max_size=3000))
@@ -326,7 +349,13 @@ def test_damaged_files_give_a_clip_or_a_reason(data, edits):
     check(data)
 
 def test_what_is_not_audio_is_named_by_how_it_begins():
-    for data in (b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1", b"PK\3\4" + bytes(50), bytes(5000), b"\x1aE\xdf\xa3 webm"):
+    for data in (
+        b"<!DOCTYPE html>",
+        b"version https://git-lfs.github.com/spec/v1",
+        b"PK\3\4" + bytes(50),
+        bytes(5000),
+        b"\x1aE\xdf\xa3 webm",
+    ):
         e = refusal(data)
         assert e.reason == "undecodable" and repr(data[:8]) in e.detail
 

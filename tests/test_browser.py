@@ -17,20 +17,45 @@ from layouts import LAYOUTS, tar_tree, utterances
 
 def test_a_speaker_is_found_alone_and_the_beginning_of_a_name_where_there_is_none_of_it():
     names = ["19", "198", "1988", None]
-    table = pa.table({"split": ["train"] * 4, "id": list("abcd"), "speaker": names, "sentence": ["x"] * 4, "reason": pa.nulls(4, pa.string()), "detail": [""] * 4, "seconds": [1.0] * 4})
+    table = pa.table(
+        {
+            "split": ["train"] * 4,
+            "id": list("abcd"),
+            "speaker": names,
+            "sentence": ["x"] * 4,
+            "reason": pa.nulls(4, pa.string()),
+            "detail": [""] * 4,
+            "seconds": [1.0] * 4,
+        }
+    )
     assert [list(find_clips(table, speaker=s)) for s in ("19", "198", "1", "2")] == [[0], [1], [0, 1, 2], []]
 
 
 def test_words_are_found_however_their_accents_are_written_and_whatever_blanks_are_around_them():
     said = [unicodedata.normalize(form, "Perch\u00e9 no?") for form in ("NFC", "NFD")]
-    table = pa.table({"split": ["train"] * 2, "id": list("ab"), "speaker": [""] * 2, "sentence": said, "reason": pa.nulls(2, pa.string()), "detail": [""] * 2, "seconds": [1.0] * 2})
+    table = pa.table(
+        {
+            "split": ["train"] * 2,
+            "id": list("ab"),
+            "speaker": [""] * 2,
+            "sentence": said,
+            "reason": pa.nulls(2, pa.string()),
+            "detail": [""] * 2,
+            "seconds": [1.0] * 2,
+        }
+    )
     for words in (*said, " perch\u00e9 ", "perche\u0301"): assert list(find_clips(table, words=words)) == [0, 1]
 
 
 def test_a_sentence_of_thousands_of_labels_is_shown_by_its_beginning_and_nobody_complains(tmp_path):
     (data, *_) = tar_clips(SAMPLE, "it", "train").values()
-    root, heard = write_corpus(tmp_path / "corpus", {"train": [("good", data, "una frase"), ("long", data, "parola " * 700)]}), []
-    cfg = PrepConfig(str(root), "it", train_splits="train", eval_splits="", output_dir=str(tmp_path / "out"), num_workers=1)
+    root, heard = (
+        write_corpus(tmp_path / "corpus", {"train": [("good", data, "una frase"), ("long", data, "parola " * 700)]}),
+        [],
+    )
+    cfg = PrepConfig(
+        str(root), "it", train_splits="train", eval_splits="", output_dir=str(tmp_path / "out"), num_workers=1
+    )
     listener = logging.Handler()
     listener.emit = lambda record: heard.append(record.getMessage())
     logging.getLogger("transformers").addHandler(listener)
@@ -46,9 +71,19 @@ def test_a_sentence_of_thousands_of_labels_is_shown_by_its_beginning_and_nobody_
 
 def test_a_fault_that_is_found_on_opening_has_its_remedy():
     clips = corpus_clips(PrepConfig("sample", "it", max_seconds=2.0))
-    first = next(i for i in range(len(clips)) if clips.table["reason"][i].as_py() is None and clips.open(i).reason == "too_long")
+    first = next(
+        i
+        for i in range(len(clips))
+        if clips.table["reason"][i].as_py() is None and clips.open(i).reason == "too_long"
+    )
     shown = clip_html(clips, first)
-    assert "Rejected: too long." in shown and "s over max_seconds 2" in shown and REMEDIES["too_long"] in shown and "<audio" in shown and "<img" in shown
+    assert (
+        "Rejected: too long." in shown
+        and "s over max_seconds 2" in shown
+        and REMEDIES["too_long"] in shown
+        and "<audio" in shown
+        and "<img" in shown
+    )
 
 
 def test_a_reject_that_cannot_be_decoded_plays_as_it_is_and_has_its_labels(prepared):
@@ -64,7 +99,11 @@ def test_a_row_that_names_a_kept_clip_again_is_not_shown_with_that_clips_words(p
     (i,) = find_clips(clips.table, reason="duplicate_row")
     listed, opened = clips.table.slice(int(i), 1).to_pylist()[0], clips.open(int(i))
     kept = next(r for r in clips.table.to_pylist() if r["id"] == listed["id"] and r["reason"] is None)
-    assert (listed["sentence"], listed["speaker"], opened.sentence, opened.labels) == (None, None, "", []) and kept["sentence"] and kept["speaker"]
+    assert (
+        (listed["sentence"], listed["speaker"], opened.sentence, opened.labels) == (None, None, "", [])
+        and kept["sentence"]
+        and kept["speaker"]
+    )
     assert "not on record" in clip_html(clips, int(i)) and "<audio" in clip_html(clips, int(i))
 
 
@@ -84,7 +123,10 @@ def test_a_clip_that_cannot_be_shown_says_so_in_its_place(prepared):
     browser = ClipBrowser(ClipList(clips.table, opened, clips.tokenizer))
     before = browser.shown.value
     browser.list.index = 1
-    assert "This clip can&#x27;t be shown: the disk &lt;is&gt; away" in browser.shown.value and clips.table["id"][0].as_py() not in browser.shown.value
+    assert (
+        "This clip can&#x27;t be shown: the disk &lt;is&gt; away" in browser.shown.value
+        and clips.table["id"][0].as_py() not in browser.shown.value
+    )
     browser.list.index = 0
     assert browser.shown.value == before
 
@@ -94,29 +136,54 @@ def test_a_folder_at_a_url_and_one_whose_corpus_has_moved_are_leafed_through(tmp
     made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
     assert ClipBrowser(f"local://{made.folder}").shown.value == ClipBrowser(made).shown.value
     root.rename(tmp_path / "moved")
-    assert "<audio" not in ClipBrowser(made).shown.value and "<audio" in ClipBrowser(made, corpus=tmp_path / "moved").shown.value
+    assert (
+        "<audio" not in ClipBrowser(made).shown.value
+        and "<audio" in ClipBrowser(made, corpus=tmp_path / "moved").shown.value
+    )
     with pytest.raises(ValueError, match="corpus is for a prepared folder whose corpus has moved, got elsewhere beside a PrepConfig: leave it out"): ClipBrowser(PrepConfig("sample", "it"), corpus="elsewhere")
 
 
 def test_a_sentence_runs_its_own_way_and_the_whole_is_as_long_as_the_model_sees():
     view = ClipView("a", "train", "\u0645\u0631\u062d\u0628\u0627 <b>", "", [], 16000)
-    table = pa.table({"split": ["train"], "id": ["a"], "speaker": [""], "sentence": [view.sentence], "reason": pa.nulls(1, pa.string()), "detail": [""], "seconds": [1.0]})
+    table = pa.table(
+        {
+            "split": ["train"],
+            "id": ["a"],
+            "speaker": [""],
+            "sentence": [view.sentence],
+            "reason": pa.nulls(1, pa.string()),
+            "detail": [""],
+            "seconds": [1.0],
+        }
+    )
     browser = ClipBrowser(ClipList(table, lambda i: view, None, 20.0))
     assert f'<div dir="auto" style="font-size: 1.15em">{view.sentence[:-3]}&lt;b&gt;</div>' in browser.shown.value
-    assert browser.filters["whole"].description == "draw all 20 s that the model sees" and '<td dir="auto"' in browser._repr_mimebundle_()["text/html"]
+    assert (
+        browser.filters["whole"].description == "draw all 20 s that the model sees"
+        and '<td dir="auto"' in browser._repr_mimebundle_()["text/html"]
+    )
 
 
 def test_a_saved_page_says_how_many_of_how_many_it_lists_and_by_which_filters(prepared):
     browser = ClipBrowser(prepared_clips(prepared()))
     said = lambda: browser._repr_mimebundle_()["text/html"]
     total = len(browser.places)
-    assert f"<p>1 to 8 of {total} clips (filters: split: train and eval; show: every clip ({total}); speaker: any; words: any)</p>" in said() and said().count("<tr>") == 9
+    assert (
+        f"<p>1 to 8 of {total} clips (filters: split: train and eval; show: every clip ({total}); speaker: any;"
+        " words: any)</p>"
+        in said()
+        and said().count("<tr>") == 9
+    )
     heads = re.findall(r"<th [^>]*>(.*?)</th>", said())
     assert heads == ["clip", "split", "kept or why not", "sentence"]
     browser.filters["reason"].value = "truncated"
     assert "<p>1 to 1 of 1 clips" in said() and "show: truncated (1)" in said() and ">truncated</td>" in said()
     browser.filters["words"].value = "<nobody> says this"
-    assert "<p>no clip answers this (filters: " in said() and "words: &lt;nobody&gt; says this)" in said() and "<td" not in said()
+    assert (
+        "<p>no clip answers this (filters: " in said()
+        and "words: &lt;nobody&gt; says this)" in said()
+        and "<td" not in said()
+    )
 
 
 def test_clips_that_were_chosen_come_first_with_what_is_special_about_them(prepared):
@@ -143,7 +210,11 @@ def test_what_is_loading_is_said_and_what_stands_there_is_marked_until_then(prep
         return look(i)
     object.__setattr__(browser.clips, "open", slow)
     browser.list.index = 1
-    assert seen == [(f"<i>Loading {name()} \u2026</i>", True)] and browser.sign.value == "" and "prep-stale" not in browser.shown._dom_classes
+    assert (
+        seen == [(f"<i>Loading {name()} \u2026</i>", True)]
+        and browser.sign.value == ""
+        and "prep-stale" not in browser.shown._dom_classes
+    )
     browser.filters["split"].value = "eval"
     assert len(seen) == 2 and seen[1][1] and browser.sign.value == ""
     browser.filters["words"].value = "nobody says this"
@@ -159,7 +230,10 @@ def test_rows_beyond_a_maximum_are_not_shown_as_rejected():
 def test_a_reject_whose_corpus_has_moved_says_why_sound_and_sentence_are_missing(tmp_path):
     root = tar_tree(tmp_path / "corpus", utterances())
     (root / "audio/it/train").mkdir(exist_ok=True)
-    made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1, max_train_samples=1), progress=False)
+    made = prepare(
+        PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1, max_train_samples=1),
+        progress=False,
+    )
     root.rename(tmp_path / "moved")
     clips = prepared_clips(made)
     shown = clip_html(clips, int(find_clips(clips.table, reason="not_sampled")[0]))
@@ -171,12 +245,30 @@ def test_a_reject_whose_corpus_has_moved_says_why_sound_and_sentence_are_missing
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
 @pytest.mark.parametrize("field", ["id", "speaker", "sentence", "detail", "note"])
 def test_text_of_a_corpus_is_shown_and_does_nothing(field):
-    said = {"id": "a", "split": "train", "sentence": "frase", "speaker": "s", "detail": "d", "note": "n", field: HOSTILE}
+    said = {
+        "id": "a",
+        "split": "train",
+        "sentence": "frase",
+        "speaker": "s",
+        "detail": "d",
+        "note": "n",
+        field: HOSTILE,
+    }
     view = ClipView(**said, labels=[], rate_hz=16000, reason="truncated")
-    table = pa.table({**{k: [said[k]] for k in ("split", "id", "speaker", "sentence", "detail")}, "reason": ["truncated"], "seconds": [1.0]})
+    table = pa.table(
+        {
+            **{k: [said[k]] for k in ("split", "id", "speaker", "sentence", "detail")},
+            "reason": ["truncated"],
+            "seconds": [1.0],
+        }
+    )
     browser = ClipBrowser(ClipList(table, lambda i: view, None))
     shown = [browser.shown.value, browser._repr_mimebundle_()["text/html"], *(line for line, _ in browser.list.options)]
-    assert not any(set(s) & set("\x1b\u202e\x07") for s in shown) and not any("<img" in s for s in shown[:2]) and "&lt;img" in shown[0]
+    assert (
+        not any(set(s) & set("\x1b\u202e\x07") for s in shown)
+        and not any("<img" in s for s in shown[:2])
+        and "&lt;img" in shown[0]
+    )
     assert all(s == "s" for s in browser.filters["speaker"].options)
 
 

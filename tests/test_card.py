@@ -38,8 +38,15 @@ def test_croissant_metadata_is_valid(prepared, storage, caplog):
         metadata = mlc.Dataset(jsonld=prepared(storage=storage).folder / "croissant.json").metadata
     said = [m for r in caplog.records for m in r.message.splitlines() if "Property" in m]
     # what nobody can know of a folder that has not been published
-    assert not metadata.issues.errors and {m.split('"')[1].rpartition("/")[2] for m in said} <= {"citeAs", "datePublished", "url"}
-    assert metadata.name == "sample (it) for whisper-small" and [r.name for r in metadata.record_sets] == ["examples", "rejects"]
+    assert not metadata.issues.errors and {m.split('"')[1].rpartition("/")[2] for m in said} <= {
+        "citeAs",
+        "datePublished",
+        "url",
+    }
+    assert metadata.name == "sample (it) for whisper-small" and [r.name for r in metadata.record_sets] == [
+        "examples",
+        "rejects",
+    ]
 
 
 def test_a_fault_in_the_metadata_would_be_seen(prepared, tmp_path):
@@ -52,7 +59,10 @@ def test_a_fault_in_the_metadata_would_be_seen(prepared, tmp_path):
 def test_rejects_are_read_through_croissant(prepared):
     mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
     folder = prepared().folder
-    read = [{k.rpartition("/")[2]: v.decode() for k, v in r.items()} for r in mlc.Dataset(jsonld=folder / "croissant.json").records("rejects")]
+    read = [
+        {k.rpartition("/")[2]: v.decode() for k, v in r.items()}
+        for r in mlc.Dataset(jsonld=folder / "croissant.json").records("rejects")
+    ]
     assert read == pq.read_table(folder / "rejects.parquet").to_pylist() and len(read) == 8
 
 
@@ -61,9 +71,16 @@ def test_the_name_of_a_corpus_is_shown_as_it_is(tmp_path):
     root = tar_tree(tmp_path / name, utterances())
     made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
     header, text = card_of(made.folder)
-    assert header["pretty_name"].startswith(f"{name} (it)") and croissant_of(made.folder)["name"] == header["pretty_name"]
+    assert (
+        header["pretty_name"].startswith(f"{name} (it)")
+        and croissant_of(made.folder)["name"] == header["pretty_name"]
+    )
     shown = r"a\*b\* \<i\>\_c\_ \`d\`"
-    assert text.startswith(f"\n# {shown} (it) for whisper-small\n") and f"\n{shown}, read as commonvoice" in text and f"| dataset_name | `` {name} `` |" in text
+    assert (
+        text.startswith(f"\n# {shown} (it) for whisper-small\n")
+        and f"\n{shown}, read as commonvoice" in text
+        and f"| dataset_name | `` {name} `` |" in text
+    )
     assert "`` x`y ``" in PrepConfig("x`y", "it")._repr_markdown_()
 
 
@@ -85,15 +102,23 @@ def test_the_described_columns_are_those_of_the_files(prepared, storage):
     fields = {f["name"]: f for f in croissant_of(made.folder)["recordSet"][0]["field"]}
     assert list(fields) == ["split", *names] and list(column_words(made.prep)) == names
     _, text = card_of(made.folder)
-    assert [l.split("`")[1] for l in text.split("## Columns")[1].split("## ")[0].splitlines() if l.startswith("| `")] == names
-    assert (fields["labels"]["isArray"], fields["labels"]["arrayShape"], fields["labels"]["dataType"]) == (True, "-1", "cr:Int64")
+    assert [
+        l.split("`")[1] for l in text.split("## Columns")[1].split("## ")[0].splitlines() if l.startswith("| `")
+    ] == names
+    assert (fields["labels"]["isArray"], fields["labels"]["arrayShape"], fields["labels"]["dataType"]) == (
+        True,
+        "-1",
+        "cr:Int64",
+    )
     if storage == "features": assert (fields["input_features"]["arrayShape"], fields["input_features"]["dataType"]) == ("80,-1", "cr:Float16")
 
 
 def test_the_glob_of_shards_finds_all_of_them(prepared):
     made = prepared(shard_rows=8)
     globs = next(f["includes"] for f in croissant_of(made.folder)["distribution"] if f["@type"] == "cr:FileSet")
-    assert {p.relative_to(made.folder).as_posix() for g in globs for p in made.folder.glob(g)} == {s["file"] for s in made.prep["shards"]}
+    assert {p.relative_to(made.folder).as_posix() for g in globs for p in made.folder.glob(g)} == {
+        s["file"] for s in made.prep["shards"]
+    }
 
 
 def test_the_card_tells_the_counts_and_every_reason(prepared):
@@ -110,15 +135,27 @@ def test_the_licence_is_that_of_the_packages_own_sample_and_of_no_folder_of_that
     tar_tree(tmp_path / "sample", utterances())
     monkeypatch.chdir(tmp_path)
     prep = prepare(PrepConfig("sample", "it", output_dir="out", num_workers=1), progress=False).prep
-    assert card_header(prep)["license"] == "unknown" and "Its licence is not on record" in data_card(prep) and "license" not in croissant(prep)
+    assert (
+        card_header(prep)["license"] == "unknown"
+        and "Its licence is not on record" in data_card(prep)
+        and "license" not in croissant(prep)
+    )
     assert "licence" not in load_rows(PrepConfig("sample", "it")).source
     monkeypatch.chdir(SAMPLE)
-    assert load_rows(PrepConfig("sample", "it")).source["licence"] == load_rows(PrepConfig(str(SAMPLE), "it")).source["licence"] == "cc0-1.0"
+    assert (
+        load_rows(PrepConfig("sample", "it")).source["licence"]
+        == load_rows(PrepConfig(str(SAMPLE), "it")).source["licence"]
+        == "cc0-1.0"
+    )
 
 
 @pytest.mark.parametrize("name", ["../secret/acme/cv", "secret/cv", "/srv/secret/cv", "~/secret/cv"])
 def test_a_place_on_this_machine_is_nobodys_business(prepared, name):
-    prep = {**prepared().prep, "config": {**prepared().prep["config"], "dataset_name": name, "model_id": name}, "model": {**prepared().prep["model"], "origin": "the folder"}}
+    prep = {
+        **prepared().prep,
+        "config": {**prepared().prep["config"], "dataset_name": name, "model_id": name},
+        "model": {**prepared().prep["model"], "origin": "the folder"},
+    }
     assert source_name(prep) == "cv" and "secret" not in data_card(prep) + json.dumps(croissant(prep))
     there = {**prep, "source": {**prep["source"], "identity": "3f" * 20}}
     assert source_name({**there, "config": {**prep["config"], "dataset_name": "google/fleurs"}}) == "google/fleurs"
@@ -157,13 +194,40 @@ def test_a_changed_card_is_found(prepared, tmp_path, name):
 def test_a_folder_without_rejects_or_eval_has_a_card(prepared):
     made = prepared(language_code="en", train_splits="dev", eval_splits="")
     header, text = card_of(made.folder)
-    assert "Every clip was kept." in text and [f["split"] for f in header["configs"][0]["data_files"]] == ["train"] and header["language"] == ["en"]
+    assert (
+        "Every clip was kept." in text
+        and [f["split"] for f in header["configs"][0]["data_files"]] == ["train"]
+        and header["language"] == ["en"]
+    )
 
 
 # Markup
 
-PAYLOADS = ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "</script><svg onload=alert(1)>", "[click](javascript:alert(1))", "![x](http://evil.example/x.png)", "`</code><b>`", "a|b|<i>c", "*bold* _it_ ~~x~~", "# head",
-            "\n\n# head\n<b>x</b>", "\n---\n<b>x</b>", "&lt;b&gt; &#60;b&#62;", "$x$ $$<b>$$", "\x1b[2J\x07", "\u202egnp.exe", "'\"><iframe src=//evil.example>", "<!-- x", "]]><b>", "{{7*7}}", "x\r\n| a | b |\r\n", "- [ ] <b>", "\\<b\\>", "``` \n<b>x</b>\n```"]
+PAYLOADS = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "</script><svg onload=alert(1)>",
+    "[click](javascript:alert(1))",
+    "![x](http://evil.example/x.png)",
+    "`</code><b>`",
+    "a|b|<i>c",
+    "*bold* _it_ ~~x~~",
+    "# head",
+    "\n\n# head\n<b>x</b>",
+    "\n---\n<b>x</b>",
+    "&lt;b&gt; &#60;b&#62;",
+    "$x$ $$<b>$$",
+    "\x1b[2J\x07",
+    "\u202egnp.exe",
+    "'\"><iframe src=//evil.example>",
+    "<!-- x",
+    "]]><b>",
+    "{{7*7}}",
+    "x\r\n| a | b |\r\n",
+    "- [ ] <b>",
+    "\\<b\\>",
+    "``` \n<b>x</b>\n```",
+]
 
 
 def shown(text):
@@ -175,7 +239,9 @@ def shown(text):
         def handle_starttag(self, tag, attrs): tags.append((tag, *sorted(a for a, _ in attrs)))
         def handle_data(self, data): words.append(data)
         def handle_comment(self, data): tags.append(("comment",))
-    Page(convert_charrefs=True).feed(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text))
+    Page(convert_charrefs=True).feed(
+        MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(text)
+    )
     return tags, "".join(words)
 
 
@@ -186,13 +252,37 @@ def test_what_a_corpus_calls_things_is_shown_and_does_nothing(prepared, payload)
     from audio_ft_prep.store import _for_pages, json_bytes
     prep = prepared().prep
     name = payload.replace("/", "")
-    hostile = {**prep, "config": {**prep["config"], "dataset_name": name, "model_id": name, "text_column": payload}, "model": {**prep["model"], "origin": "the folder"},
-               "source": {**prep["source"], "kind": payload, "language": payload, "licence": payload, "revision": payload, "notes": [payload, payload]}}
-    plain = {**hostile, "config": {**hostile["config"], "dataset_name": "x", "model_id": "x", "text_column": "x"}, "source": {**hostile["source"], "kind": "x", "language": "x", "licence": "x", "revision": "x", "notes": ["x", "x"]}}
+    hostile = {
+        **prep,
+        "config": {**prep["config"], "dataset_name": name, "model_id": name, "text_column": payload},
+        "model": {**prep["model"], "origin": "the folder"},
+        "source": {
+            **prep["source"],
+            "kind": payload,
+            "language": payload,
+            "licence": payload,
+            "revision": payload,
+            "notes": [payload, payload],
+        },
+    }
+    plain = {
+        **hostile,
+        "config": {**hostile["config"], "dataset_name": "x", "model_id": "x", "text_column": "x"},
+        "source": {
+            **hostile["source"],
+            "kind": "x",
+            "language": "x",
+            "licence": "x",
+            "revision": "x",
+            "notes": ["x", "x"],
+        },
+    }
     card = data_card(hostile)
     assert shown(card)[0] == shown(data_card(plain))[0]
     header = card.split("---\n")[1]
-    assert header == card[4:card.index("\n---\n") + 1] and yaml.safe_load(header)["pretty_name"].startswith(name.replace("\r\n", "\r\n"))
+    assert header == card[4 : card.index("\n---\n") + 1] and yaml.safe_load(header)["pretty_name"].startswith(
+        name.replace("\r\n", "\r\n")
+    )
     told = _for_pages(json_bytes(croissant(hostile))).decode()
     assert not set("<>&") & set(told) and json.loads(told) == croissant(hostile)
     assert "\x1b" not in card and "\u202e" not in card

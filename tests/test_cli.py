@@ -13,7 +13,15 @@ CORPUS = dict(dataset_name="sample", language_code="it")
 
 def call(*args, cwd=None, **env):
     "Run the command and wait for it."
-    return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, encoding="utf-8", cwd=cwd, env={**os.environ, **env}, timeout=600)
+    return subprocess.run(
+        [COMMAND, *map(str, args)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env={**os.environ, **env},
+        timeout=600,
+    )
 
 
 def at_once(start, *args):
@@ -31,37 +39,77 @@ def test_help_names_every_subcommand_and_every_setting():
     assert all(f"--{name.replace('_', '-')}" in prep.stdout for name in (*field_types(), "config", "json"))
 
 
-FILES = {"unknown.yaml": "lanugage_code: it\n", "kind.yaml": "seed: many\n", "broken.yaml": "a: [1\n", "broken.json": "{", "list.json": "[1]", "settings.txt": "seed: 1\n",
-         "rule.json": '{"max_seconds": 45}'}
+FILES = {
+    "unknown.yaml": "lanugage_code: it\n",
+    "kind.yaml": "seed: many\n",
+    "broken.yaml": "a: [1\n",
+    "broken.json": "{",
+    "list.json": "[1]",
+    "settings.txt": "seed: 1\n",
+    "rule.json": '{"max_seconds": 45}',
+}
 WRONG = {  # what was asked, and what the sentence says of it
     "an unknown command": (["prepear"], "prepear"),
     "an unknown flag": (["prepare", *flags(**CORPUS), "--no-such", "1"], "--no-such"),
     "a flag without its value": (["plan", "--dataset-name"], "--dataset-name"),
     "a stray argument": (["verify", "a", "b"], "b"),
     "no folder to verify": (["verify"], "folder"),
-    "no folder to upload": (["upload", "nowhere", "--project", "speech", "--artifact-name", "data"], "no prepared data set in nowhere"),
+    "no folder to upload": (
+        ["upload", "nowhere", "--project", "speech", "--artifact-name", "data"],
+        "no prepared data set in nowhere",
+    ),
     "nowhere to upload to": (["upload", "nowhere", "--artifact-name", "data"], "--project"),
-    "an artifact without a proper name": (["upload", "nowhere", "--project", "speech", "--artifact-name", "my data"], "artifact_name must be made of"),
+    "an artifact without a proper name": (
+        ["upload", "nowhere", "--project", "speech", "--artifact-name", "my data"],
+        "artifact_name must be made of",
+    ),
     "nothing to prepare": (["prepare", "--language-code", "it"], "dataset_name is missing"),
     "no language": (["plan", "--dataset-name", "sample"], "language_code is missing"),
     "a word for a number": (["prepare", *flags(**CORPUS, max_train_samples="many")], "--max-train-samples"),
-    "a number out of range": (["prepare", *flags(**CORPUS, max_seconds=45)], "max_seconds must be above 0, and 30 at most, got 45.0"),
-    "a value that is none of the choices": (["plan", *flags(**CORPUS, storage="tape")], "storage must be one of features, audio, padded, got 'tape'"),
-    "no such locale": (["plan", *flags(dataset_name="sample", language_code="Italian!")], "language_code must be a locale such as it"),
+    "a number out of range": (
+        ["prepare", *flags(**CORPUS, max_seconds=45)],
+        "max_seconds must be above 0, and 30 at most, got 45.0",
+    ),
+    "a value that is none of the choices": (
+        ["plan", *flags(**CORPUS, storage="tape")],
+        "storage must be one of features, audio, padded, got 'tape'",
+    ),
+    "no such locale": (
+        ["plan", *flags(dataset_name="sample", language_code="Italian!")],
+        "language_code must be a locale such as it",
+    ),
     "a split in both": (["plan", *flags(**CORPUS, eval_splits="train")], "must share no split, got train in both"),
     "a config that isn't there": (["plan", "--config", "nowhere.yaml"], "no config file nowhere.yaml"),
     "a config with an unknown field": (["plan", "--config", "unknown.yaml"], "did you mean language_code?"),
-    "a config with a word for a number": (["plan", *flags(**CORPUS), "--config", "kind.yaml"], "seed must be a whole number, got 'many'"),
-    "a config that breaks a rule": (["plan", *flags(**CORPUS), "--config", "rule.json"], "max_seconds must be above 0, and 30 at most, got 45"),
+    "a config with a word for a number": (
+        ["plan", *flags(**CORPUS), "--config", "kind.yaml"],
+        "seed must be a whole number, got 'many'",
+    ),
+    "a config that breaks a rule": (
+        ["plan", *flags(**CORPUS), "--config", "rule.json"],
+        "max_seconds must be above 0, and 30 at most, got 45",
+    ),
     "a config that isn't YAML": (["plan", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
     "a config that isn't JSON": (["plan", "--config", "broken.json"], "broken.json is not valid JSON"),
     "a config of no fields": (["plan", "--config", "list.json"], "must hold fields and values"),
-    "a config of another kind": (["plan", "--config", "settings.txt"], "ends in .json, .yaml or .yml, got settings.txt"),
+    "a config of another kind": (
+        ["plan", "--config", "settings.txt"],
+        "ends in .json, .yaml or .yml, got settings.txt",
+    ),
     "a corpus that isn't there": (["inspect", "nowhere"], "no corpus at nowhere"),
     "a folder that is no corpus": (["inspect", "."], "is no corpus"),
-    "columns of a corpus that has its own": (["inspect", "sample", "--text-column", "words"], "is read as commonvoice: leave it out"),
-    "a list that is none": (["inspect", "rule.json"], "rule.json has no column for the audio: its columns are max_seconds; name it with audio_column"),
-    "a language that the corpus lacks": (["inspect", "sample", "--language-code", "fr"], "set language_code to one of en, it"),
+    "columns of a corpus that has its own": (
+        ["inspect", "sample", "--text-column", "words"],
+        "is read as commonvoice: leave it out",
+    ),
+    "a list that is none": (
+        ["inspect", "rule.json"],
+        "rule.json has no column for the audio: its columns are max_seconds; name it with audio_column",
+    ),
+    "a language that the corpus lacks": (
+        ["inspect", "sample", "--language-code", "fr"],
+        "set language_code to one of en, it",
+    ),
 }
 
 
@@ -77,7 +125,10 @@ def test_a_wrong_request_ends_with_2_and_one_sentence(tmp_path, what):
 
 LATER = {  # found when the model and the corpus are looked at
     "a corpus that isn't there": (dict(dataset_name="nowhere", language_code="it"), "no corpus at nowhere"),
-    "a language that the corpus lacks": (dict(dataset_name="sample", language_code="fr"), "set language_code to one of en, it"),
+    "a language that the corpus lacks": (
+        dict(dataset_name="sample", language_code="fr"),
+        "set language_code to one of en, it",
+    ),
     "a split that the corpus lacks": (dict(**CORPUS, eval_splits="other"), "no transcript of split other"),
     "a language that no model has": (dict(**CORPUS, language="Klingon"), "has no language Klingon"),
     "a language that this model lacks": (dict(**CORPUS, language="yue"), "has no language yue"),
@@ -106,10 +157,14 @@ def test_verify_of_what_is_no_prepared_folder_ends_with_2_and_one_sentence(tmp_p
 
 
 def test_demo_needs_neither_hub_nor_ffmpeg_nor_cache_and_leaves_a_folder_that_opens(tmp_path):
-    got = call("demo", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"), PATH=str(Path(COMMAND).parent))
+    got = call(
+        "demo", cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"), PATH=str(Path(COMMAND).parent)
+    )
     assert got.returncode == 0, got.stderr
     lines = got.stdout.splitlines()
-    assert ["rows in", "28", "4"] in [" ".join(l.split()).rsplit(" ", 2) for l in lines] and ["kept", "20", "4"] in [l.split() for l in lines]
+    assert ["rows in", "28", "4"] in [" ".join(l.split()).rsplit(" ", 2) for l in lines] and ["kept", "20", "4"] in [
+        l.split() for l in lines
+    ]
     assert {p.name for p in tmp_path.iterdir()} <= {"demo", "cache"} and not [*(tmp_path / "cache").rglob("*.arrow")]
     from datasets import DatasetDict
     assert DatasetDict.load_from_disk(str(tmp_path / "demo")).num_rows == {"train": 20, "eval": 4}
@@ -136,16 +191,31 @@ def test_a_corpus_is_inspected_planned_prepared_and_verified_with_the_same_numbe
 def test_a_look_at_a_list_of_ones_own_shows_layout_splits_columns_and_rows(start, tmp_path):
     items = utterances()
     place = LAYOUTS["tsv_tables"](tmp_path, items)
-    seen, told = at_once(start, "inspect", place), json.loads(at_once(start, "inspect", place, "--language-code", "it", "--json").stdout)
-    assert (seen.returncode, seen.stderr) == (0, "") and f"{place} is read as folder: it has a table, dev.tsv, test.tsv, train.tsv" in seen.stdout
-    assert ["train", "5", "5"] in [l.split()[:3] for l in seen.stdout.splitlines()] and "columns: path, text, speaker" in seen.stdout and f"{items[0].id}: {items[0].sentence}" in seen.stdout
-    assert told["kind"] == "folder" and {s: d["rows"] for s, d in told["languages"]["it"].items()} == {"train": 5, "validation": 4, "test": 3}
+    seen, told = at_once(start, "inspect", place), json.loads(
+        at_once(start, "inspect", place, "--language-code", "it", "--json").stdout
+    )
+    assert (seen.returncode, seen.stderr) == (
+        0,
+        "",
+    ) and f"{place} is read as folder: it has a table, dev.tsv, test.tsv, train.tsv" in seen.stdout
+    assert (
+        ["train", "5", "5"] in [l.split()[:3] for l in seen.stdout.splitlines()]
+        and "columns: path, text, speaker" in seen.stdout
+        and f"{items[0].id}: {items[0].sentence}" in seen.stdout
+    )
+    assert told["kind"] == "folder" and {s: d["rows"] for s, d in told["languages"]["it"].items()} == {
+        "train": 5,
+        "validation": 4,
+        "test": 3,
+    }
 
 
 def test_what_a_person_reads_has_the_counts_too(start, prepared):
     done = prepared("it", feature_dtype="float16")
     seen = at_once(start, "inspect", "sample", "--language-code", "it")
-    assert (seen.returncode, seen.stderr) == (0, "") and all(f"train: 1 {r}" in seen.stdout for r in ("missing_audio", "no_row", "duplicate_row"))
+    assert (seen.returncode, seen.stderr) == (0, "") and all(
+        f"train: 1 {r}" in seen.stdout for r in ("missing_audio", "no_row", "duplicate_row")
+    )
     told = start("plan", *flags(**CORPUS)).wait()
     assert told.code == 0 and ["train", "28", "24", "4"] in [l.split()[:4] for l in told.out.splitlines()]
     whole = at_once(start, "verify", done.folder)
@@ -193,7 +263,9 @@ def test_a_stop_while_the_command_is_imported_ends_it_in_one_sentence(number, co
 @pytest.mark.parametrize("name", ["run.yaml", "run.json"])
 def test_flags_go_before_the_file_and_the_file_before_the_defaults(start, tmp_path, name):
     given = dict(**CORPUS, lower_case=True, seed=7, max_train_samples=9)
-    (tmp_path / name).write_text(json.dumps(given) if name == "run.json" else "".join(f"{k}: {json.dumps(v)}\n" for k, v in given.items()))
+    (tmp_path / name).write_text(
+        json.dumps(given) if name == "run.json" else "".join(f"{k}: {json.dumps(v)}\n" for k, v in given.items())
+    )
     def config(*more): return json.loads(start("plan", "--config", tmp_path / name, "--json", *more).wait().out)["config"]
     plain, changed = config(), config("--seed", 8, "--no-lower-case", "--max-train-samples", 5)
     pick = lambda c: (c["dataset_name"], c["seed"], c["lower_case"], c["max_train_samples"], c["storage"])

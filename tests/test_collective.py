@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from audio_ft_prep.collective import MOST_SPARE, fetch_release, inspect_collective, is_archive, near_release, read_collective, unpack
+from audio_ft_prep.collective import (
+    MOST_SPARE, fetch_release, inspect_collective, is_archive, near_release, read_collective, unpack
+)
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.load import inspect_corpus, load_rows
@@ -52,8 +54,11 @@ def put_archive(path, members):
 def small(*more, tsv=None): return [member("cv/it/train.tsv", (tsv or table(HEAD, [line(1), line(2)])).encode()), member("cv/it/clips/clip_1.mp3", b"one"), *more]
 
 
-HOLES = {"1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)},
-         "0.1": {"GNU.sparse.map": "x,y", "GNU.sparse.size": "many"}, "0.0": {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "many", "GNU.sparse.offset": "-1"}}
+HOLES = {
+    "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)},
+    "0.1": {"GNU.sparse.map": "x,y", "GNU.sparse.size": "many"},
+    "0.0": {"GNU.sparse.size": "9", "GNU.sparse.numblocks": "many", "GNU.sparse.offset": "-1"},
+}
 
 
 @pytest.mark.parametrize("kind", HOLES)
@@ -83,7 +88,11 @@ def test_a_row_without_its_clip_and_a_row_given_twice_are_rejects(tmp_path):
     head, rows = table(HEAD, []), table(HEAD, [line(n) for n in (1, 2, 3, 1)])
     put(root / "it/train.tsv", head + "only two\tfields\n" + rows.removeprefix(head))
     got = read(root)
-    assert ids(got) == ["clip_1", "clip_3"] and rejects(got) == {("clip_2", "missing_audio"), ("clip_1", "duplicate_row"), ("train.tsv:2", "bad_row")}
+    assert ids(got) == ["clip_1", "clip_3"] and rejects(got) == {
+        ("clip_2", "missing_audio"),
+        ("clip_1", "duplicate_row"),
+        ("train.tsv:2", "bad_row"),
+    }
 
 
 @pytest.mark.parametrize("place", [".", "it", ".."])
@@ -110,15 +119,30 @@ def test_links_are_followed_inside_the_release_and_nowhere_else(tmp_path):
     (clips / "clip_5.mp3").mkdir()
     got = read(root)
     assert rejects(got) == {("clip_2", "unsafe_path"), ("clip_4", "missing_audio"), ("clip_5", "unsafe_path")}
-    assert audio(got)["clip_3"] == audio(got)["clip_1"] and any(d.startswith("clips/clip_2.mp3 is a link out of its folder") for d in got.rejects["detail"].to_pylist())
+    assert audio(got)["clip_3"] == audio(got)["clip_1"] and any(
+        d.startswith("clips/clip_2.mp3 is a link out of its folder") for d in got.rejects["detail"].to_pylist()
+    )
 
 
 def test_a_row_that_names_a_path_reads_only_the_clip_of_that_name(tmp_path):
     root = release(tmp_path / "cv", train=[1])
     put(tmp_path / "clip_2.mp3", b"secret")
-    put(root / "it/train.tsv", table(HEAD, [["s", "../../../clip_2.mp3", "Ciao.", "it"], ["s", "/etc/clip_1.mp3", "Ciao.", "it"], ["s", "a\0b.mp3", "Ciao.", "it"]]))
+    put(
+        root / "it/train.tsv",
+        table(
+            HEAD,
+            [
+                ["s", "../../../clip_2.mp3", "Ciao.", "it"],
+                ["s", "/etc/clip_1.mp3", "Ciao.", "it"],
+                ["s", "a\0b.mp3", "Ciao.", "it"],
+            ],
+        ),
+    )
     got = read(root)
-    assert audio(got) == {"clip_1": b"audio 1 " * 100} and rejects(got) == {("clip_2", "missing_audio"), ("a\0b", "missing_audio")}
+    assert audio(got) == {"clip_1": b"audio 1 " * 100} and rejects(got) == {
+        ("clip_2", "missing_audio"),
+        ("a\0b", "missing_audio"),
+    }
 
 
 def test_a_clip_cut_between_two_frames_is_found_by_the_duration_that_the_release_gives(tmp_path):
@@ -127,7 +151,10 @@ def test_a_clip_cut_between_two_frames_is_found_by_the_duration_that_the_release
     root = release(tmp_path, train=[1, 2])
     put(root / "it/clips/clip_1.mp3", b"".join(whole))
     put(root / "it/clips/clip_2.mp3", b"".join(whole[:len(whole) // 2]))
-    put(root / "it/clip_durations.tsv", table(["clip", "duration[ms]"], [[f"clip_{n}.mp3", f"{clip.seconds * 1000:.0f}"] for n in (1, 2)]))
+    put(
+        root / "it/clip_durations.tsv",
+        table(["clip", "duration[ms]"], [[f"clip_{n}.mp3", f"{clip.seconds * 1000:.0f}"] for n in (1, 2)]),
+    )
     rows = read(root).rows.to_pylist()
     assert row_clip(rows[0], 16000, 0, 30).seconds >= clip.seconds
     with pytest.raises(BadClip, match="truncated: .* s that the corpus gives"): row_clip(rows[1], 16000, 0, 30)
@@ -173,7 +200,13 @@ def test_a_field_of_ten_megabytes_is_a_sentence_like_any_other(tmp_path):
 
 def spontaneous(root, splits):
     columns = ["client_id", "audio_file", "transcription", "duration_ms", "language", "split"]
-    put(root / "ss-corpus-it.tsv", table(columns, [[f"s{n % 5}", f"spontaneous_{n}.mp3", "Che bello.", "1500", "it", s] for n, s in enumerate(splits)]))
+    put(
+        root / "ss-corpus-it.tsv",
+        table(
+            columns,
+            [[f"s{n % 5}", f"spontaneous_{n}.mp3", "Che bello.", "1500", "it", s] for n, s in enumerate(splits)],
+        ),
+    )
     for n in range(len(splits)): put(root / f"audios/spontaneous_{n}.mp3", b"audio")
     return root
 
@@ -181,9 +214,22 @@ def spontaneous(root, splits):
 def test_spontaneous_speech_has_its_splits_in_a_column(tmp_path):
     root = spontaneous(tmp_path, ["train", "dev", "test", "", "train"])
     got = read(root, "train+dev", "test")
-    assert sorted(zip(got.rows["source_split"].to_pylist(), ids(got))) == [("test", "spontaneous_2"), ("train", "spontaneous_0"), ("train", "spontaneous_4"), ("validation", "spontaneous_1")]
+    assert sorted(zip(got.rows["source_split"].to_pylist(), ids(got))) == [
+        ("test", "spontaneous_2"),
+        ("train", "spontaneous_0"),
+        ("train", "spontaneous_4"),
+        ("validation", "spontaneous_1"),
+    ]
     assert got.rows["seconds"].to_pylist() == [1.5] * 4
-    assert got.rejects.to_pylist() == [{"split": "train", "source_split": "", "id": "spontaneous_3", "reason": "bad_row", "detail": "no split is given, and other rows have one (ss-corpus-it.tsv:5)"}]
+    assert got.rejects.to_pylist() == [
+        {
+            "split": "train",
+            "source_split": "",
+            "id": "spontaneous_3",
+            "reason": "bad_row",
+            "detail": "no split is given, and other rows have one (ss-corpus-it.tsv:5)",
+        }
+    ]
     assert got.source["notes"] == ["1 rows belong to no split and are left out"]
 
 
@@ -192,9 +238,16 @@ def test_spontaneous_speech_without_splits_is_dealt_out_by_speaker(tmp_path):
     got = read(root, "train+validation", "test")
     by = {}
     for r in got.rows.to_pylist(): by.setdefault(r["speaker"], set()).add(r["source_split"])
-    assert len(got.rows) == 50 and all(len(s) == 1 for s in by.values()) and set.union(*by.values()) == {"train", "validation", "test"}
+    assert (
+        len(got.rows) == 50
+        and all(len(s) == 1 for s in by.values())
+        and set.union(*by.values()) == {"train", "validation", "test"}
+    )
     assert got.source["notes"] == ["the corpus gives no splits: seed 42, by speaker"]
-    assert read(pack(root, tmp_path / "it.tar.gz"), "train+validation", "test").rows["source_split"].to_pylist() == got.rows["source_split"].to_pylist()
+    assert (
+        read(pack(root, tmp_path / "it.tar.gz"), "train+validation", "test").rows["source_split"].to_pylist()
+        == got.rows["source_split"].to_pylist()
+    )
     assert read(root, "train", "test", seed=1).source["identity"] != got.source["identity"]
 
 
@@ -208,7 +261,11 @@ def test_an_archive_gives_the_rows_bytes_rejects_and_identity_of_its_folder(tmp_
     for reverse in (False, True):
         got = read(pack(root, tmp_path / f"it-{reverse}.tar.gz", reverse=reverse), "train+dev", "test")
         assert got.rows.drop(["file", "offset"]).equals(want.rows.drop(["file", "offset"]))
-        assert audio(got) == audio(want) and got.rejects.equals(want.rejects) and got.source["identity"] == want.source["identity"]
+        assert (
+            audio(got) == audio(want)
+            and got.rejects.equals(want.rejects)
+            and got.source["identity"] == want.source["identity"]
+        )
 
 
 def test_only_clips_that_are_asked_for_are_laid_out_where_transcripts_come_first(tmp_path):
@@ -227,7 +284,11 @@ def test_what_was_laid_out_is_used_again_and_made_again_where_it_is_too_little(t
     assert unpack(archive, {"test"}) == folder and (folder / "clips.tar").stat().st_ino == made
     shutil.rmtree(own_cache)
     running = read(archive)
-    assert ids(read(archive, "", "test")) == ["clip_3"] and ids(read(archive, "train", "test")) == ["clip_1", "clip_2", "clip_3"]
+    assert ids(read(archive, "", "test")) == ["clip_3"] and ids(read(archive, "train", "test")) == [
+        "clip_1",
+        "clip_2",
+        "clip_3",
+    ]
     assert audio(running) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2)}
     pack(release(tmp_path / "more", train=[1, 2, 3, 4], test=[5]), archive)
     assert ids(read(archive)) == ["clip_1", "clip_2", "clip_3", "clip_4"]
@@ -252,11 +313,16 @@ def test_a_look_at_an_archive_leaves_nothing_behind(tmp_path, own_cache):
 
 # ---- hostile archives
 
-BAD_MEMBERS = {"a path that leaves": member("../../it/clips/clip_2.mp3", b"x"), "a path that leaves within": member("cv/it/../../it/clips/clip_2.mp3", b"x"),
-               "an absolute path": member("/tmp/it/clips/clip_2.mp3", b"x"), "a drive": member("C:/it/clips/clip_2.mp3", b"x"),
-               "a symbolic link": member("cv/it/clips/clip_2.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-               "a hard link": member("cv/it/clips/clip_2.mp3", type=tarfile.LNKTYPE, linkname="cv/it/clips/clip_1.mp3"),
-               "a device": member("cv/it/clips/clip_2.mp3", type=tarfile.CHRTYPE, devmajor=1, devminor=5), "a pipe": member("cv/it/clips/clip_2.mp3", type=tarfile.FIFOTYPE)}
+BAD_MEMBERS = {
+    "a path that leaves": member("../../it/clips/clip_2.mp3", b"x"),
+    "a path that leaves within": member("cv/it/../../it/clips/clip_2.mp3", b"x"),
+    "an absolute path": member("/tmp/it/clips/clip_2.mp3", b"x"),
+    "a drive": member("C:/it/clips/clip_2.mp3", b"x"),
+    "a symbolic link": member("cv/it/clips/clip_2.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    "a hard link": member("cv/it/clips/clip_2.mp3", type=tarfile.LNKTYPE, linkname="cv/it/clips/clip_1.mp3"),
+    "a device": member("cv/it/clips/clip_2.mp3", type=tarfile.CHRTYPE, devmajor=1, devminor=5),
+    "a pipe": member("cv/it/clips/clip_2.mp3", type=tarfile.FIFOTYPE),
+}
 
 
 @pytest.mark.parametrize("what", BAD_MEMBERS)
@@ -264,14 +330,21 @@ def test_a_member_that_reaches_elsewhere_is_a_reject_and_is_never_written(what, 
     got = read(put_archive(tmp_path / "it.tar.gz", small(BAD_MEMBERS[what])))
     assert audio(got) == {"clip_1": b"one"} and rejects(got) == {("clip_2", "unsafe_path")}
     written = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file() or p.is_symlink()}
-    assert {Path(p).name for p in written if p.startswith("cache/")} - {"pack.json", "clips.tar", "train.tsv"} == {p.name for p in own_cache.rglob("*.lock")}
+    assert {Path(p).name for p in written if p.startswith("cache/")} - {"pack.json", "clips.tar", "train.tsv"} == {
+        p.name for p in own_cache.rglob("*.lock")
+    }
     assert {p for p in written if not p.startswith("cache/")} == {"it.tar.gz"}
 
 
 def test_a_transcript_that_is_a_link_or_lies_elsewhere_is_not_read(tmp_path):
     put(tmp_path / "secret.tsv", table(HEAD, [line(1)]))
     with pytest.raises(ValueError, match="holds no transcript"):
-        read(put_archive(tmp_path / "a.tar.gz", [member("cv/it/train.tsv", type=tarfile.SYMTYPE, linkname=str(tmp_path / "secret.tsv"))]))
+        read(
+            put_archive(
+                tmp_path / "a.tar.gz",
+                [member("cv/it/train.tsv", type=tarfile.SYMTYPE, linkname=str(tmp_path / "secret.tsv"))],
+            )
+        )
     with pytest.raises(ValueError, match="holds no transcript"): read(put_archive(tmp_path / "b.tar.gz", [member("../train.tsv", b"path\tsentence\n")]))
 
 
@@ -289,12 +362,25 @@ def test_a_bomb_is_stopped_long_before_it_is_unfolded(inside, tmp_path, own_cach
 
 
 def damaged(tmp_path, how):
-    good = put_archive(tmp_path / "good.tar.gz", small(member("cv/it/clips/clip_2.mp3", os.urandom(200_000)), member("cv/it/clips/clip_3.mp3", os.urandom(200_000))))
+    good = put_archive(
+        tmp_path / "good.tar.gz",
+        small(
+            member("cv/it/clips/clip_2.mp3", os.urandom(200_000)),
+            member("cv/it/clips/clip_3.mp3", os.urandom(200_000)),
+        ),
+    )
     data, tar = good.read_bytes(), gzip.decompress(good.read_bytes())
     header = tar.index(b"cv/it/clips/clip_3.mp3")
-    return {"cut": data[:len(data) // 2], "cut in its last bytes": data[:-4], "a flipped bit": data[:200_000] + bytes([data[200_000] ^ 1]) + data[200_001:], "empty": b"", "no gzip": b"PK\3\4" + data,
-            "no tar": gzip.compress(b"hello" * 1000), "a tar cut within a clip": gzip.compress(tar[:header - 100_000]),
-            "a damaged header": gzip.compress(tar[:header] + b"\xff" * 300 + tar[header + 300:])}[how]
+    return {
+        "cut": data[: len(data) // 2],
+        "cut in its last bytes": data[:-4],
+        "a flipped bit": data[:200_000] + bytes([data[200_000] ^ 1]) + data[200_001:],
+        "empty": b"",
+        "no gzip": b"PK\3\4" + data,
+        "no tar": gzip.compress(b"hello" * 1000),
+        "a tar cut within a clip": gzip.compress(tar[: header - 100_000]),
+        "a damaged header": gzip.compress(tar[:header] + b"\xff" * 300 + tar[header + 300 :]),
+    }[how]
 
 
 @pytest.mark.parametrize("how", ["cut", "cut in its last bytes", "a flipped bit", "empty", "no gzip", "no tar", "a tar cut within a clip", "a damaged header"])
@@ -318,11 +404,24 @@ def test_an_archive_of_two_languages_or_two_transcripts_of_one_name_is_refused(t
 
 
 def test_odd_members_do_no_harm(tmp_path):
-    odd = [member("cv/it/clips/._clip_1.mp3", b"resource fork"), member("cv/it/clips/sub/clip_7.mp3", b"too deep"), member("cv/it/clips/clip_1.mp3", b"again"),
-           member("cv/it/notes.tsv", b"a\tb\n"), member("cv/it/clips/" + "x" * 300 + ".mp3", b"long"), member("cv/it/clips/è b.mp3", b"odd"), member("cv/README.md", b"read me")]
+    odd = [
+        member("cv/it/clips/._clip_1.mp3", b"resource fork"),
+        member("cv/it/clips/sub/clip_7.mp3", b"too deep"),
+        member("cv/it/clips/clip_1.mp3", b"again"),
+        member("cv/it/notes.tsv", b"a\tb\n"),
+        member("cv/it/clips/" + "x" * 300 + ".mp3", b"long"),
+        member("cv/it/clips/è b.mp3", b"odd"),
+        member("cv/README.md", b"read me"),
+    ]
     got = read(put_archive(tmp_path / "it.tar.gz", small(*odd)))
     assert audio(got) == {"clip_1": b"one"}
-    assert rejects(got) == {("clip_2", "missing_audio"), ("clip_1", "duplicate_audio"), ("x" * 300, "no_row"), ("è b", "no_row"), ("clip_7", "no_row")}
+    assert rejects(got) == {
+        ("clip_2", "missing_audio"),
+        ("clip_1", "duplicate_audio"),
+        ("x" * 300, "no_row"),
+        ("è b", "no_row"),
+        ("clip_7", "no_row"),
+    }
 
 
 def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path, own_cache, monkeypatch):
@@ -376,14 +475,39 @@ def pax(name, data=b"x" * 600, **headers):
     return info.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % 512)
 
 
-LIES = {"sparse 1.0": pax("cv/it/clips/clip_2.mp3", GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize="99999", GNU__sparse__name="cv/it/clips/clip_2.mp3"),
-        "sparse 1.0, a map of numbers": pax("cv/it/clips/clip_2.mp3", b"1\n0\n512\n".ljust(512, b"\0") + bytes(512), GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize="512"),
-        "sparse 0.1": pax("cv/it/clips/clip_2.mp3", GNU__sparse__map="0,1,2", GNU__sparse__size="9999999999"), "sparse 0.0": pax("cv/it/clips/clip_2.mp3", GNU__sparse__size="1", GNU__sparse__offset="0", GNU__sparse__numbytes="9"),
-        "a size alone": pax("cv/it/clips/clip_2.mp3", GNU__sparse__realsize="700"), "a path with NUL": pax("x", path="cv/it/clips/clip\0_2.mp3"), "a path of 3,000 characters": pax("x", path="cv/it/clips/" + "y" * 3000 + ".mp3"),
-        "a path that leaves": pax("x", path="../../cv/it/clips/clip_2.mp3"), "a table with NUL": pax("x", path="cv/it/a\0b.tsv"), "a table of 300 characters": pax("x", path="cv/it/" + "t" * 300 + ".tsv"),
-        "a table with a line feed": pax("x", path="cv/it/a\nb.tsv"), "a size that is none": pax("cv/it/clips/clip_2.mp3", size="many"), "a larger size": pax("cv/it/clips/clip_2.mp3", size="1100"),
-        "an endless size": pax("cv/it/clips/clip_2.mp3", size=str(1 << 60)), "old GNU sparse": member("cv/it/clips/clip_2.mp3", type=tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT),
-        "a long name that never ends": claiming("././@LongLink", 1 << 40).replace(b"0ustar", b"Lustar", 1), "three thousand long names": member("././@LongLink", b"x" * 10, type=b"L")[0].tobuf(tarfile.GNU_FORMAT) * 3000}
+LIES = {
+    "sparse 1.0": pax(
+        "cv/it/clips/clip_2.mp3",
+        GNU__sparse__major="1",
+        GNU__sparse__minor="0",
+        GNU__sparse__realsize="99999",
+        GNU__sparse__name="cv/it/clips/clip_2.mp3",
+    ),
+    "sparse 1.0, a map of numbers": pax(
+        "cv/it/clips/clip_2.mp3",
+        b"1\n0\n512\n".ljust(512, b"\0") + bytes(512),
+        GNU__sparse__major="1",
+        GNU__sparse__minor="0",
+        GNU__sparse__realsize="512",
+    ),
+    "sparse 0.1": pax("cv/it/clips/clip_2.mp3", GNU__sparse__map="0,1,2", GNU__sparse__size="9999999999"),
+    "sparse 0.0": pax(
+        "cv/it/clips/clip_2.mp3", GNU__sparse__size="1", GNU__sparse__offset="0", GNU__sparse__numbytes="9"
+    ),
+    "a size alone": pax("cv/it/clips/clip_2.mp3", GNU__sparse__realsize="700"),
+    "a path with NUL": pax("x", path="cv/it/clips/clip\0_2.mp3"),
+    "a path of 3,000 characters": pax("x", path="cv/it/clips/" + "y" * 3000 + ".mp3"),
+    "a path that leaves": pax("x", path="../../cv/it/clips/clip_2.mp3"),
+    "a table with NUL": pax("x", path="cv/it/a\0b.tsv"),
+    "a table of 300 characters": pax("x", path="cv/it/" + "t" * 300 + ".tsv"),
+    "a table with a line feed": pax("x", path="cv/it/a\nb.tsv"),
+    "a size that is none": pax("cv/it/clips/clip_2.mp3", size="many"),
+    "a larger size": pax("cv/it/clips/clip_2.mp3", size="1100"),
+    "an endless size": pax("cv/it/clips/clip_2.mp3", size=str(1 << 60)),
+    "old GNU sparse": member("cv/it/clips/clip_2.mp3", type=tarfile.GNUTYPE_SPARSE)[0].tobuf(tarfile.GNU_FORMAT),
+    "a long name that never ends": claiming("././@LongLink", 1 << 40).replace(b"0ustar", b"Lustar", 1),
+    "three thousand long names": member("././@LongLink", b"x" * 10, type=b"L")[0].tobuf(tarfile.GNU_FORMAT) * 3000,
+}
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".tar"])
@@ -397,8 +521,24 @@ def test_a_header_that_lies_costs_its_clip_or_ends_in_a_sentence(what, ending, t
     assert time.process_time() - start < 3
 
 
-KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE,
-                         tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, b"V"])
+KINDS = st.sampled_from(
+    [
+        tarfile.REGTYPE,
+        tarfile.AREGTYPE,
+        tarfile.LNKTYPE,
+        tarfile.SYMTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.DIRTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.CONTTYPE,
+        tarfile.GNUTYPE_SPARSE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        b"V",
+    ]
+)
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -417,7 +557,17 @@ def test_what_is_kept_of_an_archive_is_the_member_that_the_row_names(own_cache, 
         try: got = read(path)
         except ValueError as e: assert "it.tar" in str(e) and "\n" not in str(e)
         else:
-            assert len(got.rows) + len([1 for n, r in zip(*(got.rejects[c].to_pylist() for c in ("id", "reason"))) if r in ("missing_audio", "unsafe_path") and n in rows and n not in audio(got)]) >= 6
+            assert (
+                len(got.rows)
+                + len(
+                    [
+                        1
+                        for n, r in zip(*(got.rejects[c].to_pylist() for c in ("id", "reason")))
+                        if r in ("missing_audio", "unsafe_path") and n in rows and n not in audio(got)
+                    ]
+                )
+                >= 6
+            )
             for name, data in audio(got).items(): assert data == rows[name] or any(f"clip_{n}" == name and k in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and blob.find(data) >= 0 for n, k, *_ in odd)
         close_files()
         assert time.process_time() - start < 5
@@ -430,15 +580,26 @@ def test_an_archive_of_any_kind_gives_the_rows_of_its_folder(ending, tmp_path):
     root = release(tmp_path / "cv", train=[1, 2], test=[3])
     put(root / "it/clips/clip_9.mp3", b"nobody's")
     plain = put(tmp_path / "plain", gzip.decompress(pack(root, tmp_path / "made.tar.gz").read_bytes()))
-    how = next(w for e, w in [(".tgz", gzip.compress), (".tbz2", bz2.compress), (".txz", lzma.compress), *WRITERS.items()] if ending.lower() == e)
+    how = next(
+        w
+        for e, w in [(".tgz", gzip.compress), (".tbz2", bz2.compress), (".txz", lzma.compress), *WRITERS.items()]
+        if ending.lower() == e
+    )
     archive = put(tmp_path / f"it{ending}", how(plain.read_bytes()))
     want, got = read(root, "train", "test"), load_rows(config(archive, "train", "test"))
-    assert audio(got) == audio(want) and got.source["identity"] == want.source["identity"] and rejects(got) == rejects(want)
+    assert (
+        audio(got) == audio(want)
+        and got.source["identity"] == want.source["identity"]
+        and rejects(got) == rejects(want)
+    )
     assert inspect_collective(archive) == inspect_collective(root)
 
 
 def test_clips_of_a_plain_tar_are_read_where_they_lie(tmp_path, own_cache):
-    archive = put(tmp_path / "it.tar", gzip.decompress(pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "made.tar.gz").read_bytes()))
+    archive = put(
+        tmp_path / "it.tar",
+        gzip.decompress(pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "made.tar.gz").read_bytes()),
+    )
     got = read(archive)
     assert set(got.rows["file"].to_pylist()) == {str(archive)} and not list(own_cache.rglob("clips.tar"))
 
@@ -450,8 +611,14 @@ def test_a_gzip_file_under_another_name_is_read_as_what_it_is(ending, tmp_path):
 
 
 def test_a_tar_without_transcripts_is_no_release(tmp_path):
-    assert not is_archive(put(tmp_path / "web.tar", tar_of([member("000.wav", b"x"), member("000.json", b"{}")]) + bytes(1024)))
-    assert not is_archive(put(tmp_path / "none.tar", b"")) and not is_archive(put(tmp_path / "text.tar", b"hello" * 1000)) and not is_archive(tmp_path / "gone.tar")
+    assert not is_archive(
+        put(tmp_path / "web.tar", tar_of([member("000.wav", b"x"), member("000.json", b"{}")]) + bytes(1024))
+    )
+    assert (
+        not is_archive(put(tmp_path / "none.tar", b""))
+        and not is_archive(put(tmp_path / "text.tar", b"hello" * 1000))
+        and not is_archive(tmp_path / "gone.tar")
+    )
     os.mkfifo(tmp_path / "pipe.tar")
     assert not is_archive(tmp_path / "pipe.tar")
 
@@ -459,7 +626,10 @@ def test_a_tar_without_transcripts_is_no_release(tmp_path):
 def test_two_gzip_files_behind_one_another_are_one_archive(tmp_path):
     made = gzip.decompress(pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "made.tar.gz").read_bytes())
     half = len(made) // 1024 * 512
-    assert ids(read(put(tmp_path / "it.tar.gz", gzip.compress(made[:half]) + gzip.compress(made[half:])))) == ["clip_1", "clip_2"]
+    assert ids(read(put(tmp_path / "it.tar.gz", gzip.compress(made[:half]) + gzip.compress(made[half:])))) == [
+        "clip_1",
+        "clip_2",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder of that name", "link to a pipe"])
@@ -479,10 +649,20 @@ def socket_at(path):
     with socket.socket(socket.AF_UNIX) as s: s.bind(os.path.relpath(path))
 
 
-ODD = {"a folder": lambda p: p.mkdir(), "a pipe": os.mkfifo, "a link to itself": lambda p: p.symlink_to(p), "a link to nothing": lambda p: p.symlink_to("gone"), "a socket": socket_at,
-       "a link out": lambda p: p.symlink_to("/etc/hostname"), "a link to a folder": lambda p: p.symlink_to("/etc"), "no name of UTF-8": lambda p: open(os.fsencode(p.parent) + b"/caf\xe9" + os.fsencode(p.suffix), "wb").close(),
-       "a terabyte of nothing": lambda p: (p.write_bytes(b""), os.truncate(p, 1 << 40)), "a folder that may not be read": lambda p: p.mkdir(mode=0), "a line feed in its name": lambda p: p.with_name("a\nb" + p.suffix).write_bytes(b"x"),
-       "a link to its own folder": lambda p: p.symlink_to(".")}
+ODD = {
+    "a folder": lambda p: p.mkdir(),
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda p: p.symlink_to(p),
+    "a link to nothing": lambda p: p.symlink_to("gone"),
+    "a socket": socket_at,
+    "a link out": lambda p: p.symlink_to("/etc/hostname"),
+    "a link to a folder": lambda p: p.symlink_to("/etc"),
+    "no name of UTF-8": lambda p: open(os.fsencode(p.parent) + b"/caf\xe9" + os.fsencode(p.suffix), "wb").close(),
+    "a terabyte of nothing": lambda p: (p.write_bytes(b""), os.truncate(p, 1 << 40)),
+    "a folder that may not be read": lambda p: p.mkdir(mode=0),
+    "a line feed in its name": lambda p: p.with_name("a\nb" + p.suffix).write_bytes(b"x"),
+    "a link to its own folder": lambda p: p.symlink_to("."),
+}
 
 
 @pytest.mark.parametrize("what", ODD)
@@ -505,7 +685,11 @@ def test_a_clip_that_is_no_file_costs_itself(what, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     ODD[what](root / "it/clips/clip_2.mp3")
     got = read(root)
-    assert ids(got) == ["clip_1"] and [(n, r in ("unsafe_path", "missing_audio")) for n, r in rejects(got)] == [("clip_2", True)] and "clip_2.mp3" in got.rejects["detail"].to_pylist()[0]
+    assert (
+        ids(got) == ["clip_1"]
+        and [(n, r in ("unsafe_path", "missing_audio")) for n, r in rejects(got)] == [("clip_2", True)]
+        and "clip_2.mp3" in got.rejects["detail"].to_pylist()[0]
+    )
 
 
 def test_a_table_that_leads_out_of_the_corpus_is_not_read(tmp_path):
@@ -521,7 +705,10 @@ def annex(root, file, data):
     file.symlink_to(os.path.relpath(store, file.parent))
 
 
-STORES = {"git-annex": lambda repo: repo / ".git/annex/objects/aa/KEY", "DVC": lambda repo: repo / ".dvc/cache/files/md5/aa/bb"}
+STORES = {
+    "git-annex": lambda repo: repo / ".git/annex/objects/aa/KEY",
+    "DVC": lambda repo: repo / ".dvc/cache/files/md5/aa/bb",
+}
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -550,7 +737,10 @@ def test_the_folder_of_clips_is_found_in_whatever_case(name, tmp_path):
     root = release(tmp_path / "cv", train=[1, 2])
     (root / "it/clips").rename(root / "it" / name)
     want = b"audio 1 " * 100
-    assert audio(load_rows(config(root)))["clip_1"] == want and audio(read(pack(root, tmp_path / "it.tar.gz")))["clip_1"] == want
+    assert (
+        audio(load_rows(config(root)))["clip_1"] == want
+        and audio(read(pack(root, tmp_path / "it.tar.gz")))["clip_1"] == want
+    )
 
 
 def test_clips_in_folders_below_are_found_and_on_record(tmp_path):
@@ -560,7 +750,9 @@ def test_clips_in_folders_below_are_found_and_on_record(tmp_path):
         (root / f"it/clips/clip_{n}.mp3").rename(root / f"it/clips/sub{n}/clip_{n}.mp3")
     put(root / "it/clips/deep/er/clip_9.mp3", b"nobody's")
     got = read(root)
-    assert audio(got) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2, 3)} and rejects(got) == {("clip_9", "no_row")}
+    assert audio(got) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2, 3)} and rejects(got) == {
+        ("clip_9", "no_row")
+    }
     assert audio(read(pack(root, tmp_path / "it.tar.gz"))) == audio(got)
 
 
@@ -568,11 +760,26 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
     root = tmp_path / "cv"
     paths = ["a/1.mp3", "b/1.mp3", "a/2.wav", "a/2.mp3", "3.mp3", "c/3.mp3", "d/4.mp3", "e/4.mp3"]
     for p in paths: put(root / "it/clips" / p, f"audio of {p}".encode())
-    put(root / "it/train.tsv", table(HEAD, [["s", p, f"La {p}.", "it"] for p in ("a/1.mp3", "b/1.mp3", "a/2.mp3", "a/2.wav", "3.mp3", "4.mp3", "x/1.mp3")]))
+    put(
+        root / "it/train.tsv",
+        table(
+            HEAD,
+            [
+                ["s", p, f"La {p}.", "it"]
+                for p in ("a/1.mp3", "b/1.mp3", "a/2.mp3", "a/2.wav", "3.mp3", "4.mp3", "x/1.mp3")
+            ],
+        ),
+    )
     got = read(root)
     said = {r["id"]: r["sentence"] for r in got.rows.to_pylist()}
-    assert {n: a.decode() for n, a in audio(got).items()} == {n: f"audio of {s[3:-1]}" for n, s in said.items()} and len(said) == 5
-    assert [r for _, r in rejects(got)].count("missing_audio") == 2 and {("c/3", "no_row"), ("d/4", "no_row"), ("e/4", "no_row")} <= rejects(got)
+    assert {n: a.decode() for n, a in audio(got).items()} == {
+        n: f"audio of {s[3:-1]}" for n, s in said.items()
+    } and len(said) == 5
+    assert [r for _, r in rejects(got)].count("missing_audio") == 2 and {
+        ("c/3", "no_row"),
+        ("d/4", "no_row"),
+        ("e/4", "no_row"),
+    } <= rejects(got)
     packed = read(pack(root, tmp_path / "it.tar.gz"))
     assert set(ids(packed)) == set() and [r for _, r in rejects(packed)].count("missing_audio") == 5
 
@@ -590,13 +797,21 @@ def test_what_is_near_a_release_is_said(tmp_path):
     release(deep, train=[1])
     assert near_release(tmp_path) == f"a release of Common Voice lies in {deep / 'it'}: name that as dataset_name"
     shutil.rmtree(deep / "it/clips")
-    assert near_release(tmp_path) == f"{deep / 'it'} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+    assert (
+        near_release(tmp_path)
+        == f"{deep / 'it'} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+    )
     assert near_release(tmp_path / "gone") == ""
 
 
 def test_a_look_says_which_usual_splits_are_missing(tmp_path, caplog):
     with caplog.at_level("WARNING"): inspect_collective(release(tmp_path / "cv", validated=[1, 2]))
-    assert any("has no split train and no validation and no test: set train_splits and eval_splits to splits that it has, which are validated" in m for m in caplog.messages)
+    assert any(
+        "has no split train and no validation and no test: set train_splits and eval_splits to splits that it has,"
+        " which are validated"
+        in m
+        for m in caplog.messages
+    )
 
 
 # ---- whose cache it is
@@ -610,14 +825,33 @@ def planted(cache, archive, asked=("train",)):
 
 def test_a_cache_is_closed_to_others(tmp_path, own_cache):
     unpack(pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz"), {"train"})
-    assert {p.stat().st_mode & 0o077 for p in [own_cache / "collective", *(p for p in (own_cache / "collective").iterdir() if p.is_dir())]} == {0}
+    assert {
+        p.stat().st_mode & 0o077
+        for p in [own_cache / "collective", *(p for p in (own_cache / "collective").iterdir() if p.is_dir())]
+    } == {0}
 
 
-PLANTS = {"a link in place of the folder": lambda made, other: (shutil.move(made, other), made.symlink_to(other)), "a link in place of the tar": lambda made, other: (shutil.move(made / "clips.tar", other), (made / "clips.tar").symlink_to(other)),
-          "a longer tar": lambda made, other: (made / "clips.tar").write_bytes((made / "clips.tar").read_bytes() + b"x" * 512), "one more table": lambda made, other: put(made / "test.tsv", table(HEAD, [line(7)])),
-          "an account of another archive": lambda made, other: (made / "pack.json").write_text((made / "pack.json").read_text().replace('"mark": [', '"mark": [1, ')),
-          "damaged JSON": lambda made, other: (made / "pack.json").write_text("{"), "another type": lambda made, other: (made / "pack.json").write_text("[1]"), "nested": lambda made, other: (made / "pack.json").write_text("[" * 100_000),
-          "no text": lambda made, other: (made / "pack.json").write_bytes(b"\xff\xfe"), "a pipe for the account": lambda made, other: ((made / "pack.json").unlink(), os.mkfifo(made / "pack.json"))}
+PLANTS = {
+    "a link in place of the folder": lambda made, other: (shutil.move(made, other), made.symlink_to(other)),
+    "a link in place of the tar": lambda made, other: (
+        shutil.move(made / "clips.tar", other),
+        (made / "clips.tar").symlink_to(other),
+    ),
+    "a longer tar": (
+        lambda made, other: (made / "clips.tar").write_bytes((made / "clips.tar").read_bytes() + b"x" * 512)
+    ),
+    "one more table": lambda made, other: put(made / "test.tsv", table(HEAD, [line(7)])),
+    "an account of another archive": (
+        lambda made, other: (made / "pack.json").write_text(
+            (made / "pack.json").read_text().replace('"mark": [', '"mark": [1, ')
+        )
+    ),
+    "damaged JSON": lambda made, other: (made / "pack.json").write_text("{"),
+    "another type": lambda made, other: (made / "pack.json").write_text("[1]"),
+    "nested": lambda made, other: (made / "pack.json").write_text("[" * 100_000),
+    "no text": lambda made, other: (made / "pack.json").write_bytes(b"\xff\xfe"),
+    "a pipe for the account": lambda made, other: ((made / "pack.json").unlink(), os.mkfifo(made / "pack.json")),
+}
 
 
 @pytest.mark.parametrize("how", PLANTS)
@@ -625,7 +859,9 @@ def test_what_lies_in_the_cache_by_name_is_believed_only_when_whole_and_ours(how
     archive = pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "it.tar.gz")
     PLANTS[how](unpack(archive, {"train"}), tmp_path / "other")
     got = read(archive)
-    assert audio(got) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2)} and all(not Path(f).is_symlink() for f in got.rows["file"].to_pylist())
+    assert audio(got) == {f"clip_{n}": f"audio {n} ".encode() * 100 for n in (1, 2)} and all(
+        not Path(f).is_symlink() for f in got.rows["file"].to_pylist()
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
@@ -683,7 +919,9 @@ class Server:
                 return body
             def do_GET(self):
                 if not self.path.startswith("/file"):
-                    body = json.dumps({"id": "it-25", "filename": "it.tar.gz", "sizeBytes": len(outer.data), "checksum": "abc"}).encode()
+                    body = json.dumps(
+                        {"id": "it-25", "filename": "it.tar.gz", "sizeBytes": len(outer.data), "checksum": "abc"}
+                    ).encode()
                     return self.wfile.write(self.answer(200, body) if "it-25" in self.path else self.answer(404, b"{}"))
                 first = int(self.headers.get("Range", "bytes=0-")[6:-1])
                 body = self.answer(206 if first else 200, outer.data[first:])
@@ -691,8 +929,15 @@ class Server:
                 outer.sent += len(body)
                 self.wfile.write(body)
             def do_POST(self):
-                ok = {"downloadUrl": f"{outer.url}/file", "sizeBytes": len(outer.data), "checksum": "abc", "filename": "it.tar.gz"}
-                self.wfile.write(self.answer(outer.status, json.dumps(ok if outer.status == 200 else {"message": "no"}).encode()))
+                ok = {
+                    "downloadUrl": f"{outer.url}/file",
+                    "sizeBytes": len(outer.data),
+                    "checksum": "abc",
+                    "filename": "it.tar.gz",
+                }
+                self.wfile.write(
+                    self.answer(outer.status, json.dumps(ok if outer.status == 200 else {"message": "no"}).encode())
+                )
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
@@ -760,5 +1005,9 @@ def test_a_corpus_of_tars_and_an_archive_made_of_it_give_the_same_rows(tmp_path,
         for name, data in tar_clips(root, lang, split).items(): put(tmp_path / f"cv/{lang}/clips/{name}.mp3", data)
     cfg = PrepConfig(str(root), lang)
     want, got = load_rows(cfg), load_rows(PrepConfig(str(pack(tmp_path / "cv", tmp_path / "cv.tar.gz")), lang))
-    assert len(want.rows) > 15 and got.rows.drop(["file", "offset"]).equals(want.rows.drop(["file", "offset"])) and audio(got) == audio(want)
+    assert (
+        len(want.rows) > 15
+        and got.rows.drop(["file", "offset"]).equals(want.rows.drop(["file", "offset"]))
+        and audio(got) == audio(want)
+    )
     assert len(want.rows) <= sum(len(tsv_rows(root, lang, s)) for s in ("train", "dev", "test"))

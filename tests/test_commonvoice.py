@@ -8,8 +8,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.commonvoice import (AUDIO_SUFFIXES, clip_id, first_places, index_tar, inspect_commonvoice, language_folder,
-                                       read_commonvoice, read_tsv, tars, transcripts)
+from audio_ft_prep.commonvoice import (
+    AUDIO_SUFFIXES, clip_id, first_places, index_tar, inspect_commonvoice, language_folder, read_commonvoice,
+    read_tsv, tars, transcripts
+)
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
 from audio_ft_prep.rows import REASONS, close_files, read_bytes, row_at
@@ -78,7 +80,9 @@ def read(root, train="train", evaluation="", language="it"):
 def audio_of(corpus):
     "Bytes of every kept row, by name, in order."
     close_files()
-    return {r.id: read_bytes(r.file, r.offset, r.size) for r in (row_at(corpus.rows, i) for i in range(len(corpus.rows)))}
+    return {
+        r.id: read_bytes(r.file, r.offset, r.size) for r in (row_at(corpus.rows, i) for i in range(len(corpus.rows)))
+    }
 
 
 def sentences(corpus): return dict(zip(corpus.rows["id"].to_pylist(), corpus.rows["sentence"].to_pylist()))
@@ -109,7 +113,14 @@ def test_a_clip_has_one_name_with_and_without_folder_and_suffix(stem, suffix, fo
 
 
 def test_a_dot_in_a_name_is_no_suffix():
-    assert [clip_id(p) for p in ("a.b.mp3", "v1.2", ".mp3", "a.mp3.mp3", "", "x.txt")] == ["a.b", "v1.2", ".mp3", "a.mp3", "", "x.txt"]
+    assert [clip_id(p) for p in ("a.b.mp3", "v1.2", ".mp3", "a.mp3.mp3", "", "x.txt")] == [
+        "a.b",
+        "v1.2",
+        ".mp3",
+        "a.mp3",
+        "",
+        "x.txt",
+    ]
 
 
 # ---- transcripts
@@ -118,8 +129,22 @@ def test_a_dot_in_a_name_is_no_suffix():
 @given(base=st.sampled_from([OLD, MID, NEW]), data=st.data())
 def test_columns_are_found_by_name_in_any_release_and_any_order(base, data):
     columns = data.draw(st.permutations(base))
-    values = dict(client_id="s1", path="a.mp3", sentence_id="77", sentence="Ciao.", sentence_domain="food", up_votes="3", down_votes="1", age="twenties",
-                  gender="female", accent="Veneto", accents="Veneto", variant="x", locale="it", segment="Benchmark")
+    values = dict(
+        client_id="s1",
+        path="a.mp3",
+        sentence_id="77",
+        sentence="Ciao.",
+        sentence_domain="food",
+        up_votes="3",
+        down_votes="1",
+        age="twenties",
+        gender="female",
+        accent="Veneto",
+        accents="Veneto",
+        variant="x",
+        locale="it",
+        segment="Benchmark",
+    )
     with tempfile.TemporaryDirectory() as d:
         got = read(tree(Path(d), [values], clips_of("a"), columns=columns))
         assert audio_of(got) == {"a": b"audio of a"} and len(got.rejects) == 0
@@ -138,7 +163,9 @@ def test_path_and_sentence_are_all_that_a_transcript_needs(tmp_path):
 @pytest.mark.parametrize("columns,lost", [(["path", "text"], "sentence"), (["clip", "sentence"], "path"), (["client_id"], "path and no sentence"),
                                           (["path,sentence,locale"], "path and no sentence"), (["Path", "Sentence"], "path and no sentence")])
 def test_a_transcript_without_path_or_sentence_is_refused_by_name(columns, lost, tmp_path):
-    with pytest.raises(ValueError, match=rf"train\.tsv must have the columns path and sentence, tabs between: no {lost} in ") as e:
+    with pytest.raises(
+        ValueError, match=rf"train\.tsv must have the columns path and sentence, tabs between: no {lost} in "
+    ) as e:
         read(tree(tmp_path, [], columns=columns))
     assert "\n" not in str(e.value)
 
@@ -178,9 +205,45 @@ def test_line_ends_and_byte_order_mark_are_no_part_of_a_row(newline, bom, end, c
     assert sentences(got) == {n: "Il treno parte." for n in "abc"} and len(got.rejects) == 0
 
 
-ODD = ['"Il treno parte alle otto.', 'Disse: "no', '""', "'", "NA", "null", "nan", "None", "-", "#N/A", "N/A", "true", "1e5", "007", "inf", "\\N", "\\t", "a\\",
-       "a\rb", "\ra", "a\u2028b", "a\u2029b", "a\x85b", "a\x0bb\x0cc", "a\x1cb\x1db\x1eb", "a\0b", "\0", "\ufeffa", "a\ufeff", "a,b;c|d", "#no comment",
-       "  two blanks  ", "\u00a0", "e\u0301", "\U0001f682 👨‍👩‍👧", "ciao <|en|> <|endoftext|>", "x" * 70_000]
+ODD = [
+    '"Il treno parte alle otto.',
+    'Disse: "no',
+    '""',
+    "'",
+    "NA",
+    "null",
+    "nan",
+    "None",
+    "-",
+    "#N/A",
+    "N/A",
+    "true",
+    "1e5",
+    "007",
+    "inf",
+    "\\N",
+    "\\t",
+    "a\\",
+    "a\rb",
+    "\ra",
+    "a\u2028b",
+    "a\u2029b",
+    "a\x85b",
+    "a\x0bb\x0cc",
+    "a\x1cb\x1db\x1eb",
+    "a\0b",
+    "\0",
+    "\ufeffa",
+    "a\ufeff",
+    "a,b;c|d",
+    "#no comment",
+    "  two blanks  ",
+    "\u00a0",
+    "e\u0301",
+    "\U0001f682 👨‍👩‍👧",
+    "ciao <|en|> <|endoftext|>",
+    "x" * 70_000,
+]
 
 
 def test_a_sentence_is_any_text_without_tab_and_newline(tmp_path):
@@ -215,16 +278,29 @@ LAST = ["client_id", "path", "sentence"]
 def read_lines(tmp_path, columns, lines, clips="abcd", **kw):
     "Sentences of a split whose lines are given, and its bad rows by line."
     got = read(tree(tmp_path, lines, clips_of(*clips), columns=columns, **kw))
-    return sentences(got), [(n, d) for n, r, d in zip(*(got.rejects[c].to_pylist() for c in ("id", "reason", "detail"))) if r == "bad_row"]
+    return sentences(got), [
+        (n, d)
+        for n, r, d in zip(*(got.rejects[c].to_pylist() for c in ("id", "reason", "detail")))
+        if r == "bad_row"
+    ]
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("columns", [OLD, MID, NEW, TABLE], ids=["to 7", "8 to 16", "from 17", "four columns"])
 @pytest.mark.parametrize("between", ["\n", "\n\n", "\r\n", "\nnel mezzo\n"], ids=["one", "two", "of Windows", "three lines"])
 def test_a_sentence_on_several_lines_is_joined_where_that_is_certain(newline, columns, between, tmp_path):
-    said, bad = read_lines(tmp_path, columns, [row("a", locale="it"), row("b", f"Prima riga{between}seconda riga", locale="it"), row("c", locale="it")], newline=newline)
+    said, bad = read_lines(
+        tmp_path,
+        columns,
+        [row("a", locale="it"), row("b", f"Prima riga{between}seconda riga", locale="it"), row("c", locale="it")],
+        newline=newline,
+    )
     words = " ".join(f"Prima riga{between}seconda riga".split())
-    assert {n: " ".join(t.split()) for n, t in said.items()} == {"a": "Il treno parte.", "b": words, "c": "Il treno parte."} and bad == []
+    assert {n: " ".join(t.split()) for n, t in said.items()} == {
+        "a": "Il treno parte.",
+        "b": words,
+        "c": "Il treno parte.",
+    } and bad == []
 
 
 @pytest.mark.parametrize("between", ["\r", "\u2028", "\x85", "\x0b", "\x0c", "\u2029", "\x1e"])
@@ -235,14 +311,26 @@ def test_what_else_breaks_a_line_elsewhere_is_part_of_the_sentence_here(between,
 
 
 def test_a_sentence_at_the_end_of_its_lines_that_may_go_on_is_no_row(tmp_path):
-    said, bad = read_lines(tmp_path, LAST, [row("a"), row("b", "Prima riga\nseconda riga"), row("c", "Uno\n\ndue\ntre"), row("d")])
-    assert [*said] == ["a", "d"] and [n for n, _ in bad] == ["train.tsv:3", "train.tsv:4", "train.tsv:5", "train.tsv:7", "train.tsv:8"]
+    said, bad = read_lines(
+        tmp_path, LAST, [row("a"), row("b", "Prima riga\nseconda riga"), row("c", "Uno\n\ndue\ntre"), row("d")]
+    )
+    assert [*said] == ["a", "d"] and [n for n, _ in bad] == [
+        "train.tsv:3",
+        "train.tsv:4",
+        "train.tsv:5",
+        "train.tsv:7",
+        "train.tsv:8",
+    ]
     assert "may go on in line 4" in dict(bad)["train.tsv:3"] and "may go on from line 3" in dict(bad)["train.tsv:4"]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 def test_a_sentence_before_the_path_that_may_have_begun_above_is_no_row(chunk, tmp_path):
-    path = put_tsv(tmp_path/"train.tsv", [row("a"), row("b", "Prima riga\nseconda riga"), row("c")], ["sentence", "path", "locale"])
+    path = put_tsv(
+        tmp_path / "train.tsv",
+        [row("a"), row("b", "Prima riga\nseconda riga"), row("c")],
+        ["sentence", "path", "locale"],
+    )
     table, faults = read_tsv(path, chunk)
     assert table["path"].to_pylist() == ["a.mp3", "c.mp3"] and [n for n, _ in faults] == ["train.tsv:3", "train.tsv:4"]
 
@@ -251,15 +339,22 @@ def test_a_sentence_before_the_path_that_may_have_begun_above_is_no_row(chunk, t
 def test_lines_belong_together_wherever_a_file_is_cut_for_reading(chunk, tmp_path):
     path = put_tsv(tmp_path/"train.tsv", [row("a", "Uno\ndue"), row("b"), row("c", "Tre\nquattro\ncinque"), row("d")])
     table, faults = read_tsv(path, chunk)
-    assert table["sentence"].to_pylist() == ["Uno due", "Il treno parte.", "Tre quattro cinque", "Il treno parte."] and faults == []
+    assert (
+        table["sentence"].to_pylist() == ["Uno due", "Il treno parte.", "Tre quattro cinque", "Il treno parte."]
+        and faults == []
+    )
     assert table["line"].to_pylist() == [2, 4, 5, 8]
     path = put_tsv(tmp_path/"test.tsv", [row("a", "Uno\ndue"), row("b"), row("c")], LAST)
     table, faults = read_tsv(path, chunk)
     assert table["path"].to_pylist() == ["b.mp3", "c.mp3"] and [n for n, _ in faults] == ["test.tsv:2", "test.tsv:3"]
 
 
-HALVES = {"cut, and the rest is gone": ["s1\tb.mp3\tHa pio"], "two halves of other rows": ["s1\tb.mp3\tHa pio", "vuto.\tit\tmore\t"],
-          "a last field is missing": ["s1\tb.mp3\tHa piovuto.\t2"], "the rest names a clip": ["s1\tb.mp3\tHa pio", "vuto\td.mp3\tit"]}
+HALVES = {
+    "cut, and the rest is gone": ["s1\tb.mp3\tHa pio"],
+    "two halves of other rows": ["s1\tb.mp3\tHa pio", "vuto.\tit\tmore\t"],
+    "a last field is missing": ["s1\tb.mp3\tHa piovuto.\t2"],
+    "the rest names a clip": ["s1\tb.mp3\tHa pio", "vuto\td.mp3\tit"],
+}
 
 
 @pytest.mark.parametrize("lines", HALVES.values(), ids=HALVES.keys())
@@ -270,7 +365,9 @@ def test_half_a_row_among_whole_ones_is_no_row(lines, tmp_path):
 
 def test_a_line_that_ends_with_its_sentence_among_whole_ones_is_no_row(tmp_path):
     said, bad = read_lines(tmp_path, TABLE, [row("a", locale="it"), "s1\tb.mp3\tHa pio", row("c", locale="it")])
-    assert [*said] == ["a", "c"] and bad == [("train.tsv:3", "3 fields in a table of 4 columns: its end is missing, or stands in another line")]
+    assert [*said] == ["a", "c"] and bad == [
+        ("train.tsv:3", "3 fields in a table of 4 columns: its end is missing, or stands in another line")
+    ]
 
 
 STRIPPED = {"all end with the sentence": (MID, [row("a"), row("b"), row("c")]),
@@ -285,7 +382,9 @@ def test_rows_whose_tabs_were_stripped_at_every_lines_end_are_rows(columns, rows
 
 
 def test_half_a_sentence_among_stripped_rows_is_no_row(tmp_path):
-    lines = [line(MID, **r).rstrip("\t") for r in (row("a"), row("b", "Prima riga\nseconda riga"), row("c", up_votes="2"))]
+    lines = [
+        line(MID, **r).rstrip("\t") for r in (row("a"), row("b", "Prima riga\nseconda riga"), row("c", up_votes="2"))
+    ]
     said, bad = read_lines(tmp_path, MID, lines)
     assert [*said] == ["a", "c"] and [n for n, _ in bad] == ["train.tsv:3", "train.tsv:4"]
 
@@ -310,16 +409,31 @@ def test_no_row_is_kept_with_half_a_sentence_whatever_its_fields_hold(rows, colu
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 def test_a_speaker_that_may_have_begun_above_is_left_empty(chunk, tmp_path):
-    path = put_tsv(tmp_path/"train.tsv", [row("a"), row("b", client_id="nine\nteen"), row("c"), "a remark", row("d"), row("e")])
+    path = put_tsv(
+        tmp_path / "train.tsv",
+        [row("a"), row("b", client_id="nine\nteen"), row("c"), "a remark", row("d"), row("e")],
+    )
     table, faults = read_tsv(path, chunk)
-    assert list(zip(table["path"].to_pylist(), table["speaker"].to_pylist())) == [("a.mp3", "s1"), ("b.mp3", ""), ("c.mp3", "s1"), ("d.mp3", ""), ("e.mp3", "s1")]
-    assert [n for n, _ in faults] == ["train.tsv:3", "train.tsv:6"] and set(table["sentence"].to_pylist()) == {"Il treno parte."}
+    assert list(zip(table["path"].to_pylist(), table["speaker"].to_pylist())) == [
+        ("a.mp3", "s1"),
+        ("b.mp3", ""),
+        ("c.mp3", "s1"),
+        ("d.mp3", ""),
+        ("e.mp3", "s1"),
+    ]
+    assert [n for n, _ in faults] == ["train.tsv:3", "train.tsv:6"] and set(table["sentence"].to_pylist()) == {
+        "Il treno parte."
+    }
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
 @pytest.mark.parametrize("sentence", ["Prima\triga\nseconda", "Prima\nriga\tseconda", "Una\tprima\nriga\nseconda", "\t\n"])
 def test_a_sentence_with_tabs_and_line_feeds_is_never_kept_by_half(sentence, chunk, tmp_path):
-    path = put_tsv(tmp_path/"train.tsv", [row("a", locale="it"), row("b", sentence, locale="it"), row("c", locale="it")], TABLE)
+    path = put_tsv(
+        tmp_path / "train.tsv",
+        [row("a", locale="it"), row("b", sentence, locale="it"), row("c", locale="it")],
+        TABLE,
+    )
     table, faults = read_tsv(path, chunk)
     assert table["path"].to_pylist() == ["a.mp3", "c.mp3"] and set(table["sentence"].to_pylist()) == {"Il treno parte."}
     assert [n for n, _ in faults] == [f"train.tsv:{3 + i}" for i in range(1 + sentence.count("\n"))]
@@ -340,9 +454,15 @@ def test_a_row_gets_the_file_that_it_names_by_its_ending(paths, kept, lost, orde
     assert {n: r for n, r in said.items() if n[:1] in {p[:1] for p in paths}} == lost
 
 
-BROKEN_LINES = {"one field": "s1", "no sentence": "s1\ta.mp3", "too many tabs": line(MID, **row("a")) + "\tmore",
-                "tab in the sentence": line(MID, **row("a", "Il\ttreno")), "not UTF-8": line(MID, **row("a", "caff\xe8")).encode("latin-1"),
-                "half a character": line(MID, **row("a", "caffè")).encode()[:14], "a blank": " "}
+BROKEN_LINES = {
+    "one field": "s1",
+    "no sentence": "s1\ta.mp3",
+    "too many tabs": line(MID, **row("a")) + "\tmore",
+    "tab in the sentence": line(MID, **row("a", "Il\ttreno")),
+    "not UTF-8": line(MID, **row("a", "caff\xe8")).encode("latin-1"),
+    "half a character": line(MID, **row("a", "caffè")).encode()[:14],
+    "a blank": " ",
+}
 
 
 @pytest.mark.parametrize("bad", BROKEN_LINES.values(), ids=BROKEN_LINES.keys())
@@ -358,7 +478,12 @@ def test_empty_lines_are_no_rows(tmp_path):
 
 
 def test_a_row_that_names_no_clip_is_rejected(tmp_path):
-    rows = [row("a"), {"client_id": "s1", "sentence": "Chi?"}, {"path": "  ", "sentence": "E tu?"}, {"path": "it_train_0/", "sentence": "Io?"}]
+    rows = [
+        row("a"),
+        {"client_id": "s1", "sentence": "Chi?"},
+        {"path": "  ", "sentence": "E tu?"},
+        {"path": "it_train_0/", "sentence": "Io?"},
+    ]
     got = read(tree(tmp_path, rows, [*clips_of("a"), member("it_train_0/", b"x", type=tarfile.REGTYPE)]))
     assert [*sentences(got)] == ["a"] and [r for _, r in rejects(got)] == ["bad_row"] * 3 and all(details(got).values())
 
@@ -380,20 +505,36 @@ def test_a_good_row_of_a_clip_is_used_though_a_bad_one_stands_before_it(tmp_path
 
 # ---- parts of recordings
 
-TIMES = {"offset and duration": (("offset", "duration"), [("0.5", "1"), ("2", "1.5")]), "start and end": (("start", "end"), [("0.5", "1.5"), ("2.0", "3.5")]),
-         "milliseconds": (("start_ms", "duration_ms"), [("500", "1000"), ("2000", "1500")]), "begin and end": (("begin_time", "end_time"), [(" .5", "1.5"), ("2e0", "3.5")])}
+TIMES = {
+    "offset and duration": (("offset", "duration"), [("0.5", "1"), ("2", "1.5")]),
+    "start and end": (("start", "end"), [("0.5", "1.5"), ("2.0", "3.5")]),
+    "milliseconds": (("start_ms", "duration_ms"), [("500", "1000"), ("2000", "1500")]),
+    "begin and end": (("begin_time", "end_time"), [(" .5", "1.5"), ("2e0", "3.5")]),
+}
 
 
 @pytest.mark.parametrize("names,values", TIMES.values(), ids=TIMES.keys())
 def test_a_part_of_a_recording_is_used_as_one(names, values, tmp_path):
     rows = [row("a", f"Frase {i}.", **dict(zip(names, v))) for i, v in enumerate(values)]
-    got = read(tree(tmp_path, [*rows, rows[0], row("b", **{names[0]: "x"})], clips_of("a", "b"), columns=[*MID, *names]))
-    assert [(r["id"], r["start"], r["seconds"]) for r in got.rows.to_pylist()] == [("a_500-1500", 0.5, 1.), ("a_2000-3500", 2., 1.5)]
+    got = read(
+        tree(tmp_path, [*rows, rows[0], row("b", **{names[0]: "x"})], clips_of("a", "b"), columns=[*MID, *names])
+    )
+    assert [(r["id"], r["start"], r["seconds"]) for r in got.rows.to_pylist()] == [
+        ("a_500-1500", 0.5, 1.0),
+        ("a_2000-3500", 2.0, 1.5),
+    ]
     assert rejects(got) == [("a_500-1500", "duplicate_row"), ("b", "bad_row")] and "(train.tsv:5)" in details(got)["b"]
 
 
 def test_a_recording_that_is_used_once_keeps_its_name(tmp_path):
-    got = read(tree(tmp_path, [row("a", offset="1", duration="2"), row("b")], clips_of("a", "b"), columns=[*MID, "offset", "duration"]))
+    got = read(
+        tree(
+            tmp_path,
+            [row("a", offset="1", duration="2"), row("b")],
+            clips_of("a", "b"),
+            columns=[*MID, "offset", "duration"],
+        )
+    )
     assert [(r["id"], r["start"], r["seconds"]) for r in got.rows.to_pylist()] == [("a", 1., 2.), ("b", None, None)]
 
 
@@ -461,8 +602,15 @@ def test_each_split_is_joined_to_its_own_tars(tmp_path):
     tree(tmp_path, [row("b"), row("z")], clips_of("b"), split="dev")
     tree(tmp_path, [row("c")], clips_of("c"), split="test")
     got = read(tmp_path, "train+dev", "test")
-    assert list(zip(*(got.rows[c].to_pylist() for c in ("id", "split", "source_split")))) == [("a", "train", "train"), ("b", "train", "validation"), ("c", "eval", "test")]
-    assert list(zip(*(got.rejects[c].to_pylist() for c in ("id", "reason", "source_split")))) == [("z", "no_row", "train"), ("z", "missing_audio", "validation")]
+    assert list(zip(*(got.rows[c].to_pylist() for c in ("id", "split", "source_split")))) == [
+        ("a", "train", "train"),
+        ("b", "train", "validation"),
+        ("c", "eval", "test"),
+    ]
+    assert list(zip(*(got.rejects[c].to_pylist() for c in ("id", "reason", "source_split")))) == [
+        ("z", "no_row", "train"),
+        ("z", "missing_audio", "validation"),
+    ]
     assert audio_of(got) == {n: f"audio of {n}".encode() for n in "abc"}
 
 
@@ -482,16 +630,27 @@ def test_a_language_that_is_not_there_or_stands_for_two_is_told_what_is(asked, t
 def test_tars_are_taken_in_the_order_of_their_numbers(tmp_path):
     put_tsv(tmp_path/"transcript/it/train.tsv", [row(f"c{i}") for i in range(12)] + [row("twice")])
     for i in reversed(range(12)):
-        put_tar(tmp_path/f"audio/it/train/it_train_{i}.tar", [(f"it_train_{i}/c{i}.mp3", b"%d" % i)] + [("twice.mp3", b"from %d" % i)] * (i in (2, 10)))
+        put_tar(
+            tmp_path / f"audio/it/train/it_train_{i}.tar",
+            [(f"it_train_{i}/c{i}.mp3", b"%d" % i)] + [("twice.mp3", b"from %d" % i)] * (i in (2, 10)),
+        )
     assert [p.name for p in tars(tmp_path, "it")["train"]] == [f"it_train_{i}.tar" for i in range(12)]
     got = read(tmp_path)
     assert audio_of(got) == {**{f"c{i}": b"%d" % i for i in range(12)}, "twice": b"from 2"}
     assert rejects(got) == [("twice", "duplicate_audio")] and "it_train_10.tar" in details(got)["twice"]
 
 
-SHARDS = {"as promised": ('{"it": {"train": 2}}', 0), "one missing": ('{"it": {"train": 3}}', 1), "more than promised": ('{"it": {"train": 1}}', 0),
-          "another language": ('{"en": {"train": 9}}', 0), "not JSON": ("{", 0), "a list": ("[3]", 0), "null": ('{"it": null}', 0),
-          "text": ('{"it": {"train": "3"}}', 0), "empty": ("", 0)}
+SHARDS = {
+    "as promised": ('{"it": {"train": 2}}', 0),
+    "one missing": ('{"it": {"train": 3}}', 1),
+    "more than promised": ('{"it": {"train": 1}}', 0),
+    "another language": ('{"en": {"train": 9}}', 0),
+    "not JSON": ("{", 0),
+    "a list": ("[3]", 0),
+    "null": ('{"it": null}', 0),
+    "text": ('{"it": {"train": "3"}}', 0),
+    "empty": ("", 0),
+}
 
 
 @pytest.mark.parametrize("content,short", SHARDS.values(), ids=SHARDS.keys())
@@ -543,14 +702,24 @@ def splits(draw):
     rows = draw(st.lists(good | st.sampled_from([b"one field", b"\xff\t\xff", b"\t" * 40]), max_size=14))
     clip = st.tuples(ids, st.sampled_from(SHAPES[1:]), st.binary(max_size=700))
     archives = draw(st.lists(st.lists(clip, max_size=8), max_size=4))
-    return rows, archives, draw(st.lists(ids, max_size=3, unique=True)), draw(st.permutations(draw(st.sampled_from([OLD, MID, NEW]))))
+    return (
+        rows,
+        archives,
+        draw(st.lists(ids, max_size=3, unique=True)),
+        draw(st.permutations(draw(st.sampled_from([OLD, MID, NEW])))),
+    )
 
 
 def without_halves(rows, columns):
     "Rows as they are, but for those whose sentence may go on in the line below or have begun above."
     out, orphan = [], False
     for r, below in zip(rows, [*rows[1:], None]):
-        half = columns[-1] == "sentence" and below == b"one field" or orphan and columns.index("sentence") < columns.index("path")
+        half = (
+            columns[-1] == "sentence"
+            and below == b"one field"
+            or orphan
+            and columns.index("sentence") < columns.index("path")
+        )
         out.append(b"half a row" if half and not isinstance(r, bytes) else r)
         orphan = r == b"one field" or orphan and isinstance(r, bytes)
     return out
@@ -578,7 +747,14 @@ def expected(rows, archives, unsafe):
 
 def written(root, rows, archives, unsafe, columns):
     "Put a split on disk; names that hold nothing are written as they are."
-    lines = [r if isinstance(r, bytes) else line(columns, path=r[1].format(r[0]) if r[0] else "", sentence=r[2], client_id="s", segment="x") for r in rows]
+    lines = [
+        (
+            r
+            if isinstance(r, bytes)
+            else line(columns, path=r[1].format(r[0]) if r[0] else "", sentence=r[2], client_id="s", segment="x")
+        )
+        for r in rows
+    ]
     put_tsv(root/"transcript/it/train.tsv", lines, columns)
     for i, clips in enumerate(archives): put_tar(root/f"audio/it/train/it_train_{i}.tar", [(shape.format(name), data) for name, shape, data in clips], (GNU, PAX)[i % 2])
     if unsafe: put_tar(root/"audio/it/train/it_train_999.tar", [(f"../{n}.mp3", b"evil") for n in unsafe])
@@ -625,7 +801,9 @@ def test_no_tar_is_extracted_and_nothing_is_written(tmp_path, monkeypatch):
     elsewhere.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
     monkeypatch.chdir(elsewhere)
-    state = lambda: {str(p): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in sorted(tmp_path.rglob("*"))}
+    state = lambda: {
+        str(p): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in sorted(tmp_path.rglob("*"))
+    }
     before = state()
     assert len(audio_of(read(root))) == 3 and inspect_commonvoice(root)["it"]["train"]["rows"] == 3
     assert state() == before
@@ -637,7 +815,12 @@ LONG = "it_train_0/" + "/".join(["una cartella dal nome lungo"] * 4) + "/"
 @pytest.mark.parametrize("fmt", [GNU, PAX, USTAR], ids=["gnu", "pax", "ustar"])
 def test_clips_with_long_names_are_read_in_every_kind_of_tar(fmt, tmp_path):
     long = "x" * (90 if fmt == USTAR else 300)
-    clips = [(f"{LONG}{long}.mp3", b"1" * 513), ("città.mp3", b"2"), (f"{LONG}short.mp3", b""), (f"{LONG}{long}2.mp3", b"3" * 512)]
+    clips = [
+        (f"{LONG}{long}.mp3", b"1" * 513),
+        ("città.mp3", b"2"),
+        (f"{LONG}short.mp3", b""),
+        (f"{LONG}{long}2.mp3", b"3" * 512),
+    ]
     wanted = [long, "città", "short", long + "2"]
     put_tsv(tmp_path/"transcript/it/train.tsv", [row(n) for n in wanted])
     put_tar(tmp_path/"audio/it/train/0.tar", clips, fmt)
@@ -647,40 +830,89 @@ def test_clips_with_long_names_are_read_in_every_kind_of_tar(fmt, tmp_path):
 
 @pytest.mark.parametrize("fmt", [GNU, PAX, USTAR], ids=["gnu", "pax", "ustar"])
 def test_a_tar_is_indexed_as_tarfile_lists_it(fmt, tmp_path):
-    names = ["a.mp3", "b" * 96 + ".mp3", f"{'c' * 60}/{'c' * 97}", "città.mp3", f"{LONG}d.mp3", "e.mp3", "no audio", "f.MP3"]
-    put_tar(tmp_path/"0.tar", [member("folder", type=tarfile.DIRTYPE), *((n, b"x" * (i * 300)) for i, n in enumerate(names)), member("g.mp3", b"old", type=tarfile.AREGTYPE)], fmt)
+    names = [
+        "a.mp3",
+        "b" * 96 + ".mp3",
+        f"{'c' * 60}/{'c' * 97}",
+        "città.mp3",
+        f"{LONG}d.mp3",
+        "e.mp3",
+        "no audio",
+        "f.MP3",
+    ]
+    put_tar(
+        tmp_path / "0.tar",
+        [
+            member("folder", type=tarfile.DIRTYPE),
+            *((n, b"x" * (i * 300)) for i, n in enumerate(names)),
+            member("g.mp3", b"old", type=tarfile.AREGTYPE),
+        ],
+        fmt,
+    )
     index = index_tar(tmp_path/"0.tar")
     with tarfile.open(tmp_path/"0.tar") as tar: want = [(clip_id(m.name), m.offset_data, m.size, clip_id(m.name) != m.name.rpartition("/")[2]) for m in tar if m.isfile()]
-    assert [*zip(index.names.to_pylist(), index.offsets.tolist(), index.sizes.tolist(), [e != "" for e in index.endings.to_pylist()])] == want
+    assert [
+        *zip(
+            index.names.to_pylist(),
+            index.offsets.tolist(),
+            index.sizes.tolist(),
+            [e != "" for e in index.endings.to_pylist()],
+        )
+    ] == want
     assert len(want) == len(names) + 1 and not index.unsafe and not index.broken
 
 
 def test_attributes_of_pax_tars_and_folders_are_no_clips(tmp_path):
     glob = tarfile.TarInfo.create_pax_global_header({"comment": "made by git"})
     folder, _ = member("it_train_0", type=tarfile.DIRTYPE)
-    a, data = member("it_train_0/a.mp3", b"audio", mtime=1.25, pax_headers={"LIBARCHIVE.creationtime": "17", "SCHILY.xattr.user.x": "ü"})
+    a, data = member(
+        "it_train_0/a.mp3",
+        b"audio",
+        mtime=1.25,
+        pax_headers={"LIBARCHIVE.creationtime": "17", "SCHILY.xattr.user.x": "ü"},
+    )
     put_tsv(tmp_path/"transcript/it/train.tsv", [row("a")])
     put_tar(tmp_path/"audio/it/train/0.tar", [])
-    (tmp_path/"audio/it/train/0.tar").write_bytes(glob + folder.tobuf(PAX) + a.tobuf(PAX) + data.ljust(512, b"\0") + bytes(1024))
+    (tmp_path / "audio/it/train/0.tar").write_bytes(
+        glob + folder.tobuf(PAX) + a.tobuf(PAX) + data.ljust(512, b"\0") + bytes(1024)
+    )
     got = read(tmp_path)
     assert audio_of(got) == {"a": b"audio"} and len(got.rejects) == 0
 
 
 def test_what_systems_leave_in_tars_is_not_mistaken_for_clips(tmp_path):
-    litter = [("__MACOSX/it_train_0/._a.mp3", b"\0\5\x16\7"), ("it_train_0/.DS_Store", b"x"), ("it_train_0/README", b"x"), ("LICENSE.txt", b"x"),
-              ("it_train_0/a.txt", b"x"), ("it_train_0/a.json", b"x"), ("n_shards.json", b"{}")]
+    litter = [
+        ("__MACOSX/it_train_0/._a.mp3", b"\0\5\x16\7"),
+        ("it_train_0/.DS_Store", b"x"),
+        ("it_train_0/README", b"x"),
+        ("LICENSE.txt", b"x"),
+        ("it_train_0/a.txt", b"x"),
+        ("it_train_0/a.json", b"x"),
+        ("n_shards.json", b"{}"),
+    ]
     got = read(tree(tmp_path, clips=[*litter, *clips_of(*"abc")]))
     assert audio_of(got) == {n: f"audio of {n}".encode() for n in "abc"}
     assert rejects(got) == [("._a", "no_row")]
 
 
-UNSAFE = {"leaves": member("../a.mp3", b"x"), "leaves deep": member("it/../../a.mp3", b"x"), "leaves, backslash": member("..\\a.mp3", b"x"),
-          "absolute": member("/etc/a.mp3", b"x"), "drive": member("C:\\a.mp3", b"x"), "drive, slash": member("c:/a.mp3", b"x"), "share": member("\\\\host\\a.mp3", b"x"),
-          "symlink": member("a.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "symlink inside": member("a.mp3", type=tarfile.SYMTYPE, linkname="b.mp3"),
-          "hardlink": member("a.mp3", type=tarfile.LNKTYPE, linkname="b.mp3"), "character device": member("a.mp3", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-          "block device": member("a.mp3", type=tarfile.BLKTYPE, devmajor=8), "fifo": member("a.mp3", type=tarfile.FIFOTYPE),
-          "sparse": member("a.mp3", b"", type=tarfile.GNUTYPE_SPARSE), "unknown kind": member("a.mp3", type=b"V"),
-          "long and leaves": member("x/" * 80 + "../a.mp3", b"x")}
+UNSAFE = {
+    "leaves": member("../a.mp3", b"x"),
+    "leaves deep": member("it/../../a.mp3", b"x"),
+    "leaves, backslash": member("..\\a.mp3", b"x"),
+    "absolute": member("/etc/a.mp3", b"x"),
+    "drive": member("C:\\a.mp3", b"x"),
+    "drive, slash": member("c:/a.mp3", b"x"),
+    "share": member("\\\\host\\a.mp3", b"x"),
+    "symlink": member("a.mp3", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+    "symlink inside": member("a.mp3", type=tarfile.SYMTYPE, linkname="b.mp3"),
+    "hardlink": member("a.mp3", type=tarfile.LNKTYPE, linkname="b.mp3"),
+    "character device": member("a.mp3", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    "block device": member("a.mp3", type=tarfile.BLKTYPE, devmajor=8),
+    "fifo": member("a.mp3", type=tarfile.FIFOTYPE),
+    "sparse": member("a.mp3", b"", type=tarfile.GNUTYPE_SPARSE),
+    "unknown kind": member("a.mp3", type=b"V"),
+    "long and leaves": member("x/" * 80 + "../a.mp3", b"x"),
+}
 
 
 @pytest.mark.parametrize("bad", UNSAFE.values(), ids=UNSAFE.keys())
@@ -713,11 +945,21 @@ def test_a_member_whose_name_is_no_utf8_ends_nothing(fmt, kind, tmp_path):
     tree(tmp_path)
     put_tar(tmp_path/"audio/it/train/it_train_0.tar", [odd, *clips_of(*"abc")], fmt)
     got = read(tmp_path)
-    assert [*audio_of(got)] == [*"abc"] and [r for _, r in rejects(got)] == ["no_row" if kind == tarfile.REGTYPE else "unsafe_path"]
+    assert [*audio_of(got)] == [*"abc"] and [r for _, r in rejects(got)] == [
+        "no_row" if kind == tarfile.REGTYPE else "unsafe_path"
+    ]
 
 
-PACKED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "a page": lambda b: b"<!DOCTYPE html>" * 100, "a pointer": lambda b: b"version https://git-lfs",
-          "nothing": lambda b: b"", "one block": lambda b: b[:511], "a zip": lambda b: b"PK\3\4" + bytes(2000)}
+PACKED = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "a page": lambda b: b"<!DOCTYPE html>" * 100,
+    "a pointer": lambda b: b"version https://git-lfs",
+    "nothing": lambda b: b"",
+    "one block": lambda b: b[:511],
+    "a zip": lambda b: b"PK\3\4" + bytes(2000),
+}
 
 
 @pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED.keys())
@@ -751,7 +993,13 @@ def whole_tar(fmt):
 
 
 WHOLE = {fmt: whole_tar(fmt) for fmt in (GNU, PAX, USTAR)}
-CUTS = [(fmt, cut) for fmt, (blob, _) in WHOLE.items() for at in range(0, len(blob) + 1, 512) for cut in (at - 1, at, at + 1) if 0 <= cut <= len(blob)]
+CUTS = [
+    (fmt, cut)
+    for fmt, (blob, _) in WHOLE.items()
+    for at in range(0, len(blob) + 1, 512)
+    for cut in (at - 1, at, at + 1)
+    if 0 <= cut <= len(blob)
+]
 
 
 def check_cut(fmt, cut):
@@ -801,7 +1049,9 @@ def test_a_damaged_header_in_the_middle_is_said_where_rows_lose_their_clips(fill
     got = damaged(tmp_path, change)
     assert audio_of(got) == {f"c{i}": f"audio of c{i}".encode() for i in range(3)}
     assert rejects(got) == [(f"c{i}", "missing_audio") for i in range(3, 6)]
-    assert all(re.search(r"it_train_0\.tar is damaged at byte 3072 of \d+", d) for d in details(got).values()), details(got)
+    assert all(
+        re.search(r"it_train_0\.tar is damaged at byte 3072 of \d+", d) for d in details(got).values()
+    ), details(got)
 
 
 def checksum(head):
@@ -866,7 +1116,11 @@ def test_a_tar_damaged_anywhere_is_indexed_within_its_bytes_or_refused_by_name(f
 
 def test_durations_that_a_corpus_gives_are_taken(tmp_path):
     tree(tmp_path, [row(n) for n in "abcd"], clips_of(*"abcd"))
-    put_tsv(tmp_path/"transcript/it/clip_durations.tsv", ["a.mp3\t1500", "c\t2250.5", "d.mp3\tlong", "z.mp3\t9"], ["clip", "duration[ms]"])
+    put_tsv(
+        tmp_path / "transcript/it/clip_durations.tsv",
+        ["a.mp3\t1500", "c\t2250.5", "d.mp3\tlong", "z.mp3\t9"],
+        ["clip", "duration[ms]"],
+    )
     assert read(tmp_path).rows["seconds"].to_pylist() == [1.5, None, 2.2505, None]
     assert [*transcripts(tmp_path, "it")] == ["train"]
 
@@ -876,7 +1130,10 @@ def test_a_column_of_durations_is_taken(name, tmp_path):
     tree(tmp_path, [row("a", **{name: "1500"}), row("b", **{name: ""}), row("c", **{name: "x"})], columns=[*MID, name])
     got = read(tmp_path)
     assert got.rows["seconds"].to_pylist() == [1.5, None] and rejects(got) == [("c", "bad_row")]
-    assert details(got)["c"].startswith(f"{name} must be a number of milliseconds") and "got 'x' (train.tsv:4)" in details(got)["c"]
+    assert (
+        details(got)["c"].startswith(f"{name} must be a number of milliseconds")
+        and "got 'x' (train.tsv:4)" in details(got)["c"]
+    )
 
 
 @pytest.mark.parametrize("value,seconds", [("0", None), (" ", None), ("1e3", 1.), ("+250", .25), ("1500.5", 1.5005)])
@@ -933,7 +1190,10 @@ def test_a_look_shows_every_language_and_split(tmp_path):
 
 def test_a_tree_is_known_by_its_transcript_folder(tmp_path):
     got = load_rows(PrepConfig(str(tree(tmp_path)), "it", train_splits="train", eval_splits=""))
-    assert len(got.rows) == 3 and got.source["kind"] == source_kind(tmp_path) == inspect_corpus(str(tmp_path))["kind"] == "commonvoice"
+    assert (
+        len(got.rows) == 3
+        and got.source["kind"] == source_kind(tmp_path) == inspect_corpus(str(tmp_path))["kind"] == "commonvoice"
+    )
 
 
 def test_a_place_that_holds_no_corpus_is_told_what_it_should_hold(tmp_path):

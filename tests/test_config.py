@@ -19,7 +19,15 @@ pytestmark = pytest.mark.light
 words = st.text(min_size=1, max_size=40).filter(str.strip)
 codes = st.from_regex(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}", fullmatch=True)
 counts = st.none() | st.integers(1, 10**9)
-sums = st.sampled_from([("train+validation", "test"), ("train", "dev"), ("", "test"), ("other + train", ""), ("TRAIN+val", "test+invalidated")])
+sums = st.sampled_from(
+    [
+        ("train+validation", "test"),
+        ("train", "dev"),
+        ("", "test"),
+        ("other + train", ""),
+        ("TRAIN+val", "test+invalidated"),
+    ]
+)
 
 
 @st.composite
@@ -28,22 +36,71 @@ def configs(draw):
     low, high = sorted(draw(st.lists(st.floats(0, 30), min_size=2, max_size=2, unique=True)))
     train, evaluation = draw(sums)
     return PrepConfig(
-        draw(words), draw(codes), language=draw(st.text(max_size=20)), model_id=draw(words), output_dir=draw(words),
-        task=draw(st.sampled_from(["transcribe", "translate"])), train_splits=train, eval_splits=evaluation,
-        max_train_samples=draw(counts), max_eval_samples=draw(counts), sampling=draw(st.sampled_from(["first", "random"])),
-        seed=draw(st.integers(0, 2**64)), min_seconds=low, max_seconds=high, dataset_config=draw(st.text(max_size=9)), dataset_revision=draw(st.text(max_size=9)), audio_column=draw(st.text(max_size=9)), text_column=draw(st.text(max_size=9)), language_column=draw(st.text(max_size=9)), lower_case=draw(st.booleans()),
-        **draw(st.sampled_from([dict(storage=s, log_mel=m) for s in ("features", "audio", "padded") for m in ("exact", "fast") if (s, m) != ("audio", "fast")])),
+        draw(words),
+        draw(codes),
+        language=draw(st.text(max_size=20)),
+        model_id=draw(words),
+        output_dir=draw(words),
+        task=draw(st.sampled_from(["transcribe", "translate"])),
+        train_splits=train,
+        eval_splits=evaluation,
+        max_train_samples=draw(counts),
+        max_eval_samples=draw(counts),
+        sampling=draw(st.sampled_from(["first", "random"])),
+        seed=draw(st.integers(0, 2**64)),
+        min_seconds=low,
+        max_seconds=high,
+        dataset_config=draw(st.text(max_size=9)),
+        dataset_revision=draw(st.text(max_size=9)),
+        audio_column=draw(st.text(max_size=9)),
+        text_column=draw(st.text(max_size=9)),
+        language_column=draw(st.text(max_size=9)),
+        lower_case=draw(st.booleans()),
+        **draw(
+            st.sampled_from(
+                [
+                    dict(storage=s, log_mel=m)
+                    for s in ("features", "audio", "padded")
+                    for m in ("exact", "fast")
+                    if (s, m) != ("audio", "fast")
+                ]
+            )
+        ),
         feature_dtype=draw(st.sampled_from(["float16", "float32"])),
-        shard_rows=draw(st.integers(0, 10**6)), num_workers=draw(st.integers(0, 512)))
+        shard_rows=draw(st.integers(0, 10**6)),
+        num_workers=draw(st.integers(0, 512))
+    )
 
 
 CFG = PrepConfig("cv-corpus", "it")
 # Another valid value of every field
-OTHER = dict(dataset_name="elsewhere", language_code="es", language="Spanish", model_id="openai/whisper-large-v3", output_dir="there",
-             task="translate", train_splits="train", eval_splits="other", max_train_samples=5, max_eval_samples=5, sampling="random",
-             seed=7, min_seconds=1.0, max_seconds=20.0, dataset_config="clean", dataset_revision="v2", audio_column="clip", text_column="said", language_column="tongue",
-             lower_case=True, storage="padded", feature_dtype="float32", log_mel="fast", shard_rows=100,
-             num_workers=3)
+OTHER = dict(
+    dataset_name="elsewhere",
+    language_code="es",
+    language="Spanish",
+    model_id="openai/whisper-large-v3",
+    output_dir="there",
+    task="translate",
+    train_splits="train",
+    eval_splits="other",
+    max_train_samples=5,
+    max_eval_samples=5,
+    sampling="random",
+    seed=7,
+    min_seconds=1.0,
+    max_seconds=20.0,
+    dataset_config="clean",
+    dataset_revision="v2",
+    audio_column="clip",
+    text_column="said",
+    language_column="tongue",
+    lower_case=True,
+    storage="padded",
+    feature_dtype="float32",
+    log_mel="fast",
+    shard_rows=100,
+    num_workers=3,
+)
 
 
 # ---- files
@@ -146,26 +203,113 @@ def test_a_missing_field_without_default_is_named(field):
 
 # ---- rules
 
-BAD = [("dataset_name", ""), ("dataset_name", " \t"), ("dataset_name", None), ("dataset_name", 3),
-       ("language_code", ""), ("language_code", "i"), ("language_code", "../it"), ("language_code", "it\n"), ("language_code", "it-"),
-       ("language_code", "italian"), ("language_code", "it it"), ("language_code", None), ("language_code", False),
-       ("language", None), ("language", False), ("language", 3),
-       ("model_id", ""), ("model_id", "  "), ("model_id", None), ("output_dir", ""), ("output_dir", "\n"), ("output_dir", None),
-       ("task", "Transcribe"), ("task", None), ("task", ["transcribe"]), ("task", True),
-       ("train_splits", None), ("train_splits", ["train"]), ("train_splits", "train++other"), ("train_splits", "+"), ("train_splits", "train+"),
-       ("train_splits", "train+train"), ("train_splits", "dev+validation"), ("train_splits", "test"), ("train_splits", "train+TEST"),
-       ("eval_splits", None), ("eval_splits", 1), ("eval_splits", "test+"), ("eval_splits", "test+test"), ("eval_splits", "val"),
-       ("max_train_samples", 0), ("max_train_samples", -1), ("max_train_samples", 1.0), ("max_train_samples", "5"), ("max_train_samples", True),
-       ("max_eval_samples", 0), ("max_eval_samples", -5), ("max_eval_samples", 2.5), ("max_eval_samples", "all"), ("max_eval_samples", False),
-       ("sampling", "last"), ("sampling", ""), ("sampling", None), ("seed", -1), ("seed", 1.0), ("seed", "7"), ("seed", True), ("seed", None),
-       ("min_seconds", -0.1), ("min_seconds", 30), ("min_seconds", float("nan")), ("min_seconds", "0"), ("min_seconds", True), ("min_seconds", None),
-       ("max_seconds", 0), ("max_seconds", -3), ("max_seconds", 30.001), ("max_seconds", float("inf")), ("max_seconds", "30"), ("max_seconds", None),
-       ("dataset_config", None), ("dataset_config", 3), ("dataset_revision", None), ("dataset_revision", 2.0), ("audio_column", None), ("audio_column", 3), ("text_column", None), ("text_column", ["text"]),
-       ("language_column", None), ("language_column", 3),
-       ("lower_case", 0), ("lower_case", "yes"), ("lower_case", None), ("storage", "zip"), ("storage", None), ("storage", ["audio"]),
-       ("feature_dtype", "bfloat16"), ("feature_dtype", None), ("log_mel", "faster"), ("log_mel", None), ("log_mel", True), ("shard_rows", -1), ("shard_rows", 2.0), ("shard_rows", None), ("shard_rows", False),
-       ("num_workers", -1), ("num_workers", "2"), ("num_workers", None), ("num_workers", True), ("engine", "ray2"), ("engine", None),
-       ("ray_address", None), ("ray_address", 6379), ("ray_address", "head:6379"), ("ray_address", "ray://head:10001")]
+BAD = [
+    ("dataset_name", ""),
+    ("dataset_name", " \t"),
+    ("dataset_name", None),
+    ("dataset_name", 3),
+    ("language_code", ""),
+    ("language_code", "i"),
+    ("language_code", "../it"),
+    ("language_code", "it\n"),
+    ("language_code", "it-"),
+    ("language_code", "italian"),
+    ("language_code", "it it"),
+    ("language_code", None),
+    ("language_code", False),
+    ("language", None),
+    ("language", False),
+    ("language", 3),
+    ("model_id", ""),
+    ("model_id", "  "),
+    ("model_id", None),
+    ("output_dir", ""),
+    ("output_dir", "\n"),
+    ("output_dir", None),
+    ("task", "Transcribe"),
+    ("task", None),
+    ("task", ["transcribe"]),
+    ("task", True),
+    ("train_splits", None),
+    ("train_splits", ["train"]),
+    ("train_splits", "train++other"),
+    ("train_splits", "+"),
+    ("train_splits", "train+"),
+    ("train_splits", "train+train"),
+    ("train_splits", "dev+validation"),
+    ("train_splits", "test"),
+    ("train_splits", "train+TEST"),
+    ("eval_splits", None),
+    ("eval_splits", 1),
+    ("eval_splits", "test+"),
+    ("eval_splits", "test+test"),
+    ("eval_splits", "val"),
+    ("max_train_samples", 0),
+    ("max_train_samples", -1),
+    ("max_train_samples", 1.0),
+    ("max_train_samples", "5"),
+    ("max_train_samples", True),
+    ("max_eval_samples", 0),
+    ("max_eval_samples", -5),
+    ("max_eval_samples", 2.5),
+    ("max_eval_samples", "all"),
+    ("max_eval_samples", False),
+    ("sampling", "last"),
+    ("sampling", ""),
+    ("sampling", None),
+    ("seed", -1),
+    ("seed", 1.0),
+    ("seed", "7"),
+    ("seed", True),
+    ("seed", None),
+    ("min_seconds", -0.1),
+    ("min_seconds", 30),
+    ("min_seconds", float("nan")),
+    ("min_seconds", "0"),
+    ("min_seconds", True),
+    ("min_seconds", None),
+    ("max_seconds", 0),
+    ("max_seconds", -3),
+    ("max_seconds", 30.001),
+    ("max_seconds", float("inf")),
+    ("max_seconds", "30"),
+    ("max_seconds", None),
+    ("dataset_config", None),
+    ("dataset_config", 3),
+    ("dataset_revision", None),
+    ("dataset_revision", 2.0),
+    ("audio_column", None),
+    ("audio_column", 3),
+    ("text_column", None),
+    ("text_column", ["text"]),
+    ("language_column", None),
+    ("language_column", 3),
+    ("lower_case", 0),
+    ("lower_case", "yes"),
+    ("lower_case", None),
+    ("storage", "zip"),
+    ("storage", None),
+    ("storage", ["audio"]),
+    ("feature_dtype", "bfloat16"),
+    ("feature_dtype", None),
+    ("log_mel", "faster"),
+    ("log_mel", None),
+    ("log_mel", True),
+    ("shard_rows", -1),
+    ("shard_rows", 2.0),
+    ("shard_rows", None),
+    ("shard_rows", False),
+    ("num_workers", -1),
+    ("num_workers", "2"),
+    ("num_workers", None),
+    ("num_workers", True),
+    ("engine", "ray2"),
+    ("engine", None),
+    ("ray_address", None),
+    ("ray_address", 6379),
+    ("ray_address", "head:6379"),
+    ("ray_address", "ray://head:10001"),
+]
 
 
 @pytest.mark.parametrize("field,value", BAD, ids=[f"{f}={v!r}" for f, v in BAD])
@@ -202,8 +346,18 @@ def test_splits_that_leave_nothing_or_serve_twice_are_refused():
 
 
 def test_the_edges_that_are_allowed_are_allowed():
-    for given_ in (dict(max_seconds=30), dict(max_seconds=30.0), dict(min_seconds=0), dict(max_seconds=1e-3), dict(max_train_samples=1),
-                   dict(seed=0), dict(shard_rows=0), dict(train_splits=""), dict(eval_splits=""), dict(language="")):
+    for given_ in (
+        dict(max_seconds=30),
+        dict(max_seconds=30.0),
+        dict(min_seconds=0),
+        dict(max_seconds=1e-3),
+        dict(max_train_samples=1),
+        dict(seed=0),
+        dict(shard_rows=0),
+        dict(train_splits=""),
+        dict(eval_splits=""),
+        dict(language=""),
+    ):
         cfg = replace(CFG, **given_)
         assert all(getattr(cfg, k) == v for k, v in given_.items())
     assert type(replace(CFG, max_seconds=30).max_seconds) is float
@@ -259,21 +413,50 @@ def test_a_repr_shows_what_was_set_and_makes_the_config_again():
 @pytest.mark.parametrize("text", ["il <unk> treno *forte*", "_piano_ e `presto`", "[a](b) ~~c~~ $x$ &amp; \\*", "c_v_it|d"])
 def test_a_sentence_in_a_table_is_shown_as_it_is(text):
     mistune = pytest.importorskip("mistune", reason="mistune is not installed")
-    page = mistune.create_markdown(plugins=["table", "strikethrough"], escape=False)(Row("a", "train", "train", "f", 0, 1, text, "it", "s")._repr_markdown_())
+    page = mistune.create_markdown(plugins=["table", "strikethrough"], escape=False)(
+        Row("a", "train", "train", "f", 0, 1, text, "it", "s")._repr_markdown_()
+    )
     assert html.unescape(re.search(r"<td>sentence</td>\s*<td>(.*?)</td>", page)[1]) == text
 
 
-UNSEEN = {"clears the terminal": "\x1b[2J", "rings": "\x07", "8-bit escape": "\x9b31m", "delete": "\x7f", "nothing": "\0", "turns the line around": "\u202e", "isolates": "\u2066x\u2069",
-          "right-to-left mark": "\u200f", "Arabic mark": "\u061c", "another line": "\u2028", "another paragraph": "\u2029", "next line": "\x85", "byte order mark": "\ufeff", "half a character": "\ud83d",
-          "a byte that is no UTF-8": b"\xff".decode(errors="surrogateescape"), "tab": "\t", "line feed": "\n", "carriage return": "\r", "annotation": "\ufff9"}
+UNSEEN = {
+    "clears the terminal": "\x1b[2J",
+    "rings": "\x07",
+    "8-bit escape": "\x9b31m",
+    "delete": "\x7f",
+    "nothing": "\0",
+    "turns the line around": "\u202e",
+    "isolates": "\u2066x\u2069",
+    "right-to-left mark": "\u200f",
+    "Arabic mark": "\u061c",
+    "another line": "\u2028",
+    "another paragraph": "\u2029",
+    "next line": "\x85",
+    "byte order mark": "\ufeff",
+    "half a character": "\ud83d",
+    "a byte that is no UTF-8": b"\xff".decode(errors="surrogateescape"),
+    "tab": "\t",
+    "line feed": "\n",
+    "carriage return": "\r",
+    "annotation": "\ufff9",
+}
 
 
 @pytest.mark.parametrize("unseen", UNSEEN.values(), ids=UNSEEN)
 def test_what_acts_on_a_terminal_or_a_page_is_shown_by_its_code_on_every_way_out(unseen):
     acting = {c for c in unseen if not c.isalpha() and c not in "[]0123456789;"}
     text = f"a{unseen}b"
-    for shown in (visible(text), visible_lines(text).replace("\n", ""), html_text(text), as_it_is(text), code_cell(text), table_cell(text), text_table([["id"], [text]]).splitlines()[-1],
-                  markdown_table([["id"], [text]]).splitlines()[-1], json_text(text)):
+    for shown in (
+        visible(text),
+        visible_lines(text).replace("\n", ""),
+        html_text(text),
+        as_it_is(text),
+        code_cell(text),
+        table_cell(text),
+        text_table([["id"], [text]]).splitlines()[-1],
+        markdown_table([["id"], [text]]).splitlines()[-1],
+        json_text(text),
+    ):
         assert not acting & set(shown)
         shown.encode()
     assert visible(text).startswith("a\\") and json.loads(json_text({text: [text]})) == {text: [text]}
@@ -306,11 +489,19 @@ def test_a_text_at_the_start_of_a_line_of_markdown_is_shown_as_it_is(text):
 
 UNUSUAL = {  # a config file's ending and bytes, and what is said of it beside its name
     "an alias": (".yaml", b"dataset_name: &x cv\nlanguage_code: *x\n", "line 2: *x stands for another value"),
-    "a billion laughs": (".yml", b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20)), "line 2: *a stands"),
+    "a billion laughs": (
+        ".yml",
+        b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (98 + i, 98 + i, 97 + i, 97 + i) for i in range(20)),
+        "line 2: *a stands",
+    ),
     "a tag of Python": (".yaml", b"seed: 1\ndataset_name: !!python/object/apply:os.system [id]\n", "line 2"),
     "a tag of its own": (".yaml", b"seed: !mine 1\n", "line 1"),
     "a key twice": (".yaml", b"seed: 1\nlanguage_code: it\nseed: 2\n", "line 3: seed is given twice"),
-    "a key twice in JSON": (".json", b'{"seed": 1,\n "language_code": "it",\n "seed": 2}', "line 3: seed is given twice"),
+    "a key twice in JSON": (
+        ".json",
+        b'{"seed": 1,\n "language_code": "it",\n "seed": 2}',
+        "line 3: seed is given twice",
+    ),
     "Latin-1": (".yaml", "seed: 1\ndataset_name: città\n".encode("latin-1"), "isn't in line 2: save it as UTF-8"),
     "UTF-16": (".json", '{"seed": 1}'.encode("utf-16"), "must be UTF-8"),
     "UTF-16 without a mark": (".yaml", "seed: 1\n".encode("utf-16-le"), "not valid YAML"),
@@ -335,8 +526,16 @@ def test_a_config_file_that_cannot_be_read_is_named_with_its_line(tmp_path, what
     assert str(path) in str(e.value) and says in str(e.value) and len(str(e.value)) < 600
 
 
-ODD = {"max_train_samples": ["100", 1.5, True, float("nan"), 10**30, [1], {}], "seed": ["7", -1, False, float("inf"), 10**500, None], "max_seconds": ["20", True, float("nan"), float("inf"), 10**400, -1e308, None, [20]],
-       "num_workers": [10**20, 2.0, "all", None], "lower_case": ["yes", 1, 0, None], "dataset_name": [1, None, True, [], {"a": 1}, " \t", "a\ud800", b"cv"], "storage": [["audio"], 1, None, "Audio", True], "output_dir": [0, "", "\udcff"]}
+ODD = {
+    "max_train_samples": ["100", 1.5, True, float("nan"), 10**30, [1], {}],
+    "seed": ["7", -1, False, float("inf"), 10**500, None],
+    "max_seconds": ["20", True, float("nan"), float("inf"), 10**400, -1e308, None, [20]],
+    "num_workers": [10**20, 2.0, "all", None],
+    "lower_case": ["yes", 1, 0, None],
+    "dataset_name": [1, None, True, [], {"a": 1}, " \t", "a\ud800", b"cv"],
+    "storage": [["audio"], 1, None, "Audio", True],
+    "output_dir": [0, "", "\udcff"],
+}
 
 
 @pytest.mark.parametrize("name, value", [(n, v) for n, values in ODD.items() for v in values])

@@ -29,8 +29,18 @@ def fenced(text, language=r"\w*"): return re.findall(rf"```{language}\n(.*?)```"
 
 def lesson_words():
     "Every word of code that a reader is shown and that is no definition of ours: lessons, and examples in prose."
-    shown = [s for p in PAGES for kind, s in cells(p) if kind == "code" and not directive(s, "exports?", "default_exp", "hide")]
-    return set(re.findall(r"\w+", "\n".join(shown + [b for p in PAGES for kind, s in cells(p) if kind == "markdown" for b in fenced(s)])))
+    shown = [
+        s
+        for p in PAGES
+        for kind, s in cells(p)
+        if kind == "code" and not directive(s, "exports?", "default_exp", "hide")
+    ]
+    return set(
+        re.findall(
+            r"\w+",
+            "\n".join(shown + [b for p in PAGES for kind, s in cells(p) if kind == "markdown" for b in fenced(s)]),
+        )
+    )
 
 
 def called_by(names):
@@ -49,8 +59,12 @@ def test_every_public_function_has_a_lesson_or_serves_one_that_has():
 
 
 def test_what_a_function_gives_is_said():
-    silent = [f"{m}.{name}" for m, name, obj in functions() if inspect.signature(obj).return_annotation not in (None, "None", inspect.Signature.empty)
-              and not docments(obj, returns=True).get("return")]
+    silent = [
+        f"{m}.{name}"
+        for m, name, obj in functions()
+        if inspect.signature(obj).return_annotation not in (None, "None", inspect.Signature.empty)
+        and not docments(obj, returns=True).get("return")
+    ]
     assert silent == []
 
 
@@ -67,7 +81,9 @@ def test_a_reader_sees_no_plumbing_and_nothing_that_went_wrong(page):
         if c["cell_type"] != "code" or directive(source, "exports?", "hide", "default_exp"): continue
         assert not re.search(r"\bMock\b|monkeypatch|unittest|sys\.path", source), source
         said = "".join("".join(o.get("text", "")) for o in c["outputs"])
-        assert not any(o["output_type"] == "error" for o in c["outputs"]) and not re.search(r"Warning|it/s|s/it|0x[0-9a-f]{6}", said), said
+        assert not any(o["output_type"] == "error" for o in c["outputs"]) and not re.search(
+            r"Warning|it/s|s/it|0x[0-9a-f]{6}", said
+        ), said
 
 
 def commands():
@@ -92,14 +108,20 @@ def test_settings_are_told_as_the_config_has_them():
     told = {s.name: s for s in setting_list()}
     assert set(told) == set(field_types()) and {n for names in GROUPS.values() for n in names} <= set(told)
     assert all(s.help and s.group in GROUPS and s.kind for s in told.values())
-    assert {n for n, s in told.items() if not s.shapes} == set(NOT_SHAPING) and {n for n, s in told.items() if s.rule} == set(RULES)
+    assert {n for n, s in told.items() if not s.shapes} == set(NOT_SHAPING) and {
+        n for n, s in told.items() if s.rule
+    } == set(RULES)
     command = typer.main.get_command(app).commands["prepare"]
     assert {s.flag for s in told.values()} <= {o for p in command.params for o in p.opts}
 
 
 def shown(page):
     "What a page's cells show as Markdown."
-    outputs = [o for c in json.loads((ROOT / "nbs" / page).read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+    outputs = [
+        o
+        for c in json.loads((ROOT / "nbs" / page).read_text(encoding="utf-8"))["cells"]
+        for o in c.get("outputs", [])
+    ]
     return "".join("".join(o["data"].get("text/markdown", "")) for o in outputs if "data" in o)
 
 
@@ -122,7 +144,13 @@ def entries(contents):
 
 
 def test_the_sidebar_has_every_page_once():
-    listed = list(entries(yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]))
+    listed = list(
+        entries(
+            yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"][
+                "contents"
+            ]
+        )
+    )
     there = [p.relative_to(ROOT / "nbs").as_posix() for p in [*PAGES, *(ROOT / "nbs").rglob("*.qmd")]]
     assert sorted(listed) == sorted(there), "run python tools/sidebar.py"
 

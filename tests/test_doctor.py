@@ -27,12 +27,17 @@ def test_without_a_platform_nothing_fails_and_every_row_that_isnt_ok_has_a_remed
     code, rows, said = doctor(env)
     assert (code, said) == (0, "")
     assert {"Python", "packages", "disk", "HF_TOKEN", "HF_HOME", "platform endpoint", "platform SDK"} == rows.keys()
-    assert rows["platform endpoint"]["state"] == rows["HF_TOKEN"]["state"] == "off" and "DHCORE_ENDPOINT" in rows["platform endpoint"]["fix"]
+    assert (
+        rows["platform endpoint"]["state"] == rows["HF_TOKEN"]["state"] == "off"
+        and "DHCORE_ENDPOINT" in rows["platform endpoint"]["fix"]
+    )
     assert all(c["fix"] for c in rows.values() if c["state"] != "ok")
 
 
 def test_a_person_reads_the_same_rows_and_remedies(env):
-    got = subprocess.run([COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=600)
+    got = subprocess.run(
+        [COMMAND, "doctor"], capture_output=True, text=True, env={**env, "HF_HOME": "data/hf"}, timeout=600
+    )
     assert got.returncode == 1 and "1 of 7 checks failed: HF_HOME" in sentence(got.stderr)
     lines = got.stdout.splitlines()
     at = next(i for i, l in enumerate(lines) if l.split()[:2] == ["fail", "HF_HOME"])
@@ -51,7 +56,11 @@ def test_a_token_is_seen_and_never_shown(env):
 @pytest.mark.light
 def test_an_endpoint_that_doesnt_answer_is_a_fault(env):
     code, rows, said = doctor({**env, "DHCORE_ENDPOINT": "http://127.0.0.1:9"})
-    assert code == 1 and rows["platform endpoint"]["state"] == "fail" and "can be reached" in rows["platform endpoint"]["fix"]
+    assert (
+        code == 1
+        and rows["platform endpoint"]["state"] == "fail"
+        and "can be reached" in rows["platform endpoint"]["fix"]
+    )
 
 
 def answer(body, length=None): return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) if length is None else length, body)
@@ -110,13 +119,33 @@ def core():
 
 CHANGED = {  # what is changed in the environment, which row tells, its state, and what it says
     "nothing": ({}, "platform store", "ok", "s3://datalake"),
-    "a wrong password": ({"DHCORE_PASSWORD": SECRET}, "platform credentials", "fail", "user and password, refused (401)"),
+    "a wrong password": (
+        {"DHCORE_PASSWORD": SECRET},
+        "platform credentials",
+        "fail",
+        "user and password, refused (401)",
+    ),
     "no credentials": ({"DHCORE_USER": "", "DHCORE_PASSWORD": ""}, "platform credentials", "fail", "none"),
-    "an old token": ({"DHCORE_ACCESS_TOKEN": SECRET}, "platform credentials", "fail", "an access token, refused (401)"),
-    "a personal token": ({"DHCORE_PERSONAL_ACCESS_TOKEN": SECRET}, "platform credentials", "ok", "a personal access token"),
+    "an old token": (
+        {"DHCORE_ACCESS_TOKEN": SECRET},
+        "platform credentials",
+        "fail",
+        "an access token, refused (401)",
+    ),
+    "a personal token": (
+        {"DHCORE_PERSONAL_ACCESS_TOKEN": SECRET},
+        "platform credentials",
+        "ok",
+        "a personal access token",
+    ),
     "no store": ({"DHCORE_DEFAULT_FILES_STORE": ""}, "platform store", "fail", "not set"),
     "a folder for a store": ({"DHCORE_DEFAULT_FILES_STORE": "/data"}, "platform store", "fail", "/data"),
-    "a bucket that isn't there": ({"DHCORE_DEFAULT_FILES_STORE": "s3://nowhere"}, "platform store", "fail", "s3://nowhere"),
+    "a bucket that isn't there": (
+        {"DHCORE_DEFAULT_FILES_STORE": "s3://nowhere"},
+        "platform store",
+        "fail",
+        "s3://nowhere",
+    ),
     "no keys": ({"AWS_ACCESS_KEY_ID": ""}, "platform store", "warn", "no keys yet"),
 }
 
@@ -126,7 +155,11 @@ def test_what_is_wrong_with_the_platforms_settings_has_a_row_and_a_remedy(core, 
     changed, name, state, seen = CHANGED[what]
     code, rows, _ = doctor({**env, **core.env(), **changed})
     assert rows[name]["state"] == state and seen in rows[name]["seen"] and (state == "ok" or rows[name]["fix"])
-    assert code == (state == "fail") and rows["platform SDK"]["state"] == "ok" and rows["platform endpoint"]["state"] == "ok"
+    assert (
+        code == (state == "fail")
+        and rows["platform SDK"]["state"] == "ok"
+        and rows["platform endpoint"]["state"] == "ok"
+    )
 
 
 def test_what_a_login_wrote_is_read_and_a_stale_file_that_beats_the_environment_is_named(core, env):
@@ -185,11 +218,22 @@ def test_credentials_are_not_sent_on_to_where_an_endpoint_points(env):
     class Core(socketserver.BaseRequestHandler):
         def handle(self):
             asked = self.request.recv(65536)
-            moved = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n" % elsewhere.server_address[1]
-            self.request.sendall(moved if b"/api/auth" in asked else b"HTTP/1.1 200 OK\r\nX-Api-Level: 15\r\nContent-Length: 2\r\n\r\n{}")
-    with socketserver.TCPServer(("127.0.0.1", 0), Elsewhere) as elsewhere, socketserver.TCPServer(("127.0.0.1", 0), Core) as core:
+            moved = (
+                b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n"
+                % elsewhere.server_address[1]
+            )
+            self.request.sendall(
+                moved
+                if b"/api/auth" in asked
+                else b"HTTP/1.1 200 OK\r\nX-Api-Level: 15\r\nContent-Length: 2\r\n\r\n{}"
+            )
+    with socketserver.TCPServer(("127.0.0.1", 0), Elsewhere) as elsewhere, socketserver.TCPServer(
+        ("127.0.0.1", 0), Core
+    ) as core:
         for server in (elsewhere, core): threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        rows = doctor({**env, "DHCORE_ENDPOINT": f"http://127.0.0.1:{core.server_address[1]}", "DHCORE_ACCESS_TOKEN": SECRET})[1]
+        rows = doctor(
+            {**env, "DHCORE_ENDPOINT": f"http://127.0.0.1:{core.server_address[1]}", "DHCORE_ACCESS_TOKEN": SECRET}
+        )[1]
         for server in (elsewhere, core): server.shutdown()
     assert rows["platform credentials"]["state"] == "fail" and not seen
 
@@ -206,7 +250,12 @@ def test_an_endpoint_that_is_none_is_a_row(env, endpoint):
 def test_a_file_of_the_platform_that_is_none_is_passed_over(env, tmp_path, what):
     pytest.importorskip("torch", reason="torch is not installed")
     path = Path(env["DH_CONFIG"])
-    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "noise": lambda: path.write_bytes(os.urandom(1000)), "large": lambda: path.write_bytes(b"[a]\n" * 10**6)}[what]()
+    {
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "noise": lambda: path.write_bytes(os.urandom(1000)),
+        "large": lambda: path.write_bytes(b"[a]\n" * 10**6),
+    }[what]()
     assert doctor(env)[0] == 0
 
 
@@ -224,4 +273,8 @@ def test_an_hf_home_that_is_no_folder_is_a_row(env, tmp_path, what):
 def test_a_check_that_hangs_or_fails_is_a_row():
     def broken(): raise KeyError("torch")
     (hung,), (failed,) = looked_at("disk", threading.Event().wait, 0.05), looked_at("packages", broken)
-    assert (hung.name, hung.state, failed.state) == ("disk", "fail", "fail") and "no answer within" in hung.seen and "KeyError" in failed.seen
+    assert (
+        (hung.name, hung.state, failed.state) == ("disk", "fail", "fail")
+        and "no answer within" in hung.seen
+        and "KeyError" in failed.seen
+    )

@@ -24,8 +24,16 @@ GROUPS = {  # what /proc/self/cgroup says, files of the groups, cores
     "a container's own": ("0::/", {"cpu.max": "300000 100000"}, 3),
     "less than a core": ("0::/", {"cpu.max": "50000 100000"}, 1),
     "a service's": ("0::/system.slice/job.service", {"system.slice/job.service/cpu.max": "250000 100000"}, 2),
-    "the slice is stricter than the service": ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "400000 100000"}, 2),
-    "the service is stricter than the slice": ("0::/a/b", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000", "cpu.max": "100000 100000"}, 1),
+    "the slice is stricter than the service": (
+        "0::/a/b",
+        {"a/cpu.max": "200000 100000", "a/b/cpu.max": "400000 100000"},
+        2,
+    ),
+    "the service is stricter than the slice": (
+        "0::/a/b",
+        {"a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000", "cpu.max": "100000 100000"},
+        1,
+    ),
     "a path from outside the container": ("0::/kubepods/pod7", {"cpu.max": "400000 100000"}, 4),
     "a path that leaves the tree": ("0::/../..", {"cpu.max": "400000 100000"}, 4),
     "another's group": ("0::/a", {"b/cpu.max": "100000 100000"}, None),
@@ -59,7 +67,13 @@ def test_a_process_of_a_pool_is_told_to_leave_it_to_the_main_program():
 
 
 def test_runs_that_start_at_the_same_time_leave_the_main_script_in_its_place(monkeypatch):
-    main, gate, begun, made, launch = sys.modules["__main__"], threading.Barrier(2), [], [], popen_spawn_posix.Popen._launch
+    main, gate, begun, made, launch = (
+        sys.modules["__main__"],
+        threading.Barrier(2),
+        [],
+        [],
+        popen_spawn_posix.Popen._launch,
+    )
     def slowly(self, process):
         begun.append(self)
         time.sleep(0.2 * len(begun))  # so that the second, if it is let in, ends last

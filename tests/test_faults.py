@@ -17,7 +17,7 @@ from audio_ft_prep.engines import Job, Workers, run_local
 from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.places import place
+from audio_ft_prep.paths import as_path
 from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices, verify
@@ -34,7 +34,18 @@ needs_strace = pytest.mark.skipif(not STRACE, reason="strace, which has a system
 
 def settings_of(corpus, out, **more):
     "Settings of a run whose workers begin at once: they need no torch."
-    return dict(dataset_name=str(corpus), language_code="it", train_splits="train", shard_rows=3, num_workers=2, log_mel="fast", output_dir=str(out)) | more
+    return (
+        dict(
+            dataset_name=str(corpus),
+            language_code="it",
+            train_splits="train",
+            shard_rows=3,
+            num_workers=2,
+            log_mel="fast",
+            output_dir=str(out),
+        )
+        | more
+    )
 
 
 def contents(out): return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
@@ -163,12 +174,16 @@ def test_killed_at_one_moment_after_the_other_a_run_ends_with_the_same_bytes(cor
     completes(*flags(**settings_of(corpus, out)))
 
 
-CALLS = ",".join(f"?{c}" for c in ("rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "fsync"))
+CALLS = ",".join(
+    f"?{c}" for c in ("rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "fsync")
+)
 
 
 def traced(pid, *rules):
     "Have strace tamper with the system calls of a process from here on."
-    tracer = subprocess.Popen([STRACE, "-qq", "-o", os.devnull, "-p", str(pid), *rules], stderr=subprocess.PIPE, text=True)
+    tracer = subprocess.Popen(
+        [STRACE, "-qq", "-o", os.devnull, "-p", str(pid), *rules], stderr=subprocess.PIPE, text=True
+    )
     def attached():
         if tracer.poll() is not None: return "over"
         try: return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
@@ -203,8 +218,12 @@ def test_killed_at_a_step_of_the_bookkeeping_a_run_is_finished_by_the_next(corpu
 
 # Stopped by a person or by the machine
 
-STOPS = {"while it plans": lambda out, run: True, "as workers start": lambda out, run: run.workers(), "at work": lambda out, run: shards(out) >= 5,
-         "at the bookkeeping": lambda out, run: (out / "rejects.parquet").exists()}
+STOPS = {
+    "while it plans": lambda out, run: True,
+    "as workers start": lambda out, run: run.workers(),
+    "at work": lambda out, run: shards(out) >= 5,
+    "at the bookkeeping": lambda out, run: (out / "rejects.parquet").exists(),
+}
 
 
 @pytest.fixture
@@ -235,7 +254,9 @@ def test_ctrl_c_and_sigterm_end_in_one_sentence_and_leave_no_process(halted_at, 
     took_s = time.monotonic() - begun
     figure(f"{how} {when}: over after {took_s:.2f} s")
     assert took_s < max(10, 3 * until_then_s), "two seconds are promised, and a busy machine is given more"
-    assert end.code == {"SIGINT": 130, "SIGTERM": 143}[how] and "the same command goes on from here" in sentence(end.err)
+    assert end.code == {"SIGINT": 130, "SIGTERM": 143}[how] and "the same command goes on from here" in sentence(
+        end.err
+    )
     assert not any(out.glob("**/.*.part")) and (not out.exists() or not_taken_for_whole(out) is None)
     completes(*args)
 
@@ -250,7 +271,9 @@ def test_a_stopped_worker_is_noticed_and_its_shard_made_by_another(corpus, whole
     for p in [psutil.Process(run.pid), *run.workers()]:
         if p != stopped: p.resume()
     end = run.wait()
-    assert end.code == 0 and re.search("its (worker|own) was stuck for 4 s", end.err), "on a shard, or as it was to begin the next"
+    assert end.code == 0 and re.search(
+        "its (worker|own) was stuck for 4 s", end.err
+    ), "on a shard, or as it was to begin the next"
     same(out, whole.bytes)
 
 
@@ -270,7 +293,15 @@ def folder_of_clips(root, n):
 def clips(tmp_path, start):
     "A folder of clips with the flags that prepare it, what an undisturbed run makes of it, and a run that stands still while something is changed under it."
     root, out = folder_of_clips(tmp_path / "clips", 60), tmp_path / "out"
-    args = lambda out: flags(dataset_name=root, language_code="it", output_dir=out, eval_splits="", shard_rows=4, num_workers=1, log_mel="fast")
+    args = lambda out: flags(
+        dataset_name=root,
+        language_code="it",
+        output_dir=out,
+        eval_splits="",
+        shard_rows=4,
+        num_workers=1,
+        log_mel="fast",
+    )
     def undisturbed():
         assert (end := start("prepare", *args(tmp_path / "undisturbed")).wait()).code == 0, end.err
         return contents(tmp_path / "undisturbed")
@@ -281,7 +312,9 @@ def clips(tmp_path, start):
         change()
         run.signal(signal.SIGCONT)
         return run.wait()
-    return SimpleNamespace(root=root, out=out, args=args(out), undisturbed=undisturbed, changed=changed, last=root / "clips/c059.mp3")
+    return SimpleNamespace(
+        root=root, out=out, args=args(out), undisturbed=undisturbed, changed=changed, last=root / "clips/c059.mp3"
+    )
 
 
 @only_long
@@ -298,7 +331,9 @@ def test_a_worker_that_stands_still_again_and_again_ends_the_run_in_a_sentence_t
     end = run.wait()
     over.set()
     freezing.join()
-    assert end.code == 1 and re.search(r"a worker died 3 times .*stuck for .*AUDIO_FT_PREP_STUCK_SECONDS", sentence(end.err))
+    assert end.code == 1 and re.search(
+        r"a worker died 3 times .*stuck for .*AUDIO_FT_PREP_STUCK_SECONDS", sentence(end.err)
+    )
     assert start("prepare", *clips.args).wait().code == 0
     same(clips.out, wanted)
 
@@ -325,7 +360,11 @@ def test_a_clip_that_changes_under_a_run_ends_it(clips, how):
             os.utime(other, (0, 0))
             os.replace(other, clips.last)
     end = clips.changed(change)
-    assert end.code == 1 and f"{clips.last} " in (said := sentence(end.err)) and ("changed during the run" in said or "changed while it was read" in said)
+    assert (
+        end.code == 1
+        and f"{clips.last} " in (said := sentence(end.err))
+        and ("changed during the run" in said or "changed while it was read" in said)
+    )
     not_taken_for_whole(clips.out)
 
 
@@ -360,7 +399,14 @@ def test_a_call_that_fails_in_a_worker_ends_the_run_in_a_sentence_and_makes_no_c
     run = start("prepare", *args)
     soon(lambda: shards(out) >= 2, run)
     assert halted(run)
-    tracer = traced(run.workers()[0].pid, "-f", "-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={'3+' if call == 'pread64' else '1+'}")
+    tracer = traced(
+        run.workers()[0].pid,
+        "-f",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={error}:when={'3+' if call == 'pread64' else '1+'}",
+    )
     run.signal(signal.SIGCONT)
     end = run.wait()
     tracer.wait(600)
@@ -391,7 +437,9 @@ def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_with_room_it_goes_o
     args = flags(**settings_of(corpus, out))
     run = start("prepare", *args)
     soon(lambda: shards(out) >= 2, run)
-    small_disk.leave(max(0, int(share * total) - sum(p.stat().st_size for p in out.glob("*/data-*.arrow"))) // 4096 * 4096)
+    small_disk.leave(
+        max(0, int(share * total) - sum(p.stat().st_size for p in out.glob("*/data-*.arrow"))) // 4096 * 4096
+    )
     end = run.wait()
     assert end.code == 1 and f"no room is left for {out} (No space left on device): make room" in sentence(end.err)
     assert not any(out.glob("**/.*.part")), "what can't be finished gives its room back"
@@ -404,7 +452,9 @@ def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_with_room_it_goes_o
 def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(corpus, completes, start, tmp_path, files):
     args = flags(**settings_of(corpus, tmp_path / "out", num_workers=4))
     end = start("prepare", *args, limits={"NOFILE": files}).wait()
-    assert end.code == 1 and f"too many files are open, {files} are allowed: allow more (ulimit -n)" in sentence(end.err)
+    assert end.code == 1 and f"too many files are open, {files} are allowed: allow more (ulimit -n)" in sentence(
+        end.err
+    )
     completes(*args)
 
 
@@ -426,13 +476,24 @@ def test_a_run_that_is_allowed_too_little_memory_says_so_before_it_begins(corpus
 def test_a_command_that_may_not_even_load_its_libraries_says_so(limit, mb):
     import resource
     what = getattr(resource, f"RLIMIT_{limit}")
-    end = subprocess.run([COMMAND, "prepare"], capture_output=True, text=True, timeout=60, preexec_fn=lambda: resource.setrlimit(what, (mb << 20, mb << 20)))
-    assert (end.returncode, end.stdout) == (1, "") and f"this process may have {mb} MB of memory" in sentence(end.stderr)
+    end = subprocess.run(
+        [COMMAND, "prepare"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(what, (mb << 20, mb << 20)),
+    )
+    assert (end.returncode, end.stdout) == (1, "") and f"this process may have {mb} MB of memory" in sentence(
+        end.stderr
+    )
 
 
 WITHOUT = {  # what a process of Python meets as it starts, and where it ends
     "threads": ("_thread.start_new_thread = refused", 'RuntimeError("can\'t start new thread")'),
-    "room for a library": ("sys.meta_path.insert(0, Finder())", 'ImportError("libsoxr.so: failed to map segment from shared object")'),
+    "room for a library": (
+        "sys.meta_path.insert(0, Finder())",
+        'ImportError("libsoxr.so: failed to map segment from shared object")',
+    ),
     "memory": ("sys.meta_path.insert(0, Finder())", "MemoryError()"),
 }
 SITE = """
@@ -452,17 +513,32 @@ def test_a_worker_that_gets_no_memory_or_thread_ends_the_run_in_a_sentence(corpu
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE.format(do=do, error=error))
     args = flags(**settings_of(corpus, tmp_path / "out", num_workers=1))
-    end = subprocess.run([COMMAND, "prepare", *args], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
-    assert end.returncode == 1 and "memory or threads ran out: give the run more, or fewer workers (num_workers)" in sentence(end.stderr)
+    end = subprocess.run(
+        [COMMAND, "prepare", *args],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )
+    assert (
+        end.returncode == 1
+        and "memory or threads ran out: give the run more, or fewer workers (num_workers)" in sentence(end.stderr)
+    )
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment from shared object"), type("PanicException", (BaseException,), {})("out of memory")], ids=lambda e: type(e).__name__)
 def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met(tmp_path, monkeypatch, error):
     def fail(*a, **kw): raise error
     for name in ("load_rows", "finish", "all_rejects", "_make_shards"):
-        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="ran out: give the run more, or fewer workers .num_workers., and run it again to go on"):
+        with monkeypatch.context() as patch, pytest.raises(
+            RuntimeError,
+            match="ran out: give the run more, or fewer workers .num_workers., and run it again to go on",
+        ):
             patch.setattr(pipeline, name, fail)
-            prepare(PrepConfig("sample", "it", output_dir=str(tmp_path / name), num_workers=1, log_mel="fast"), progress=False)
+            prepare(
+                PrepConfig("sample", "it", output_dir=str(tmp_path / name), num_workers=1, log_mel="fast"),
+                progress=False,
+            )
     assert not mp.active_children()
 
 
@@ -471,12 +547,19 @@ def test_closed_streams_are_closed_for_workers_too_and_nothing_they_say_lands_in
     "A decoder that warns writes to stream 2, whatever file has that number."
     out, seen = tmp_path / "out", set()
     args = flags(**settings_of(corpus, out))
-    run = subprocess.Popen(["sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, "prepare", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run = subprocess.Popen(
+        ["sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, "prepare", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     while run.poll() is None:
         with suppress(psutil.Error, OSError):
             for p in psutil.Process(run.pid).children(): seen |= {os.readlink(f"/proc/{p.pid}/fd/2")} if "spawn_main" in " ".join(p.cmdline()) else set()
         time.sleep(0.01)
-    assert run.wait() == 0 and seen == {os.devnull if "2>" in closed else os.readlink(f"/proc/self/fd/{run.stderr.fileno()}")}
+    assert run.wait() == 0 and seen == {
+        os.devnull if "2>" in closed else os.readlink(f"/proc/self/fd/{run.stderr.fileno()}")
+    }
     same(out, whole.bytes)
 
 
@@ -509,7 +592,10 @@ def test_a_merge_into_a_folder_that_a_run_writes_says_so_and_stops(start, tmp_pa
 
 def test_a_folder_that_cant_be_locked_is_not_written(tmp_path):
     (tmp_path / "out/.work/lock").mkdir(parents=True)
-    with pytest.raises(OSError, match="can't be kept for this run alone .*: set output_dir to a folder where files can be made and locked"):
+    with pytest.raises(
+        OSError,
+        match="can't be kept for this run alone .*: set output_dir to a folder where files can be made and locked",
+    ):
         prepare(PrepConfig("sample", "it", output_dir=str(tmp_path / "out")), progress=False)
     assert [p.name for p in (tmp_path / "out").rglob("*")] == [".work", "lock"]
 
@@ -519,11 +605,24 @@ def test_a_folder_that_cant_be_locked_is_not_written(tmp_path):
 @pytest.fixture
 def sample(tmp_path):
     "The sample's train split, ready for `run_local`."
-    cfg = PrepConfig("sample", "it", train_splits="train", eval_splits="", shard_rows=2, log_mel="fast", output_dir=str(tmp_path / "out"))
+    cfg = PrepConfig(
+        "sample",
+        "it",
+        train_splits="train",
+        eval_splits="",
+        shard_rows=2,
+        log_mel="fast",
+        output_dir=str(tmp_path / "out"),
+    )
     model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
     rows = select(corpus, cfg, model, language_tokenizer(model, "it")).train
     open_folder(out, purpose(cfg, corpus.source), ["train"])
-    return SimpleNamespace(cfg=cfg, out=out, makers=shard_slices(rows, "train", cfg.shard_rows), job=Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out))
+    return SimpleNamespace(
+        cfg=cfg,
+        out=out,
+        makers=shard_slices(rows, "train", cfg.shard_rows),
+        job=Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out),
+    )
 
 
 def test_an_error_of_who_looks_on_stops_the_workers_and_the_run_goes_on_from_there(sample):
@@ -539,12 +638,14 @@ def test_an_error_of_who_looks_on_stops_the_workers_and_the_run_goes_on_from_the
 
 def test_workers_can_be_there_before_their_work_and_end_without_any(sample):
     before = set(mp.active_children())
-    with Workers(2, sample.job.maker.warm) as early:
+    with Workers(2, sample.job.maker.preload) as early:
         mine = set(mp.active_children()) - before
         mine.pop().kill()  # before anybody has looked
-        assert sorted(r.file for r in run_local(sample.makers, sample.job, early)) == sorted(m().file for m in sample.makers)
+        assert sorted(r.file for r in run_local(sample.makers, sample.job, early)) == sorted(
+            m().file for m in sample.makers
+        )
         assert len(set(mp.active_children()) - before) == 2, "the caller closes them"
-    with Workers(2, sample.job.maker.warm): pass
+    with Workers(2, sample.job.maker.preload): pass
     assert set(mp.active_children()) <= before
 
 
@@ -572,7 +673,7 @@ def frozen(monkeypatch):
 
 def test_a_worker_that_nothing_can_end_is_given_up_and_its_shard_made_by_another(sample, frozen):
     before, pids = set(mp.active_children()), set()
-    with Workers(1, sample.job.maker.warm) as crew:
+    with Workers(1, sample.job.maker.preload) as crew:
         assert len([*run_local(sample.makers[:1], sample.job, crew)]) == 1
         crew.limit_s = 1.
         crew.grow(2)
@@ -581,7 +682,9 @@ def test_a_worker_that_nothing_can_end_is_given_up_and_its_shard_made_by_another
         frozen(crew.all[1])
         assert len([*run_local(sample.makers[1:], sample.job, crew)]) == len(sample.makers) - 1
         lost = pids - {w.process.pid for w in crew.all}
-    assert [psutil.Process(pid).status() for pid in lost] == [psutil.STATUS_STOPPED] and set(mp.active_children()) <= before, "Python would wait for it at its end"
+    assert [psutil.Process(pid).status() for pid in lost] == [psutil.STATUS_STOPPED] and set(
+        mp.active_children()
+    ) <= before, "Python would wait for it at its end"
 
 
 def test_a_worker_that_nothing_can_end_before_it_began_is_told_as_that(sample, frozen):
@@ -589,7 +692,13 @@ def test_a_worker_that_nothing_can_end_before_it_began_is_told_as_that(sample, f
         crew.limit_s = 0.1
         crew.grow(1)
         frozen(crew.all[0])
-        with pytest.raises(RuntimeError, match="a worker died 1 times before it began, stuck for 1 s .and can't be ended.: see that the disk with Python's packages answers"):
+        with pytest.raises(
+            RuntimeError,
+            match=(
+                "a worker died 1 times before it began, stuck for 1 s .and can't be ended.: see that the disk with"
+                " Python's packages answers"
+            ),
+        ):
             [*run_local(sample.makers, sample.job, crew, tries=1)]
 
 
@@ -600,7 +709,7 @@ def test_a_dead_worker_is_seen_where_the_system_tells_nothing_of_children(sample
         assert time.monotonic() < end
         if not struck and crew.all[0].board[3]: struck.append(crew.all[0].process.kill())
     try:
-        with Workers(1, sample.job.maker.warm) as crew:
+        with Workers(1, sample.job.maker.preload) as crew:
             end = time.monotonic() + 600
             assert len([*run_local(sample.makers, sample.job, crew, look)]) == len(sample.makers)
     finally: signal.signal(signal.SIGCHLD, before)
@@ -634,14 +743,30 @@ def makers(tmp_path, monkeypatch):
 
 
 def test_a_worker_that_leaves_with_code_1_is_not_said_to_be_stuck(sample, makers):
-    with Workers(1, int) as crew, pytest.raises(RuntimeError, match=r"a worker died 1 times while train-00000 was made, ended with code 1 at clip \S+: take that clip out"):
+    with Workers(1, int) as crew, pytest.raises(
+        RuntimeError,
+        match=r"a worker died 1 times while train-00000 was made, ended with code 1 at clip \S+: take that clip out",
+    ):
         [*run_local(sample.makers[:1], replace(sample.job, maker=makers.Maker(True)), crew, tries=1)]
 
 
 def test_a_worker_that_is_stuck_after_its_last_clip_is_none_of_the_corpus_s_fault(sample, makers, monkeypatch):
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "4")
-    with Workers(1, int) as crew, pytest.raises(RuntimeError, match="stuck for 4 s after its last clip: see that output_dir's disk or store answers, or allow it more than 4 s"):
-        [*run_local(sample.makers[:1], replace(sample.job, maker=makers.Maker(False), since_ns=makers.Never()), crew, tries=1)]
+    with Workers(1, int) as crew, pytest.raises(
+        RuntimeError,
+        match=(
+            "stuck for 4 s after its last clip: see that output_dir's disk or store answers, or allow it more"
+            " than 4 s"
+        ),
+    ):
+        [
+            *run_local(
+                sample.makers[:1],
+                replace(sample.job, maker=makers.Maker(False), since_ns=makers.Never()),
+                crew,
+                tries=1,
+            )
+        ]
 
 
 def test_a_shard_gives_signs_of_life_while_it_is_sent_and_waits_for_its_disk_on_the_way(sample, monkeypatch):
@@ -651,7 +776,13 @@ def test_a_shard_gives_signs_of_life_while_it_is_sent_and_waits_for_its_disk_on_
     monkeypatch.setattr(store, "_UNSYNCED", 10_000)
     made = prepare_shard(shard, job.maker, job.schema, job.folder)
     assert len(syncs) > 4, "two files and their folders, and the shard on the way"
-    sent = prepare_shard(shard, job.maker, job.schema, place("memory://signs/out"), lambda tally: told.append(tally.rows + len(tally.rejects)))
+    sent = prepare_shard(
+        shard,
+        job.maker,
+        job.schema,
+        as_path("memory://signs/out"),
+        lambda tally: told.append(tally.rows + len(tally.rejects)),
+    )
     assert sent.sha256 == made.sha256 and told[-2:] == [len(shard.table())] * 2 and len(told) > len(shard.table())
 
 

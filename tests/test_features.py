@@ -9,14 +9,17 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.features import FastLogMel, LogMel, as_stored, real_frames, refill
+from audio_ft_prep.features import FastLogMel, LogMel, as_stored, valid_frames, pad_frames
 from audio_ft_prep.models import Extractor, load_model
 from conftest import SAMPLE, readme_table, tar_clips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RATE_HZ, MOST, MELS = 16000, 480_000, (80, 128)
 EXTRACTORS = {m: WhisperFeatureExtractor(feature_size=m) for m in MELS}
-OURS = {80: LogMel(load_model("openai/whisper-small").extractor), 128: LogMel(load_model("openai/whisper-large-v3").extractor)}
+OURS = {
+    80: LogMel(load_model("openai/whisper-small").extractor),
+    128: LogMel(load_model("openai/whisper-large-v3").extractor),
+}
 SAME = Counter()  # signals compared, and how many were identical
 
 
@@ -54,16 +57,18 @@ def holds(x, mels):
     "Hold one signal's features against the extractor's."
     want = EXTRACTORS[mels](x, sampling_rate=RATE_HZ, return_tensors="np").input_features[0]
     stored = OURS[mels](x)
-    got, last = refill(stored), stored.shape[1] - 1
+    got, last = pad_frames(stored), stored.shape[1] - 1
     worst = float(np.abs(got - want).max())
     SAME.update(all=1, identical=int(np.array_equal(got, want)))
     SAME["worst"] = max(SAME["worst"], worst)
     assert got.shape == want.shape == (mels, 3000) and got.dtype == np.float32 and got.flags["C_CONTIGUOUS"]
     assert worst <= 1e-6
-    assert stored.shape == (mels, real_frames(len(x)))
-    assert (want[:, last:] == want[0, last]).all() or stored.shape[1] == 3000, "the extractor has more than padding where we store nothing"
+    assert stored.shape == (mels, valid_frames(len(x)))
+    assert (want[:, last:] == want[0, last]).all() or stored.shape[
+        1
+    ] == 3000, "the extractor has more than padding where we store nothing"
     assert (got[:, last:] == got[:, last, None]).all()
-    half = refill(as_stored(stored, "float16"))
+    half = pad_frames(as_stored(stored, "float16"))
     assert half.dtype == np.float16 and np.array_equal(half, got.astype(np.float16))
 
 
@@ -74,8 +79,15 @@ def test_features_of_any_length_and_signal_are_the_extractors(kind, mels, seed, 
     holds(SIGNALS[kind](n, seed, level).astype(np.float32), mels)
 
 
-EDGES = sorted({160 * k + shift + d for k in (1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17, 500, 2997, 2998, 2999, 3000) for shift in (0, -40) for d in (-1, 0, 1)}
-               | {1, 2, 199, 200, 201, 240, MOST - 200, MOST - 199, MOST + 160, MOST + 20_000})
+EDGES = sorted(
+    {
+        160 * k + shift + d
+        for k in (1, 2, 3, 10, 11, 12, 13, 14, 15, 16, 17, 500, 2997, 2998, 2999, 3000)
+        for shift in (0, -40)
+        for d in (-1, 0, 1)
+    }
+    | {1, 2, 199, 200, 201, 240, MOST - 200, MOST - 199, MOST + 160, MOST + 20_000}
+)
 
 
 @pytest.mark.parametrize("mels", MELS)
@@ -99,8 +111,8 @@ def test_frames_stored_are_those_that_hold_sound_and_one_of_padding():
     starts = np.arange(3000) * 160 - 200  # first sample that each frame looks at
     lengths = np.r_[1:3000, 160:MOST + 20_000:37, MOST - 400:MOST + 400]
     sound = np.searchsorted(starts, np.minimum(lengths, MOST))
-    assert [real_frames(int(n)) for n in lengths] == [*np.minimum(sound + 1, 3000)]
-    assert real_frames(5 * RATE_HZ) == -(-(5 * RATE_HZ + 200) // 160) + 1 == 503
+    assert [valid_frames(int(n)) for n in lengths] == [*np.minimum(sound + 1, 3000)]
+    assert valid_frames(5 * RATE_HZ) == -(-(5 * RATE_HZ + 200) // 160) + 1 == 503
 
 
 def test_what_is_beyond_30_seconds_changes_nothing():
@@ -112,7 +124,7 @@ def test_what_is_beyond_30_seconds_changes_nothing():
 @pytest.mark.parametrize("frames", [1, 2, 502, 2999, 3000])
 def test_refilling_repeats_the_last_frame_whatever_the_number_type(dtype, frames):
     stored = (np.random.default_rng(0).standard_normal((80, frames)) * 50).astype(dtype)
-    got = refill(stored)
+    got = pad_frames(stored)
     assert got.dtype == stored.dtype and got.shape == (80, 3000) and got.flags["C_CONTIGUOUS"]
     assert np.array_equal(got[:, :frames], stored) and (got[:, frames:] == stored[:, -1:]).all()
 
@@ -145,7 +157,9 @@ def holds_fast(x, mels, most=1.5e-4):
     apart = np.abs(fast - exact)
     SAME[f"fast {mels}"] = max(SAME[f"fast {mels}"], float(apart.max()))
     assert apart.max() <= most and np.abs(apart[:, -1]).max() <= 1e-4
-    assert fast.shape[1] == 3000 or (fast[:, -1] == fast[0, -1]).all(), "the last frame is padding, and the same in every band"
+    assert (
+        fast.shape[1] == 3000 or (fast[:, -1] == fast[0, -1]).all()
+    ), "the last frame is padding, and the same in every band"
     return Counter(bins=apart.size, beyond=int((apart > 1e-4).sum()))
 
 
@@ -161,7 +175,10 @@ def test_fast_features_at_every_edge_and_of_every_sample_clip_are_within_1e_4_in
     edges = ((noise if i % 2 else voice)(n, i, 0.3).astype(np.float32) for i, n in enumerate(EDGES))
     seen = sum((holds_fast(x, mels) for x in (*edges, *speech())), Counter())
     assert seen["beyond"] <= 1e-5 * seen["bins"]
-    figure(f"fast log-mel against the exact one, {mels} mels: {seen['beyond']} of {seen['bins']} numbers more than 1e-4 apart, largest difference {SAME[f'fast {mels}']:g}")
+    figure(
+        f"fast log-mel against the exact one, {mels} mels: {seen['beyond']} of {seen['bins']} numbers more than 1e-4"
+        f" apart, largest difference {SAME[f'fast {mels}']:g}"
+    )
 
 
 def test_the_loudest_samples_that_are_read_have_fast_features_too():
@@ -169,9 +186,12 @@ def test_the_loudest_samples_that_are_read_have_fast_features_too():
 
 
 def test_fast_features_are_made_and_rounded_without_torch():
-    code = ("import sys, numpy as np; from audio_ft_prep.features import FastLogMel, as_stored; from audio_ft_prep.models import Extractor\n"
-            "fast = FastLogMel(Extractor()); fast.warm(); x = np.sin(np.arange(9000, dtype=np.float32))\n"
-            "sys.stdout.buffer.write(as_stored(fast(x), 'float16').tobytes()); assert 'torch' not in sys.modules")
+    code = (
+        "import sys, numpy as np; from audio_ft_prep.features import FastLogMel, as_stored; from"
+        " audio_ft_prep.models import Extractor\nfast = FastLogMel(Extractor()); fast.preload(); x ="
+        " np.sin(np.arange(9000, dtype=np.float32))\nsys.stdout.buffer.write(as_stored(fast(x),"
+        " 'float16').tobytes()); assert 'torch' not in sys.modules"
+    )
     got = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert got.returncode == 0, got.stderr
     import torch  # with it, rounding takes another path

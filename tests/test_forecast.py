@@ -13,13 +13,18 @@ from audio_ft_prep.forecast import longest_share, machine_pace, most_bytes, samp
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import Extractor, load_model
 from audio_ft_prep.pipeline import Part, merge, plan, prepare
-from audio_ft_prep.places import appearing, place
+from audio_ft_prep.paths import atomic_write, as_path
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import open_folder, prepare_shard, purpose, run_token, shard_slices
 from audio_ft_prep.text import language_tokenizer
 from conftest import SAMPLE
 
-STORED = {"features": {}, "float32": dict(feature_dtype="float32"), "audio": dict(storage="audio"), "padded": dict(storage="padded")}
+STORED = {
+    "features": {},
+    "float32": dict(feature_dtype="float32"),
+    "audio": dict(storage="audio"),
+    "padded": dict(storage="padded"),
+}
 CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA", "")
 
 
@@ -33,7 +38,13 @@ def small_disk(tmp_path):
     def make(size):
         disk = tmp_path / f"disk{len(made)}"
         disk.mkdir()
-        got = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True) if shutil.which("mount") else None
+        got = (
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True
+            )
+            if shutil.which("mount")
+            else None
+        )
         if got is None or got.returncode: pytest.skip("a file system can't be mounted here")
         made.append(disk)
         return disk
@@ -46,14 +57,19 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("stored", ["features", "padded"])
 def test_a_disk_that_is_clearly_too_small_is_refused_before_anything_is_written(small_disk, stored):
     place = small_disk(200_000)
-    with pytest.raises(RuntimeError, match=r"about [\d.]+ MB are to be written, and [\d.]+ kB are free where .*: free some, set output_dir") as e:
+    with pytest.raises(
+        RuntimeError,
+        match=r"about [\d.]+ MB are to be written, and [\d.]+ kB are free where .*: free some, set output_dir",
+    ) as e:
         prepare(PrepConfig("sample", "it", output_dir=str(place / "new" / "out"), **STORED[stored]), progress=False)
     assert "\n" not in str(e.value) and [*place.iterdir()] == []
 
 
 def test_a_disk_that_is_short_by_a_hair_is_tried(small_disk):
     size = sum(d["bytes"] for d in plan(PrepConfig("sample", "it", storage="padded", log_mel="fast")).splits.values())
-    cfg = lambda share: PrepConfig("sample", "it", storage="padded", log_mel="fast", output_dir=str(small_disk(round(share * size)) / "out"))
+    cfg = lambda share: PrepConfig(
+        "sample", "it", storage="padded", log_mel="fast", output_dir=str(small_disk(round(share * size)) / "out")
+    )
     with pytest.raises(RuntimeError, match="are to be written"): prepare(cfg(0.85), progress=False)
     with pytest.raises((OSError, RuntimeError)) as e: prepare(cfg(0.95), progress=False)
     assert "are to be written" not in str(e.value)
@@ -77,14 +93,18 @@ def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path)
 
 def test_a_full_folder_for_temporary_files_is_named_and_not_the_url(small_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk(50_000)))
-    with pytest.raises(OSError, match=f"no room is left in {tempfile.tempdir}, .* or set TMPDIR to a folder on a larger disk") as e:
-        with appearing(place("memory://speech/train/data.arrow")) as f: f.write(bytes(100_000))
+    with pytest.raises(
+        OSError, match=f"no room is left in {tempfile.tempdir}, .* or set TMPDIR to a folder on a larger disk"
+    ) as e:
+        with atomic_write(as_path("memory://speech/train/data.arrow")) as f: f.write(bytes(100_000))
     assert "memory" not in str(e.value) and [*Path(tempfile.tempdir).iterdir()] == []
 
 
 def test_a_folder_for_temporary_files_that_cant_hold_the_shards_of_a_url_is_refused_before_work_starts(small_disk, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk(5_000_000)))
-    cfg = lambda workers: PrepConfig("sample", "it", storage="padded", shard_rows=4, num_workers=workers, output_dir="memory://speech/small")
+    cfg = lambda workers: PrepConfig(
+        "sample", "it", storage="padded", shard_rows=4, num_workers=workers, output_dir="memory://speech/small"
+    )
     with pytest.raises(RuntimeError, match=rf"are to be written, and [\d.]+ MB are free where {tempfile.tempdir} is: free some, set TMPDIR to a folder on a larger disk, or num_workers to fewer"): prepare(cfg(3), progress=False)
     def begun(now): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): prepare(cfg(1), progress=begun)
@@ -111,7 +131,12 @@ def test_merged_shards_are_on_the_disk_before_their_account(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", sync)
     if not linked: monkeypatch.setattr(os, "link", refuse)
     merge(parts, tmp_path / "whole")
-    order = {f: max(i for i, n in enumerate(synced) if n == (tmp_path / "whole" / f).stat().st_ino) for f in [s["file"] for s in json.loads((tmp_path / "whole/prep.json").read_text())["shards"]] + ["prep.json"]}
+    order = {
+        f: max(i for i, n in enumerate(synced) if n == (tmp_path / "whole" / f).stat().st_ino)
+        for f in [s["file"] for s in json.loads((tmp_path / "whole/prep.json").read_text())["shards"]] + [
+            "prep.json"
+        ]
+    }
     assert len(order) > 2 and max(order, key=order.get) == "prep.json"
 
 
@@ -130,9 +155,14 @@ def noise(folder, seconds, rate_hz=16_000):
 
 @pytest.mark.parametrize("stored", STORED)
 def test_no_clip_takes_more_than_the_most_that_is_told(tmp_path, stored):
-    cfg = PrepConfig(**noise(tmp_path / "noise", [30.] * 3), output_dir=str(tmp_path / "out"), num_workers=1, **STORED[stored])
+    cfg = PrepConfig(
+        **noise(tmp_path / "noise", [30.0] * 3), output_dir=str(tmp_path / "out"), num_workers=1, **STORED[stored]
+    )
     got = prepare(cfg, progress=False)
-    assert got.counts["train"]["kept"] == 3 and 0.9 < sum(s["bytes"] for s in got.prep["shards"]) / most_bytes(maker(**STORED[stored]), 3) < 1.02
+    assert (
+        got.counts["train"]["kept"] == 3
+        and 0.9 < sum(s["bytes"] for s in got.prep["shards"]) / most_bytes(maker(**STORED[stored]), 3) < 1.02
+    )
 
 
 def test_durations_that_a_corpus_gives_count_only_where_they_are_within_the_limits(tmp_path):
@@ -141,7 +171,13 @@ def test_durations_that_a_corpus_gives_count_only_where_they_are_within_the_limi
     assert told["bytes"] == plan(PrepConfig(**noise(tmp_path / "short", [2., 2.], 8000))).splits["train"]["bytes"]
 
 
-LIMITS = {"none too short": {}, "some too short": dict(min_seconds=2.0), "some too long": dict(max_seconds=2.4), "between": dict(min_seconds=1.8, max_seconds=3.0), "to the sample": dict(min_seconds=2.016)}
+LIMITS = {
+    "none too short": {},
+    "some too short": dict(min_seconds=2.0),
+    "some too long": dict(max_seconds=2.4),
+    "between": dict(min_seconds=1.8, max_seconds=3.0),
+    "to the sample": dict(min_seconds=2.016),
+}
 @pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
 def test_of_a_small_split_a_plan_tells_what_a_run_keeps_to_the_clip(tmp_path, limits):
     cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), num_workers=1, **limits)
@@ -219,7 +255,11 @@ def test_of_several_measurements_the_best_counts():
 def test_a_plan_tells_what_it_takes_for_programs_and_for_people():
     asked, free = plan(PrepConfig("sample", "it", num_workers=3, shard_rows=8)), plan(PrepConfig("sample", "it"))
     told = asked.to_dict()["forecast"]
-    assert told["workers"] == 3 and told["bytes"] == sum(d["bytes"] for d in asked.splits.values()) and told["seconds"] > told["cpu_s"] > 0
+    assert (
+        told["workers"] == 3
+        and told["bytes"] == sum(d["bytes"] for d in asked.splits.values())
+        and told["seconds"] > told["cpu_s"] > 0
+    )
     assert told["memory"] == told["parent_memory"] + 3 * told["worker_memory"]
     line = f"with 3 workers, {told['memory'] / 1e6:.0f} MB of memory"
     assert line in repr(asked) and line in asked._repr_markdown_() and "with a worker on each core" in repr(free)
@@ -232,7 +272,11 @@ def test_no_more_workers_are_told_than_there_are_shards():
 
 def test_of_a_cluster_a_plan_tells_no_time():
     told = plan(PrepConfig("sample", "it", engine="ray", ray_address="head:6379")).forecast
-    assert (told.seconds, told.workers, told.cluster) == (None, 0, True) and told.cpu_s > 0 and "of CPU time, as this machine counts it, on a cluster" in repr(told)
+    assert (
+        (told.seconds, told.workers, told.cluster) == (None, 0, True)
+        and told.cpu_s > 0
+        and "of CPU time, as this machine counts it, on a cluster" in repr(told)
+    )
 
 
 @pytest.mark.skipif(not CORPORA, reason="AUDIO_FT_PREP_CORPORA names no folder in the Common Voice layout")

@@ -23,8 +23,10 @@ from audio_ft_prep.rows import BadClip, close_files
 from audio_ft_prep.sampling import bring, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence
-from corpora import (LAYOUTS, SECRET_HZ, Corpus, Outcome, Recording, Row, audio_meant, cleaned, corpora, judge, lay_extras, meaning, member, put,
-    samples_of, sounds_like, state, stem, tones, track)
+from corpora import (
+    LAYOUTS, SECRET_HZ, Corpus, Outcome, Recording, Row, audio_meant, cleaned, corpora, judge, lay_extras, meaning,
+    member, put, samples_of, sounds_like, state, stem, tones, track
+)
 
 TIMES_MORE = float(os.environ.get("TIMES_MORE", "1"))  # for a long run by hand, with HYPOTHESIS_PROFILE=search
 MOST_MEMORY = 4 << 30  # bytes that a damaged file may ask for beside what the process has
@@ -72,7 +74,16 @@ def world():
 
 def outcome_of(place, asked=("train",), evaluation="", **more):
     "What the package makes of a corpus."
-    cfg = PrepConfig(str(place), "it", storage="audio", num_workers=1, output_dir="unused", train_splits="+".join(asked), eval_splits=evaluation, **more)
+    cfg = PrepConfig(
+        str(place),
+        "it",
+        storage="audio",
+        num_workers=1,
+        output_dir="unused",
+        train_splits="+".join(asked),
+        eval_splits=evaluation,
+        **more
+    )
     model = load_model(cfg.model_id)
     tokenizer, make, out = language_tokenizer(model, "it"), example_maker(cfg, model.extractor), Outcome()
     try: chosen = bring(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
@@ -111,23 +122,49 @@ FOUND = {
     "a part and the whole of a recording are two clips": [("tar_tree", A, (0, 0.5)), ("tar_tree", A, None)],
     "files with different endings are two clips": [("tar_tree", A, None), ("tar_tree", OTHER_A, None)],
     "a row means the file with the ending that it names": [("tar_tree", OTHER_A, None)],
-    "every row of a clip that can't be had is on record": [("parquet", OTHER_A, (0, 1.0)), ("parquet", OTHER_A, (0, 1.0))],
-    "a part that begins where its audio does ends where it says": [("webdataset", A, (0, 0.5)), ("webdataset", A, None)],
+    "every row of a clip that can't be had is on record": [
+        ("parquet", OTHER_A, (0, 1.0)),
+        ("parquet", OTHER_A, (0, 1.0)),
+    ],
+    "a part that begins where its audio does ends where it says": [
+        ("webdataset", A, (0, 0.5)),
+        ("webdataset", A, None),
+    ],
     "parts of one recording in two splits are two clips": [("release", A, (0, 0.5)), ("release", A, (0.5, 0.5))],
 }
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_what_was_found_stays_mended(name):
-    rows = [Row(i, recording, "train" if i == 0 else "test" if "splits" in name else "train", "", part) for i, (_, recording, part) in enumerate(FOUND[name])]
+    rows = [
+        Row(i, recording, "train" if i == 0 else "test" if "splits" in name else "train", "", part)
+        for i, (_, recording, part) in enumerate(FOUND[name])
+    ]
     splits = ("train", "test") if "splits" in name else ("train", "")
     tried(Corpus(FOUND[name][0][0], [A, OTHER_A], rows, ("offset", "duration"), frozenset(), splits[:1], splits[1]))
 
 
 # ---- containers
 
-CONTAINERS = st.tuples(st.sampled_from(("wav", "flac", "ogg", "mp3")), st.integers(0, 3), st.sampled_from((8000, 16000)))
-JUNK = st.sampled_from((b"", b"\0" * 10, b"\0" * 5000, b"ID3\x03\0\0\0\0\0\x0a" + b"\0" * 10, b"ID3\x04\0\0\x7f\x7f\x7f\x7f", b"TAG" + b" " * 125, b"\xff\xfb\x90\x00" * 9, b"RIFF", b"OggS", b"fLaC\0\0\0\x22", b"\r\n<html>", b"LIST\xff\xff\xff\xff")) | st.binary(max_size=60)
+CONTAINERS = st.tuples(
+    st.sampled_from(("wav", "flac", "ogg", "mp3")), st.integers(0, 3), st.sampled_from((8000, 16000))
+)
+JUNK = st.sampled_from(
+    (
+        b"",
+        b"\0" * 10,
+        b"\0" * 5000,
+        b"ID3\x03\0\0\0\0\0\x0a" + b"\0" * 10,
+        b"ID3\x04\0\0\x7f\x7f\x7f\x7f",
+        b"TAG" + b" " * 125,
+        b"\xff\xfb\x90\x00" * 9,
+        b"RIFF",
+        b"OggS",
+        b"fLaC\0\0\0\x22",
+        b"\r\n<html>",
+        b"LIST\xff\xff\xff\xff",
+    )
+) | st.binary(max_size=60)
 
 
 def a_container(kind, which, rate_hz): return tones(((500 + 150 * which, 0.5 + 0.1 * which),), kind, rate_hz)
@@ -194,16 +231,70 @@ def test_any_bytes_are_a_clip_or_a_reject(data, kind): heard(kind + data)
 
 # ---- tars
 
-TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"Z")
+TYPES = (
+    tarfile.REGTYPE,
+    tarfile.AREGTYPE,
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.CONTTYPE,
+    tarfile.GNUTYPE_SPARSE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    b"Z",
+)
 CLIPS = ("a.wav", "b.wav", "c.flac")
-MEMBERS = st.fixed_dictionaries({
-    "name": st.sampled_from((*CLIPS, "x/a.wav", "../a.wav", "/tmp/b.wav", "./c.flac", "a.wav/", "a", "", "b.wav\\c", "\udce9.wav", "../../outside/secret.wav", "n" * 120 + ".wav")),
-    "kind": st.sampled_from(TYPES) | st.just(tarfile.REGTYPE), "clip": st.integers(0, 2),
-    "link": st.sampled_from(("", "a.wav", "../outside/secret.wav", "/etc/passwd")),
-    "size": st.none() | st.none() | st.sampled_from((0, 1, 511, 512, 513, 1 << 20, 1 << 33, 1 << 60, "base256", "negative", "letters")),
-    "pax": st.sampled_from(({}, {}, {}, {"size": "10"}, {"size": "99999999999999999999"}, {"path": "../outside/secret.wav"}, {"path": "b.wav"}, {"GNU.sparse.major": "1", "GNU.sparse.realsize": "99999999"}, {"linkpath": "/etc/passwd"})),
-})
-SIZES = {"base256": b"\x80" + b"\0" * 3 + (1 << 60).to_bytes(8, "big"), "negative": b"\xff" * 12, "letters": b"0000012z5\0\0\0"}
+MEMBERS = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(
+            (
+                *CLIPS,
+                "x/a.wav",
+                "../a.wav",
+                "/tmp/b.wav",
+                "./c.flac",
+                "a.wav/",
+                "a",
+                "",
+                "b.wav\\c",
+                "\udce9.wav",
+                "../../outside/secret.wav",
+                "n" * 120 + ".wav",
+            )
+        ),
+        "kind": st.sampled_from(TYPES) | st.just(tarfile.REGTYPE),
+        "clip": st.integers(0, 2),
+        "link": st.sampled_from(("", "a.wav", "../outside/secret.wav", "/etc/passwd")),
+        "size": (
+            st.none()
+            | st.none()
+            | st.sampled_from((0, 1, 511, 512, 513, 1 << 20, 1 << 33, 1 << 60, "base256", "negative", "letters"))
+        ),
+        "pax": st.sampled_from(
+            (
+                {},
+                {},
+                {},
+                {"size": "10"},
+                {"size": "99999999999999999999"},
+                {"path": "../outside/secret.wav"},
+                {"path": "b.wav"},
+                {"GNU.sparse.major": "1", "GNU.sparse.realsize": "99999999"},
+                {"linkpath": "/etc/passwd"},
+            )
+        ),
+    }
+)
+SIZES = {
+    "base256": b"\x80" + b"\0" * 3 + (1 << 60).to_bytes(8, "big"),
+    "negative": b"\xff" * 12,
+    "letters": b"0000012z5\0\0\0",
+}
 
 
 def tar_bytes(members, end):
@@ -220,7 +311,11 @@ def tar_bytes(members, end):
 
 
 def with_size(block, size):
-    digits = SIZES[size] if isinstance(size, str) else b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    digits = (
+        SIZES[size]
+        if isinstance(size, str)
+        else b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    )
     block = block[:124] + digits + block[136:148] + b" " * 8 + block[156:]
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
@@ -233,7 +328,13 @@ def tar_corpus(root, layout, data):
         put(root / "audio/it/train/it_train_0.tar", data)
         return root
     if layout == "tarred_nemo":
-        put(root / "train_manifest.json", "".join(json.dumps({"audio_filepath": n, "text": f"r{i} frase", "speaker": f"r{i}"}) + "\n" for i, n in enumerate(CLIPS)))
+        put(
+            root / "train_manifest.json",
+            "".join(
+                json.dumps({"audio_filepath": n, "text": f"r{i} frase", "speaker": f"r{i}"}) + "\n"
+                for i, n in enumerate(CLIPS)
+            ),
+        )
         put(root / "audio_0.tar", data)
         return root
     if layout == "webdataset":
@@ -278,18 +379,67 @@ def check_members(out, members, layout):
     told = [r for r in out.rejects if r["reason"] not in ("no_row", "duplicate_audio")]
     if layout != "webdataset":
         assert len(CLIPS) <= len(out.kept) + len(told) <= len(CLIPS) + len(members), out
-        assert {stem(n) for n in CLIPS} <= {stem(posixpath.basename(n)) for n in [e["id"] for _, e, *_ in out.kept] + [r["id"].partition(":")[0] for r in told]} or layout == "tarred_nemo", out
+        assert {stem(n) for n in CLIPS} <= {
+            stem(posixpath.basename(n))
+            for n in [e["id"] for _, e, *_ in out.kept] + [r["id"].partition(":")[0] for r in told]
+        } or layout == "tarred_nemo", out
     for _, made, x, hz in out.kept:
         name = CLIPS[int(made["sentence"][1])]
-        named = [m for m in members if stem(posixpath.basename(m["pax"].get("path", m["name"]).replace("\\", "/").strip().rstrip("/"))) == stem(name)]
-        wanted = [samples_of(tones(((500 + 200 * m["clip"], 0.5),), CLIPS[m["clip"]].rpartition(".")[2])) for m in named]
+        named = [
+            m
+            for m in members
+            if stem(posixpath.basename(m["pax"].get("path", m["name"]).replace("\\", "/").strip().rstrip("/")))
+            == stem(name)
+        ]
+        wanted = [
+            samples_of(tones(((500 + 200 * m["clip"], 0.5),), CLIPS[m["clip"]].rpartition(".")[2])) for m in named
+        ]
         assert any(sounds_like(x, hz, w, w_hz, 0.1) for w, w_hz in wanted), (made["id"], track(x, hz))
 
 
 # ---- lists and tables whose bytes are damaged
 
-DAMAGE = st.lists(st.tuples(st.sampled_from(("cut", "insert", "replace", "drop", "double")), st.floats(0, 1), st.integers(1, 40), st.sampled_from((b'"', b"\n", b"\r", b"\t", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"{", b"]", b",,,", b"\\ud800", b"1e999", b"null")) | st.binary(max_size=6)), min_size=1, max_size=4)
-LISTS = ("jsonl", "json_list", "csv_table", "tsv_table", "audiofolder_csv", "audiofolder_jsonl", "nemo", "kaldi", "tar_tree", "release", "librispeech", "texts_beside")
+DAMAGE = st.lists(
+    st.tuples(
+        st.sampled_from(("cut", "insert", "replace", "drop", "double")),
+        st.floats(0, 1),
+        st.integers(1, 40),
+        st.sampled_from(
+            (
+                b'"',
+                b"\n",
+                b"\r",
+                b"\t",
+                b"\0",
+                b"\xff\xfe",
+                b"\xef\xbb\xbf",
+                b"{",
+                b"]",
+                b",,,",
+                b"\\ud800",
+                b"1e999",
+                b"null",
+            )
+        )
+        | st.binary(max_size=6),
+    ),
+    min_size=1,
+    max_size=4,
+)
+LISTS = (
+    "jsonl",
+    "json_list",
+    "csv_table",
+    "tsv_table",
+    "audiofolder_csv",
+    "audiofolder_jsonl",
+    "nemo",
+    "kaldi",
+    "tar_tree",
+    "release",
+    "librispeech",
+    "texts_beside",
+)
 
 
 def damaged(data, changes):
@@ -344,7 +494,11 @@ def check_cut(made, x, hz, corpus):
     recording, start, seconds, _ = meaning(row, corpus)
     whole = samples_of(recording.data)[0]
     part = audio_meant(recording, start, seconds)[0]
-    assert sounds_like(x, hz, part, 16000) or row.part and np.isin(np.round(track(x, hz), -1), np.round(track(whole, 16000), -1)).mean() > 0.5
+    assert (
+        sounds_like(x, hz, part, 16000)
+        or row.part
+        and np.isin(np.round(track(x, hz), -1), np.round(track(whole, 16000), -1)).mean() > 0.5
+    )
 
 
 # ---- Parquet and Arrow files whose bytes are damaged
@@ -378,7 +532,11 @@ def serve():
         signal.alarm(PATIENCE_S)
         out = outcome_of(*json.loads(line))
         signal.alarm(0)
-        told = {"error": out.error, "ids": [(role, e["id"]) for role, e, *_ in out.kept], "tones": [float(np.median(track(x, hz))) for *_, x, hz in out.kept]}
+        told = {
+            "error": out.error,
+            "ids": [(role, e["id"]) for role, e, *_ in out.kept],
+            "tones": [float(np.median(track(x, hz))) for *_, x, hz in out.kept],
+        }
         print(json.dumps(told), file=answers, flush=True)
 
 
@@ -408,13 +566,31 @@ def test_the_command_touches_nothing_but_its_output(corpus):
         name = LAYOUTS[corpus.layout].write(place / "corpus", corpus)
         if corpus.extras: lay_extras(place / "corpus", corpus.extras, corpus.recordings)
         before = state(place)
-        asked = {"train_splits": "+".join(corpus.asked), "eval_splits": corpus.evaluation, "num_workers": 1, "storage": "audio", "output_dir": place / "prepared"}
+        asked = {
+            "train_splits": "+".join(corpus.asked),
+            "eval_splits": corpus.evaluation,
+            "num_workers": 1,
+            "storage": "audio",
+            "output_dir": place / "prepared",
+        }
         args = [COMMAND, "prepare", *flags(dataset_name=name, language_code="it", **asked)]
-        run = subprocess.run(args, capture_output=True, text=True, timeout=5 * PATIENCE_S, env=os.environ | {"AUDIO_FT_PREP_CACHE": str(place / "cache")})
+        run = subprocess.run(
+            args,
+            capture_output=True,
+            text=True,
+            timeout=5 * PATIENCE_S,
+            env=os.environ | {"AUDIO_FT_PREP_CACHE": str(place / "cache")},
+        )
         assert run.returncode in (0, 1), run.stderr
         if run.returncode: sentence(run.stderr)
-        after = {p: v for p, v in state(place).items() if not p.startswith((os.fsencode(place / "prepared"), os.fsencode(place / "cache")))}
-        assert {p: v for p, v in after.items() if p != os.fsencode(place) + b"/."} == {p: v for p, v in before.items() if p != os.fsencode(place) + b"/."}
+        after = {
+            p: v
+            for p, v in state(place).items()
+            if not p.startswith((os.fsencode(place / "prepared"), os.fsencode(place / "cache")))
+        }
+        assert {p: v for p, v in after.items() if p != os.fsencode(place) + b"/."} == {
+            p: v for p, v in before.items() if p != os.fsencode(place) + b"/."
+        }
         if run.returncode == 0: judge(prepared_outcome(place / "prepared"), corpus)
 
 

@@ -41,7 +41,10 @@ def many(root, order=lambda members: members):
     "A tree of several tars: good clips under many names, packed in some order."
     tar_tree(root, ITEMS)
     clips = [(f"clip_{i:04d}", ITEMS[i % len(ITEMS)]) for i in range(TARS * CLIPS)]
-    put(root / "transcript/it/train.tsv", table(["client_id", "path", "sentence"], [[u.speaker, f"{c}.mp3", f"{u.sentence} {c}"] for c, u in clips]))
+    put(
+        root / "transcript/it/train.tsv",
+        table(["client_id", "path", "sentence"], [[u.speaker, f"{c}.mp3", f"{u.sentence} {c}"] for c, u in clips]),
+    )
     put_tars(root, order([(c, u.data) for c, u in clips]))
     return root
 
@@ -79,20 +82,33 @@ def test_ten_rows_of_several_tars_move_less_than_a_tenth_of_their_bytes(hub, tmp
     total = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
     args = flags(language_code="it", max_train_samples=10, max_eval_samples=1, train_splits="train", num_workers=1)
     env = {**os.environ, **hub.env(tmp_path / "home")}
-    got = subprocess.run([COMMAND, "prepare", *flags(dataset_name=REPO, output_dir=tmp_path / "out"), *args], env=env, capture_output=True, text=True, timeout=600)
+    got = subprocess.run(
+        [COMMAND, "prepare", *flags(dataset_name=REPO, output_dir=tmp_path / "out"), *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert got.returncode == 0, got.stderr[-2000:]
     moved = sum(hub.bytes_by_file().values())
     assert 0 < moved < total / 10
     assert {p for p in hub.bytes_by_file() if "/train/" in p} == {TAR.format(0)}
     figure(f"10 rows of {TARS} tars on the Hub: {moved / 1e6:.2f} of {total / 1e6:.1f} MB moved")
-    here = prepare(config(root, max_train_samples=10, max_eval_samples=1, train_splits="train", output_dir=str(tmp_path / "here")), progress=False)
+    here = prepare(
+        config(
+            root, max_train_samples=10, max_eval_samples=1, train_splits="train", output_dir=str(tmp_path / "here")
+        ),
+        progress=False,
+    )
     assert here.hash[:16] in got.stdout and here.counts["train"]["kept"] == 10
 
 
 def test_a_plan_says_what_is_to_be_fetched_and_fetches_no_audio(hub, tmp_path):
     root = many(served(tmp_path / "x", REPO))
     everything = plan(config(REPO))
-    assert everything.fetch == sum(p.stat().st_size for p in root.rglob("*.tar")) and "of audio to be fetched" in repr(everything)
+    assert everything.fetch == sum(
+        p.stat().st_size for p in root.rglob("*.tar")
+    ) and "of audio to be fetched" in repr(everything)
     few = plan(config(REPO, max_train_samples=10, max_eval_samples=1))
     assert 0 < few.fetch < everything.fetch / 5 and hub.bytes_served("*.tar") == 0
 
@@ -108,7 +124,10 @@ def test_a_sample_is_that_of_the_tree_on_disk_however_tars_are_packed(hub, tmp_p
 def test_all_rows_have_the_rejects_of_the_tree_on_disk(hub, tmp_path):
     root = tar_tree(served(tmp_path / "x", REPO), ITEMS)
     lines = (root / "transcript/it/train.tsv").read_text().splitlines()
-    put(root / "transcript/it/train.tsv", "\n".join([*lines[:-1], lines[1], "x\tgone.mp3\tNon c'è.", "a\tb\tc\td"]) + "\n")
+    put(
+        root / "transcript/it/train.tsv",
+        "\n".join([*lines[:-1], lines[1], "x\tgone.mp3\tNon c'è.", "a\tb\tc\td"]) + "\n",
+    )
     same(chosen(config(REPO)), chosen(config(root)))
 
 
@@ -127,7 +146,12 @@ def test_parquet_moves_texts_and_the_row_groups_of_chosen_rows(hub, tmp_path):
     texts = hub.bytes_served("*.parquet")
     rows, lost = corpus.remote.bring(corpus.rows.slice(25, 2), False)
     size, group = path.stat().st_size, pq.read_metadata(path).row_group(2).total_byte_size
-    assert lost == [] and len(rows) == 2 and texts < size / 5 and hub.bytes_served("*.parquet") - texts < 2 * group < size
+    assert (
+        lost == []
+        and len(rows) == 2
+        and texts < size / 5
+        and hub.bytes_served("*.parquet") - texts < 2 * group < size
+    )
     assert corpus.remote.need(rows, False) == 0
 
 
@@ -146,7 +170,9 @@ def test_what_is_cached_needs_no_network(hub, tmp_path, monkeypatch, build):
 def test_a_file_that_the_client_has_cached_is_used_as_it_is(hub, tmp_path):
     from huggingface_hub import hf_hub_download
     many(served(tmp_path / "x", REPO))
-    path = hf_hub_download(REPO, TAR.format(0), repo_type="dataset", cache_dir=hub_module.hub_cache(), endpoint=hub.endpoint)
+    path = hf_hub_download(
+        REPO, TAR.format(0), repo_type="dataset", cache_dir=hub_module.hub_cache(), endpoint=hub.endpoint
+    )
     hub.clear()
     chosen(config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1))
     assert hub.bytes_served(TAR.format(0)) == 0 and str(fetched_part(open_repo(REPO), TAR.format(0))[0]) == path
@@ -167,9 +193,23 @@ def test_a_run_that_was_cut_off_goes_on_from_what_is_here(hub, tmp_path, monkeyp
     monkeypatch.setattr(hub_module, "BLOCK", size // 4)
     file_start(open_repo(REPO), TAR.format(0), size // 2)
     hub.fault("*.tar", status=403)
-    args = ["prepare", *flags(dataset_name=REPO, language_code="it", output_dir=tmp_path / "out", num_workers=1, train_splits="train", max_train_samples=4, sampling="random")]
+    args = [
+        "prepare",
+        *flags(
+            dataset_name=REPO,
+            language_code="it",
+            output_dir=tmp_path / "out",
+            num_workers=1,
+            train_splits="train",
+            max_train_samples=4,
+            sampling="random",
+        ),
+    ]
     got = failed(capfd, *args)
-    assert got == (1, f"{hub.endpoint} answers 403 for {REPO}: run the same command again later, it goes on from what is fetched")
+    assert got == (
+        1,
+        f"{hub.endpoint} answers 403 for {REPO}: run the same command again later, it goes on from what is fetched",
+    )
     chosen(config(REPO, train_splits="train"))
     files = [r for r in hub.requests_for(TAR.format(0)) if r.kind == "cdn" and r.status == 206]
     assert sum(r.sent for r in files) == size
@@ -225,12 +265,29 @@ def test_wrong_names_are_told_with_those_that_are_there(hub, tmp_path, capfd):
     tar_tree(served(tmp_path / "x", REPO), ITEMS)
     put_parquet(served(tmp_path / "x", "voices/table"), ITEMS, "clean/{split}/0000.parquet")
     put_parquet(served(tmp_path / "x", "voices/table"), ITEMS, "other/{split}/0000.parquet")
-    for name, args, says in [(REPO, ["--dataset-revision", "v9"], f"{REPO} has no revision v9: set dataset_revision to"), (REPO, ["--language-code", "cy"], f"no language cy in {REPO}: set language_code to one of it"),
-                             (REPO, ["--eval-splits", "other"], "no transcript of split other in transcript/it of"), (REPO, ["--text-column", "text"], "text_column is for another kind of data set"),
-                             ("voices/table", [], "has several configurations: set dataset_config to one of clean, other"), ("voices/table", ["--dataset-config", "fr"], "has no configuration fr: set dataset_config to one of"),
-                             ("voices/table", ["--dataset-config", "clean", "--eval-splits", "dev2"], "no split dev2 in voices/table: it has test, train, validation"),
-                             ("voices/table", ["--dataset-config", "clean", "--text-column", "words"], "no column words: its columns are audio, text, speaker_id; name the one with text_column"),
-                             ("voices/table", ["--dataset-config", "clean", "--audio-column", "mp3"], "no audio in a column mp3: its columns are audio, text, speaker_id; name the one with audio_column")]:
+    for name, args, says in [
+        (REPO, ["--dataset-revision", "v9"], f"{REPO} has no revision v9: set dataset_revision to"),
+        (REPO, ["--language-code", "cy"], f"no language cy in {REPO}: set language_code to one of it"),
+        (REPO, ["--eval-splits", "other"], "no transcript of split other in transcript/it of"),
+        (REPO, ["--text-column", "text"], "text_column is for another kind of data set"),
+        ("voices/table", [], "has several configurations: set dataset_config to one of clean, other"),
+        ("voices/table", ["--dataset-config", "fr"], "has no configuration fr: set dataset_config to one of"),
+        (
+            "voices/table",
+            ["--dataset-config", "clean", "--eval-splits", "dev2"],
+            "no split dev2 in voices/table: it has test, train, validation",
+        ),
+        (
+            "voices/table",
+            ["--dataset-config", "clean", "--text-column", "words"],
+            "no column words: its columns are audio, text, speaker_id; name the one with text_column",
+        ),
+        (
+            "voices/table",
+            ["--dataset-config", "clean", "--audio-column", "mp3"],
+            "no audio in a column mp3: its columns are audio, text, speaker_id; name the one with audio_column",
+        ),
+    ]:
         code, told = planned(capfd, name, *args)
         assert code == 2 and says in told, told
 
@@ -238,7 +295,13 @@ def test_wrong_names_are_told_with_those_that_are_there(hub, tmp_path, capfd):
 def test_a_data_set_that_nobody_can_read_is_told(hub, tmp_path, capfd):
     put(served(tmp_path / "x", "voices/script") / "script.py", "raise SystemExit")
     put(served(tmp_path / "x", "voices/zips") / "audio.zip", "x")
-    for name, says in (("voices/script", "is made by a script, script.py, which is never run, and there is no Parquet copy of it: download"), ("voices/zips", "is no corpus that can be read from the Hub: it should hold")):
+    for name, says in (
+        (
+            "voices/script",
+            "is made by a script, script.py, which is never run, and there is no Parquet copy of it: download",
+        ),
+        ("voices/zips", "is no corpus that can be read from the Hub: it should hold"),
+    ):
         code, told = planned(capfd, name)
         assert code == 2 and says in told, told
 
@@ -248,8 +311,14 @@ def test_offline_mode_says_what_is_not_here(hub, tmp_path, monkeypatch, capfd):
     chosen(config(REPO, train_splits="train", max_train_samples=2, max_eval_samples=1))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.clear()
-    for name, args, says in ((REPO, ["--train-splits", "train"], f"{TAR.format(0)} of {REPO} is not in"), ("voices/other", [], "revision main of voices/other is not in"), (REPO, ["--train-splits", "dev"], f"transcript/it/dev.tsv of {REPO} is not in")):
-        code, told = failed(capfd, "prepare", *flags(dataset_name=name, language_code="it", output_dir=tmp_path / "out"), *args)
+    for name, args, says in (
+        (REPO, ["--train-splits", "train"], f"{TAR.format(0)} of {REPO} is not in"),
+        ("voices/other", [], "revision main of voices/other is not in"),
+        (REPO, ["--train-splits", "dev"], f"transcript/it/dev.tsv of {REPO} is not in"),
+    ):
+        code, told = failed(
+            capfd, "prepare", *flags(dataset_name=name, language_code="it", output_dir=tmp_path / "out"), *args
+        )
         assert code == 1 and "offline mode is on (HF_HUB_OFFLINE)" in told and says in told, told
     assert hub.log == []
 
@@ -264,7 +333,12 @@ def test_a_disk_too_small_is_found_before_audio_is_fetched(hub, tmp_path, capfd)
     tar_tree(served(tmp_path / "x", REPO), ITEMS)
     hub.claim("*.tar", 10**15)
     code, told = failed(capfd, "prepare", *flags(dataset_name=REPO, language_code="it", output_dir=tmp_path / "out"))
-    assert code == 1 and f"fetching the audio of {REPO} takes up to" in told and "set HF_HOME to a folder with room" in told and hub.bytes_served("*.tar") == 0
+    assert (
+        code == 1
+        and f"fetching the audio of {REPO} takes up to" in told
+        and "set HF_HOME to a folder with room" in told
+        and hub.bytes_served("*.tar") == 0
+    )
 
 
 def test_a_disk_that_holds_what_is_fetched_or_what_is_written_but_not_both_is_refused(hub, tmp_path, monkeypatch):
@@ -272,14 +346,22 @@ def test_a_disk_that_holds_what_is_fetched_or_what_is_written_but_not_both_is_re
     hub.claim("*.tar", 150 * 10**6)
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda p: real(p)._replace(free=10**9))
-    with pytest.raises(RuntimeError, match=r"about [\d.]+ GB are to be fetched and written, and 1\.0 GB are free where .*: free some, set output_dir"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            r"about [\d.]+ GB are to be fetched and written, and 1\.0 GB are free where .*: free some, set"
+            r" output_dir"
+        ),
+    ):
         prepare(config(REPO, train_splits="train", output_dir=str(tmp_path / "out")), progress=False)
     assert hub.bytes_served("*.tar") == 0
 
 
 def test_a_run_goes_on_while_another_fetches_more_of_the_same_tar(hub, tmp_path):
     size = (many(served(tmp_path / "x", REPO)) / TAR.format(0)).stat().st_size
-    repo, cfg = open_repo(REPO), config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1, output_dir=str(tmp_path / "out"))
+    repo, cfg = open_repo(REPO), config(
+        REPO, train_splits="train", max_train_samples=5, max_eval_samples=1, output_dir=str(tmp_path / "out")
+    )
     def meanwhile(now):
         if not now.clips: assert fetched_part(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
     first = iter([meanwhile])
@@ -291,9 +373,14 @@ def test_the_token_goes_to_the_hub_alone(hub, tmp_path, monkeypatch, capfd, capl
     hub.deny(REPO, "private")
     monkeypatch.setenv("HF_TOKEN", "hf_standin")
     caplog.set_level("DEBUG")
-    assert run(["prepare", *flags(dataset_name=REPO, language_code="it", output_dir=tmp_path / "out", num_workers=1)]) == 0
+    assert (
+        run(["prepare", *flags(dataset_name=REPO, language_code="it", output_dir=tmp_path / "out", num_workers=1)])
+        == 0
+    )
     said = capfd.readouterr()
-    assert not [r for r in hub.log if r.kind == "cdn" and r.authorized] and [r for r in hub.log if r.kind == "resolve" and r.authorized]
+    assert not [r for r in hub.log if r.kind == "cdn" and r.authorized] and [
+        r for r in hub.log if r.kind == "resolve" and r.authorized
+    ]
     assert "hf_standin" not in said.out + said.err + caplog.text
     for root in (tmp_path / "out", tmp_path / "home"): assert not [p for p in root.rglob("*") if p.is_file() and b"hf_standin" in p.read_bytes()]
 
@@ -306,7 +393,9 @@ def test_a_row_without_audio_is_on_record(hub, tmp_path):
     none = lambda u: {"bytes": None if u is ITEMS[1] else u.data, "path": u.file}
     pq.write_table(audio_table(ITEMS[:5], none), path)
     got = chosen(config(tmp_path / "t"))
-    assert [(r["id"], r["reason"]) for r in got.rejects.to_pylist()] == [(ITEMS[1].id, "missing_audio")] and len(got.train) == 8
+    assert [(r["id"], r["reason"]) for r in got.rejects.to_pylist()] == [(ITEMS[1].id, "missing_audio")] and len(
+        got.train
+    ) == 8
 
 
 def test_clips_that_share_a_name_or_have_none_are_called_by_split_and_number(hub, tmp_path):

@@ -9,7 +9,14 @@ from conftest import until
 
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 TUTORIALS = Path(__file__).parents[1] / "nbs" / "tutorials"
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+FOLDERS = (
+    "JUPYTER_CONFIG_DIR",
+    "JUPYTER_DATA_DIR",
+    "JUPYTER_RUNTIME_DIR",
+    "JUPYTERLAB_SETTINGS_DIR",
+    "JUPYTERLAB_WORKSPACES_DIR",
+    "IPYTHONDIR",
+)
 
 
 def answers(url):
@@ -19,8 +26,11 @@ def answers(url):
 
 def lab_settings(theme):
     "The theme; no news; every cell drawn, also those out of sight."
-    return {"apputils-extension/themes": {"theme": f"JupyterLab {theme.title()}"}, "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-            "notebook-extension/tracker": {"windowingMode": "none"}}
+    return {
+        "apputils-extension/themes": {"theme": f"JupyterLab {theme.title()}"},
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+        "notebook-extension/tracker": {"windowingMode": "none"},
+    }
 
 
 HOLD = """
@@ -48,8 +58,23 @@ ClipBrowser(PrepConfig("sample", "it", max_train_samples=20))
 
 def notebook(*sources):
     "A notebook of code cells."
-    cells = [{"cell_type": "code", "id": f"cell-{n}", "metadata": {}, "execution_count": None, "outputs": [], "source": source.strip()} for n, source in enumerate(sources)]
-    return {"cells": cells, "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{n}",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": source.strip(),
+        }
+        for n, source in enumerate(sources)
+    ]
+    return {
+        "cells": cells,
+        "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -61,12 +86,28 @@ def lab(request, tmp_path):
     startup = tmp_path / "ipythondir" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "hold.py").write_text(HOLD.replace("PLACE", repr(str(tmp_path / "hold"))))
-    env = {**os.environ, **{k: str(tmp_path / k.lower()) for k in FOLDERS}, "DHCORE_ENDPOINT": "", "DH_CONFIG": os.devnull}
+    env = {
+        **os.environ,
+        **{k: str(tmp_path / k.lower()) for k in FOLDERS},
+        "DHCORE_ENDPOINT": "",
+        "DH_CONFIG": os.devnull,
+    }
     for name, settings in lab_settings(request.param).items():
         path = tmp_path / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}", "--LabApp.extension_manager=readonly"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--port=0",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={tmp_path / 'notebooks'}",
+        "--LabApp.extension_manager=readonly",
+    ]
     with open(tmp_path / "log", "w") as log: server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
         found = until(lambda: next((tmp_path / "jupyter_runtime_dir").glob("jpserver-*.json"), None), 90)
@@ -145,7 +186,12 @@ def reader(lab, browser, shots, request):
     page.goto(f"{url}lab/tree/{getattr(request, 'param', 'first_run')}.ipynb?reset")
     yield Reader(page, shots, theme, hold)
     page.screenshot(path=shots / f"lab_{theme}_last.png")
-    assert page.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
+    assert (
+        page.locator(
+            "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+        ).all_inner_texts()
+        == []
+    )
     page.close()
     assert complaints == []
 
@@ -186,7 +232,10 @@ def plan_and_prepare(reader):
     reader.read("Done: the data set is in the folder again.")
     reader.form.locator("td:has-text('rejected: truncated')").wait_for()
     reader.form.get_by_text("Show as command, Python or YAML").click()
-    reader.read("audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir again --max-seconds 20.0")
+    reader.read(
+        "audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir again"
+        " --max-seconds 20.0"
+    )
     reader.form.get_by_text("audio-ft-prep prepare --dataset-name sample").first.click(trial=True)  # the fold has opened, and nothing moves
     reader.picture("6_prepared")
 
@@ -217,7 +266,10 @@ def leaf_through(reader):
     listed.press("ArrowDown")
     browser.locator(f"b:text-is('{second}')").wait_for()
     browser.locator("audio").wait_for()
-    reader.page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth > 300).length >= 3")
+    reader.page.wait_for_function(
+        "() => [...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.complete && i.naturalWidth >"
+        " 300).length >= 3"
+    )
     for n, plot in enumerate(reader.page.locator(".jp-RenderedImage").all()): reader.picture(f"10_plot_{n}", plot)
 
 
@@ -234,8 +286,14 @@ def test_the_first_run_goes_from_run_all_through_the_form_to_plots_and_players(r
     reader.picture("12_narrow_browser", reader.page.locator(".clip-browser").first)
 
 
-FOCUS = "() => { const e = document.activeElement; return e.getAttribute('aria-label') || e.textContent.trim().slice(0, 40) || e.labels?.[0]?.textContent || e.className; }"
-CELLS = "[...document.querySelectorAll('.jp-NotebookPanel .jp-Cell')].length + ' ' + [...document.querySelectorAll('.jp-Cell')].findIndex(c => c.classList.contains('jp-mod-active'))"
+FOCUS = (
+    "() => { const e = document.activeElement; return e.getAttribute('aria-label') || e.textContent.trim().slice(0,"
+    " 40) || e.labels?.[0]?.textContent || e.className; }"
+)
+CELLS = (
+    "[...document.querySelectorAll('.jp-NotebookPanel .jp-Cell')].length + ' ' +"
+    " [...document.querySelectorAll('.jp-Cell')].findIndex(c => c.classList.contains('jp-mod-active'))"
+)
 
 
 def tab_to(reader, name, most=40):
@@ -263,7 +321,9 @@ def numbers_by_keyboard(reader):
     reader.read("max_seconds must be above 0, and 30 at most, got 1000000000.0")
     box = reader.form.get_by_label("max_seconds", exact=True)
     reader.page.wait_for_function("box => box.getAttribute('aria-invalid') === 'true'", arg=box.element_handle())
-    assert "30 at most" in box.evaluate("box => document.getElementById(box.getAttribute('aria-describedby')).textContent")
+    assert "30 at most" in box.evaluate(
+        "box => document.getElementById(box.getAttribute('aria-describedby')).textContent"
+    )
     typed(reader, "max_seconds", "")
     reader.form.get_by_text("max_seconds must be above 0").first.wait_for(state="hidden")
     reader.tab("Selection")
@@ -287,7 +347,10 @@ def runs_by_keyboard(reader):
     reader.page.wait_for_function(f"({FOCUS})() === 'Plan'")
     tab_to(reader, "Show as command, Python or YAML")
     reader.page.keyboard.press("Space")
-    reader.read("audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir keys --seed 12 --min-seconds 0.5")
+    reader.read(
+        "audio-ft-prep prepare --dataset-name sample --language-code it --language Italian --output-dir keys --seed"
+        " 12 --min-seconds 0.5"
+    )
 
 
 def keys_stay(reader):

@@ -53,10 +53,30 @@ def test_a_path_of_a_saved_data_set_that_leaves_its_folder_is_a_reject(tmp_path)
     put(tmp_path / "saved" / good.file, good.data)
     put(tmp_path / "outside.mp3", bad.data)
     paths = [good.file, "../outside.mp3", "gone.mp3"]
-    table = pa.table({"audio": pa.array([{"bytes": None, "path": p} for p in paths], pa.struct({"bytes": pa.binary(), "path": pa.string()})), "sentence": ["uno", "due", "tre"]})
+    table = pa.table(
+        {
+            "audio": pa.array(
+                [{"bytes": None, "path": p} for p in paths], pa.struct({"bytes": pa.binary(), "path": pa.string()})
+            ),
+            "sentence": ["uno", "due", "tre"],
+        }
+    )
     Dataset(table).save_to_disk(str(tmp_path / "saved"))
-    got = prepare(config(tmp_path / "saved", output_dir=str(tmp_path / "out"), eval_splits="", train_splits="train+validation+test"), progress=False)
-    assert got.counts["train"] == {**got.counts["train"], "rows": 3, "kept": 1, "rejects": {"unsafe_path": 1, "missing_audio": 1}}
+    got = prepare(
+        config(
+            tmp_path / "saved",
+            output_dir=str(tmp_path / "out"),
+            eval_splits="",
+            train_splits="train+validation+test",
+        ),
+        progress=False,
+    )
+    assert got.counts["train"] == {
+        **got.counts["train"],
+        "rows": 3,
+        "kept": 1,
+        "rejects": {"unsafe_path": 1, "missing_audio": 1},
+    }
 
 
 NAMELESS = ("librispeech", "texts_beside", "webdataset_with_texts", "tarred_nemo")  # layouts that don't say who speaks, or not of such clips
@@ -66,7 +86,11 @@ NAMELESS = ("librispeech", "texts_beside", "webdataset_with_texts", "tarred_nemo
 def test_a_look_shows_splits_rows_and_speakers(name, tmp_path):
     got = inspect_corpus(str(LAYOUTS[name](tmp_path / "corpus", ITEMS)), "it")
     (splits,) = got["languages"].values()
-    assert {s: (d["rows"], d["usable"], d["rejects"]) for s, d in splits.items()} == {"train": (5, 5, {}), "validation": (4, 4, {}), "test": (3, 3, {})}
+    assert {s: (d["rows"], d["usable"], d["rejects"]) for s, d in splits.items()} == {
+        "train": (5, 5, {}),
+        "validation": (4, 4, {}),
+        "test": (3, 3, {}),
+    }
     for s, d in splits.items():
         mine = [u for u in ITEMS if u.split == s or (u.split, s) == ("dev", "validation")]
         assert d["speakers"] == (0 if name in NAMELESS else len({u.speaker for u in mine}))
@@ -85,4 +109,7 @@ def test_a_plan_counts_the_bytes_of_a_shared_recording_once(tmp_path):
     place = LAYOUTS["kaldi_segments"](tmp_path / "corpus", ITEMS)
     got = plan(config(place, train_splits="train"))
     assert got.splits["train"]["audio_bytes"] == (place / "train/long.wav").stat().st_size
-    assert pc.sum(load_rows(config(place, train_splits="train", eval_splits="")).rows["size"]).as_py() == 5 * got.splits["train"]["audio_bytes"]
+    assert (
+        pc.sum(load_rows(config(place, train_splits="train", eval_splits="")).rows["size"]).as_py()
+        == 5 * got.splits["train"]["audio_bytes"]
+    )

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from audio_ft_prep.links import AUDIO_SUFFIXES, corpus_file, folder_entries, is_audio, is_prepared, links_followed, store_of, walk_files
+from audio_ft_prep.links import (
+    AUDIO_SUFFIXES, corpus_file, folder_entries, is_audio, is_prepared, links_followed, store_of, walk_files
+)
 from audio_ft_prep.rows import BadClip
 
 pytestmark = pytest.mark.light
@@ -49,8 +51,14 @@ def dvc(tmp_path):
     return repo
 
 
-STORES = {"datasets": (hub, "the Hub cache"), "models": (lambda d: hub(d, "models"), "the Hub cache"), "spaces": (lambda d: hub(d, "spaces"), "the Hub cache"), "annex": (annex, "git-annex"),
-          "submodule": (lambda d: annex(d, ".git/modules/voices"), "git-annex"), "dvc": (dvc, "the DVC cache")}
+STORES = {
+    "datasets": (hub, "the Hub cache"),
+    "models": (lambda d: hub(d, "models"), "the Hub cache"),
+    "spaces": (lambda d: hub(d, "spaces"), "the Hub cache"),
+    "annex": (annex, "git-annex"),
+    "submodule": (lambda d: annex(d, ".git/modules/voices"), "git-annex"),
+    "dvc": (dvc, "the DVC cache"),
+}
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -71,13 +79,26 @@ def test_a_link_into_the_store_of_another_corpus_is_not_followed(tmp_path, name)
         root = make(tmp_path / "ours" / make.__name__)
         link(root / "clips/b.wav", other)
         reason, detail = why("clips/b.wav", root)
-        assert reason == "unsafe_path" and "clips/b.wav is a link out of its folder, to " in detail and "put the recording itself there" in detail
+        assert (
+            reason == "unsafe_path"
+            and "clips/b.wav is a link out of its folder, to " in detail
+            and "put the recording itself there" in detail
+        )
 
 
 def test_what_only_looks_like_a_store_is_none(tmp_path):
     root = hub(tmp_path)
     repo = root.parent.parent
-    for n, to in enumerate((repo / "secret", repo / "blobs/deep/2", repo.parent / "blobs/3", tmp_path / "annex/objects/4", tmp_path / ".dvc/config", tmp_path / ".git/config")):
+    for n, to in enumerate(
+        (
+            repo / "secret",
+            repo / "blobs/deep/2",
+            repo.parent / "blobs/3",
+            tmp_path / "annex/objects/4",
+            tmp_path / ".dvc/config",
+            tmp_path / ".git/config",
+        )
+    ):
         link(root / f"{n}.wav", put(to))
         assert why(f"{n}.wav", root)[0] == "unsafe_path"
     link(tmp_path / "c/.git/annex/objects", put(tmp_path / "far/x/k.wav").parent.parent)
@@ -90,7 +111,13 @@ def test_what_a_store_does_not_hold_yet_is_missing_and_the_sentence_says_how_to_
     root = STORES[name][0](tmp_path)
     os.unlink(os.path.realpath(root / "clips/a.wav"))
     reason, detail = why("clips/a.wav", root)
-    assert reason == "missing_audio" and detail.endswith({"datasets": "download the data set again", "annex": "fetch it with git annex get", "dvc": "fetch it with dvc pull"}[name])
+    assert reason == "missing_audio" and detail.endswith(
+        {
+            "datasets": "download the data set again",
+            "annex": "fetch it with git annex get",
+            "dvc": "fetch it with dvc pull",
+        }[name]
+    )
 
 
 def test_links_inside_a_corpus_are_followed_one_after_another(tmp_path):
@@ -116,7 +143,10 @@ def test_a_chain_that_ends_outside_is_not_followed_though_its_first_link_stays_i
 
 def test_a_folder_whose_name_begins_alike_is_outside(tmp_path):
     put(tmp_path / "corpus/a.wav")
-    assert why(link(tmp_path / "corpus/b.wav", put(tmp_path / "corpus2/b.wav")).name, tmp_path / "corpus")[0] == "unsafe_path"
+    assert (
+        why(link(tmp_path / "corpus/b.wav", put(tmp_path / "corpus2/b.wav")).name, tmp_path / "corpus")[0]
+        == "unsafe_path"
+    )
 
 
 def test_what_is_no_plain_file_is_never_opened(tmp_path, monkeypatch):
@@ -143,10 +173,14 @@ def test_a_path_to_nothing_is_missing_audio_with_words_that_can_be_stored(tmp_pa
 def test_a_name_that_is_not_utf8_is_seen_and_not_used(tmp_path):
     name = os.fsdecode(b"caf\xe9.wav")
     put(tmp_path / name), link(tmp_path / "a.wav", name)
-    assert [os.path.basename(p) for p in walk_files(tmp_path)] == ["a.wav", name] and [p.name for p in folder_entries(tmp_path)[1]] == ["a.wav", name]
+    assert [os.path.basename(p) for p in walk_files(tmp_path)] == ["a.wav", name] and [
+        p.name for p in folder_entries(tmp_path)[1]
+    ] == ["a.wav", name]
     for path in (name, "a.wav"):
         reason, detail = why(path, tmp_path)
-        assert reason == "unsafe_path" and detail.endswith("caf\\udce9.wav has a name that isn't UTF-8: give it another")
+        assert reason == "unsafe_path" and detail.endswith(
+            "caf\\udce9.wav has a name that isn't UTF-8: give it another"
+        )
 
 
 def test_a_disk_that_fails_ends_the_run_rather_than_costing_a_clip(tmp_path, monkeypatch):
@@ -163,7 +197,9 @@ def seen(root, **how): return [os.path.relpath(p, root) for p in walk_files(root
 
 def test_a_walk_is_in_order_and_follows_no_link_to_a_folder(tmp_path):
     for n in ("b.wav", "a.wav", "sub/c.wav", "another/d.wav", ".git/annex/e.wav", ".f.wav"): put(tmp_path / n)
-    link(tmp_path / "sub/up", tmp_path), link(tmp_path / "sub/g.wav", "c.wav"), link(tmp_path / "h.wav", "h.wav"), link(tmp_path / "i.wav", "gone")
+    link(tmp_path / "sub/up", tmp_path), link(tmp_path / "sub/g.wav", "c.wav"), link(
+        tmp_path / "h.wav", "h.wav"
+    ), link(tmp_path / "i.wav", "gone")
     os.mkfifo(tmp_path / "pipe.wav")
     assert seen(tmp_path) == ["a.wav", "b.wav", "another/d.wav", "sub/c.wav", "sub/g.wav"]
     assert seen(tmp_path, hidden=True) == [".f.wav", "a.wav", "b.wav", "another/d.wav", "sub/c.wav", "sub/g.wav"]
@@ -172,12 +208,21 @@ def test_a_walk_is_in_order_and_follows_no_link_to_a_folder(tmp_path):
 
 def test_a_prepared_folder_and_a_run_that_has_not_ended_are_passed_over(tmp_path):
     put(tmp_path / "a.wav")
-    put(tmp_path / "out/prep.json", json.dumps({"config": {"dataset_name": "."}, "fingerprint": "0", "shards": []}, indent=1).encode()), put(tmp_path / "out/train/data.parquet")
+    put(
+        tmp_path / "out/prep.json",
+        json.dumps({"config": {"dataset_name": "."}, "fingerprint": "0", "shards": []}, indent=1).encode(),
+    ), put(tmp_path / "out/train/data.parquet")
     put(tmp_path / "half/.work/plan.json", b"{}"), put(tmp_path / "half/train/data.parquet")
     put(tmp_path / "mine/prep.json", b'{"sentence": "ciao"}'), put(tmp_path / "mine/b.wav")
     os.mkfifo(put(tmp_path / "odd/c.wav").parent / "prep.json")
     assert seen(tmp_path) == ["a.wav", "mine/b.wav", "mine/prep.json", "odd/c.wav"]
-    assert [is_prepared(tmp_path / n) for n in ("out", "half", "mine", "odd", "gone")] == [True, True, False, False, False]
+    assert [is_prepared(tmp_path / n) for n in ("out", "half", "mine", "odd", "gone")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
     assert "prep.json" in seen(tmp_path / "out")  # named by itself, it is what is to be read
 
 
@@ -197,9 +242,15 @@ def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path):
     from tempfile import TemporaryDirectory
     with TemporaryDirectory() as root:
         os.chmod(root, 0o755)
-        put(Path(root) / "a.wav"), put(Path(root) / "b.wav").chmod(0), put(Path(root) / "lost+found/x.wav").parent.chmod(0)
+        put(Path(root) / "a.wav"), put(Path(root) / "b.wav").chmod(0), put(
+            Path(root) / "lost+found/x.wav"
+        ).parent.chmod(0)
         got = subprocess.run([sys.executable, "-c", AS_NOBODY, root], capture_output=True, text=True)
-    assert got.stdout.splitlines() == ["['a.wav', 'b.wav']", "missing_audio: lost+found/x.wav may not be read", "missing_audio: b.wav may not be read"], got.stderr
+    assert got.stdout.splitlines() == [
+        "['a.wav', 'b.wav']",
+        "missing_audio: lost+found/x.wav may not be read",
+        "missing_audio: b.wav may not be read",
+    ], got.stderr
 
 
 def test_audio_is_told_by_its_ending_in_any_case():

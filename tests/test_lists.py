@@ -26,7 +26,11 @@ def put(path, data):
 # ---- records
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @given(rows=st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=6), indent=st.sampled_from([None, 0, 2]), ascii=st.booleans())
@@ -67,7 +71,11 @@ def test_any_bytes_are_records_or_a_sentence_that_names_the_file(tmp_path_factor
 
 def test_a_line_without_end_is_refused_and_not_held(tmp_path, monkeypatch):
     for module in ("commonvoice", "tables"): monkeypatch.setattr(f"audio_ft_prep.{module}.LONGEST_LINE", 1000)
-    for name, text in (("x.tsv", "path\ttext\n" + "x" * 2000), ("x.jsonl", "x" * 2000), ("x.csv", "path,text\n" + "x" * 2000)):
+    for name, text in (
+        ("x.tsv", "path\ttext\n" + "x" * 2000),
+        ("x.jsonl", "x" * 2000),
+        ("x.csv", "path,text\n" + "x" * 2000),
+    ):
         with pytest.raises(ValueError, match=f"{name} has a line of more than 1000"): list(records(put(tmp_path / name, text)))
     with pytest.raises(ValueError, match="can't be read as a JSON list"): list(records(put(tmp_path / "x.json", '[{"a": "' + "x" * (3 << 20))))
     assert list(text_lines(put(tmp_path / "y.tsv", "a\tb\n"))) == ["a\tb"]
@@ -89,7 +97,23 @@ def test_a_dictionary_gives_its_path_and_nothing_else(value, path):
 # ---- whole tables
 
 FILES = ("a.wav", "b.wav", "sub/c.wav", "d.flac")
-FIELDS = ("file_name", "audio", "text", "sentence", "speaker", "split", "language", "age", "offset", "duration", "start", "end", "start_ms", "end_ms", "duration_ms")
+FIELDS = (
+    "file_name",
+    "audio",
+    "text",
+    "sentence",
+    "speaker",
+    "split",
+    "language",
+    "age",
+    "offset",
+    "duration",
+    "start",
+    "end",
+    "start_ms",
+    "end_ms",
+    "duration_ms",
+)
 TIMES = st.sampled_from([0, 0.5, 1, "1", "0.25", "0,5", "0:01", -1, 2.5, "", None, 1500])
 
 
@@ -104,7 +128,21 @@ def recordings():
         yield Path(folder)
 
 
-ROW = st.fixed_dictionaries({}, optional={f: st.sampled_from([*FILES, "gone.wav", "../x.wav"]) | JSON if f in ("file_name", "audio") else st.sampled_from(["train", "test", "dev", "trian"]) | JSON if f == "split" else TIMES | JSON if f in PART_COLUMNS else st.just("Ciao.") | JSON for f in FIELDS})
+ROW = st.fixed_dictionaries(
+    {},
+    optional={
+        f: (
+            st.sampled_from([*FILES, "gone.wav", "../x.wav"]) | JSON
+            if f in ("file_name", "audio")
+            else (
+                st.sampled_from(["train", "test", "dev", "trian"]) | JSON
+                if f == "split"
+                else TIMES | JSON if f in PART_COLUMNS else st.just("Ciao.") | JSON
+            )
+        )
+        for f in FIELDS
+    },
+)
 
 
 def part_of(record):
@@ -146,7 +184,12 @@ def check(rows, path):
     assert len(set(got.rows["id"].to_pylist())) == len(got.rows)
     for kept in got.rows.to_pylist():
         row = rows[int(kept["accents"])]
-        assert (kept["start"], kept["seconds"]) == part_of(row) and kept["sentence"] == (row.get("sentence") if "sentence" in row else row.get("text") or "") or kept["sentence"] == "" and row.get("sentence") is None
+        assert (
+            (kept["start"], kept["seconds"]) == part_of(row)
+            and kept["sentence"] == (row.get("sentence") if "sentence" in row else row.get("text") or "")
+            or kept["sentence"] == ""
+            and row.get("sentence") is None
+        )
 
 
 def known(split): return split.strip().lower() in ("train", "test", "dev", "validation", "valid", "val", "validate", "trian")

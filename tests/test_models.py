@@ -32,8 +32,19 @@ def changed(path, change):
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
-NO_OBJECT = {"a list": "[]", "a number": "3", "nothing": "", "null": "null", "cut": '{"a": [1,', "deep": '{"a": ' + DEEP + "}", "NaN": '{"a": NaN}', "beyond numbers": '{"a": 1e999}', "endless digits": '{"a": ' + "9" * 9000 + "}",
-             "no UTF-8": b'{"a": "\xff"}', "two objects": "{}{}"}
+NO_OBJECT = {
+    "a list": "[]",
+    "a number": "3",
+    "nothing": "",
+    "null": "null",
+    "cut": '{"a": [1,',
+    "deep": '{"a": ' + DEEP + "}",
+    "NaN": '{"a": NaN}',
+    "beyond numbers": '{"a": 1e999}',
+    "endless digits": '{"a": ' + "9" * 9000 + "}",
+    "no UTF-8": b'{"a": "\xff"}',
+    "two objects": "{}{}",
+}
 
 
 @pytest.mark.parametrize("name, what", [("config.json", w) for w in NO_OBJECT] + [(n, w) for n in ("preprocessor_config.json", "tokenizer_config.json", "tokenizer.json") for w in ("a list", "cut", "deep")])
@@ -43,8 +54,27 @@ def test_a_file_of_a_model_that_is_no_json_object_is_named(model, name, what):
     with pytest.raises(ValueError, match=name.replace(".", r"\.")): load_model(str(model))
 
 
-VALUES = {"preprocessor_config.json": [("feature_size", "80"), ("feature_size", 10**9), ("sampling_rate", 16000.5), ("hop_length", 0), ("chunk_length", -1), ("n_fft", True), ("chunk_length", None), ("dither", "much"), ("padding_value", [0])],
-          "config.json": [("max_target_positions", "448"), ("max_target_positions", 0), ("max_target_positions", 1e300), ("max_target_positions", True), ("max_target_positions", None), ("max_target_positions", 2**63)]}
+VALUES = {
+    "preprocessor_config.json": [
+        ("feature_size", "80"),
+        ("feature_size", 10**9),
+        ("sampling_rate", 16000.5),
+        ("hop_length", 0),
+        ("chunk_length", -1),
+        ("n_fft", True),
+        ("chunk_length", None),
+        ("dither", "much"),
+        ("padding_value", [0]),
+    ],
+    "config.json": [
+        ("max_target_positions", "448"),
+        ("max_target_positions", 0),
+        ("max_target_positions", 1e300),
+        ("max_target_positions", True),
+        ("max_target_positions", None),
+        ("max_target_positions", 2**63),
+    ],
+}
 
 
 @pytest.mark.parametrize("name, key, value", [(n, *kv) for n, pairs in VALUES.items() for kv in pairs])
@@ -54,9 +84,15 @@ def test_a_setting_of_a_model_that_cannot_be_is_refused_by_name(model, name, key
     with pytest.raises(ValueError, match=f"{key} must be.*{name}"): load_model(str(model))
 
 
-SHAPES = {"no model": lambda t: t.pop("model"), "a list for a vocabulary": lambda t: t["model"].update(vocab=[1]), "merges of unknown pieces": lambda t: t["model"].update(merges=[["qqqq", "zzzz"]]),
-          "merges that are numbers": lambda t: t["model"].update(merges=[1, 2]), "an unknown kind": lambda t: t["model"].update(type="Oracle"), "added tokens of another shape": lambda t: t.update(added_tokens=["ciao"]),
-          "a decoder that is text": lambda t: t.update(decoder="none")}
+SHAPES = {
+    "no model": lambda t: t.pop("model"),
+    "a list for a vocabulary": lambda t: t["model"].update(vocab=[1]),
+    "merges of unknown pieces": lambda t: t["model"].update(merges=[["qqqq", "zzzz"]]),
+    "merges that are numbers": lambda t: t["model"].update(merges=[1, 2]),
+    "an unknown kind": lambda t: t["model"].update(type="Oracle"),
+    "added tokens of another shape": lambda t: t.update(added_tokens=["ciao"]),
+    "a decoder that is text": lambda t: t.update(decoder="none"),
+}
 
 
 @pytest.mark.parametrize("what", SHAPES)
@@ -131,7 +167,18 @@ def small_tokenizer(**parts):
     return Tokenizer.from_str(json.dumps(json.loads(Tokenizer(models.BPE()).to_str()) | parts))
 
 
-HOSTILE = ["(a+)+b", "(a|aa)+c", "(.*)*x", "a*a*a*a*a*b", "(?:a?){40}a{40}", "a?" * 30 + "a" * 30, r"(\w)\1+", "((a))+", "(a|a)" * 25, "a*(|b)a*(|b)a*c"]
+HOSTILE = [
+    "(a+)+b",
+    "(a|aa)+c",
+    "(.*)*x",
+    "a*a*a*a*a*b",
+    "(?:a?){40}a{40}",
+    "a?" * 30 + "a" * 30,
+    r"(\w)\1+",
+    "((a))+",
+    "(a|a)" * 25,
+    "a*(|b)a*(|b)a*c",
+]
 
 
 @pytest.mark.parametrize("place", ["pre_tokenizer", "normalizer", "nested"])
@@ -139,18 +186,30 @@ HOSTILE = ["(a+)+b", "(a|aa)+c", "(.*)*x", "a*a*a*a*a*b", "(?:a?){40}a{40}", "a?
 def test_a_pattern_that_may_never_end_is_refused(pattern, place):
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     replace = {"type": "Replace", "pattern": {"Regex": pattern}, "content": ""}
-    parts = {"pre_tokenizer": ("pre_tokenizer", split), "nested": ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, split]}), "normalizer": ("normalizer", replace)}
+    parts = {
+        "pre_tokenizer": ("pre_tokenizer", split),
+        "nested": ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Whitespace"}, split]}),
+        "normalizer": ("normalizer", replace),
+    }
     key, part = parts[place]
     with pytest.raises(ValueError, match="which may never end"): check_patterns(small_tokenizer(**{key: part}), "a model")
 
 
 @pytest.mark.parametrize("pattern", [r"\s+", r"\p{N}{1,3}", r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"])
 def test_a_usual_or_simple_pattern_is_taken(pattern):
-    check_patterns(small_tokenizer(pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}), "a model")
+    check_patterns(
+        small_tokenizer(
+            pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        ),
+        "a model",
+    )
 
 
 def test_a_model_with_a_hostile_pattern_is_refused_before_a_sentence_is_read(model):
-    changed(model / "tokenizer.json", lambda held: held.update(normalizer={"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": ""}))
+    changed(
+        model / "tokenizer.json",
+        lambda held: held.update(normalizer={"type": "Replace", "pattern": {"Regex": "(a|aa)+$"}, "content": ""}),
+    )
     began = time.monotonic()
     try: load_model(str(model)).tokenizer("a" * 60 + "b")  # unless the library has put Whisper's own in its place
     except ValueError as e: assert "which may never end" in str(e)
@@ -160,7 +219,12 @@ def test_a_model_with_a_hostile_pattern_is_refused_before_a_sentence_is_read(mod
 def test_code_that_comes_with_a_model_is_never_run(model, tmp_path):
     mark = tmp_path / "was here"
     (model / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
-    auto = {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoProcessor": "evil.Evil", "AutoFeatureExtractor": "evil.Evil", "AutoConfig": "evil.Evil"}
+    auto = {
+        "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+        "AutoProcessor": "evil.Evil",
+        "AutoFeatureExtractor": "evil.Evil",
+        "AutoConfig": "evil.Evil",
+    }
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"): changed(model / name, lambda held: held.update(auto_map=auto))
     assert load_model(str(model)).start_id == 50258 and not mark.exists()
 
@@ -172,15 +236,35 @@ def test_control_tokens_in_a_sentence_are_text_for_a_models_own_tokenizer(model,
     (ids,) = labels_of([f"ciao {token} mondo"], tokenizer)
     control = own.tokenizer.convert_tokens_to_ids(token)
     plain, = labels_of(["ciao mondo"], tokenizer)
-    assert ids.count(control) == plain.count(control) and tokenizer.backend_tokenizer.decode(ids[len(tokenizer.prefix_tokens):-1], skip_special_tokens=False) == f"ciao {token} mondo"
+    assert (
+        ids.count(control) == plain.count(control)
+        and tokenizer.backend_tokenizer.decode(ids[len(tokenizer.prefix_tokens) : -1], skip_special_tokens=False)
+        == f"ciao {token} mondo"
+    )
 
 
 @pytest.mark.parametrize("token", ["</s>", "[PAD]", "<unk>", "treno"])
 def test_special_tokens_of_a_models_own_in_a_sentence_are_text(model, token):
-    changed(model / "tokenizer.json", lambda held: held["added_tokens"].append({"id": 60_000, "content": token, "special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}))
+    changed(
+        model / "tokenizer.json",
+        lambda held: held["added_tokens"].append(
+            {
+                "id": 60_000,
+                "content": token,
+                "special": True,
+                "normalized": False,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+            }
+        ),
+    )
     own = load_model(str(model))
     (ids,) = labels_of([f"il {token} parte"], language_tokenizer(own, "it"))
-    assert own.tokenizer.convert_tokens_to_ids(token) not in ids and own.tokenizer.backend_tokenizer.decode(ids[4:-1]) == f"il {token} parte"
+    assert (
+        own.tokenizer.convert_tokens_to_ids(token) not in ids
+        and own.tokenizer.backend_tokenizer.decode(ids[4:-1]) == f"il {token} parte"
+    )
 
 
 def test_the_command_says_it_in_one_sentence(model, start):

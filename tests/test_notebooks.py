@@ -12,7 +12,9 @@ HERE = Path(__file__).parents[1]
 
 def test_every_tutorial_is_laid_out_as_a_notebook_whose_links_lead_somewhere(tmp_path):
     laid_out = lay_out(tmp_path / "new" / "folder")
-    assert set(laid_out) == {p.name for p in (HERE / "nbs/tutorials").glob("*.ipynb")} and set(laid_out.values()) == {"written"}
+    assert set(laid_out) == {p.name for p in (HERE / "nbs/tutorials").glob("*.ipynb")} and set(
+        laid_out.values()
+    ) == {"written"}
     for name in laid_out:
         text = (tmp_path / "new" / "folder" / name).read_text(encoding="utf-8")
         assert json.loads(text)["cells"] and "](../" not in text
@@ -28,9 +30,14 @@ def test_a_file_that_is_there_stays_and_that_is_said(tmp_path):
     names = [p.name for p in tutorials()]
     (tmp_path / names[0]).write_text("mine")
     laid_out = lay_out(tmp_path)
-    assert laid_out[names[0]] == "there already and another: left as it is" and (tmp_path / names[0]).read_text() == "mine"
+    assert (
+        laid_out[names[0]] == "there already and another: left as it is"
+        and (tmp_path / names[0]).read_text() == "mine"
+    )
     assert lay_out(tmp_path)[names[1]] == "there already"
-    assert lay_out(tmp_path, replace=True)[names[0]] == "written anew, over what was there" and json.loads((tmp_path / names[0]).read_text())
+    assert lay_out(tmp_path, replace=True)[names[0]] == "written anew, over what was there" and json.loads(
+        (tmp_path / names[0]).read_text()
+    )
 
 
 @pytest.mark.parametrize("kind", ["a link to nothing", "a link to a file", "a FIFO", "a folder"])
@@ -50,12 +57,22 @@ def test_what_others_put_in_the_folder_is_not_written_through(tmp_path, kind, re
 
 
 def test_the_command_says_of_each_file_what_became_of_it(tmp_path):
-    run = lambda *args: subprocess.run([COMMAND, "notebooks", *args], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    run = lambda *args: subprocess.run(
+        [COMMAND, "notebooks", *args], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     first = run("mine")
-    assert first.returncode == 0 and "mine/first_run.ipynb: written" in first.stdout and (tmp_path / "mine/first_run.ipynb").is_file()
+    assert (
+        first.returncode == 0
+        and "mine/first_run.ipynb: written" in first.stdout
+        and (tmp_path / "mine/first_run.ipynb").is_file()
+    )
     (tmp_path / "file").write_text("")
     refused = run("file")
-    assert refused.returncode == 2 and "the tutorials need a folder, got the file" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "the tutorials need a folder, got the file" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
 
 
 def test_a_wheel_holds_them(tmp_path):
@@ -65,7 +82,9 @@ def test_a_wheel_holds_them(tmp_path):
     ignored = shutil.ignore_patterns(".*", "_*", "build", "*.egg-info", "sample", "tests", "bench")
     shutil.copytree(HERE, source, ignore=ignored)
     shutil.copy(HERE / "audio_ft_prep" / "__init__.py", source / "audio_ft_prep")
-    made = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=source, timeout=300)
+    made = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=source, timeout=300
+    )
     assert made.returncode == 0, made.stderr[-2000:]
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel: held = set(wheel.namelist())
     assert {f"audio_ft_prep/data/notebooks/{p.name}" for p in tutorials()} <= held

@@ -20,7 +20,13 @@ from standin_hub import StandinHub
 
 # What runs the jobs: this Python, or one that has the package installed and not the checkout
 JOB_PYTHON = os.environ.get("AUDIO_FT_PREP_JOB_PYTHON", sys.executable)
-SEED = dict(artifact_name="audio-dataset", model_id="openai/whisper-small", dataset_name="sample", language_code="it", language="Italian")
+SEED = dict(
+    artifact_name="audio-dataset",
+    model_id="openai/whisper-small",
+    dataset_name="sample",
+    language_code="it",
+    language="Italian",
+)
 FEW = dict(max_train_samples="12", max_eval_samples="3", num_workers="1")
 TOKEN = "hf_thisIsTheSecretOfTheTest"
 
@@ -49,7 +55,12 @@ def alone(prepared):
     "The folder that one plain run makes of the same settings."
     def get(**settings):
         asked = ours.job_config({k: v for k, v in {**SEED, **FEW, **settings}.items() if k != "artifact_name"})
-        return prepared(**{k: getattr(asked, k) for k in ("language_code", "language", "max_train_samples", "max_eval_samples", *settings)}).folder
+        return prepared(
+            **{
+                k: getattr(asked, k)
+                for k in ("language_code", "language", "max_train_samples", "max_eval_samples", *settings)
+            }
+        ).folder
     return get
 
 
@@ -63,7 +74,9 @@ def pods(core, *runs, ok=True):
     with ThreadPoolExecutor(2) as side_by_side: done = list(side_by_side.map(lambda r: run_pod(core, r.id, python=JOB_PYTHON, **path), runs))
     for run, d in zip(runs, done):
         run.refresh()
-        assert (d.returncode == 0, run.status.state) == ((True, "COMPLETED") if ok else (False, "ERROR")), d.stderr[-3000:]
+        assert (d.returncode == 0, run.status.state) == ((True, "COMPLETED") if ok else (False, "ERROR")), d.stderr[
+            -3000:
+        ]
     return done
 
 
@@ -73,9 +86,22 @@ def metrics(core, run): return {name: value for (i, name), value in core.metrics
 # One job
 
 def test_the_seeds_two_steps_make_an_artifact_in_a_job_that_is_what_a_plain_run_makes(core, project, secret, alone, tmp_path):
-    func = project.new_function(name="create-dataset", kind="python", python_version="PYTHON3_10", handler="preprocess_dataset",
-                                code="import audio_ft_prep.platform as p\nprint('run from', p.__file__)\nfrom audio_ft_prep.platform import preprocess_dataset")
-    run = func.run(action="job", parameters=asked(), secrets=["HF_TOKEN"], envs=[{"name": "HF_HOME", "value": str(tmp_path / "huggingface")}])
+    func = project.new_function(
+        name="create-dataset",
+        kind="python",
+        python_version="PYTHON3_10",
+        handler="preprocess_dataset",
+        code=(
+            "import audio_ft_prep.platform as p\nprint('run from', p.__file__)\nfrom audio_ft_prep.platform import"
+            " preprocess_dataset"
+        ),
+    )
+    run = func.run(
+        action="job",
+        parameters=asked(),
+        secrets=["HF_TOKEN"],
+        envs=[{"name": "HF_HOME", "value": str(tmp_path / "huggingface")}],
+    )
     done, = pods(core, run)
     checkout = str(Path(ours.__file__).parent)
     assert (checkout in done.stdout) == (JOB_PYTHON == sys.executable), done.stdout
@@ -85,7 +111,11 @@ def test_the_seeds_two_steps_make_an_artifact_in_a_job_that_is_what_a_plain_run_
     assert files(folder) == files(alone())
     told, counts = metrics(core, run), read_prep(folder)["counts"]
     assert told["train_rows"] == counts["train"]["kept"] > 0 and told["eval_rows"] == counts["eval"]["kept"] == 3
-    assert told["train_rejected_truncated"] == counts["train"]["rejects"]["truncated"] and told["train_hours"] > 0 and told["clips_per_second"] > 0
+    assert (
+        told["train_rejected_truncated"] == counts["train"]["rejects"]["truncated"]
+        and told["train_hours"] > 0
+        and told["clips_per_second"] > 0
+    )
     log = done.stdout + done.stderr
     assert all(w in log for w in ("to be written", "rejected: truncated", "HF_TOKEN: yes")), log
     everything = log.encode() + b"".join(files(folder).values()) + json.dumps([*core.db.values()], default=str).encode()
@@ -99,8 +129,22 @@ def trains(folder, tmp_path):
     from audio_ft_prep import SpeechCollator
     from test_train import whisper
     model = whisper(WhisperTokenizer.from_pretrained(folder / "processor"))
-    args = Seq2SeqTrainingArguments(str(tmp_path / "model"), max_steps=3, per_device_train_batch_size=2, report_to=[], use_cpu=True, save_strategy="no", remove_unused_columns=False, disable_tqdm=True)
-    trainer = Seq2SeqTrainer(model, args, train_dataset=load_prepared(folder)["train"], data_collator=SpeechCollator(model.config.decoder_start_token_id))
+    args = Seq2SeqTrainingArguments(
+        str(tmp_path / "model"),
+        max_steps=3,
+        per_device_train_batch_size=2,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    trainer = Seq2SeqTrainer(
+        model,
+        args,
+        train_dataset=load_prepared(folder)["train"],
+        data_collator=SpeechCollator(model.config.decoder_start_token_id),
+    )
     end = trainer.train()
     assert end.global_step == 3 and 0 < end.training_loss < 20
 
@@ -109,29 +153,50 @@ def test_local_execution_makes_the_same_and_a_trainer_that_isnt_ours_reads_it(co
     from datasets import DatasetDict
     func = ours.create_function(project)
     run = ours.run_job(func, local=True, **asked(storage="padded"))
-    assert run.status.state == "COMPLETED" and run.status.outputs["output_0"] == latest_ready(project, "audio-dataset").key
+    assert (
+        run.status.state == "COMPLETED"
+        and run.status.outputs["output_0"] == latest_ready(project, "audio-dataset").key
+    )
     folder = fetch_prepared(project, "audio-dataset", tmp_path / "fetched")
     assert read_prep(folder) == read_prep(alone(storage="padded")) and metrics(core, run)["eval_rows"] == 3
     data = DatasetDict.load_from_disk(str(folder))
-    assert data.num_rows.keys() == {"train", "eval"} and {"input_features", "labels", "input_length"} <= set(data["train"].column_names)
+    assert data.num_rows.keys() == {"train", "eval"} and {"input_features", "labels", "input_length"} <= set(
+        data["train"].column_names
+    )
     first = data["train"][0]["input_features"]
     assert (len(first), len(first[0])) == (80, 3000)
     assert not Path("audio-ft-prep-work").exists() and "HF_TOKEN" not in os.environ
 
 
 def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_the_corpuss_language(core, project, alone, tmp_path):
-    got = ours.preprocess_dataset("audio-training", "by-hand", *[SEED[k] for k in ("model_id", "dataset_name")], "en", max_train_samples=12, max_eval_samples=3, num_workers=1)
+    got = ours.preprocess_dataset(
+        "audio-training",
+        "by-hand",
+        *[SEED[k] for k in ("model_id", "dataset_name")],
+        "en",
+        max_train_samples=12,
+        max_eval_samples=3,
+        num_workers=1
+    )
     assert got.status.state == "READY" and got.key == project.get_artifact("by-hand").key
     folder = fetch_prepared(project, "by-hand", tmp_path / "fetched")
     assert read_prep(folder) == read_prep(alone(language_code="en", language=""))
     from audio_ft_prep import load_prepared
     from audio_ft_prep.models import load_model
-    assert {ids[1] for ids in load_prepared(folder)["train"]["labels"]} == {load_model("openai/whisper-small").tokenizer.convert_tokens_to_ids("<|en|>")}
+    assert {ids[1] for ids in load_prepared(folder)["train"]["labels"]} == {
+        load_model("openai/whisper-small").tokenizer.convert_tokens_to_ids("<|en|>")
+    }
 
 
 WRONG = {
-    "a number that is none": (dict(max_train_samples="many"), "max_train_samples must be a whole number or null, got 'many'"),
-    "a field that is none": (dict(feature_type="float32"), "'feature_type' is no field of PrepConfig: did you mean feature_dtype?"),
+    "a number that is none": (
+        dict(max_train_samples="many"),
+        "max_train_samples must be a whole number or null, got 'many'",
+    ),
+    "a field that is none": (
+        dict(feature_type="float32"),
+        "'feature_type' is no field of PrepConfig: did you mean feature_dtype?",
+    ),
     "a value out of range": (dict(max_seconds="45"), "max_seconds must be above 0, and 30 at most, got 45.0"),
     "a folder of its own": (dict(output_dir="mine"), "say where with work_dir"),
     "a name that the platform has not": (dict(artifact_name="my data"), "artifact_name must be made of letters"),
@@ -152,8 +217,13 @@ def test_a_wrong_parameter_ends_in_one_sentence_that_stands_in_the_log(project, 
 
 # The Hub's settings
 
-HOMES = {"a relative one": ("data/huggingface", "HF_HOME must be an absolute path, got data/huggingface"),
-         "one that can't be written": ("/proc/huggingface", "HF_HOME must be a folder that can be written, got /proc/huggingface")}
+HOMES = {
+    "a relative one": ("data/huggingface", "HF_HOME must be an absolute path, got data/huggingface"),
+    "one that can't be written": (
+        "/proc/huggingface",
+        "HF_HOME must be a folder that can be written, got /proc/huggingface",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", HOMES)
@@ -174,7 +244,13 @@ def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_
     cfg = ours.job_config({k: v for k, v in asked(**every).items() if k != "artifact_name"})
     told, real = ours.plan(cfg), shutil.disk_usage
     place = ours.work_place(tmp_path, "audio-dataset", cfg, told.source)
-    disk = lambda: monkeypatch.setattr(shutil, "disk_usage", lambda p: real(p)._replace(free=round(1.2 * told.written) - sum(f.stat().st_size for f in tmp_path.rglob("*.arrow"))))
+    disk = lambda: monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda p: real(p)._replace(
+            free=round(1.2 * told.written) - sum(f.stat().st_size for f in tmp_path.rglob("*.arrow"))
+        ),
+    )
     def stop(now):
         if now.clips >= 16: raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): ours.prepare(ours.replace(cfg, output_dir=str(place)), progress=stop)
@@ -207,7 +283,11 @@ def test_the_projects_token_is_what_the_hub_gets_and_a_closed_gate_is_explained_
     hub.shutdown()
     assert f"Bearer {TOKEN}" in hub.seen
     assert "preprocess_dataset failed: no Whisper processor at someone/whisper-gated" in done.stderr
-    assert "HF_TOKEN is set, so its owner must be given access on the page of sample or someone/whisper-gated on the Hub" in done.stderr
+    assert (
+        "HF_TOKEN is set, so its owner must be given access on the page of sample or someone/whisper-gated on"
+        " the Hub"
+        in done.stderr
+    )
     assert TOKEN not in done.stdout + done.stderr + json.dumps([*core.db.values()], default=str)
 
 
@@ -216,7 +296,15 @@ def test_a_private_data_set_of_the_hub_becomes_an_artifact_by_the_projects_token
     with StandinHub(tmp_path / "served", token=TOKEN, lfs_min_bytes=10_000) as hub:
         hub.deny(name, "private")
         envs = {k: v for k, v in hub.env(tmp_path / "home").items() if k != "HF_TOKEN"}
-        done, = pods(core, ours.run_job(ours.create_function(project), secrets=(), envs=envs, **asked(dataset_name=name, max_train_samples="", max_eval_samples="")))
+        (done,) = pods(
+            core,
+            ours.run_job(
+                ours.create_function(project),
+                secrets=(),
+                envs=envs,
+                **asked(dataset_name=name, max_train_samples="", max_eval_samples="")
+            ),
+        )
     got = read_prep(fetch_prepared(project, SEED["artifact_name"], tmp_path / "back"))
     assert {s: (c["rows"], c["kept"]) for s, c in got["counts"].items()} == {"train": (9, 9), "eval": (3, 3)}
     assert TOKEN not in done.stdout + done.stderr + json.dumps(got)
@@ -232,13 +320,18 @@ def test_a_secret_in_an_errors_own_words_goes_no_further(project, monkeypatch, c
 
 # Going on
 
-CALL = "import json, sys; from audio_ft_prep.platform import preprocess_dataset; preprocess_dataset('audio-training', **json.loads(sys.argv[1]))"
+CALL = (
+    "import json, sys; from audio_ft_prep.platform import preprocess_dataset; preprocess_dataset('audio-training',"
+    " **json.loads(sys.argv[1]))"
+)
 
 
 def test_a_job_that_was_killed_goes_on_and_another_run_in_between_neither_takes_nor_hurts_what_it_left(project, alone, monkeypatch, tmp_path, caplog):
     volume, every = tmp_path / "volume", dict(max_train_samples="", max_eval_samples="", shard_rows="2")
     monkeypatch.setenv(ours.WORK, str(volume))
-    first = subprocess.Popen([sys.executable, "-c", CALL, json.dumps(asked(**every))], start_new_session=True, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(
+        [sys.executable, "-c", CALL, json.dumps(asked(**every))], start_new_session=True, stderr=subprocess.DEVNULL
+    )
     until(lambda: [*volume.glob("*/.work/train-*.json")] or first.poll() is not None)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -267,12 +360,18 @@ def test_four_jobs_two_of_them_side_by_side_and_a_merge_make_what_one_job_makes(
     folder = fetch_prepared(project, "audio-dataset", tmp_path / "fetched")
     assert files(folder) == files(alone(**whole)) and len(read_prep(folder)["shards"]) == 6
     assert metrics(core, run)["train_rows"] == 20 == sum(metrics(core, r).get("train_rows", 0) for r in runs)
-    assert not [k for k in core.s3.objects("") if "-of-4/" in k] and not [e for e in core.db.values() if e["id"] in {a.id for a in parts}]
+    assert not [k for k in core.s3.objects("") if "-of-4/" in k] and not [
+        e for e in core.db.values() if e["id"] in {a.id for a in parts}
+    ]
 
 
 def test_jobs_that_share_a_volume_leave_their_parts_there_for_the_merge(project, alone, tmp_path, caplog):
-    whole, shared = dict(max_train_samples="", max_eval_samples="", shard_rows="10", log_mel="fast"), dict(parts_dir=str(tmp_path / "volume"))
-    merge = lambda: ours.merge_shards(project, "audio-dataset", "2", work_dir=str(tmp_path / "volume" / "work"), **shared)
+    whole, shared = dict(max_train_samples="", max_eval_samples="", shard_rows="10", log_mel="fast"), dict(
+        parts_dir=str(tmp_path / "volume")
+    )
+    merge = lambda: ours.merge_shards(
+        project, "audio-dataset", "2", work_dir=str(tmp_path / "volume" / "work"), **shared
+    )
     assert ours.preprocess_dataset(project, **asked(**whole, **shared, shard="1", num_shards="2")) is None
     with pytest.raises(LookupError, match="no complete set of 2 parts"): merge()
     ours.preprocess_dataset(project, **asked(**whole, **shared, shard="0", num_shards="2"))
@@ -321,19 +420,33 @@ def test_the_workflow_of_the_platforms_engine_is_valid_and_its_steps_make_what_o
     templates = {t["name"]: t for t in rendered["spec"]["templates"]}
     shard, merge = templates["dag"]["dag"]["tasks"]
     assert shard["withItems"] == [0, 1] and merge["depends"] == shard["name"]
-    values = {p["name"]: p.get("value") for p in rendered["spec"]["arguments"]["parameters"]} | {k: v for k, v in SEED.items()}
+    values = {p["name"]: p.get("value") for p in rendered["spec"]["arguments"]["parameters"]} | {
+        k: v for k, v in SEED.items()
+    }
 
     def step(task, item=""):
         "What the engine has a step run: the placeholders filled in, every value a string."
         args = templates[task["template"]]["container"]["args"]
-        fill = lambda m: str(item) if m[1] == "inputs.parameters.shard" else str(values[m[1].removeprefix("workflow.parameters.")] or "")
+        fill = lambda m: (
+            str(item)
+            if m[1] == "inputs.parameters.shard"
+            else str(values[m[1].removeprefix("workflow.parameters.")] or "")
+        )
         given = json.loads(re.sub(r"\{\{([\w.]+)\}\}", fill, args[args.index("--kwargs") + 1]))
-        assert given["secrets"] == ["HF_TOKEN"] and given["volumes"][0]["mount_path"] == "/data" and {"name": "HF_HOME", "value": "/data/huggingface"} in given["envs"]
-        return funcs[args[args.index("--entity") + 1]].run(action=given["action"], local_execution=True, parameters=given["parameters"])
+        assert (
+            given["secrets"] == ["HF_TOKEN"]
+            and given["volumes"][0]["mount_path"] == "/data"
+            and {"name": "HF_HOME", "value": "/data/huggingface"} in given["envs"]
+        )
+        return funcs[args[args.index("--entity") + 1]].run(
+            action=given["action"], local_execution=True, parameters=given["parameters"]
+        )
 
     runs = [step(shard, i) for i in shard["withItems"]] + [step(merge)]
     assert [r.status.state for r in runs] == ["COMPLETED"] * 3
-    assert files(fetch_prepared(project, "audio-dataset", tmp_path / "fetched")) == files(alone(max_train_samples="", max_eval_samples="", shard_rows="10"))
+    assert files(fetch_prepared(project, "audio-dataset", tmp_path / "fetched")) == files(
+        alone(max_train_samples="", max_eval_samples="", shard_rows="10")
+    )
 
 
 # What is defined
@@ -343,17 +456,34 @@ def test_a_function_asks_for_ranges_and_never_for_the_sdk(core, project):
     spec = core.db[("function", func.id)]["spec"]
     assert spec["python_version"] == "PYTHON3_10" and spec["source"]["handler"] == "preprocess_dataset"
     names = {re.match(r"[\w-]+", r)[0] for r in spec["requirements"]}
-    assert {"audio_ft_prep", "datasets", "transformers", "torch", "soundfile", "soxr"} <= names and not {"digitalhub", "boto3", "nbdev", "ray"} & names
+    assert {"audio_ft_prep", "datasets", "transformers", "torch", "soundfile", "soxr"} <= names and not {
+        "digitalhub",
+        "boto3",
+        "nbdev",
+        "ray",
+    } & names
     assert all(re.search(r"[<>=@]", r) and "git+" not in r and not re.search(r"\+cpu", r) for r in spec["requirements"])
 
 
 def test_a_job_asks_for_what_the_plan_needs(core, project):
     told = ours.plan(PrepConfig("sample", "it"))
     func = ours.create_function(project)
-    run = ours.run_job(func, volume=ours.job_volume("prep", "100Gi"), resources=ours.job_resources(told, workers=2), envs={"HF_HOME": "/elsewhere"}, **asked())
+    run = ours.run_job(
+        func,
+        volume=ours.job_volume("prep", "100Gi"),
+        resources=ours.job_resources(told, workers=2),
+        envs={"HF_HOME": "/elsewhere"},
+        **asked()
+    )
     spec = core.db[("run", run.id)]["spec"]
-    assert spec["resources"]["cpu"] == "2" and re.fullmatch(r"\d+Gi", spec["resources"]["disk"]) and spec["secrets"] == ["HF_TOKEN"]
-    assert spec["volumes"][0]["volume_type"] == "persistent_volume_claim" and spec["volumes"][0]["spec"] == {"size": "100Gi"}
+    assert (
+        spec["resources"]["cpu"] == "2"
+        and re.fullmatch(r"\d+Gi", spec["resources"]["disk"])
+        and spec["secrets"] == ["HF_TOKEN"]
+    )
+    assert spec["volumes"][0]["volume_type"] == "persistent_volume_claim" and spec["volumes"][0]["spec"] == {
+        "size": "100Gi"
+    }
     assert {e["name"]: e["value"] for e in spec["envs"]} == {ours.WORK: "/data/work", "HF_HOME": "/elsewhere"}
     assert spec["parameters"]["max_train_samples"] == "12"
     with pytest.raises(ValueError, match="handler must be"): ours.create_function(project, handler="prepare")

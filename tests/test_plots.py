@@ -15,15 +15,20 @@ from audio_ft_prep.audio import over_limit
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Prepared, plan
-from audio_ft_prep.places import Url
-from audio_ft_prep.plots import (CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, label_pieces, player, plot_clip, plot_durations, plot_labels, plot_rejects,
-                                 plot_speakers, plot_speech_rate, plot_splits, row_view, speaker_shares, stored_player, tokens_html)
+from audio_ft_prep.paths import Url
+from audio_ft_prep.plots import (
+    CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, label_pieces, player, plot_clip,
+    plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits, row_view,
+    speaker_shares, stored_player, tokens_html
+)
 from audio_ft_prep.rows import REASONS, Corpus, rejects_table, rows_table
 from audio_ft_prep.sampling import select
 from audio_ft_prep.text import labels_of, language_tokenizer
 from layouts import LAYOUTS, tar_tree, utterances
 
-WHOLE = dict(durations=plot_durations, rate=plot_speech_rate, labels=plot_labels, speakers=plot_speakers, splits=plot_splits)
+WHOLE = dict(
+    durations=plot_durations, rate=plot_speech_rate, labels=plot_labels, speakers=plot_speakers, splits=plot_splits
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +44,23 @@ def many_rows():
     rng = np.random.default_rng(5)
     n = 3000
     split = np.where(np.arange(n) % 9 == 0, "eval", "train")
-    rows = rows_table(dict(id=[f"c{i}" for i in range(n)], split=split.tolist(), source_split=split.tolist(), sentence=["parole " * int(k) for k in rng.integers(1, 60, n)], size=[1] * n, offset=[0] * n,
-                           speaker=[f"s{int(k)}" for k in rng.pareto(1, n) * 5], seconds=rng.uniform(0.4, 30, n).tolist()))
-    return Corpus(rows, rejects_table(("train", "train", f"x{i}", r, "") for i, r in enumerate(list(REASONS) * 40)), {"kind": "folder"})
+    rows = rows_table(
+        dict(
+            id=[f"c{i}" for i in range(n)],
+            split=split.tolist(),
+            source_split=split.tolist(),
+            sentence=["parole " * int(k) for k in rng.integers(1, 60, n)],
+            size=[1] * n,
+            offset=[0] * n,
+            speaker=[f"s{int(k)}" for k in rng.pareto(1, n) * 5],
+            seconds=rng.uniform(0.4, 30, n).tolist(),
+        )
+    )
+    return Corpus(
+        rows,
+        rejects_table(("train", "train", f"x{i}", r, "") for i, r in enumerate(list(REASONS) * 40)),
+        {"kind": "folder"},
+    )
 
 
 def drawn(plot):
@@ -61,15 +80,26 @@ def assert_readable(plot):
     figure, renderer = drawn(plot)
     assert figure.get_figwidth() == WIDE == 6
     axes = [ax for ax in figure.axes if ax.get_visible()]
-    assert all(ax.get_xlabel() or not any(t.get_visible() for t in ax.get_xticklabels()) for ax in axes), "an axis with numbers and no label"
+    assert all(
+        ax.get_xlabel() or not any(t.get_visible() for t in ax.get_xticklabels()) for ax in axes
+    ), "an axis with numbers and no label"
     assert any(ax.get_xlabel() for ax in axes) and not any(ax.get_title() for ax in axes)
     hidden = set(beyond(figure))
     shown = [t for t in texts(figure) if id(t) not in hidden]
     boxes = [t.get_window_extent(renderer) for t in shown]
     whole = figure.bbox
-    out = [t.get_text() for t, b in zip(shown, boxes) if b.x0 < whole.x0 - 1 or b.y0 < whole.y0 - 1 or b.x1 > whole.x1 + 1 or b.y1 > whole.y1 + 1]
+    out = [
+        t.get_text()
+        for t, b in zip(shown, boxes)
+        if b.x0 < whole.x0 - 1 or b.y0 < whole.y0 - 1 or b.x1 > whole.x1 + 1 or b.y1 > whole.y1 + 1
+    ]
     assert out == []
-    over = [(a.get_text(), b.get_text()) for i, (a, x) in enumerate(zip(shown, boxes)) for b, y in zip(shown[i + 1:], boxes[i + 1:]) if x.shrunk(0.9, 0.8).overlaps(y.shrunk(0.9, 0.8))]
+    over = [
+        (a.get_text(), b.get_text())
+        for i, (a, x) in enumerate(zip(shown, boxes))
+        for b, y in zip(shown[i + 1 :], boxes[i + 1 :])
+        if x.shrunk(0.9, 0.8).overlaps(y.shrunk(0.9, 0.8))
+    ]
     assert over == []
     assert {t.get_color() for t in shown} <= {INK} and figure.get_facecolor()[:3] == rgb(CARD)
 
@@ -89,7 +119,10 @@ def rgb(colour):
 
 def contrast(a, b):
     "WCAG's contrast of two colours."
-    light = lambda c: sum(w * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4) for w, v in zip((0.2126, 0.7152, 0.0722), rgb(c)))
+    light = lambda c: sum(
+        w * (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4)
+        for w, v in zip((0.2126, 0.7152, 0.0722), rgb(c))
+    )
     low, high = sorted((light(a), light(b)))
     return (high + 0.05) / (low + 0.05)
 
@@ -111,14 +144,27 @@ def test_every_reason_has_room_in_the_plot_of_rejects(clips):
 @pytest.mark.parametrize("count", [4, 123_456_789])
 def test_rows_beyond_a_maximum_are_counted_beside_the_bars(count):
     "They would leave no room for the others; numbers are written as elsewhere."
-    made = Prepared(None, {"counts": {"train": {"rejects": {"not_sampled": count, "silent": count // 2}}, "eval": {"rejects": {"not_sampled": 1}}}})
+    made = Prepared(
+        None,
+        {
+            "counts": {
+                "train": {"rejects": {"not_sampled": count, "silent": count // 2}},
+                "eval": {"rejects": {"not_sampled": 1}},
+            }
+        },
+    )
     plot = plot_rejects(made)
     assert_readable(plot)
     axis = plot.figure.axes[0]
     assert axis.get_xlabel() == f"clips not kept; {count + 1:,} beside them not sampled" and axis.get_xlim()[1] < count
-    assert [t.get_text() for t in axis.get_xticklabels()] == [f"{v:,.0f}" for v in axis.get_xticks()] and f"{count:,} not_sampled" in plot.says
+    assert [t.get_text() for t in axis.get_xticklabels()] == [
+        f"{v:,.0f}" for v in axis.get_xticks()
+    ] and f"{count:,} not_sampled" in plot.says
     spare = plot_rejects(Prepared(None, {"counts": {"train": {"rejects": {"not_sampled": count}}}}))
-    assert "nothing was rejected" in [t.get_text() for t in texts(spare.figure)] and f"{count:,}" in spare.figure.axes[0].get_xlabel()
+    assert (
+        "nothing was rejected" in [t.get_text() for t in texts(spare.figure)]
+        and f"{count:,}" in spare.figure.axes[0].get_xlabel()
+    )
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -129,12 +175,21 @@ def test_a_clip_is_readable_with_and_without_sound(clips, whole):
 
 def test_units_stand_on_the_axes(clips):
     figure, _ = drawn(plot_clip(clips("train", 0)))
-    assert [ax.get_ylabel() for ax in figure.axes] == ["amplitude\n(full scale is 1)", "pitch (Hz, 80 mel bands)", "log-mel (model's units)"] and figure.axes[1].get_xlabel() == "time (s)"
-    assert [drawn(WHOLE[n](clips))[0].axes[0].get_xlabel() for n in ("durations", "rate")] == ["duration (s)", "speech rate (characters per second)"]
+    assert [ax.get_ylabel() for ax in figure.axes] == [
+        "amplitude\n(full scale is 1)",
+        "pitch (Hz, 80 mel bands)",
+        "log-mel (model's units)",
+    ] and figure.axes[1].get_xlabel() == "time (s)"
+    assert [drawn(WHOLE[n](clips))[0].axes[0].get_xlabel() for n in ("durations", "rate")] == [
+        "duration (s)",
+        "speech rate (characters per second)",
+    ]
 
 
 def test_a_few_clips_far_out_do_not_flatten_the_rest():
-    far = many_rows().rows.set_column(10, "seconds", pa.array([*np.random.default_rng(1).normal(5, 1, 2990).clip(1, 9), *[4000.0] * 10]))
+    far = many_rows().rows.set_column(
+        10, "seconds", pa.array([*np.random.default_rng(1).normal(5, 1, 2990).clip(1, 9), *[4000.0] * 10])
+    )
     axis = drawn(plot_durations(Corpus(far, many_rows().rejects, {})))[0].axes[0]
     assert axis.get_xlim()[1] < 20 and axis.get_xlabel() == "duration (s); 10 beyond, counted at the edge"
     assert all(sum(stairs.get_data().values) == pytest.approx(100) for stairs in axis.patches)
@@ -156,9 +211,9 @@ def test_what_is_behind_the_clips_end_is_shaded(clips):
 
 def test_bands_are_drawn_at_the_pitch_they_hear(small):
     "A tone of 1,000 Hz is brightest at 1,000 Hz."
-    from audio_ft_prep.features import LogMel, refill
+    from audio_ft_prep.features import LogMel, pad_frames
     tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
-    view = ClipView("tone", "train", "", "", [], 16000, tone, refill(LogMel(small.extractor)(tone)), 1.0)
+    view = ClipView("tone", "train", "", "", [], 16000, tone, pad_frames(LogMel(small.extractor)(tone)), 1.0)
     mesh = next(c for c in plot_clip(view).figure.axes[1].collections if hasattr(c, "get_coordinates"))
     hz = mesh.get_coordinates()[:, 0, 1]
     brightest = int(mesh.get_array().reshape(80, -1)[:, 50].argmax())
@@ -174,7 +229,13 @@ def test_pictures_are_the_same_each_time_and_small(clips):
 
 def test_a_svg_takes_the_colours_of_the_page(clips):
     svg = plot_durations(clips).svg()
-    assert svg.startswith("<svg") and "currentColor" in svg and INK not in svg and "var(--train, " in svg and "<metadata>" not in svg
+    assert (
+        svg.startswith("<svg")
+        and "currentColor" in svg
+        and INK not in svg
+        and "var(--train, " in svg
+        and "<metadata>" not in svg
+    )
 
 
 def test_a_users_own_style_changes_nothing(clips):
@@ -211,7 +272,11 @@ def test_rejects_can_be_looked_at(clips):
     assert found["duplicate_row"].samples is not None and found["truncated"].samples is None
     with pytest.raises(ValueError, match="there is nothing to draw of common_voice_it_41000004: truncated: "): plot_clip(found["truncated"])
     again = found["duplicate_row"]
-    assert (again.sentence, again.speaker, again.labels) == ("", "", []) and "not on record" in again.note, "the row that was kept is another"
+    assert (again.sentence, again.speaker, again.labels) == (
+        "",
+        "",
+        [],
+    ) and "not on record" in again.note, "the row that was kept is another"
     view = found["silent"]
     assert "".join(text for text, control in label_pieces(view.labels, clips.tokenizer) if not control) == view.sentence
 
@@ -224,15 +289,28 @@ def test_a_row_is_looked_at_with_the_settings_of_the_run(small):
     rows, tokenizer = load_rows(cfg).rows.to_pylist(), language_tokenizer(small, "it")
     good = [v for v in (row_view(r, small, tokenizer, cfg) for r in rows if r["sentence"]) if v.samples is not None]
     reason = lambda v: "too_short" if v.seconds < 2.7 else "too_long" if v.seconds > 3 else ""
-    assert [v.reason for v in good] == [reason(v) for v in good] and {v.reason for v in good} == {"", "too_short", "too_long"}
-    assert all(v.features is not None and v.sentence == v.sentence.lower() for v in good) and not any(row_view(r, small).reason in ("too_short", "too_long") for r in rows)
-    assert {v.detail for v in good if v.reason == "too_long"} == {over_limit(v.seconds, 3) for v in good if v.reason == "too_long"}
+    assert [v.reason for v in good] == [reason(v) for v in good] and {v.reason for v in good} == {
+        "",
+        "too_short",
+        "too_long",
+    }
+    assert all(v.features is not None and v.sentence == v.sentence.lower() for v in good) and not any(
+        row_view(r, small).reason in ("too_short", "too_long") for r in rows
+    )
+    assert {v.detail for v in good if v.reason == "too_long"} == {
+        over_limit(v.seconds, 3) for v in good if v.reason == "too_long"
+    }
 
 
 def test_a_reject_of_a_folder_is_looked_at_with_the_settings_of_its_run(prepared):
     clips = PreparedClips(prepared(max_seconds=2.0, lower_case=True))
     view = next(v for v in map(clips.reject, range(len(clips.rejects))) if v.reason == "too_long")
-    assert view.samples is not None and view.labels and view.sentence == view.sentence.lower() and view.detail.endswith("s over max_seconds 2")
+    assert (
+        view.samples is not None
+        and view.labels
+        and view.sentence == view.sentence.lower()
+        and view.detail.endswith("s over max_seconds 2")
+    )
 
 
 def test_what_cannot_be_decoded_is_played_as_it_is_stored(clips, small, tmp_path):
@@ -243,7 +321,12 @@ def test_what_cannot_be_decoded_is_played_as_it_is_stored(clips, small, tmp_path
         assert got.mimetype == "audio/mpeg" and got.data == found[reason].stored and len(got.data) > 1000
     assert found["duplicate_row"].stored is None and found["missing_audio"].stored is None
     sf.write(tmp_path / "long.wav", np.sin(np.arange(8000 * 31) / 9), 8000)
-    row = {**load_rows(PrepConfig("sample", "it")).rows.slice(0, 1).to_pylist()[0], "file": str(tmp_path / "long.wav"), "offset": 0, "size": (tmp_path / "long.wav").stat().st_size}
+    row = {
+        **load_rows(PrepConfig("sample", "it")).rows.slice(0, 1).to_pylist()[0],
+        "file": str(tmp_path / "long.wav"),
+        "offset": 0,
+        "size": (tmp_path / "long.wav").stat().st_size,
+    }
     long = row_view(row, small)
     assert (long.reason, long.samples, stored_player(long.stored).mimetype) == ("too_long", None, "audio/wav")
     assert row_view({**row, "start": 0.0}, small).stored is None, "a segment is not its whole recording"
@@ -254,17 +337,30 @@ def test_what_cannot_be_decoded_is_played_as_it_is_stored(clips, small, tmp_path
 
 @pytest.mark.parametrize("layout", ["hub_tar_tree", "hub_parquet"])
 def test_a_clip_on_the_hub_is_no_bad_clip_and_plays_once_it_is_here(hub, tmp_path, small, layout):
-    cfg = PrepConfig(LAYOUTS[layout](tmp_path / "x", utterances()), "it", output_dir=str(tmp_path / "out"), num_workers=1)
+    cfg = PrepConfig(
+        LAYOUTS[layout](tmp_path / "x", utterances()), "it", output_dir=str(tmp_path / "out"), num_workers=1
+    )
     corpus, sent = load_rows(cfg), hub.bytes_served()
     view = corpus_view(corpus, corpus.rows.slice(0, 1), small, None, cfg)
-    assert (view.reason, view.note, view.samples) == ("", "its audio has not been fetched yet", None) and hub.bytes_served() == sent
+    assert (view.reason, view.note, view.samples) == (
+        "",
+        "its audio has not been fetched yet",
+        None,
+    ) and hub.bytes_served() == sent
     made = prepare(cfg, progress=False)
     asked = len(hub.log)
     assert corpus_view(corpus, corpus.rows.slice(0, 1), small).samples is not None
-    assert all(clips("train", i).samples is not None for clips in [PreparedClips(made)] for i in range(3)) and len(hub.log) == asked
+    assert (
+        all(clips("train", i).samples is not None for clips in [PreparedClips(made)] for i in range(3))
+        and len(hub.log) == asked
+    )
     (tmp_path / "home").rename(tmp_path / "cleared")
     left = PreparedClips(made)("train", 0)
-    assert (left.note, left.samples) == ("no audio: it would have to be fetched again", None) and left.features is not None and len(hub.log) == asked
+    assert (
+        (left.note, left.samples) == ("no audio: it would have to be fetched again", None)
+        and left.features is not None
+        and len(hub.log) == asked
+    )
 
 
 def test_a_folder_of_the_hubs_plays_the_commit_it_was_made_of(hub, tmp_path):
@@ -295,8 +391,14 @@ def test_a_folder_at_a_url_is_looked_at_as_one_that_is_here(prepared):
     made = prepared()
     for at in (url := f"local://{made.folder}", Url(url), Prepared(Url(url), made.prep)):
         clips = PreparedClips(at)
-        assert clips("train", 0).samples is not None and len(clips.reject(0).labels) == len(PreparedClips(made).reject(0).labels)
-    assert plot_durations(url).says == plot_durations(made).says and plot_rejects(url).says == plot_rejects(made).says and plot_labels(url).says == plot_labels(made).says
+        assert clips("train", 0).samples is not None and len(clips.reject(0).labels) == len(
+            PreparedClips(made).reject(0).labels
+        )
+    assert (
+        plot_durations(url).says == plot_durations(made).says
+        and plot_rejects(url).says == plot_rejects(made).says
+        and plot_labels(url).says == plot_labels(made).says
+    )
 
 
 def test_a_corpus_that_has_moved_is_used_where_it_is_said_to_be_and_is_the_same(tmp_path):
@@ -313,7 +415,9 @@ def test_a_corpus_that_has_moved_is_used_where_it_is_said_to_be_and_is_the_same(
 def test_numbers_are_those_of_the_columns(clips):
     got = clip_numbers(clips)
     data = clips.data["train"].select_columns(["input_length", "labels", "sentence"])[:]
-    assert got["train"]["seconds"].tolist() == [n / 16000 for n in data["input_length"]] and got["train"]["characters"].tolist() == [len(s) for s in data["sentence"]]
+    assert got["train"]["seconds"].tolist() == [n / 16000 for n in data["input_length"]] and got["train"][
+        "characters"
+    ].tolist() == [len(s) for s in data["sentence"]]
     assert got["train"]["labels"].tolist() == [len(l) - 1 for l in data["labels"]]
 
 
@@ -321,7 +425,10 @@ def test_rows_and_selections_are_plotted_as_far_as_they_know(small):
     cfg = PrepConfig("sample", "it")
     corpus = load_rows(cfg)
     chosen = select(corpus, cfg, small, language_tokenizer(small, "it"))
-    assert plot_labels(chosen).says.startswith("train: median") and plot_rejects(plan(cfg)).says == plot_rejects(chosen).says
+    assert (
+        plot_labels(chosen).says.startswith("train: median")
+        and plot_rejects(plan(cfg)).says == plot_rejects(chosen).says
+    )
     for draw in (plot_durations, plot_speech_rate, plot_speakers):
         with pytest.raises(ValueError, match="the corpus gives no durations: give a folder that prepare wrote"): draw(corpus)
     with pytest.raises(ValueError, match="rows of a corpus have no labels yet"): plot_labels(corpus)
@@ -329,7 +436,18 @@ def test_rows_and_selections_are_plotted_as_far_as_they_know(small):
 
 def rows_of(seconds, sentence="parole sparse"):
     n = len(seconds)
-    return rows_table(dict(id=[f"c{i}" for i in range(n)], split=["train"] * n, source_split=["train"] * n, sentence=[sentence] * n, size=[1] * n, offset=[0] * n, speaker=["a"] * n, seconds=seconds))
+    return rows_table(
+        dict(
+            id=[f"c{i}" for i in range(n)],
+            split=["train"] * n,
+            source_split=["train"] * n,
+            sentence=[sentence] * n,
+            size=[1] * n,
+            offset=[0] * n,
+            speaker=["a"] * n,
+            seconds=seconds,
+        )
+    )
 
 
 @pytest.mark.parametrize("seconds", [[0.0, 2.0, 3.0], [None, 2.0, 3.0]], ids=["zero", "unknown"])
@@ -343,7 +461,9 @@ def test_a_clip_without_a_duration_is_left_out_and_told(seconds):
 
 
 def test_a_split_without_durations_and_a_row_without_a_sentence_are_no_faults():
-    rows = pa.concat_tables([rows_of([2.0, 3.0]), rows_of([None]).set_column(1, "split", pa.array(["eval"]).dictionary_encode())])
+    rows = pa.concat_tables(
+        [rows_of([2.0, 3.0]), rows_of([None]).set_column(1, "split", pa.array(["eval"]).dictionary_encode())]
+    )
     rows = rows.set_column(6, "sentence", pa.array([None, "sei", "a"]))
     for draw in (plot_durations, plot_speech_rate, plot_speakers): assert "eval: 1 of 1 without a duration" in draw(Corpus(rows, rejects_table([]), {})).says
     assert clip_numbers(Corpus(rows, rejects_table([]), {}))["train"]["characters"].tolist() == [0, 3]
@@ -389,7 +509,11 @@ def test_pieces_spell_the_sentence(small):
     for s, labels in zip(sentences, labels_of(sentences, tokenizer)):
         pieces = label_pieces(labels, tokenizer)
         assert [c for _, c in pieces] == [True] * 4 + [False] * (len(pieces) - 5) + [True]
-        as_bytes = b"".join(bytes.fromhex(t) if tokenizer.decode([i]).count("\ufffd") else t.encode() for i, (t, c) in zip(labels, pieces) if not c)
+        as_bytes = b"".join(
+            bytes.fromhex(t) if tokenizer.decode([i]).count("\ufffd") else t.encode()
+            for i, (t, c) in zip(labels, pieces)
+            if not c
+        )
         assert as_bytes.decode() == s
         shown = tokens_html(labels, tokenizer)
         assert "<b>" not in shown and shown.count("<span") == len(labels)
@@ -408,11 +532,17 @@ def test_a_player_plays_what_was_recorded(clips):
     got = player(view.samples, view.rate_hz)
     x, rate = sf.read(io.BytesIO(got.data), dtype="float32")
     assert rate == 16000 and np.abs(x - np.clip(view.samples, -1, 1)).max() <= 1 / 32768
-    assert 'type="audio/flac"' in got._repr_html_() and got._repr_html_() == player(view.samples, view.rate_hz)._repr_html_()
+    assert (
+        'type="audio/flac"' in got._repr_html_()
+        and got._repr_html_() == player(view.samples, view.rate_hz)._repr_html_()
+    )
 
 
 def test_importing_the_module_draws_nothing():
-    code = "import sys, audio_ft_prep.plots; print(*(m for m in ('matplotlib', 'librosa', 'IPython', 'PIL') if m in sys.modules))"
+    code = (
+        "import sys, audio_ft_prep.plots; print(*(m for m in ('matplotlib', 'librosa', 'IPython', 'PIL') if m in"
+        " sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 
 

@@ -19,17 +19,25 @@ from audio_ft_prep.cli import run as run_command
 from audio_ft_prep.config import fingerprint_of, shaping
 from audio_ft_prep.engines import Job, run_local
 from audio_ft_prep.example import example_maker, example_schema
-from audio_ft_prep.features import real_frames
+from audio_ft_prep.features import valid_frames
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.sampling import select
 from audio_ft_prep.store import is_finished, open_folder, purpose, read_prep, shard_slices, verify
 from audio_ft_prep.text import language_tokenizer
-from conftest import SAMPLE, USED, flags, halted, read_all, readme_table, reopened, sentence, tar_clips, tsv_rows, until, write_corpus, written
+from conftest import (
+    SAMPLE, USED, flags, halted, read_all, readme_table, reopened, sentence, tar_clips, tsv_rows, until,
+    write_corpus, written
+)
 
 NAMES = {"it": "italian", "en": "english", "es": "spanish"}
-STORED = {"float16": dict(feature_dtype="float16"), "float32": dict(feature_dtype="float32"), "padded": dict(storage="padded"), "audio": dict(storage="audio")}
+STORED = {
+    "float16": dict(feature_dtype="float16"),
+    "float32": dict(feature_dtype="float32"),
+    "padded": dict(storage="padded"),
+    "audio": dict(storage="audio"),
+}
 LARGE_V3 = dict(model_id="openai/whisper-large-v3", feature_dtype="float32", max_train_samples=5, max_eval_samples=2)
 
 
@@ -88,7 +96,11 @@ def balanced(done, root, lang):
         assert c["rejects"] == dict(mine) and c["kept"] + mine.total() == c["rows"]
         assert c["rows"] == sum(rows_in(root, lang, s) for s in files_of(root, lang, kind))
         assert c["kept"] == len(ids(done, kind))
-    assert len({(r["split"], r["id"], r["reason"]) for r in lost}) == len(lost) == sum(sum(c["rejects"].values()) for c in done.counts.values())
+    assert (
+        len({(r["split"], r["id"], r["reason"]) for r in lost})
+        == len(lost)
+        == sum(sum(c["rejects"].values()) for c in done.counts.values())
+    )
 
 
 # Numbers
@@ -98,7 +110,11 @@ def balanced(done, root, lang):
 def test_rows_are_kept_or_rejected_for_the_reasons_that_the_readme_lists(prepared, lang, stored):
     done = prepared(lang, **STORED[stored])
     balanced(done, SAMPLE, lang)
-    listed = [(USED[w["split"]], w["clip"], w["expected"]) for w in readme_table("Warts") if w["language"] == lang and w["expected"] != "kept"]
+    listed = [
+        (USED[w["split"]], w["clip"], w["expected"])
+        for w in readme_table("Warts")
+        if w["language"] == lang and w["expected"] != "kept"
+    ]
     assert sorted((r["source_split"], r["id"], r["reason"]) for r in rejects(done)) == sorted(listed)
     kept = sum(int(r["kept"]) for r in readme_table("Counts") if r["language"] == lang)
     assert sum(c["kept"] for c in done.counts.values()) == kept
@@ -110,7 +126,10 @@ def test_rows_are_kept_or_rejected_for_the_reasons_that_the_readme_lists(prepare
 def test_float32_features_and_labels_are_the_extractors_and_the_tokenizers(prepared, figure, lang, stored):
     seen = compared(prepared(lang, **STORED[stored]), SAMPLE, lang)
     assert seen["kept"] == sum(int(r["kept"]) for r in readme_table("Counts") if r["language"] == lang)
-    figure(f"sample, {lang}, {stored}: {seen['identical']} of {seen['kept']} clips identical to the bit, largest difference {seen['worst']:g}")
+    figure(
+        f"sample, {lang}, {stored}: {seen['identical']} of {seen['kept']} clips identical to the bit, largest"
+        f" difference {seen['worst']:g}"
+    )
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -126,7 +145,9 @@ def test_float16_is_float32_rounded_and_nothing_else(prepared, lang):
     single, half = (load_prepared(prepared(lang, **STORED[d]).folder) for d in ("float32", "float16"))
     for split in single:
         for a, b in zip(single[split], half[split]):
-            assert np.array_equal(a.pop("input_features").astype(np.float16).astype(np.float32), b.pop("input_features"))
+            assert np.array_equal(
+                a.pop("input_features").astype(np.float16).astype(np.float32), b.pop("input_features")
+            )
             assert a == b
 
 
@@ -134,8 +155,10 @@ def test_float16_is_float32_rounded_and_nothing_else(prepared, lang):
 def test_frames_stored_are_those_that_are_promised(prepared, dtype):
     for data in DatasetDict.load_from_disk(str(prepared("it", **STORED[dtype]).folder)).values():
         assert data.features["input_features"] == List(List(Value(dtype)), length=80)
-        frames = np.concatenate([pc.list_value_length(c.flatten()).to_numpy() for c in data.data["input_features"].chunks]).reshape(-1, 80)
-        assert (frames == [[real_frames(n)] for n in data["input_length"]]).all()
+        frames = np.concatenate(
+            [pc.list_value_length(c.flatten()).to_numpy() for c in data.data["input_features"].chunks]
+        ).reshape(-1, 80)
+        assert (frames == [[valid_frames(n)] for n in data["input_length"]]).all()
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -159,12 +182,23 @@ def test_padded_storage_has_the_references_columns_and_types(prepared):
     clips = tar_clips(SAMPLE, "it", "test")
     def example(row):
         x = read_clip(clips[row["path"].removesuffix(".mp3")]).samples
-        return {"input_features": extractor(x, sampling_rate=16000).input_features[0], "input_length": len(x), "labels": tokenizer(row["sentence"]).input_ids}
-    want = Dataset.from_list([{k: r[k] for k in ("path", "sentence")} for r in tsv_rows(SAMPLE, "it", "test")]).map(example)
+        return {
+            "input_features": extractor(x, sampling_rate=16000).input_features[0],
+            "input_length": len(x),
+            "labels": tokenizer(row["sentence"]).input_ids,
+        }
+    want = Dataset.from_list([{k: r[k] for k in ("path", "sentence")} for r in tsv_rows(SAMPLE, "it", "test")]).map(
+        example
+    )
     got = DatasetDict.load_from_disk(str(prepared("it", storage="padded").folder))["eval"]
     for column in ("input_features", "input_length", "labels"):
         assert got.features[column] == want.features[column]
-        assert np.allclose(np.concatenate([np.ravel(v) for v in got[column]]), np.concatenate([np.ravel(v) for v in want[column]]), rtol=0, atol=1e-6)
+        assert np.allclose(
+            np.concatenate([np.ravel(v) for v in got[column]]),
+            np.concatenate([np.ravel(v) for v in want[column]]),
+            rtol=0,
+            atol=1e-6,
+        )
 
 
 # The folder
@@ -183,15 +217,27 @@ def test_datasets_opens_the_folder_and_no_second_copy_was_written(prepared, stor
 
 
 def test_two_workers_write_the_bytes_that_one_writes_and_more_shards_have_the_same_hash(prepared):
-    one, two, whole = prepared("it", shard_rows=3), prepared("it", shard_rows=3, num_workers=2), prepared("it", feature_dtype="float16")
-    assert contents(one.folder) == contents(two.folder) and (len(one.prep["shards"]), len(whole.prep["shards"])) == (10, 2)
+    one, two, whole = (
+        prepared("it", shard_rows=3),
+        prepared("it", shard_rows=3, num_workers=2),
+        prepared("it", feature_dtype="float16"),
+    )
+    assert contents(one.folder) == contents(two.folder) and (len(one.prep["shards"]), len(whole.prep["shards"])) == (
+        10,
+        2,
+    )
     assert one.hash == two.hash == whole.hash and len(whole.hash) == 64
     assert ids(one, "train") == ids(whole, "train")
 
 
 def test_another_layout_of_the_same_corpus_has_the_same_hash(prepared, tmp_path):
-    text = {s: {r["path"].removesuffix(".mp3"): r["sentence"] for r in reversed(tsv_rows(SAMPLE, "it", s))} for s in USED}
-    write_corpus(tmp_path, {s: [(n, d, text[s].get(n, "")) for n, d in sorted(tar_clips(SAMPLE, "it", s).items())] for s in USED})
+    text = {
+        s: {r["path"].removesuffix(".mp3"): r["sentence"] for r in reversed(tsv_rows(SAMPLE, "it", s))} for s in USED
+    }
+    write_corpus(
+        tmp_path,
+        {s: [(n, d, text[s].get(n, "")) for n, d in sorted(tar_clips(SAMPLE, "it", s).items())] for s in USED},
+    )
     folder, tar = tmp_path / "transcript/it/validate", tmp_path / "audio/it/dev"
     folder.mkdir()
     (tmp_path / "transcript/it/dev.tsv").rename(folder / "part.tsv")
@@ -209,12 +255,25 @@ def test_without_eval_splits_train_is_written_alone(prepared):
 
 def test_a_split_whose_clips_are_all_rejected_is_said_to_be_empty_and_opens(tmp_path, caplog):
     good = tar_clips(SAMPLE, "it", "test")
-    write_corpus(tmp_path, {"train": [(n, d, "una frase") for n, d in good.items()], "test": [("empty", b"", "una frase"), ("blank", b"x", " ")]})
-    done = prepare(PrepConfig(str(tmp_path), "it", train_splits="train", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    write_corpus(
+        tmp_path,
+        {
+            "train": [(n, d, "una frase") for n, d in good.items()],
+            "test": [("empty", b"", "una frase"), ("blank", b"x", " ")],
+        },
+    )
+    done = prepare(
+        PrepConfig(str(tmp_path), "it", train_splits="train", output_dir=str(tmp_path / "out"), num_workers=1),
+        progress=False,
+    )
     assert done.counts["eval"]["rejects"] == {"empty_sentence": 1, "empty_audio": 1}
     assert "eval holds no clip: all its 2 rows were rejected (1 empty_sentence, 1 empty_audio)" in caplog.text
     data = load_prepared(done.folder)
-    assert data.num_rows == {"train": 4, "eval": 0} and data["eval"].features == data["train"].features and verify(done.folder) == []
+    assert (
+        data.num_rows == {"train": 4, "eval": 0}
+        and data["eval"].features == data["train"].features
+        and verify(done.folder) == []
+    )
 
 
 def nothing_kept(folder, says):
@@ -240,8 +299,11 @@ def test_when_decoding_rejects_every_row_the_run_fails_and_its_account_is_writte
     assert says[0] == says[1] and prep["counts"]["eval"]["rejects"] == {"too_short": 4}
 
 
-KEEP_NONE = {"durations in milliseconds": ({"sentence": "una frase", "duration": "4000"}, "see that they are in seconds"), "no text in what is spoken": ({"sentence": "una frase"}, "2 silent"),
-             "clips that are no audio": ({"sentence": "una frase"}, "2 undecodable")}
+KEEP_NONE = {
+    "durations in milliseconds": ({"sentence": "una frase", "duration": "4000"}, "see that they are in seconds"),
+    "no text in what is spoken": ({"sentence": "una frase"}, "2 silent"),
+    "clips that are no audio": ({"sentence": "una frase"}, "2 undecodable"),
+}
 
 
 @pytest.mark.parametrize("what", KEEP_NONE)
@@ -255,7 +317,17 @@ def test_a_corpus_of_which_nothing_is_kept_ends_the_command_with_1_and_an_idea_w
     lines = [",".join(["path", *columns]), *(",".join([f"{n}.wav", *columns.values()]) for n in ("a", "b"))]
     (tmp_path / "corpus/data.csv").write_text("\n".join(lines) + "\n")
     out = tmp_path / "out"
-    end = start("prepare", *flags(dataset_name=tmp_path / "corpus", language_code="it", eval_splits="", num_workers=1, log_mel="fast", output_dir=out)).wait()
+    end = start(
+        "prepare",
+        *flags(
+            dataset_name=tmp_path / "corpus",
+            language_code="it",
+            eval_splits="",
+            num_workers=1,
+            log_mel="fast",
+            output_dir=out,
+        )
+    ).wait()
     assert end.code == 1 and hint in sentence(end.err) and end.out == ""
     nothing_kept(out, sentence(end.err))
 
@@ -269,7 +341,9 @@ def test_of_several_jobs_one_may_keep_nothing_and_the_whole_may_not(tmp_path):
 
 def test_when_no_row_is_left_to_decode_nothing_is_written_and_the_sentence_says_why(tmp_path):
     write_corpus(tmp_path, {s: [(f"{s}{i}", b"x", " ") for i in range(3)] for s in ("train", "test")})
-    with pytest.raises(ValueError, match="nothing to prepare: of 6 rows none is left .6 empty_sentence|3 empty_sentence"):
+    with pytest.raises(
+        ValueError, match="nothing to prepare: of 6 rows none is left .6 empty_sentence|3 empty_sentence"
+    ):
         prepare(PrepConfig(str(tmp_path), "it", train_splits="train", output_dir=str(tmp_path / "out")), progress=False)
     assert not (tmp_path / "out").exists()
 
@@ -288,7 +362,9 @@ def test_clips_outside_the_limits_are_rejected_by_their_length_and_no_others(pre
     why = {r["id"]: r["reason"] for r in rejects(done) if r["reason"] in ("too_short", "too_long")}
     short, long = {n for n in whole if seconds[n] < low}, {n for n in seconds if seconds[n] > high}
     assert short and long & whole and {n for n, r in why.items() if r == "too_short"} - whole <= seconds.keys()
-    assert {n for n in why if why[n] == "too_short"} & whole == short and {n for n in why if why[n] == "too_long"} & whole == long & whole
+    assert {n for n in why if why[n] == "too_short"} & whole == short and {
+        n for n in why if why[n] == "too_long"
+    } & whole == long & whole
     assert {n for s in ("train", "eval") for n in ids(done, s)} == whole - why.keys()
     balanced(done, SAMPLE, "it")
 
@@ -296,9 +372,15 @@ def test_clips_outside_the_limits_are_rejected_by_their_length_and_no_others(pre
 @pytest.mark.parametrize("how", ["first", "random"])
 def test_a_maximum_takes_the_first_rows_or_random_ones_and_puts_the_others_on_record(prepared, how):
     usable = ids(prepared("it", feature_dtype="float16"), "train")
-    done = prepared("it", **LARGE_V3) if how == "first" else prepared("it", max_train_samples=5, max_eval_samples=2, sampling=how)
+    done = (
+        prepared("it", **LARGE_V3)
+        if how == "first"
+        else prepared("it", max_train_samples=5, max_eval_samples=2, sampling=how)
+    )
     balanced(done, SAMPLE, "it")
-    assert done.counts["train"]["rejects"]["not_sampled"] == 24 - 5 and done.counts["eval"]["rejects"] == {"not_sampled": 2}
+    assert done.counts["train"]["rejects"]["not_sampled"] == 24 - 5 and done.counts["eval"]["rejects"] == {
+        "not_sampled": 2
+    }
     got = ids(done, "train")
     assert got == [n for n in usable if n in got] and (got == usable[:len(got)]) == (how == "first")
 
@@ -311,7 +393,9 @@ def test_a_plan_foretells_rows_seconds_and_bytes_and_writes_nothing(prepared, tm
     assert [*tmp_path.iterdir()] == []
     for split, c in done.counts.items():
         size = sum(s["bytes"] for s in done.prep["shards"] if s["split"] == split)
-        assert told[split]["rows"] == c["rows"] and told[split]["selected"] == c["kept"] + sum(v for k, v in c["rejects"].items() if k not in told[split]["rejects"])
+        assert told[split]["rows"] == c["rows"] and told[split]["selected"] == c["kept"] + sum(
+            v for k, v in c["rejects"].items() if k not in told[split]["rejects"]
+        )
         assert told[split]["seconds"] == pytest.approx(c["samples"] / 16000, rel=0.05)
         assert told[split]["bytes"] == pytest.approx(size, rel=0.25)
 
@@ -336,17 +420,34 @@ def test_prepare_neither_hangs_nor_needs_a_guard_in(prepared, tmp_path, how):
     (tmp_path / "script.py").write_text(_USES_TORCH + _PREPARES)
     args = {"python -c": ["-c", _PREPARES], "standard input": ["-"]}.get(how, ["script.py"])
     env = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    got = subprocess.run([sys.executable, *args], input=_PREPARES, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=600)
+    got = subprocess.run(
+        [sys.executable, *args], input=_PREPARES, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=600
+    )
     assert got.returncode == 0, got.stderr[-3000:]
     assert got.stdout == prepared("it", feature_dtype="float16").hash + "\n"  # once: workers don't run the caller's lines again
-    assert not [*(tmp_path / "cache").rglob("*.arrow")] and {p.name for p in tmp_path.iterdir()} <= {"script.py", "out", "cache"}
+    assert not [*(tmp_path / "cache").rglob("*.arrow")] and {p.name for p in tmp_path.iterdir()} <= {
+        "script.py",
+        "out",
+        "cache",
+    }
 
 
 # Interrupted
 
 def settings_of(corpus, out, **more):
     "Settings of a run whose workers begin at once: they need no torch."
-    return dict(dataset_name=str(corpus), language_code="it", train_splits="train", shard_rows=4, num_workers=2, log_mel="fast", output_dir=str(out)) | more
+    return (
+        dict(
+            dataset_name=str(corpus),
+            language_code="it",
+            train_splits="train",
+            shard_rows=4,
+            num_workers=2,
+            log_mel="fast",
+            output_dir=str(out),
+        )
+        | more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +531,9 @@ def test_an_exact_run_goes_on_too(prepared, start, tmp_path):
 
 
 def test_a_second_run_of_the_same_folder_says_so_and_stops(disturbed):
-    assert disturbed.second.code == 1 and sentence(disturbed.second.err).startswith(f"another run is writing {disturbed.out}")
+    assert disturbed.second.code == 1 and sentence(disturbed.second.err).startswith(
+        f"another run is writing {disturbed.out}"
+    )
 
 
 def test_a_run_whose_workers_are_killed_ends_with_the_same_bytes(disturbed, whole):
@@ -439,7 +542,9 @@ def test_a_run_whose_workers_are_killed_ends_with_the_same_bytes(disturbed, whol
 
 
 def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
-    cfg = PrepConfig("sample", "it", train_splits="train", eval_splits="", shard_rows=2, output_dir=str(tmp_path / "out"))
+    cfg = PrepConfig(
+        "sample", "it", train_splits="train", eval_splits="", shard_rows=2, output_dir=str(tmp_path / "out")
+    )
     model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
     rows = select(corpus, cfg, model, language_tokenizer(model, "it")).train
     open_folder(out, purpose(cfg, corpus.source), ["train"])
@@ -466,7 +571,12 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
     assert not run.alive(), "the run waits for a worker that is dead"
     end = run.wait()
     said = sentence(end.err)
-    assert end.code == 1 and "a worker died 3 times " + {"as it starts": "before it began", "at work": "while train-00000 was made"}[when] in said
+    assert (
+        end.code == 1
+        and "a worker died 3 times "
+        + {"as it starts": "before it began", "at work": "while train-00000 was made"}[when]
+        in said
+    )
     assert "killed (signal 9)" in said and "num_workers" in said
     until(run.gone)
 
@@ -481,7 +591,17 @@ def mute_hub():
 
 def waiting_for_rows(out, start, hub):
     env = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(out / "hf"), "no_proxy": "127.0.0.1"}
-    return start("prepare", *flags(dataset_name="voices/mute", language_code="it", eval_splits="", train_splits="train", output_dir=out / "out"), env=env)
+    return start(
+        "prepare",
+        *flags(
+            dataset_name="voices/mute",
+            language_code="it",
+            eval_splits="",
+            train_splits="train",
+            output_dir=out / "out",
+        ),
+        env=env
+    )
 
 
 def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, mute_hub, tmp_path):
@@ -504,7 +624,10 @@ def test_when_the_corpus_cant_be_read_no_process_is_left(start, tmp_path):
 def test_where_all_is_done_no_worker_starts(prepared, monkeypatch):
     done, started = prepared("it", feature_dtype="float16"), []
     monkeypatch.setattr(mp.context.SpawnProcess, "start", lambda p: started.append(p))
-    assert prepare(PrepConfig("sample", "it", output_dir=str(done.folder), num_workers=2), progress=False).hash == done.hash
+    assert (
+        prepare(PrepConfig("sample", "it", output_dir=str(done.folder), num_workers=2), progress=False).hash
+        == done.hash
+    )
     assert not started
 
 
@@ -515,13 +638,28 @@ import sys
 class Noting:
     "Makes what another maker makes, and leaves word of what its process has loaded by then."
     def __init__(self, maker, place): self.maker, self.place, self.storage = maker, place, maker.storage
-    def warm(self): self.maker.warm()
+    def preload(self): self.maker.preload()
     def __call__(self, row):
         example = self.maker(row)
         with open(self.place, "w") as f: f.write(" ".join({m.partition(".")[0] for m in sys.modules}))
         return example
 """
-NOT_FOR_WORKERS = {"pandas", "transformers", "datasets", "tokenizers", "huggingface_hub", "fsspec", "requests", "httpx", "yaml", "typer", "fastcore", "filelock", "matplotlib", "IPython"}
+NOT_FOR_WORKERS = {
+    "pandas",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "huggingface_hub",
+    "fsspec",
+    "requests",
+    "httpx",
+    "yaml",
+    "typer",
+    "fastcore",
+    "filelock",
+    "matplotlib",
+    "IPython",
+}
 
 
 @pytest.mark.parametrize("how,needs", [(dict(), {"torch"}), (dict(log_mel="fast"), {"asrfront"}), (dict(log_mel="fast", storage="padded"), {"asrfront"}), (dict(storage="audio"), set())],
@@ -552,13 +690,30 @@ def test_a_fast_run_differs_by_about_1e_4_at_most_and_says_that_it_is_one(prepar
     assert verify(fast.folder) == []
     for split in ("train", "eval"):
         for a, b in zip(load_prepared(fast.folder)[split], load_prepared(exact.folder)[split], strict=True):
-            assert a["id"] == b["id"] and a["labels"] == b["labels"] and np.abs(a["input_features"] - b["input_features"]).max() <= 1.5e-4
+            assert (
+                a["id"] == b["id"]
+                and a["labels"] == b["labels"]
+                and np.abs(a["input_features"] - b["input_features"]).max() <= 1.5e-4
+            )
 
 
 def test_without_its_extra_the_fast_log_mel_ends_in_one_sentence_before_anything_is_read(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "asrfront", None)
     for command in ("plan", "prepare"):
-        assert run_command([command, *flags(dataset_name=tmp_path / "no corpus", language_code="it", log_mel="fast", output_dir=tmp_path / "out")]) == 2
+        assert (
+            run_command(
+                [
+                    command,
+                    *flags(
+                        dataset_name=tmp_path / "no corpus",
+                        language_code="it",
+                        log_mel="fast",
+                        output_dir=tmp_path / "out",
+                    ),
+                ]
+            )
+            == 2
+        )
         assert "pip install 'audio_ft_prep[fast]'" in sentence(capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
@@ -576,19 +731,50 @@ def test_a_folder_of_a_release_that_had_no_such_field_is_read_and_left_alone(pre
 
 # Folders that are not ours to write
 
-OTHERS = dict(language_code="en", language="English", model_id="openai/whisper-tiny", task="translate", train_splits="train", eval_splits="",
-              max_train_samples=3, max_eval_samples=2, sampling="random", seed=7, min_seconds=0.5, max_seconds=20.0, dataset_config="clean", dataset_revision="main", audio_column="file", text_column="said", language_column="tongue",
-              lower_case=True, storage="audio", feature_dtype="float32", log_mel="fast", shard_rows=9)
+OTHERS = dict(
+    language_code="en",
+    language="English",
+    model_id="openai/whisper-tiny",
+    task="translate",
+    train_splits="train",
+    eval_splits="",
+    max_train_samples=3,
+    max_eval_samples=2,
+    sampling="random",
+    seed=7,
+    min_seconds=0.5,
+    max_seconds=20.0,
+    dataset_config="clean",
+    dataset_revision="main",
+    audio_column="file",
+    text_column="said",
+    language_column="tongue",
+    lower_case=True,
+    storage="audio",
+    feature_dtype="float32",
+    log_mel="fast",
+    shard_rows=9,
+)
 OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="", language_column="")   # settings that this corpus has no use for
 
 
 @pytest.mark.parametrize("field", shaping(PrepConfig("sample", "it")))
 def test_a_folder_that_another_config_made_is_refused_by_the_field_that_differs(prepared, long_corpus, field):
     done = prepared("it", feature_dtype="float16")
-    other = {"dataset_name": "sample", "language_code": "it", field: {**OTHERS, "dataset_name": str(long_corpus)}[field]}
+    other = {
+        "dataset_name": "sample",
+        "language_code": "it",
+        field: {**OTHERS, "dataset_name": str(long_corpus)}[field],
+    }
     if field == "dataset_name": other["train_splits"] = "train"
     cfg = PrepConfig(output_dir=str(done.folder), **other)
-    with pytest.raises(ValueError, match=f"holds a data set that another config made: {field} is .* there and .* here; set output_dir to another folder"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"holds a data set that another config made: {field} is .* there and .* here; set output_dir to another"
+            " folder"
+        ),
+    ):
         is_finished(done.folder, purpose(cfg, load_rows(replace(cfg, **OF_OTHER_KINDS)).source))
 
 
@@ -633,7 +819,11 @@ def test_a_folder_with_other_things_in_it_is_refused_and_left_as_it_is(tmp_path)
 @pytest.mark.parametrize("where", ["a file", "below a file", "where nothing can be made"])
 def test_an_output_that_cant_be_written_ends_in_one_sentence_that_names_it(start, tmp_path, where):
     (tmp_path / "file").write_text("mine")
-    out = {"a file": tmp_path / "file", "below a file": tmp_path / "file/out", "where nothing can be made": Path("/proc/out")}[where]
+    out = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file/out",
+        "where nothing can be made": Path("/proc/out"),
+    }[where]
     if where == "where nothing can be made" and not Path("/proc").is_dir(): pytest.skip("this system has no folder that nobody can write to")
     end = start("prepare", *flags(dataset_name="sample", language_code="it", output_dir=out)).wait()
     assert end.code in (1, 2) and str(out) in sentence(end.err) and end.out == ""
@@ -679,12 +869,18 @@ DAMAGE = {
     "a flipped byte": (flip, "train/" + ONE),
     "a shard cut short": (lambda f: os.truncate(f / "train" / ONE, 5000), "train/" + ONE),
     "a missing shard": (lambda f: (f / "eval" / ONE).unlink(), "eval/" + ONE),
-    "a stray shard": (lambda f: shutil.copy(f / "eval" / ONE, f / "eval/data-00001-of-00002.arrow"), "eval/data-00001-of-00002.arrow"),
+    "a stray shard": (
+        lambda f: shutil.copy(f / "eval" / ONE, f / "eval/data-00001-of-00002.arrow"),
+        "eval/data-00001-of-00002.arrow",
+    ),
     "no rejects": (lambda f: (f / "rejects.parquet").unlink(), "rejects.parquet"),
     "rejects that can't be read": (lambda f: (f / "rejects.parquet").write_bytes(b"not parquet"), "rejects.parquet"),
     "a reject taken out": (edit_rejects(lambda rows: rows[1:]), "rejects.parquet"),
     "another reason": (edit_rejects(lambda rows: [rows[0] | {"reason": "too_long"}, *rows[1:]]), "rejects.parquet"),
-    "another clip rejected": (edit_rejects(lambda rows: [rows[0] | {"id": "another"}, *rows[1:]]), "rejects.parquet"),
+    "another clip rejected": (
+        edit_rejects(lambda rows: [rows[0] | {"id": "another"}, *rows[1:]]),
+        "rejects.parquet",
+    ),
     "another hash": (edit_json("prep.json", set_in("hash", "0" * 64)), "hash"),
     "another SHA-256": (edit_json("prep.json", set_in("shards", 0, "sha256", "0" * 64)), "train/" + ONE),
     "a shard not named": (edit_json("prep.json", lambda v: v["shards"].pop()), "eval"),
@@ -693,7 +889,10 @@ DAMAGE = {
     "more samples": (edit_json("prep.json", set_in("counts", "train", "samples", 1)), "train"),
     "another config": (edit_json("prep.json", set_in("config", "language", "Spanish")), "config"),
     "no state": (lambda f: (f / "train/state.json").unlink(), "train/state.json"),
-    "a state that names another file": (edit_json("train/state.json", set_in("_data_files", [{"filename": "x.arrow"}])), "train/state.json"),
+    "a state that names another file": (
+        edit_json("train/state.json", set_in("_data_files", [{"filename": "x.arrow"}])),
+        "train/state.json",
+    ),
     "no list of splits": (lambda f: (f / "dataset_dict.json").unlink(), "dataset_dict.json"),
     "no processor": (lambda f: shutil.rmtree(f / "processor"), "processor"),
 }
@@ -719,10 +918,15 @@ CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA", "")
 def test_every_clip_of_the_corpora_is_kept_as_the_extractor_has_it_or_rejected(figure, tmp_path):
     root = Path(CORPORA)
     for lang in sorted(p.name for p in (root / "transcript").iterdir()):
-        done = prepare(PrepConfig(str(root), lang, output_dir=str(tmp_path / lang), feature_dtype="float32"), progress=False)
+        done = prepare(
+            PrepConfig(str(root), lang, output_dir=str(tmp_path / lang), feature_dtype="float32"), progress=False
+        )
         balanced(done, root, lang)
         seen = compared(done, root, lang)
         assert seen["kept"] == sum(c["kept"] for c in done.counts.values()) > 0
         why = Counter(r["reason"] for r in rejects(done))
-        figure(f"{root.name}, {lang}: {sum(c['rows'] for c in done.counts.values())} rows, {seen['kept']} kept, {why.total()} rejected ({dict(why)}); "
-               f"{seen['identical']} identical to the bit, largest difference {seen['worst']:g}; all labels identical")
+        figure(
+            f"{root.name}, {lang}: {sum(c['rows'] for c in done.counts.values())} rows, {seen['kept']} kept,"
+            f" {why.total()} rejected ({dict(why)}); {seen['identical']} identical to the bit, largest difference"
+            f" {seen['worst']:g}; all labels identical"
+        )

@@ -85,7 +85,11 @@ def machines(cluster, odd_package):
 @pytest.fixture(scope="module")
 def quick(corpus, tmp_path_factory):
     "SHA-256 of each shard of the task below, as this machine's own processes make it."
-    return hashes(prepare(config(corpus, tmp_path_factory.mktemp("quick") / "out", num_workers=2, log_mel="fast"), progress=False))
+    return hashes(
+        prepare(
+            config(corpus, tmp_path_factory.mktemp("quick") / "out", num_workers=2, log_mel="fast"), progress=False
+        )
+    )
 
 
 def hashes(done): return {s["file"]: s["sha256"] for s in done.prep["shards"]}
@@ -141,7 +145,13 @@ def meanwhile(do):
 # Without a machine that could work
 
 def test_a_cluster_that_can_make_no_shard_is_refused_before_any_is_given_to_it(cluster, corpus, tmp_path):
-    with pytest.raises(RuntimeError, match="no machine of the Ray cluster can make shards, which takes 1 processor and 0.7 GB of Ray's memory resource; what they have is 0 processors"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            "no machine of the Ray cluster can make shards, which takes 1 processor and 0.7 GB of Ray's memory"
+            " resource; what they have is 0 processors"
+        ),
+    ):
         list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
 
 
@@ -168,13 +178,21 @@ assert state() == before, (state(), before)
 
 
 def test_the_local_engine_never_imports_ray_and_after_ray_a_process_is_what_it_was(cluster, machines, tmp_path):
-    subprocess.run([sys.executable, "-c", STATE, cluster.address], check=True, timeout=600, cwd=tmp_path, env={k: v for k, v in os.environ.items() if k not in ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")})
+    subprocess.run(
+        [sys.executable, "-c", STATE, cluster.address],
+        check=True,
+        timeout=600,
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k not in ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")},
+    )
 
 
 def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_json(cluster, machines, corpus, whole, tmp_path):
     out = tmp_path / "out"
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", ray_address=cluster.address, **SETTINGS)
-    with subprocess.Popen([COMMAND, "prepare", *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        [COMMAND, "prepare", *args, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
         until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 600)
         assert run.poll() is None, run.stderr.read()
         cluster.remove_node(machines.pop(), allow_graceful=False)
@@ -205,10 +223,20 @@ def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made
     job = close(job)
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "4")
     made, seen = [], []
-    with pytest.raises(RuntimeError, match=r"^1 shard could not be made \(eval-00000: a worker died 3 times while it was made\); the others are done, and the same command tries it again$"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            r"^1 shard could not be made \(eval-00000: a worker died 3 times while it was made\); the others are"
+            r" done, and the same command tries it again$"
+        ),
+    ):
         for r in run_ray(makers, job, seen=lambda *n: seen.append(n), address=cluster.address): made.append(r)
     assert sorted(r.file for r in made) == sorted(m().file for m in makers[:-1])
-    assert seen[-1] == (sum(r.rows + len(r.rejects) for r in made), sum(r.samples for r in made), sum(len(r.rejects) for r in made))
+    assert seen[-1] == (
+        sum(r.rows + len(r.rejects) for r in made),
+        sum(r.samples for r in made),
+        sum(len(r.rejects) for r in made),
+    )
     assert seen[0] == (0, 0, 0) and len(seen) > len(made) + 1, "whoever waits is heard while nothing ends"
 
 
@@ -244,21 +272,35 @@ def test_a_corpus_that_shrinks_is_named_by_every_shard_it_fails(cluster, machine
     mine = shutil.copytree(corpus, tmp_path / "corpus")
     makers, job = task(mine, tmp_path / "out")
     os.truncate(next((mine / "audio/it/test").glob("*.tar")), 1000)
-    with pytest.raises(RuntimeError, match="1 shard could not be made .eval-00000: .* was to hold .*: it changed during the run"):
+    with pytest.raises(
+        RuntimeError, match="1 shard could not be made .eval-00000: .* was to hold .*: it changed during the run"
+    ):
         list(run_ray(makers, job, address=cluster.address))
 
 
 def test_an_output_that_is_lost_ends_the_run_before_every_shard_has_been_tried(cluster, machines, corpus, tmp_path):
     makers, job = task(corpus, tmp_path / "out")
     os.rmdir(tmp_path / "out/train")
-    with pytest.raises(RuntimeError, match=r"^8 shards in a row could not be made \(.*No such file or directory.*\), so the others were not tried; when that is mended, the same command goes on from here$"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            r"^8 shards in a row could not be made \(.*No such file or directory.*\), so the others were not tried;"
+            r" when that is mended, the same command goes on from here$"
+        ),
+    ):
         list(run_ray(makers, job, workers=1, address=cluster.address))
 
 
 def test_a_full_disk_ends_the_run_at_once(cluster, machines, corpus, tmp_path):
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
     try:
-        with pytest.raises(OSError, match=f"^no room is left for {tmp_path / 'out'} .No space left on device.: make room, and run it again to go on$"):
+        with pytest.raises(
+            OSError,
+            match=(
+                f"^no room is left for {tmp_path / 'out'} .No space left on device.: make room, and run it again to"
+                " go on$"
+            ),
+        ):
             list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
     finally: subprocess.run(["umount", "-l", tmp_path], check=True)
 
@@ -266,7 +308,9 @@ def test_a_full_disk_ends_the_run_at_once(cluster, machines, corpus, tmp_path):
 def test_a_machine_with_another_package_is_refused_by_name(cluster, machines, corpus, tmp_path, odd_package):
     odd = node(cluster, num_cpus=1, env_vars=odd_package)
     try:
-        with pytest.raises(RuntimeError, match="of the Ray cluster can't make the same shards: soxr is 0.0.1 there and .* here"):
+        with pytest.raises(
+            RuntimeError, match="of the Ray cluster can't make the same shards: soxr is 0.0.1 there and .* here"
+        ):
             list(run_ray(*task(corpus, tmp_path / "out"), address=cluster.address))
     finally: cluster.remove_node(odd, allow_graceful=False)
     assert sorted(os.listdir(tmp_path / "out/.work")) == [MARK, "plan.json"]
@@ -276,7 +320,13 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, qu
     out = tmp_path / "out"
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", num_workers=1, log_mel="fast", **SETTINGS)
     with TemporaryDirectory(prefix="t") as temporary:
-        with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": temporary}) as run:
+        with subprocess.Popen(
+            [COMMAND, "prepare", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": temporary},
+        ) as run:
             until(lambda: run.poll() is not None or list((out / ".work").glob("train-*.json")), 600)
             mine = psutil.Process(run.pid).children(recursive=True)
             run.send_signal(signal.SIGINT)
@@ -287,7 +337,12 @@ def test_a_run_that_is_interrupted_ends_its_own_ray_and_goes_on_later(corpus, qu
     assert hashes(prepare(config(corpus, out, num_workers=2, log_mel="fast"), progress=False)) == quick
 
 
-SECRETS = dict(HF_TOKEN="hf_notforyou", AWS_SECRET_ACCESS_KEY="aws-notforyou", DHCORE_ACCESS_TOKEN="dh-notforyou", MDC_API_KEY="mdc-notforyou")
+SECRETS = dict(
+    HF_TOKEN="hf_notforyou",
+    AWS_SECRET_ACCESS_KEY="aws-notforyou",
+    DHCORE_ACCESS_TOKEN="dh-notforyou",
+    MDC_API_KEY="mdc-notforyou",
+)
 
 
 def held_in(folder):
@@ -306,7 +361,9 @@ def test_a_ray_of_the_runs_own_is_this_users_alone_and_knows_no_credentials(corp
         run = run_ray(*task(corpus, tmp_path / "out"), workers=1)
         first = next(run)
         (private,) = os.listdir(temporary)
-        assert os.stat(os.path.join(temporary, private)).st_mode & 0o077 == 0, "whatever Ray opens to all lies below a folder that nobody else may enter"
+        assert (
+            os.stat(os.path.join(temporary, private)).st_mode & 0o077 == 0
+        ), "whatever Ray opens to all lies below a folder that nobody else may enter"
         rays = [q for p in children() - running for q in [p, *p.children(recursive=True)]]
         listening = [c.laddr.ip for p in rays for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert listening and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
@@ -333,7 +390,9 @@ def told():
 def test_a_process_can_have_rays_of_its_own_one_at_a_time_and_none_is_left(cluster, machines, corpus, quick, told, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # longer than the names of Ray's sockets may be
     state = lambda: (dict(os.environ), list(sys.path), sys.excepthook, sys.stdout, signal.getsignal(signal.SIGTERM))
-    one = lambda n, where="": run_ray(*(x[-1:] if isinstance(x, list) else x for x in task(corpus, tmp_path / f"out{n}")), workers=1, address=where)
+    one = lambda n, where="": run_ray(
+        *(x[-1:] if isinstance(x, list) else x for x in task(corpus, tmp_path / f"out{n}")), workers=1, address=where
+    )
     before, running = state(), children()
     def as_before():
         assert state() == before

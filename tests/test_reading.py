@@ -7,20 +7,66 @@ from hypothesis import given, settings, strategies as st
 
 from audio_ft_prep import load_prepared, prepare
 from audio_ft_prep.config import PrepConfig
-from audio_ft_prep.places import open_plain
+from audio_ft_prep.paths import open_plain
 from audio_ft_prep.prepjson import check_prep, is_beside, read_json, shard_index
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.store import done, done_shards, json_bytes, open_folder, record_bytes, result_of, run_token
 
 DIGITS = "0" * 64
 WHOLE = {
-    "config": {"dataset_name": "sample", "language_code": "it", "model_id": "openai/whisper-small", "train_splits": "train", "eval_splits": "test", "storage": "features", "feature_dtype": "float16"},
-    "fingerprint": "a9752b383559b7e2", "source": {"kind": "commonvoice", "identity": DIGITS, "language": "it", "notes": ["a note"]}, "versions": {"audio_ft_prep": "0.1.0", "torch": "2.13.0+cpu"},
-    "model": {"origin": "the folder", "start_id": 50258, "mels": 80, "frames": 3000, "rate_hz": 16000, "max_labels": 448},
-    "counts": {"train": {"rows": 21, "kept": 20, "samples": 9, "rejects": {"silent": 1}}, "eval": {"rows": 1, "kept": 1, "samples": 9, "rejects": {}}},
-    "shards": [{"split": s, "file": f"{s}/data-0000{i}-of-0000{n}.arrow", "rows": 5, "samples": 9, "bytes": 1000, "sha256": DIGITS, "examples": DIGITS} for s, i, n in (("train", 0, 2), ("train", 1, 2), ("eval", 0, 1))],
-    "files": dict.fromkeys(["rejects.parquet", "selection.parquet", "dataset_dict.json", "train/dataset_info.json", "train/state.json", "eval/dataset_info.json", "eval/state.json", "processor/tokenizer.json", "README.md"], DIGITS),
-    "hash": DIGITS, "part": {"index": 0, "of": 1, "shards": 3, "rows_in": {"train": 21, "eval": 1}}}
+    "config": {
+        "dataset_name": "sample",
+        "language_code": "it",
+        "model_id": "openai/whisper-small",
+        "train_splits": "train",
+        "eval_splits": "test",
+        "storage": "features",
+        "feature_dtype": "float16",
+    },
+    "fingerprint": "a9752b383559b7e2",
+    "source": {"kind": "commonvoice", "identity": DIGITS, "language": "it", "notes": ["a note"]},
+    "versions": {"audio_ft_prep": "0.1.0", "torch": "2.13.0+cpu"},
+    "model": {
+        "origin": "the folder",
+        "start_id": 50258,
+        "mels": 80,
+        "frames": 3000,
+        "rate_hz": 16000,
+        "max_labels": 448,
+    },
+    "counts": {
+        "train": {"rows": 21, "kept": 20, "samples": 9, "rejects": {"silent": 1}},
+        "eval": {"rows": 1, "kept": 1, "samples": 9, "rejects": {}},
+    },
+    "shards": [
+        {
+            "split": s,
+            "file": f"{s}/data-0000{i}-of-0000{n}.arrow",
+            "rows": 5,
+            "samples": 9,
+            "bytes": 1000,
+            "sha256": DIGITS,
+            "examples": DIGITS,
+        }
+        for s, i, n in (("train", 0, 2), ("train", 1, 2), ("eval", 0, 1))
+    ],
+    "files": dict.fromkeys(
+        [
+            "rejects.parquet",
+            "selection.parquet",
+            "dataset_dict.json",
+            "train/dataset_info.json",
+            "train/state.json",
+            "eval/dataset_info.json",
+            "eval/state.json",
+            "processor/tokenizer.json",
+            "README.md",
+        ],
+        DIGITS,
+    ),
+    "hash": DIGITS,
+    "part": {"index": 0, "of": 1, "shards": 3, "rows_in": {"train": 21, "eval": 1}},
+}
 
 
 def paths(value, at=()):
@@ -38,14 +84,26 @@ def put(value, at, new):
     return out
 
 
-ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["..", "/", "train/../x", "\0", "5", "-1", "a" * 200_000]),
-                   lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "..", "rejects"]), below, max_size=3), max_leaves=6)
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["..", "/", "train/../x", "\0", "5", "-1", "a" * 200_000]),
+    lambda below: st.lists(below, max_size=3)
+    | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "..", "rejects"]), below, max_size=3),
+    max_leaves=6,
+)
 
 
 def inside(prep):
     "Whether all that a prep.json names lies in a prepared folder."
     names = [s["file"] for s in prep["shards"]] + list(prep["files"])
-    return all(not n.startswith("/") and ".." not in n.split("/") and n.isprintable() and "\\" not in n and n.count("/") < 2 for n in names)
+    return all(
+        not n.startswith("/") and ".." not in n.split("/") and n.isprintable() and "\\" not in n and n.count("/") < 2
+        for n in names
+    )
 
 
 @settings(max_examples=int(os.environ.get("AUDIO_FT_PREP_EXAMPLES", 400)))
@@ -149,7 +207,11 @@ def test_a_record_with_another_value_is_no_record(at, new):
 
 
 def test_a_record_of_another_run_is_not_believed(half):
-    assert done(half, "train-00000", run_token(half)) and not done(half, "train-00000", "another") and not done(half, "train-00001", "")
+    assert (
+        done(half, "train-00000", run_token(half))
+        and not done(half, "train-00000", "another")
+        and not done(half, "train-00001", "")
+    )
 
 
 @pytest.mark.parametrize("name", ["train-00000", "eval-00000"])
@@ -163,7 +225,17 @@ def test_a_run_goes_on_from_whole_shards_and_makes_a_damaged_one_again(start, tm
     "Same size, other bytes: the resumed run says the hash of data that verify finds whole."
     import signal
     from conftest import flags, until
-    args = flags(dataset_name=long_corpus, language_code="it", train_splits="train", eval_splits="test", model_id="openai/whisper-tiny", storage="audio", shard_rows=20, num_workers=1, output_dir=tmp_path / "out")
+    args = flags(
+        dataset_name=long_corpus,
+        language_code="it",
+        train_splits="train",
+        eval_splits="test",
+        model_id="openai/whisper-tiny",
+        storage="audio",
+        shard_rows=20,
+        num_workers=1,
+        output_dir=tmp_path / "out",
+    )
     run = start("prepare", *args)
     until(lambda: len([*tmp_path.glob("out/.work/train-*.json")]) >= 2 or not run.alive())
     run.signal(signal.SIGKILL)
@@ -173,7 +245,20 @@ def test_a_run_goes_on_from_whole_shards_and_makes_a_damaged_one_again(start, tm
     middle_zeroed(tmp_path / "out" / one)
     assert start("prepare", *args).wait().code == 0
     assert verify(tmp_path / "out") == []
-    whole = prepare(PrepConfig(str(long_corpus), "it", train_splits="train", eval_splits="test", model_id="openai/whisper-tiny", storage="audio", shard_rows=20, num_workers=1, output_dir=str(tmp_path / "whole")), progress=False)
+    whole = prepare(
+        PrepConfig(
+            str(long_corpus),
+            "it",
+            train_splits="train",
+            eval_splits="test",
+            model_id="openai/whisper-tiny",
+            storage="audio",
+            shard_rows=20,
+            num_workers=1,
+            output_dir=str(tmp_path / "whole"),
+        ),
+        progress=False,
+    )
     assert read_prep(tmp_path / "out")["hash"] == whole.hash
 
 

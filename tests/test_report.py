@@ -42,8 +42,14 @@ def page(prepared): return report_html(prepared(), most_clips=2)
 def test_the_page_is_whole(page):
     got = Page(page)
     assert got.wrong == [] and got.open == [] and got.asked == [] and len(got.ids) == len(set(got.ids))
-    assert not {"script", "link", "iframe"} & set(got.tags) and got.tags.count("audio") == 2 and got.tags.count("svg") == 6 + 2
-    assert all(f"#{name}" in page for name in re.findall(r'url\(#([^)]+)\)', page)) and set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", page)) <= set(got.ids)
+    assert (
+        not {"script", "link", "iframe"} & set(got.tags)
+        and got.tags.count("audio") == 2
+        and got.tags.count("svg") == 6 + 2
+    )
+    assert all(f"#{name}" in page for name in re.findall(r'url\(#([^)]+)\)', page)) and set(
+        re.findall(r"(?:url\(|href=\")#([^)\"]+)", page)
+    ) <= set(got.ids)
 
 
 def test_the_page_is_the_same_each_time(page, prepared): assert report_html(prepared(), most_clips=2) == page
@@ -59,9 +65,15 @@ def test_statistics_add_up(prepared):
     got, made = statistics(prepared()), prepared()
     for split, s in got.splits.items():
         c = made.counts[split]
-        assert (s.clips, s.rejects) == (c["kept"], c["rejects"]) and s.seconds == pytest.approx(c["samples"] / 16000, abs=1e-3)
+        assert (s.clips, s.rejects) == (c["kept"], c["rejects"]) and s.seconds == pytest.approx(
+            c["samples"] / 16000, abs=1e-3
+        )
         assert list(s.duration.values()) == sorted(s.duration.values())
-    assert got.to_dict()["splits"]["train"]["speakers"] == 6 and "speakers" in repr(got) and got._repr_markdown_().startswith("|  | train | eval |")
+    assert (
+        got.to_dict()["splits"]["train"]["speakers"] == 6
+        and "speakers" in repr(got)
+        and got._repr_markdown_().startswith("|  | train | eval |")
+    )
 
 
 def test_half_of_the_time_is_that_of_known_speakers_and_the_rest_is_said(tmp_path):
@@ -72,17 +84,29 @@ def test_half_of_the_time_is_that_of_known_speakers_and_the_rest_is_said(tmp_pat
     made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
     got, clips = statistics(made), clip_numbers(made)["train"]
     known = clips["seconds"][clips["speakers"] != ""].sum()
-    assert got.splits["train"].unnamed == pytest.approx(got.splits["train"].seconds - known, abs=2e-3) and 0 < known < got.splits["train"].unnamed
+    assert (
+        got.splits["train"].unnamed == pytest.approx(got.splits["train"].seconds - known, abs=2e-3)
+        and 0 < known < got.splits["train"].unnamed
+    )
     rows = {r[0]: r[1] for r in got.rows()}
-    assert rows["speakers with half of their time"] == "1" and rows["duration without a speaker"] == show_hours(got.splits["train"].unnamed)
-    assert f"1 of 2 speakers makes half of train's {show_hours(known)} with a known speaker; {show_hours(got.splits['train'].unnamed)} are without" in plot_speakers(made).says
+    assert rows["speakers with half of their time"] == "1" and rows["duration without a speaker"] == show_hours(
+        got.splits["train"].unnamed
+    )
+    assert (
+        f"1 of 2 speakers makes half of train's {show_hours(known)} with a known speaker;"
+        f" {show_hours(got.splits['train'].unnamed)} are without"
+        in plot_speakers(made).says
+    )
 
 
 def test_the_edges_are_where_faults_gather(prepared):
     from audio_ft_prep.plots import PreparedClips, clip_numbers
     clips, edges = PreparedClips(prepared()), clips_at_the_edges(prepared())
     shortest = next(at for at, words in edges.items() if "shortest of train" in words)
-    assert clip_numbers(clips)["train"]["seconds"].min() == clips(*shortest).seconds and "slowest speech of train" in edges[shortest]
+    assert (
+        clip_numbers(clips)["train"]["seconds"].min() == clips(*shortest).seconds
+        and "slowest speech of train" in edges[shortest]
+    )
 
 
 @pytest.mark.parametrize("settings", [dict(train_splits="dev", eval_splits="", language_code="en"), dict(storage="audio", max_train_samples=2)], ids=str)
@@ -150,9 +174,22 @@ def test_text_of_a_corpus_is_shown_on_the_page_and_does_nothing(tmp_path):
     (tmp_path / "corpus").mkdir()
     names, noise = ["<b>one", "two"], np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype("float32")
     for name in names: sf.write(tmp_path / "corpus" / f"{name}.wav", noise, 16_000)
-    lines = [json.dumps({"audio_filepath": f"{name}.wav", "text": f"la frase {HOSTILE}", "speaker": HOSTILE}) for name in names]
+    lines = [
+        json.dumps({"audio_filepath": f"{name}.wav", "text": f"la frase {HOSTILE}", "speaker": HOSTILE})
+        for name in names
+    ]
     (tmp_path / "corpus" / "train.json").write_text("\n".join(lines) + "\n")
-    made = prepare(PrepConfig(str(tmp_path / "corpus"), "it", train_splits="train", eval_splits="", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    made = prepare(
+        PrepConfig(
+            str(tmp_path / "corpus"),
+            "it",
+            train_splits="train",
+            eval_splits="",
+            output_dir=str(tmp_path / "out"),
+            num_workers=1,
+        ),
+        progress=False,
+    )
     text = report_html(made)
     got = Page(text)
     assert got.wrong == [] and "img" not in got.tags and "<b>one" not in text and not set(text) & set("\x1b\u202e\x07")

@@ -37,7 +37,15 @@ def test_no_thread_closes_what_another_reads(tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux lists open files there")
 def test_a_threads_files_are_closed_with_it(tmp_path):
     (clip := tmp_path / "clip").write_bytes(b"la frase")
-    opened = lambda: [p for p in (os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{n}")) if p == str(clip)]
+    opened = lambda: [
+        p
+        for p in (
+            os.readlink(f"/proc/self/fd/{n}")
+            for n in os.listdir("/proc/self/fd")
+            if os.path.islink(f"/proc/self/fd/{n}")
+        )
+        if p == str(clip)
+    ]
     assert in_a_thread(lambda: (read_bytes(str(clip), 0, 2), len(opened()))) == (b"la", 1)
     assert opened() == []
 
@@ -94,14 +102,35 @@ def settle():
     time.sleep(0.02)
 
 
-HARMLESS = {"nothing": lambda p: None, "other rights": lambda p: p.chmod(0o640), "a hard link elsewhere": lambda p: os.link(p, p.parent.parent / "backup"),
-            "a hard link beside it": lambda p: os.link(p, p.with_name("backup")), "its times set again": lambda p: os.utime(p, (1_000_000_000, 1_000_000_000)),
-            "the folder renamed and back": lambda p: (p.parent.rename(p.parent.with_name("x")), p.parent.with_name("x").rename(p.parent)),
-            "a neighbour written": lambda p: p.with_name("other").write_bytes(b"x")}
-CHANGED = {"another text": lambda p: p.write_bytes(b"un testo"), "longer": lambda p: p.write_bytes(b"la frase intera"), "shorter": lambda p: p.write_bytes(b"la"),
-           "gone": lambda p: p.unlink(), "as long, and its time set back": lambda p: (p.write_bytes(b"un testo"), os.utime(p, (1_000_000_000, 1_000_000_000))),
-           "another file in its place, as old": lambda p: replaced(p, b"la frase"), "another text in its place, as old": lambda p: replaced(p, b"un testo"),
-           "linked, and then written over": lambda p: (os.link(p, p.with_name("backup")), p.write_bytes(b"un testo"), os.utime(p, (0, 0)))}
+HARMLESS = {
+    "nothing": lambda p: None,
+    "other rights": lambda p: p.chmod(0o640),
+    "a hard link elsewhere": lambda p: os.link(p, p.parent.parent / "backup"),
+    "a hard link beside it": lambda p: os.link(p, p.with_name("backup")),
+    "its times set again": lambda p: os.utime(p, (1_000_000_000, 1_000_000_000)),
+    "the folder renamed and back": lambda p: (
+        p.parent.rename(p.parent.with_name("x")),
+        p.parent.with_name("x").rename(p.parent),
+    ),
+    "a neighbour written": lambda p: p.with_name("other").write_bytes(b"x"),
+}
+CHANGED = {
+    "another text": lambda p: p.write_bytes(b"un testo"),
+    "longer": lambda p: p.write_bytes(b"la frase intera"),
+    "shorter": lambda p: p.write_bytes(b"la"),
+    "gone": lambda p: p.unlink(),
+    "as long, and its time set back": lambda p: (
+        p.write_bytes(b"un testo"),
+        os.utime(p, (1_000_000_000, 1_000_000_000)),
+    ),
+    "another file in its place, as old": lambda p: replaced(p, b"la frase"),
+    "another text in its place, as old": lambda p: replaced(p, b"un testo"),
+    "linked, and then written over": lambda p: (
+        os.link(p, p.with_name("backup")),
+        p.write_bytes(b"un testo"),
+        os.utime(p, (0, 0)),
+    ),
+}
 
 
 def replaced(path, data):

@@ -17,7 +17,15 @@ def rows_of(ids, split="train", sentences=None):
     n = len(ids)
     places = {"file": ["a.tar"] * n, "offset": range(n), "size": [1] * n, "locale": ["it"] * n}
     split = [split] * n if isinstance(split, str) else split
-    return rows_table({"id": ids, "split": split, "source_split": split, "sentence": sentences or ["Il treno parte."] * n, **places})
+    return rows_table(
+        {
+            "id": ids,
+            "split": split,
+            "source_split": split,
+            "sentence": sentences or ["Il treno parte."] * n,
+            **places,
+        }
+    )
 
 
 def ids_of(table): return table["id"].to_pylist()
@@ -38,7 +46,11 @@ def test_a_sample_and_its_rejects_are_the_rows(names, most, how, seed):
     rows = rows_of(names)
     kept, left = sample(rows, most, how, seed)
     assert len(kept) == (len(names) if most is None else min(most, len(names)))
-    assert Counter(ids_of(kept)) + Counter(ids_of(left)) == Counter(names) and kept.schema == rows.schema and left.schema == REJECTS
+    assert (
+        Counter(ids_of(kept)) + Counter(ids_of(left)) == Counter(names)
+        and kept.schema == rows.schema
+        and left.schema == REJECTS
+    )
     assert {*left["reason"].to_pylist()} <= {"not_sampled"} and {*left["split"].to_pylist()} <= {"train"}
     assert ids_of(kept) == [n for n in names if n in {*ids_of(kept)}]
 
@@ -100,7 +112,9 @@ def test_dropping_keeps_the_others_in_order_and_says_why(names, data):
     places = data.draw(st.lists(st.sampled_from(range(len(names))), unique=True) if names else st.just([]))
     stay, gone = drop(rows_of(names), {i: ("leak", f"seen {i}") for i in places})
     assert ids_of(stay) == [n for i, n in enumerate(names) if i not in places]
-    assert list(zip(ids_of(gone), gone["reason"].to_pylist(), gone["detail"].to_pylist())) == [(names[i], "leak", f"seen {i}") for i in sorted(places)]
+    assert list(zip(ids_of(gone), gone["reason"].to_pylist(), gone["detail"].to_pylist())) == [
+        (names[i], "leak", f"seen {i}") for i in sorted(places)
+    ]
 
 
 @light
@@ -113,13 +127,27 @@ def test_rows_without_text_leave_and_the_others_are_clean():
     sentences = ["Ciao.", "", None, " \t", "Perche\u0301  no?", "\u2028\u00a0", "NA", "-"]
     names = [f"c{i}" for i in range(len(sentences))]
     rows, empty = with_sentences(rows_of(names, sentences=sentences))
-    assert dict(zip(ids_of(rows), rows["sentence"].to_pylist())) == {"c0": "Ciao.", "c4": "Perché no?", "c6": "NA", "c7": "-"}
+    assert dict(zip(ids_of(rows), rows["sentence"].to_pylist())) == {
+        "c0": "Ciao.",
+        "c4": "Perché no?",
+        "c6": "NA",
+        "c7": "-",
+    }
     assert ids_of(empty) == ["c1", "c2", "c3", "c5"] and {*empty["reason"].to_pylist()} == {"empty_sentence"}
-    assert with_sentences(rows_of(["a"], sentences=["Il Treno"]), lower_case=True)[0]["sentence"].to_pylist() == ["il treno"]
+    assert with_sentences(rows_of(["a"], sentences=["Il Treno"]), lower_case=True)[0]["sentence"].to_pylist() == [
+        "il treno"
+    ]
 
 
 def test_a_sentence_beyond_any_label_leaves_before_it_is_tokenized():
-    sentences = ["Ciao.", "e" + "\u0301\u0323" * 500_000, "uno " * 300_000, "\u200b" * 1_000_000, "a" * 20_000, "\u200b"]
+    sentences = [
+        "Ciao.",
+        "e" + "\u0301\u0323" * 500_000,
+        "uno " * 300_000,
+        "\u200b" * 1_000_000,
+        "a" * 20_000,
+        "\u200b",
+    ]
     names = [f"c{i}" for i in range(len(sentences))]
     rows, gone = with_sentences(rows_of(names, sentences=sentences))
     assert ids_of(rows) == ["c0", "c4"] and len(rows) + len(gone) == len(sentences)
@@ -157,9 +185,19 @@ FITS = "a" + " a" * 443
 
 def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
     model, tokenizer = whisper()
-    rows, over = with_labels(rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), tokenizer, model, chunk=2)
+    rows, over = with_labels(
+        rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), tokenizer, model, chunk=2
+    )
     assert ids_of(rows) == ["fits", "short"] and [len(l) for l in rows["labels"].to_pylist()][0] == 449
-    assert over.to_pylist() == [{"split": "train", "source_split": "train", "id": "over", "reason": "label_too_long", "detail": "449 labels, 448 at most"}]
+    assert over.to_pylist() == [
+        {
+            "split": "train",
+            "source_split": "train",
+            "id": "over",
+            "reason": "label_too_long",
+            "detail": "449 labels, 448 at most",
+        }
+    ]
     assert rows["labels"].to_pylist() == tokenizer([FITS, "Sì."]).input_ids
 
 
@@ -182,10 +220,17 @@ def test_labels_do_not_depend_on_how_many_are_made_at_a_time(sentences, chunk):
 @st.composite
 def corpora(draw):
     "Rows of both splits, some without text, some too long, some in both, and rejects that a reader found."
-    clip = st.tuples(st.sampled_from([f"c{i}" for i in range(12)]), st.sampled_from(["Ciao.", "Il treno.", " ", LONG, "A <|it|>"]))
+    clip = st.tuples(
+        st.sampled_from([f"c{i}" for i in range(12)]), st.sampled_from(["Ciao.", "Il treno.", " ", LONG, "A <|it|>"])
+    )
     parts = {s: draw(st.lists(clip, max_size=10, unique_by=lambda c: c[0])) for s in ("train", "eval")}
     flat = [(s, *c) for s, part in parts.items() for c in part]
-    faults = draw(st.lists(st.tuples(st.sampled_from(["train", "eval"]), st.sampled_from(["missing_audio", "no_row", "bad_row"])), max_size=5))
+    faults = draw(
+        st.lists(
+            st.tuples(st.sampled_from(["train", "eval"]), st.sampled_from(["missing_audio", "no_row", "bad_row"])),
+            max_size=5,
+        )
+    )
     rows = rows_of([c for _, c, _ in flat], [s for s, _, _ in flat], [t for _, _, t in flat])
     return Corpus(rows, rejects_table([(s, s, f"x{i}", r, "") for i, (s, r) in enumerate(faults)]), {}), parts, faults
 
@@ -198,7 +243,11 @@ def test_counts_balance_in_each_split_whatever_leaves(made, train, evaluation, h
     got = select(corpus, cfg, *whisper())
     for split in ("train", "eval"):
         counts = reason_counts(got.rejects, split)
-        assert got.rows_in[split] == len(parts[split]) + sum(s == split for s, _ in faults) == len(got[split]) + sum(counts.values())
+        assert (
+            got.rows_in[split]
+            == len(parts[split]) + sum(s == split for s, _ in faults)
+            == len(got[split]) + sum(counts.values())
+        )
         assert {*got[split]["split"].to_pylist()} <= {split}
         texts = Counter(t for _, t in parts[split])
         assert (counts.get("empty_sentence", 0), counts.get("label_too_long", 0)) == (texts[" "], texts[LONG])
@@ -223,4 +272,6 @@ def test_labels_of_the_sample_corpus_are_the_tokenizers_own():
     model, tokenizer = whisper()
     got = select(load_rows(cfg), cfg, model, tokenizer)
     for split in ("train", "eval"):
-        assert got[split]["labels"].to_pylist() == [tokenizer(s).input_ids for s in got[split]["sentence"].to_pylist()] and len(got[split])
+        assert got[split]["labels"].to_pylist() == [
+            tokenizer(s).input_ids for s in got[split]["sentence"].to_pylist()
+        ] and len(got[split])

@@ -24,7 +24,13 @@ AUDIO = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 def tone(hz=440., seconds=1., rate=16000):
     out = io.BytesIO()
-    sf.write(out, 0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate), rate, format="WAV", subtype="PCM_16")
+    sf.write(
+        out,
+        0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate),
+        rate,
+        format="WAV",
+        subtype="PCM_16",
+    )
     return out.getvalue()
 
 
@@ -49,21 +55,39 @@ def rows_of(place, **more):
     corpus = load_rows(config(place, **more))
     rows, lost = corpus.remote.bring(corpus.rows, True) if corpus.remote else (corpus.rows, [])
     held = [{**r, "data": read_bytes(r["file"], r["offset"], r["size"])} for r in rows.to_pylist()]
-    return held, [r["reason"] for r in corpus.rejects.to_pylist()] + [r[3] for r in lost], [r["detail"] for r in corpus.rejects.to_pylist()] + [r[4] for r in lost]
+    return (
+        held,
+        [r["reason"] for r in corpus.rejects.to_pylist()] + [r[3] for r in lost],
+        [r["detail"] for r in corpus.rejects.to_pylist()] + [r[4] for r in lost],
+    )
 
 
 # Values
 
-TEXT_KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.large_string())]
+TEXT_KINDS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.dictionary(pa.int32(), pa.large_string()),
+]
 
 
 @pytest.mark.parametrize("kind", TEXT_KINDS, ids=str)
 @pytest.mark.parametrize("as_saved", [False, True], ids=["parquet", "saved"])
 def test_text_of_every_arrow_kind_is_read(tmp_path, kind, as_saved):
     words = pa.array(["uno", "due", "uno"]).cast(kind)
-    write(tmp_path / "c" / ("data.arrow" if as_saved else "train.parquet"), as_saved, audio=audio(zip(CLIPS, "abc")), text=words, client_id=words)
+    write(
+        tmp_path / "c" / ("data.arrow" if as_saved else "train.parquet"),
+        as_saved,
+        audio=audio(zip(CLIPS, "abc")),
+        text=words,
+        client_id=words,
+    )
     got, rejects, _ = rows_of(tmp_path / "c")
-    assert [(r["sentence"], r["speaker"], r["data"]) for r in got] == list(zip(["uno", "due", "uno"], ["uno", "due", "uno"], CLIPS)) and not rejects
+    assert [(r["sentence"], r["speaker"], r["data"]) for r in got] == list(
+        zip(["uno", "due", "uno"], ["uno", "due", "uno"], CLIPS)
+    ) and not rejects
 
 
 @pytest.mark.parametrize("speakers, want", [(pa.array([1, 2], pa.int8()), ["1", "2"]), (pa.array([7, None], pa.uint64()), ["7", ""]), (pa.array([1., float("nan")]), ["1", ""]), (pa.array([None, None]), ["", ""])])
@@ -82,15 +106,28 @@ def test_a_value_that_cannot_be_read_costs_its_row_and_is_named(tmp_path, column
     columns = {"audio": audio(zip(CLIPS, "ab")), "text": ["uno", "due"], column: values}
     write(tmp_path / "train.parquet", **columns)
     got, rejects, details = rows_of(tmp_path)
-    assert (len(got), rejects) == (1, ["bad_row"]) and says in details[0] and details[0].endswith("train.parquet, row 1)"), details
+    assert (
+        (len(got), rejects) == (1, ["bad_row"])
+        and says in details[0]
+        and details[0].endswith("train.parquet, row 1)")
+    ), details
 
 
 def test_text_that_is_not_utf8_costs_its_row(tmp_path):
     for as_saved in (False, True):
         place = tmp_path / str(as_saved)
-        write(place / ("data.arrow" if as_saved else "train.parquet"), as_saved, audio=audio(zip(CLIPS, "ab")), text=pa.array([b"citt\xe0", b"Roma"]).view(pa.string()))
+        write(
+            place / ("data.arrow" if as_saved else "train.parquet"),
+            as_saved,
+            audio=audio(zip(CLIPS, "ab")),
+            text=pa.array([b"citt\xe0", b"Roma"]).view(pa.string()),
+        )
         got, rejects, details = rows_of(place)
-        assert [r["sentence"] for r in got] == ["Roma"] and rejects == ["bad_row"] and "whole characters of UTF-8" in details[0]
+        assert (
+            [r["sentence"] for r in got] == ["Roma"]
+            and rejects == ["bad_row"]
+            and "whole characters of UTF-8" in details[0]
+        )
 
 
 times = st.one_of(st.none(), st.just(float("nan")), st.floats(-2, 40), st.sampled_from([0., 1e9, float("inf"), 2.5]))
@@ -113,7 +150,9 @@ def test_columns_of_times_are_read_as_rows_are(columns):
     (16, (400.2, 15.4), (None, 15.4)), (9, (400, 16), (None, 16)), (5, (0, None), (None, None))])
 def test_times_beside_audio_mean_a_part_of_it_or_where_it_was_cut_out(lasts, times, want):
     got = part_of_clip(lasts, *times)
-    assert [x is None for x in got] == [x is None for x in want] and [x for x in got if x is not None] == pytest.approx([x for x in want if x is not None])
+    assert [x is None for x in got] == [x is None for x in want] and [
+        x for x in got if x is not None
+    ] == pytest.approx([x for x in want if x is not None])
 
 
 @pytest.mark.parametrize("lasts, times", [(10, (3, None)), (12, (3, 10)), (30, (400, 15)), (9, (3, 10))])
@@ -127,9 +166,19 @@ def test_clips_cut_out_of_recordings_are_whole_and_recordings_are_cut(tmp_path, 
     unit = 1000 if names[0].endswith("ms") else 1
     starts, ends = np.array([401.7, 2., 4.]) * unit, np.array([402.7, 3., 4.5]) * unit
     recording = tone(500, 10)
-    write(tmp_path / "c" / ("data.arrow" if as_saved else "train.parquet"), as_saved, audio=audio([(CLIPS[0], "a.wav"), (recording, "long.wav"), (recording, "long.wav")]), text=["uno", "due", "tre"], **{names[0]: starts, names[1]: ends})
+    write(
+        tmp_path / "c" / ("data.arrow" if as_saved else "train.parquet"),
+        as_saved,
+        audio=audio([(CLIPS[0], "a.wav"), (recording, "long.wav"), (recording, "long.wav")]),
+        text=["uno", "due", "tre"],
+        **{names[0]: starts, names[1]: ends}
+    )
     got, rejects, _ = rows_of(tmp_path / "c")
-    assert [(r["id"], r["start"], r["seconds"]) for r in got] == [("a", None, 1.), ("long_2000-3000", 2., 1.), ("long_4000-4500", 4., .5)] and not rejects
+    assert [(r["id"], r["start"], r["seconds"]) for r in got] == [
+        ("a", None, 1.0),
+        ("long_2000-3000", 2.0, 1.0),
+        ("long_4000-4500", 4.0, 0.5),
+    ] and not rejects
     assert "where it was cut out" in " ".join(load_rows(config(tmp_path / "c")).source["notes"])
 
 
@@ -138,12 +187,20 @@ def test_the_right_part_is_heard(tmp_path):
     out = io.BytesIO()
     sf.write(out, recording, 16000, format="FLAC")
     put(tmp_path / "c/long.flac", out.getvalue())
-    write(tmp_path / "c/train.parquet", path=["long.flac"] * 3, sentence=["uno", "due", "tre"], offset=[0., 2., 4.], duration=[2., 2., 2.])
+    write(
+        tmp_path / "c/train.parquet",
+        path=["long.flac"] * 3,
+        sentence=["uno", "due", "tre"],
+        offset=[0.0, 2.0, 4.0],
+        duration=[2.0, 2.0, 2.0],
+    )
     prepare(config(tmp_path / "c", output_dir=str(tmp_path / "out"), storage="audio"), progress=False)
     from datasets import load_from_disk
     got = load_from_disk(str(tmp_path / "out"))["train"].with_format("arrow").to_dict()
     heard = [sf.read(io.BytesIO(a["bytes"]))[0] for a in got["audio"]]
-    assert [(s, round(np.abs(np.fft.rfft(x)).argmax() * 16000 / len(x))) for s, x in zip(got["sentence"], heard)] == [("uno", 300), ("due", 600), ("tre", 900)]
+    assert [
+        (s, round(np.abs(np.fft.rfft(x)).argmax() * 16000 / len(x))) for s, x in zip(got["sentence"], heard)
+    ] == [("uno", 300), ("due", 600), ("tre", 900)]
 
 
 # Splits
@@ -151,7 +208,13 @@ def test_the_right_part_is_heard(tmp_path):
 def test_a_column_split_is_used_and_a_row_without_one_is_on_record(tmp_path):
     for as_saved in (False, True):
         place = tmp_path / str(as_saved)
-        write(place / ("data.arrow" if as_saved else "data.parquet"), as_saved, audio=audio(zip(CLIPS, "abcd")), text=list("abcd"), split=["train", "dev", None, "test"])
+        write(
+            place / ("data.arrow" if as_saved else "data.parquet"),
+            as_saved,
+            audio=audio(zip(CLIPS, "abcd")),
+            text=list("abcd"),
+            split=["train", "dev", None, "test"],
+        )
         got, rejects, details = rows_of(place, train_splits="train+validation", eval_splits="test")
         assert [(r["id"], r["source_split"]) for r in got] == [("a", "train"), ("b", "validation"), ("d", "test")]
         assert rejects == ["bad_row"] and "it names no split (data" in details[0] and "row 3" in details[0]
@@ -159,22 +222,50 @@ def test_a_column_split_is_used_and_a_row_without_one_is_on_record(tmp_path):
 
 
 def test_a_column_split_counts_for_more_than_the_name_of_the_file(tmp_path):
-    write(tmp_path / "train.parquet", audio=audio(zip(CLIPS, "abc")), text=list("abc"), split=["train", "test", "train"])
-    write(tmp_path / "test.parquet", audio=audio(zip(CLIPS[3:], "def")), text=list("def"), split=["train", None, "test"])
+    write(
+        tmp_path / "train.parquet",
+        audio=audio(zip(CLIPS, "abc")),
+        text=list("abc"),
+        split=["train", "test", "train"],
+    )
+    write(
+        tmp_path / "test.parquet",
+        audio=audio(zip(CLIPS[3:], "def")),
+        text=list("def"),
+        split=["train", None, "test"],
+    )
     got, rejects, _ = rows_of(tmp_path, eval_splits="test")
-    assert sorted((r["id"], r["split"]) for r in got) == [("a", "train"), ("b", "eval"), ("c", "train"), ("d", "train"), ("e", "eval"), ("f", "eval")] and not rejects
+    assert (
+        sorted((r["id"], r["split"]) for r in got)
+        == [("a", "train"), ("b", "eval"), ("c", "train"), ("d", "train"), ("e", "eval"), ("f", "eval")]
+        and not rejects
+    )
 
 
 def test_a_misspelt_split_is_on_record_and_one_that_is_not_asked_for_is_left_out(tmp_path):
-    write(tmp_path / "data.parquet", audio=audio(zip(CLIPS, "abcd")), text=list("abcd"), split=["train", "trian", "other", "train"])
+    write(
+        tmp_path / "data.parquet",
+        audio=audio(zip(CLIPS, "abcd")),
+        text=list("abcd"),
+        split=["train", "trian", "other", "train"],
+    )
     got, rejects, details = rows_of(tmp_path)
     assert [r["id"] for r in got] == ["a", "d"] and rejects == ["bad_row"] and "did you mean train?" in details[0]
 
 
 def test_a_column_split_that_names_other_things_is_left_alone_and_named(tmp_path):
-    write(tmp_path / "train.parquet", audio=audio(zip(CLIPS, "ab")), text=list("ab"), split=["train.clean.100", "train.clean.360"])
+    write(
+        tmp_path / "train.parquet",
+        audio=audio(zip(CLIPS, "ab")),
+        text=list("ab"),
+        split=["train.clean.100", "train.clean.360"],
+    )
     got, rejects, _ = rows_of(tmp_path)
-    assert len(got) == 2 and not rejects and "the column split names train.clean.100" in " ".join(load_rows(config(tmp_path)).source["notes"])
+    assert (
+        len(got) == 2
+        and not rejects
+        and "the column split names train.clean.100" in " ".join(load_rows(config(tmp_path)).source["notes"])
+    )
 
 
 # Names
@@ -206,14 +297,24 @@ def test_a_name_means_one_clip_and_rows_of_one_clip_share_it(tmp_path, train, te
 
 def test_on_the_hub_rows_of_one_path_are_one_clip_where_they_say_the_same(hub, tmp_path):
     root = served(tmp_path / "x", "voices/paths")
-    write(root / "train.parquet", audio=audio([(A, "a.wav"), (B, "b.wav"), (C, "b.wav"), (C, "c.wav")]), text=["uno", "due", "tre", "uno"])
+    write(
+        root / "train.parquet",
+        audio=audio([(A, "a.wav"), (B, "b.wav"), (C, "b.wav"), (C, "c.wav")]),
+        text=["uno", "due", "tre", "uno"],
+    )
     write(root / "test.parquet", audio=audio([(A, "a.wav")]), text=["uno"])
     rows = load_rows(config("voices/paths", eval_splits="test")).rows.to_pylist()
-    assert [r["id"] for r in rows] == ["a", "train-0000001", "train-0000002", "c", "a"] and hub.bytes_served("*.parquet") < 40_000
+    assert [r["id"] for r in rows] == ["a", "train-0000001", "train-0000002", "c", "a"] and hub.bytes_served(
+        "*.parquet"
+    ) < 40_000
 
 
 def test_on_the_hub_one_path_in_every_row_names_no_clip(hub, tmp_path):
-    write(served(tmp_path / "x", "voices/words") / "train.parquet", audio=audio([(c, "audio.wav") for c in CLIPS]), text=["sì"] * 6)
+    write(
+        served(tmp_path / "x", "voices/words") / "train.parquet",
+        audio=audio([(c, "audio.wav") for c in CLIPS]),
+        text=["sì"] * 6,
+    )
     assert len(set(load_rows(config("voices/words")).rows["id"].to_pylist())) == 6
 
 
@@ -223,7 +324,15 @@ def test_samples_are_the_same_when_they_are_laid_out(tmp_path):
     x = np.random.default_rng(1).uniform(-1, 1, 1600).astype(np.float32)
     typ = pa.struct({"array": pa.list_(pa.float32()), "sampling_rate": pa.int32()})
     rates = [16000, None, 0, 10**9, 16000]
-    write(tmp_path / "train.parquet", audio=pa.array([{"array": x, "sampling_rate": r} for r in rates[:4]] + [{"array": [30000., 2.], "sampling_rate": 16000}], typ), text=list("abcde"))
+    write(
+        tmp_path / "train.parquet",
+        audio=pa.array(
+            [{"array": x, "sampling_rate": r} for r in rates[:4]]
+            + [{"array": [30000.0, 2.0], "sampling_rate": 16000}],
+            typ,
+        ),
+        text=list("abcde"),
+    )
     got, rejects, details = rows_of(tmp_path)
     heard, rate = sf.read(io.BytesIO(got[0]["data"]), dtype="float32")
     assert len(got) == 1 and rate == 16000 and (heard == x).all() and rejects == ["bad_row"] * 4
@@ -244,11 +353,17 @@ def test_samples_are_found_however_they_are_held(tmp_path, columns):
 @pytest.mark.parametrize("column", ["file_name", "audio", "path"])
 def test_a_table_may_name_recordings_beside_it(tmp_path, column):
     for i, clip in enumerate(CLIPS[:2]): put(tmp_path / f"c/train/clips/{i}.wav", clip)
-    write(tmp_path / "c/train/metadata.parquet", **{column: ["clips/0.wav", "clips/1.wav", "clips/2.wav", "../../out.wav", ""]}, text=list("abcde"))
+    write(
+        tmp_path / "c/train/metadata.parquet",
+        **{column: ["clips/0.wav", "clips/1.wav", "clips/2.wav", "../../out.wav", ""]},
+        text=list("abcde")
+    )
     put(tmp_path / "out.wav", A)
     got, rejects, details = rows_of(tmp_path / "c")
     assert [(r["id"], r["data"]) for r in got] == [("0", A), ("1", B)]
-    assert sorted(rejects) == ["bad_row", "missing_audio", "unsafe_path"] and any(f"{column} must name a file" in d for d in details)
+    assert sorted(rejects) == ["bad_row", "missing_audio", "unsafe_path"] and any(
+        f"{column} must name a file" in d for d in details
+    )
 
 
 @pytest.mark.parametrize("named", ["a.wav", "./a.wav", "sub/../a.wav"])
@@ -257,7 +372,11 @@ def test_a_recording_beside_a_table_that_no_row_names_is_on_record(tmp_path, nam
     put(tmp_path/"notes.txt", b"no audio")
     write(tmp_path/"metadata.parquet", file_name=[named], text=["uno"])
     corpus = load_rows(config(tmp_path))
-    assert {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()} == {("b", "no_row"), ("c", "no_row")} or named != "a.wav" and len(corpus.rows) == 0
+    assert (
+        {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()} == {("b", "no_row"), ("c", "no_row")}
+        or named != "a.wav"
+        and len(corpus.rows) == 0
+    )
 
 
 @pytest.mark.parametrize("name", ["a.arrow", "train/data-00000-of-00001.arrow", "x.FEATHER"])
@@ -278,7 +397,10 @@ def test_recordings_of_one_name_in_two_folders_are_two_clips(tmp_path):
 def test_folders_of_recordings_are_splits_where_the_table_names_none(tmp_path):
     for s in ("train", "test"): put(tmp_path / f"{s}/a.wav", CLIPS[s == "test"])
     write(tmp_path / "metadata.parquet", file_name=["train/a.wav", "test/a.wav"], text=["uno", "due"])
-    assert [(r["id"], r["split"]) for r in rows_of(tmp_path, eval_splits="test")[0]] == [("train/a", "train"), ("test/a", "eval")]
+    assert [(r["id"], r["split"]) for r in rows_of(tmp_path, eval_splits="test")[0]] == [
+        ("train/a", "train"),
+        ("test/a", "eval"),
+    ]
 
 
 def test_a_table_on_the_hub_may_name_files_of_the_data_set(hub, tmp_path):
@@ -324,7 +446,13 @@ def lying(path, true, lie):
 @pytest.mark.parametrize("lie", [(0, 1 << 30, 16, 24), (0, -5, 16, 24), (0, 24, 16, 24), (24, 24, 24, 24 + (1 << 29))])
 def test_an_offset_that_lies_is_a_sentence_that_names_the_file(tmp_path, column, lie):
     text = {c: [(c[0] * n) for n in (5 + i, 7 + i, 9 + i)] for i, c in enumerate(("text", "path", "bytes", "speaker"))}
-    write(tmp_path / "data.arrow", True, audio=pa.array([{"bytes": b.encode(), "path": p} for b, p in zip(text["bytes"], text["path"])], AUDIO), text=text["text"], speaker=text["speaker"])
+    write(
+        tmp_path / "data.arrow",
+        True,
+        audio=pa.array([{"bytes": b.encode(), "path": p} for b, p in zip(text["bytes"], text["path"])], AUDIO),
+        text=text["text"],
+        speaker=text["speaker"],
+    )
     # chunks of two rows: one chunk keeps the offsets together
     table = pa.ipc.open_stream(str(tmp_path / "data.arrow")).read_all().combine_chunks()
     with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as f, pa.ipc.new_stream(f, table.schema) as out: out.write_table(table)
@@ -344,7 +472,10 @@ def test_a_file_cut_anywhere_is_a_sentence_or_whole_rows(tmp_path, name):
 
 
 def test_a_pointer_of_git_lfs_and_an_empty_file_are_named(tmp_path):
-    for text, says in (("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "is a pointer of Git LFS"), ("", "is empty")):
+    for text, says in (
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "is a pointer of Git LFS"),
+        ("", "is empty"),
+    ):
         write(tmp_path / "train-00000-of-00002.parquet", audio=audio([(A, "a")]), text=["uno"])
         put(tmp_path / "train-00001-of-00002.parquet", text)
         assert f"train-00001-of-00002.parquet {says}" in refused(tmp_path)
@@ -353,7 +484,13 @@ def test_a_pointer_of_git_lfs_and_an_empty_file_are_named(tmp_path):
 def bounded(code, *args, megabytes=3000, seconds=60):
     "Run code in a process with little memory; its output."
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2)
-    return subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=seconds, preexec_fn=limit).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        preexec_fn=limit,
+    ).stdout
 
 
 READ = """
@@ -376,7 +513,11 @@ def test_a_file_that_unpacks_to_any_size_is_refused_in_little_memory(tmp_path, w
     small = pa.array([b"x"] * n)
     paths = repeat if "path" in what else pa.array(["a.wav"] * n)
     held = zeros if "audio" in what else small
-    text = repeat if "word" in what else pa.array([word if i % 33 == 0 else "a" for i in range(n)]) if "pages" in what else pa.array(["a"] * n)
+    text = (
+        repeat
+        if "word" in what
+        else pa.array([word if i % 33 == 0 else "a" for i in range(n)]) if "pages" in what else pa.array(["a"] * n)
+    )
     table = pa.table({"audio": pa.StructArray.from_arrays([held, paths], ["bytes", "path"]), "text": text})
     pq.write_table(table, tmp_path / "train.parquet", compression="zstd", store_schema=False)
     assert (tmp_path / "train.parquet").stat().st_size < 1 << 20
@@ -468,7 +609,12 @@ def test_a_card_that_names_files_again_and_again_reads_each_once(tmp_path, caplo
     for s in ("train", "test"): write(tmp_path / f"{s}.parquet", audio=audio([(A, s)]), text=["uno"])
     put(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n" + "  - {split: train, path: '**'}\n" * 200 + "---\n")
     assert len(rows_of(tmp_path)[0]) == 2
-    put(tmp_path / "README.md", "---\nconfigs:\n- data_files:\n" + "".join(f"  - {{split: s{i}, path: '**'}}\n" for i in range(200)) + "---\n")
+    put(
+        tmp_path / "README.md",
+        "---\nconfigs:\n- data_files:\n"
+        + "".join(f"  - {{split: s{i}, path: '**'}}\n" for i in range(200))
+        + "---\n",
+    )
     assert len(rows_of(tmp_path)[0]) == 1 and "name too many files too often" in caplog.text
 
 
@@ -484,19 +630,62 @@ def test_a_look_is_json_whatever_the_durations_are(tmp_path):
     write(tmp_path / "train.parquet", audio=audio(zip(CLIPS, "abc")), text=list("abc"), duration=[float("nan"), 1., 2.])
     look = inspect_corpus(str(tmp_path), "it")
     json.dumps(look, allow_nan=False)
-    assert look["languages"]["it"]["train"]["rows"] == 3 and look["languages"]["it"]["train"]["found"]["audio"] == "audio (bytes)"
+    assert (
+        look["languages"]["it"]["train"]["rows"] == 3
+        and look["languages"]["it"]["train"]["found"]["audio"] == "audio (bytes)"
+    )
 
 
 def test_what_was_nearly_found_is_named(tmp_path):
     write(tmp_path / "train.parquet", audio=audio([(A, "a")]), words=["uno"], n=[1])
-    assert "its columns are audio, words, n, of which words hold text; name the one with text_column" in refused(tmp_path)
+    assert "its columns are audio, words, n, of which words hold text; name the one with text_column" in refused(
+        tmp_path
+    )
 
 
 # Anything at all
 
-SCALARS = [pa.null(), pa.bool_(), pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.date32(), pa.timestamp("us"), pa.duration("s"),
-           pa.decimal128(10, 2), pa.list_(pa.string()), pa.struct({"a": pa.int8()}), pa.dictionary(pa.int8(), pa.string()), pa.list_(pa.float32()), pa.map_(pa.string(), pa.int8())]
-VALUES = [None, True, 5, -1, 1.5, float("nan"), float("inf"), "", "train", "uno", "3.5", "6,0", b"\xff", [], [1.5], {"a": 1}]
+SCALARS = [
+    pa.null(),
+    pa.bool_(),
+    pa.int8(),
+    pa.int64(),
+    pa.uint64(),
+    pa.float16(),
+    pa.float64(),
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.large_binary(),
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.duration("s"),
+    pa.decimal128(10, 2),
+    pa.list_(pa.string()),
+    pa.struct({"a": pa.int8()}),
+    pa.dictionary(pa.int8(), pa.string()),
+    pa.list_(pa.float32()),
+    pa.map_(pa.string(), pa.int8()),
+]
+VALUES = [
+    None,
+    True,
+    5,
+    -1,
+    1.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "train",
+    "uno",
+    "3.5",
+    "6,0",
+    b"\xff",
+    [],
+    [1.5],
+    {"a": 1},
+]
 
 
 @st.composite
@@ -508,18 +697,46 @@ def columns(draw, n):
         try: pa.array([*values, value], typ.value_type if pa.types.is_dictionary(typ) else typ)
         except Exception: value = None
         values.append(value)
-    return pa.array(values, typ.value_type).dictionary_encode().cast(typ) if pa.types.is_dictionary(typ) else pa.array(values, typ)
+    return (
+        pa.array(values, typ.value_type).dictionary_encode().cast(typ)
+        if pa.types.is_dictionary(typ)
+        else pa.array(values, typ)
+    )
 
 
-NAMES = ["text", "sentence", "speaker", "client_id", "split", "locale", "duration", "offset", "start", "end", "duration_ms", "path", "age", "id"]
+NAMES = [
+    "text",
+    "sentence",
+    "speaker",
+    "client_id",
+    "split",
+    "locale",
+    "duration",
+    "offset",
+    "start",
+    "end",
+    "duration_ms",
+    "path",
+    "age",
+    "id",
+]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.booleans(), st.booleans())
 def test_any_column_of_any_type_leaves_every_row_kept_or_on_record(tmp_path_factory, data, as_saved, named):
     place, n = tmp_path_factory.mktemp("any"), 3
-    mine = {k: data.draw(columns(n), label=k) for k in data.draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))}
-    table = {"audio": pa.array(["a.wav", None, "b.wav"]) if named else audio([(A, "a.wav"), (B, "a.wav"), (None, "b.wav")]), "transcription": ["uno", "due", "tre"], **mine}
+    mine = {
+        k: data.draw(columns(n), label=k)
+        for k in data.draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))
+    }
+    table = {
+        "audio": (
+            pa.array(["a.wav", None, "b.wav"]) if named else audio([(A, "a.wav"), (B, "a.wav"), (None, "b.wav")])
+        ),
+        "transcription": ["uno", "due", "tre"],
+        **mine,
+    }
     try: write(place / ("data.arrow" if as_saved else "data.parquet"), as_saved, **table)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid): return  # Parquet has no such type
     put(place / "a.wav", A)
@@ -558,7 +775,14 @@ def test_a_file_damaged_anywhere_is_a_sentence_or_rows(tmp_path_factory, seed, a
     place = tmp_path_factory.mktemp("damaged")
     name = "data.arrow" if as_saved else "data.parquet"
     small = [bytes([65 + i]) * 30 for i in range(5)]
-    write(place / name, as_saved, audio=audio(zip(small, "abcde")), text=[f"frase {i}" for i in range(5)], speaker=list("aabbc"), duration=[1.] * 5)
+    write(
+        place / name,
+        as_saved,
+        audio=audio(zip(small, "abcde")),
+        text=[f"frase {i}" for i in range(5)],
+        speaker=list("aabbc"),
+        duration=[1.0] * 5,
+    )
     (place / name).write_bytes(damaged((place / name).read_bytes(), seed))
     try: got, rejects, _ = rows_of(place)
     except (ValueError, FileNotFoundError) as e: assert name in str(e) or str(place) in str(e), e

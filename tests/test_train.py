@@ -6,14 +6,22 @@ import pytest
 import torch
 from datasets import DatasetDict, concatenate_datasets
 from torch.utils.data import DataLoader
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import (
+    Seq2SeqTrainer, Seq2SeqTrainingArguments, WhisperConfig, WhisperFeatureExtractor,
+    WhisperForConditionalGeneration
+)
 from transformers.models.whisper.tokenization_whisper import WhisperTokenizer
 
 from audio_ft_prep import SpeechCollator, load_prepared
 from audio_ft_prep.store import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-STORED = {"float16": dict(feature_dtype="float16"), "float32": dict(feature_dtype="float32"), "padded": dict(storage="padded"), "audio": dict(storage="audio")}
+STORED = {
+    "float16": dict(feature_dtype="float16"),
+    "float32": dict(feature_dtype="float32"),
+    "padded": dict(storage="padded"),
+    "audio": dict(storage="audio"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +45,23 @@ def tokenizer(folder): return WhisperTokenizer.from_pretrained(folder("padded") 
 def whisper(tokenizer, init_std=0.02):
     "A two-layer Whisper for a vocabulary, the same each time; the larger `init_std`, the more it listens."
     torch.manual_seed(0)
-    return WhisperForConditionalGeneration(WhisperConfig(
-        vocab_size=len(tokenizer), d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=128, decoder_ffn_dim=128, init_std=init_std, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"))).eval()
+    return WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(tokenizer),
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            init_std=init_std,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+        )
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +89,10 @@ def loss(model, batch):
 
 def same_items(got, want):
     "Whether two lists of items carry the same features and labels."
-    return len(got) == len(want) and all(np.array_equal(a["input_features"], b["input_features"]) and list(a["labels"]) == list(b["labels"]) for a, b in zip(got, want))
+    return len(got) == len(want) and all(
+        np.array_equal(a["input_features"], b["input_features"]) and list(a["labels"]) == list(b["labels"])
+        for a, b in zip(got, want)
+    )
 
 
 # Batches
@@ -80,7 +104,10 @@ def test_a_batch_is_the_reference_collators_batch(opened, collator, reference, s
     assert got.keys() == want.keys()
     assert torch.equal(got["labels"], want["labels"]) and got["labels"].dtype == want["labels"].dtype
     assert got["input_features"].dtype == want["input_features"].dtype == torch.float32
-    assert got["input_features"].shape == want["input_features"].shape and (got["input_features"] - want["input_features"]).abs().max() <= 1e-6
+    assert (
+        got["input_features"].shape == want["input_features"].shape
+        and (got["input_features"] - want["input_features"]).abs().max() <= 1e-6
+    )
 
 
 def test_labels_end_with_the_end_token_and_only_what_is_behind_it_is_masked(opened, collator, tokenizer):
@@ -108,10 +135,23 @@ def test_the_loss_on_a_batch_is_the_loss_on_the_reference_collators_batch(opened
 def test_a_whisper_model_trains_and_evaluates_with_the_trainers_defaults(opened, collator, tokenizer, tmp_path, stored, processes):
     data, model = opened(stored), whisper(tokenizer)
     before = [p.detach().clone() for p in model.parameters()]
-    args = Seq2SeqTrainingArguments(str(tmp_path), per_device_train_batch_size=4, per_device_eval_batch_size=4, max_steps=3, learning_rate=1e-3, logging_steps=1,
-                                    report_to=[], save_strategy="no", dataloader_num_workers=processes, use_cpu=True, disable_tqdm=True)
+    args = Seq2SeqTrainingArguments(
+        str(tmp_path),
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=4,
+        max_steps=3,
+        learning_rate=1e-3,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        dataloader_num_workers=processes,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
     assert args.remove_unused_columns
-    trainer = Seq2SeqTrainer(model, args, train_dataset=data["train"], eval_dataset=data["eval"], data_collator=collator)
+    trainer = Seq2SeqTrainer(
+        model, args, train_dataset=data["train"], eval_dataset=data["eval"], data_collator=collator
+    )
     trainer.train()
     losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
     assert len(losses) == trainer.state.global_step == 3 and np.isfinite(losses).all() and losses[-1] < losses[0]
@@ -133,7 +173,10 @@ def test_rows_keep_their_features_when_they_are_chosen_shuffled_and_joined(opene
     mixed = train.shuffle(seed=1)
     at = {n: i for i, n in enumerate(train["id"])}
     assert mixed["id"] != train["id"] and same_items([*mixed], [want[at[n]] for n in mixed["id"]])
-    assert same_items([*train.filter(lambda n: n > 40_000, input_columns="input_length")], [i for i in want if i["input_length"] > 40_000])
+    assert same_items(
+        [*train.filter(lambda n: n > 40_000, input_columns="input_length")],
+        [i for i in want if i["input_length"] > 40_000],
+    )
     both = concatenate_datasets([train, data["eval"]])
     assert same_items([both[0], both[19], both[20]], [want[0], want[19], data["eval"][0]])
     halves = train.train_test_split(0.5, seed=3)
@@ -175,7 +218,10 @@ def test_a_pickled_data_set_opens_in_another_process_with_the_same_items(opened,
     assert same_items([*pickle.loads(pickle.dumps(data))["eval"]], [*data["eval"]])
     if stored == "audio": return
     (tmp_path / "data.pkl").write_bytes(pickle.dumps((data["eval"], [*data["eval"]])))
-    code = "import pickle; a, b = pickle.load(open('data.pkl', 'rb')); print(all((x['input_features'] == y['input_features']).all() for x, y in zip(a, b, strict=True)))"
+    code = (
+        "import pickle; a, b = pickle.load(open('data.pkl', 'rb')); print(all((x['input_features'] =="
+        " y['input_features']).all() for x, y in zip(a, b, strict=True)))"
+    )
     got = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert got.stdout == "True\n", got.stderr[-2000:]
 
@@ -191,4 +237,8 @@ def test_what_is_no_prepared_folder_is_refused_in_a_sentence_that_names_it(tmp_p
     if broken != "nothing there": folder.mkdir()
     if broken == "unfinished": (folder / ".work").mkdir()
     with pytest.raises(FileNotFoundError, match=f"no prepared data set in {folder}") as e: load_prepared(folder)
-    assert {"nothing there": "no such folder", "unfinished": "run it again", "not ours": "name the folder that prepare wrote"}[broken] in str(e.value)
+    assert {
+        "nothing there": "no such folder",
+        "unfinished": "run it again",
+        "not ours": "name the folder that prepare wrote",
+    }[broken] in str(e.value)

@@ -13,7 +13,13 @@ from layouts import put, put_members
 def tone(hz, seconds=1.):
     "A WAV file of one frequency."
     out = io.BytesIO()
-    sf.write(out, 0.3 * np.sin(2 * np.pi * hz * np.arange(int(16000 * seconds)) / 16000), 16000, format="WAV", subtype="PCM_16")
+    sf.write(
+        out,
+        0.3 * np.sin(2 * np.pi * hz * np.arange(int(16000 * seconds)) / 16000),
+        16000,
+        format="WAV",
+        subtype="PCM_16",
+    )
     return out.getvalue()
 
 
@@ -55,7 +61,9 @@ def test_one_transcript_for_a_split_finds_recordings_in_folders_below(tmp_path):
     for name, folder in (("7_1_000001", "7/1"), ("8_2_000001", "8/2")): put(tmp_path / f"train/audio/{folder}/{name}.wav", tone(440))
     put(tmp_path / "train/transcripts.txt", "7_1_000001\tprima frase\n8_2_000001\tseconda frase\n")
     corpus = read(tmp_path)
-    assert kept(corpus) == {"7_1_000001": "prima frase", "8_2_000001": "seconda frase"} and corpus.rows["speaker"].to_pylist() == ["7", "8"]
+    assert kept(corpus) == {"7_1_000001": "prima frase", "8_2_000001": "seconda frase"} and corpus.rows[
+        "speaker"
+    ].to_pylist() == ["7", "8"]
 
 
 def test_a_transcript_that_leads_out_of_the_corpus_is_not_read(tmp_path):
@@ -101,7 +109,11 @@ def test_a_recording_without_a_text_and_a_text_without_a_recording_are_told(tmp_
     for name in "ab": put(tmp_path / f"{name}.wav", tone(440))
     for name in "ac": put(tmp_path / f"{name}.txt", "uno")
     corpus = read(tmp_path)
-    assert kept(corpus) == {"a": "uno"} and [r for r, _ in why(corpus)] == ["no_row"] and "c.txt" in corpus.source["notes"][0]
+    assert (
+        kept(corpus) == {"a": "uno"}
+        and [r for r, _ in why(corpus)] == ["no_row"]
+        and "c.txt" in corpus.source["notes"][0]
+    )
 
 
 # Tars
@@ -141,7 +153,9 @@ def test_what_an_object_says_of_a_sample_is_kept(tmp_path):
 @pytest.mark.parametrize("seconds,start,part", [(3., 1., (1., 1.5)), (1.5, 60., (None, 1.5))])
 def test_a_start_means_a_part_or_where_the_clip_was_cut_out(tmp_path, seconds, start, part):
     about = {"text": "due", "start": start, "end": start + 1.5}
-    (row,) = read(web(tmp_path, [("b.wav", tone(550, seconds)), ("b.json", json.dumps(about).encode())])).rows.to_pylist()
+    (row,) = read(
+        web(tmp_path, [("b.wav", tone(550, seconds)), ("b.json", json.dumps(about).encode())])
+    ).rows.to_pylist()
     assert (row["start"], row["seconds"]) == part
 
 
@@ -152,7 +166,14 @@ def test_samples_of_one_name_in_two_tars_are_two_clips(tmp_path):
 
 
 def test_audio_is_the_member_that_the_row_names(tmp_path):
-    web(tmp_path, [m for i in range(5) for m in ((f"x{i}.wav", tone(300 + 100 * i)), (f"x{i}.txt", f"{300 + 100 * i}".encode()))])
+    web(
+        tmp_path,
+        [
+            m
+            for i in range(5)
+            for m in ((f"x{i}.wav", tone(300 + 100 * i)), (f"x{i}.txt", f"{300 + 100 * i}".encode()))
+        ],
+    )
     for row in read(tmp_path).rows.to_pylist():
         with open(row["file"], "rb") as f: f.seek(row["offset"]); samples, rate = sf.read(io.BytesIO(f.read(row["size"])))
         assert round(np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)) == int(row["sentence"])
@@ -206,7 +227,9 @@ def nemo(root, lines, tars):
     ({"audio_filepath": "a.wav", "text": "due", "shard_id": 1, "duration": "x"}, "bad_row", "duration must be a number")])
 def test_a_line_of_a_tarred_manifest_that_is_no_row_costs_itself(tmp_path, line, reason, said):
     good = {"audio_filepath": "a.wav", "text": "uno", "duration": 1.0, "shard_id": 0}
-    corpus = read(nemo(tmp_path, [good, line], {"audio_0.tar": [("a.wav", tone(440))], "audio_1.tar": [("a.wav", tone(550))]}))
+    corpus = read(
+        nemo(tmp_path, [good, line], {"audio_0.tar": [("a.wav", tone(440))], "audio_1.tar": [("a.wav", tone(550))]})
+    )
     assert list(kept(corpus).values()) == ["uno"]
     ((found, detail),) = why(corpus)
     assert found == reason and said in detail
@@ -214,7 +237,10 @@ def test_a_line_of_a_tarred_manifest_that_is_no_row_costs_itself(tmp_path, line,
 
 def test_a_manifest_in_a_folder_below_finds_the_tars_above(tmp_path):
     put_members(tmp_path / "audio__OP_0..1_CL_/audio_0.tar", [("a.wav", tone(440))])
-    put(tmp_path / "audio__OP_0..1_CL_/sharded_manifests/manifest_0.json", json.dumps({"audio_filepath": "a.wav", "text": "uno", "shard_id": 0}) + "\n")
+    put(
+        tmp_path / "audio__OP_0..1_CL_/sharded_manifests/manifest_0.json",
+        json.dumps({"audio_filepath": "a.wav", "text": "uno", "shard_id": 0}) + "\n",
+    )
     assert kept(read(tmp_path)) == {"a": "uno"}
 
 
@@ -230,12 +256,23 @@ def test_rows_announce_the_language_that_their_column_names(tmp_path, layout):
     else:
         import pyarrow as pa, pyarrow.parquet as pq
         pq.write_table(pa.Table.from_pylist(table), tmp_path / "c/train.parquet")
-    cfg = PrepConfig(str(tmp_path / "c"), "it", language_column="tongue", output_dir=str(tmp_path / "out"), train_splits="train", eval_splits="", num_workers=1)
+    cfg = PrepConfig(
+        str(tmp_path / "c"),
+        "it",
+        language_column="tongue",
+        output_dir=str(tmp_path / "out"),
+        train_splits="train",
+        eval_splits="",
+        num_workers=1,
+    )
     made = prepare(cfg, progress=False)
     from audio_ft_prep import load_prepared
     from audio_ft_prep.models import load_model
     data, tokenizer = load_prepared(made.folder), load_model("openai/whisper-small").tokenizer
-    announced = {i: tokenizer.convert_ids_to_tokens([labels[1]])[0] for i, labels in zip(data["train"]["id"], data["train"]["labels"])}
+    announced = {
+        i: tokenizer.convert_ids_to_tokens([labels[1]])[0]
+        for i, labels in zip(data["train"]["id"], data["train"]["labels"])
+    }
     assert announced == {"a": "<|it|>", "b": "<|de|>", "c": "<|en|>", "d": "<|it|>"}
     assert made.counts["train"]["rejects"] == {"bad_row": 1}
     with pytest.raises(ValueError, match="no column language_of_row: .* with language_column"): read(tmp_path / "c", language_column="language_of_row")
@@ -244,13 +281,26 @@ def test_rows_announce_the_language_that_their_column_names(tmp_path, layout):
 def test_a_model_that_knows_english_alone_takes_no_language_column(tmp_path):
     put(tmp_path / "c/a.wav", tone(440))
     put(tmp_path / "c/list.csv", "path,sentence,tongue\na.wav,one,en\n")
-    cfg = PrepConfig(str(tmp_path / "c"), "en", model_id="openai/whisper-small.en", language_column="tongue", output_dir=str(tmp_path / "out"), train_splits="train", eval_splits="")
+    cfg = PrepConfig(
+        str(tmp_path / "c"),
+        "en",
+        model_id="openai/whisper-small.en",
+        language_column="tongue",
+        output_dir=str(tmp_path / "out"),
+        train_splits="train",
+        eval_splits="",
+    )
     with pytest.raises(ValueError, match="knows English only, and language_column"): prepare(cfg, progress=False)
 
 
 # Times under other names
 
-PARTS = {"from and to": {"from": 1.0, "to": 2.0}, "a pair": {"timestamp": [1.0, 2.0]}, "words": {"from": "Ada", "to": "Bice"}, "a day": {"timestamp": "2024-05-01"}}
+PARTS = {
+    "from and to": {"from": 1.0, "to": 2.0},
+    "a pair": {"timestamp": [1.0, 2.0]},
+    "words": {"from": "Ada", "to": "Bice"},
+    "a day": {"timestamp": "2024-05-01"},
+}
 
 
 @pytest.mark.parametrize("layout", ["csv", "jsonl", "webdataset", "parquet"])

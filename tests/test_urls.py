@@ -8,7 +8,7 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 from audio_ft_prep import PrepConfig, load_prepared, prepare, workdir
 from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.pipeline import Part, merge
-from audio_ft_prep.places import held, place
+from audio_ft_prep.paths import held, as_path
 from audio_ft_prep.store import verify
 from conftest import COMMAND, SAMPLE, flags, tar_clips, until, write_corpus
 from standin.s3 import KEY, SECRET, store
@@ -52,7 +52,9 @@ def contents(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() f
 
 def objects(s3, prefix):
     "Name -> bytes of what stands under a prefix."
-    return {k.removeprefix(prefix): s3.direct.get_object(Bucket=BUCKET, Key=k)["Body"].read() for k in s3.objects(prefix)}
+    return {
+        k.removeprefix(prefix): s3.direct.get_object(Bucket=BUCKET, Key=k)["Body"].read() for k in s3.objects(prefix)
+    }
 
 
 def same_at(name, s3, corpus, whole, **settings):
@@ -61,7 +63,9 @@ def same_at(name, s3, corpus, whole, **settings):
     assert done.hash == whole.hash and str(done.folder) == f"s3://{BUCKET}/{name}"
     assert objects(s3, f"{name}/") == contents(whole.folder)
     assert prepare(config(corpus, f"s3://{BUCKET}/{name}"), progress=False).prep == whole.prep
-    with pytest.raises(ValueError, match="holds a data set that another config made: shard_rows is 10 there and 11 here"):
+    with pytest.raises(
+        ValueError, match="holds a data set that another config made: shard_rows is 10 there and 11 here"
+    ):
         prepare(config(corpus, f"s3://{BUCKET}/{name}", shard_rows=11), progress=False)
 
 
@@ -73,7 +77,10 @@ def test_a_data_set_on_s3_is_verified_and_read_there(s3, corpus, whole):
     prepare(config(corpus, url, num_workers=2), progress=False)
     assert verify(url) == []
     there, here = load_prepared(url), load_prepared(whole.folder)
-    assert all(there[s]["id"] == here[s]["id"] and (there[s][0]["input_features"] == here[s][0]["input_features"]).all() for s in here)
+    assert all(
+        there[s]["id"] == here[s]["id"] and (there[s][0]["input_features"] == here[s][0]["input_features"]).all()
+        for s in here
+    )
     key = next(k for k in s3.objects("read/") if k.endswith(".arrow"))
     data = bytearray(s3.direct.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     data[len(data) // 2] ^= 1
@@ -83,13 +90,18 @@ def test_a_data_set_on_s3_is_verified_and_read_there(s3, corpus, whole):
 
 def test_a_run_to_s3_that_was_killed_goes_on(s3, corpus, whole, heartbeat):
     args = flags(dataset_name=corpus, output_dir=f"s3://{BUCKET}/killed", num_workers=1, **SETTINGS)
-    with subprocess.Popen([COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
+    with subprocess.Popen(
+        [COMMAND, "prepare", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as run:
         records = lambda: [k for k in s3.objects("killed/.work/train-")]
         until(lambda: run.poll() is not None or records(), 600)
         assert run.poll() is None, run.stderr.read()
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
-    when = lambda: {o["Key"]: o["LastModified"] for o in s3.direct.list_objects_v2(Bucket=BUCKET, Prefix="killed/train/data-").get("Contents", [])}
+    when = lambda: {
+        o["Key"]: o["LastModified"]
+        for o in s3.direct.list_objects_v2(Bucket=BUCKET, Prefix="killed/train/data-").get("Contents", [])
+    }
     before = {k: v for k, v in when().items() if f"killed/.work/train-{k.split('-')[1]}.json" in records()}
     assert before and not any(k.endswith("prep.json") for k in s3.objects("killed/"))
     heartbeat(0.5)
@@ -101,7 +113,9 @@ def test_a_run_to_s3_that_was_killed_goes_on(s3, corpus, whole, heartbeat):
 def test_a_second_run_to_the_same_url_says_so_and_stops(s3, corpus, heartbeat):
     heartbeat(1)
     url = f"s3://{BUCKET}/twice"
-    with held(place(url) / ".work" / "lock", 0.2), pytest.raises(RuntimeError, match=f"another run is writing {url}: wait for it, or set output_dir to another folder"):
+    with held(as_path(url) / ".work" / "lock", 0.2), pytest.raises(
+        RuntimeError, match=f"another run is writing {url}: wait for it, or set output_dir to another folder"
+    ):
         prepare(config(corpus, url), progress=False)
 
 
@@ -109,7 +123,10 @@ def test_a_bucket_that_is_not_there_and_a_key_that_is_refused_are_told_in_a_sent
     with pytest.raises(FileNotFoundError, match="s3://nowhere/.* there is no such bucket: make it first"):
         prepare(config(corpus, "s3://nowhere/prepared"), progress=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAANOTHER")
-    with pytest.raises(OSError, match=f"s3://{BUCKET}/mine.* can't be read or written: .*; see that it is right, and that the credentials"):
+    with pytest.raises(
+        OSError,
+        match=f"s3://{BUCKET}/mine.* can't be read or written: .*; see that it is right, and that the credentials",
+    ):
         prepare(config(corpus, f"s3://{BUCKET}/mine"), progress=False)
 
 

@@ -31,8 +31,20 @@ from audio_ft_prep.widgets import Background, Found, PrepForm, as_command, as_py
 from conftest import SAMPLE, tar_clips, until, write_corpus
 from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
-BAD = {"dataset_name": " ", "language_code": "Italian!", "model_id": " ", "output_dir": " ", "max_train_samples": "0", "max_eval_samples": "a few", "min_seconds": 31.0, "max_seconds": 45.0,
-       "seed": -1, "shard_rows": -5, "num_workers": -1, "ray_address": "ray://head:10001"}
+BAD = {
+    "dataset_name": " ",
+    "language_code": "Italian!",
+    "model_id": " ",
+    "output_dir": " ",
+    "max_train_samples": "0",
+    "max_eval_samples": "a few",
+    "min_seconds": 31.0,
+    "max_seconds": 45.0,
+    "seed": -1,
+    "shard_rows": -5,
+    "num_workers": -1,
+    "ray_address": "ray://head:10001",
+}
 
 
 @pytest.fixture
@@ -71,9 +83,23 @@ def test_no_field_of_the_config_is_forgotten():
     shown = [n for names in form_tabs().values() for n in names]
     assert sorted(shown) == sorted(field_types()) == sorted(form.inputs) and len(shown) == len(set(shown))
     assert all(box.description == name for name, box in form.inputs.items())
-    in_tabs = [name for tab in form.tabs.children for row in tab.children for name, box in form.inputs.items() if box in row.children]
-    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == ["Data", "Model", "Selection", "Audio", "Output"]
-    assert all(set(GROUPS[g]) == set(names) for g, names in zip(GROUPS, form_tabs().values())), "a field that no group names"
+    in_tabs = [
+        name
+        for tab in form.tabs.children
+        for row in tab.children
+        for name, box in form.inputs.items()
+        if box in row.children
+    ]
+    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == [
+        "Data",
+        "Model",
+        "Selection",
+        "Audio",
+        "Output",
+    ]
+    assert all(
+        set(GROUPS[g]) == set(names) for g, names in zip(GROUPS, form_tabs().values())
+    ), "a field that no group names"
 
 
 @pytest.mark.parametrize("settings", [{}, dict(max_train_samples=7, sampling="random", lower_case=True, min_seconds=0.5, storage="audio", eval_splits="", shard_rows=9)])
@@ -90,7 +116,11 @@ def test_a_bad_value_is_refused_beside_its_field_in_the_configs_own_sentence(for
     form.inputs[name].value = BAD[name]
     with pytest.raises((TypeError, ValueError)) as said: config_from(form.settings)
     assert form.faults()[name] == str(said.value).replace("or null", "or all")
-    assert f"{name} must" in form.notes[name].value and "prep-bad" in form.notes[name].value and f"{name} must" in form.message.value
+    assert (
+        f"{name} must" in form.notes[name].value
+        and "prep-bad" in form.notes[name].value
+        and f"{name} must" in form.message.value
+    )
     assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
     assert form.buttons["plan"].disabled and form.buttons["prepare"].disabled
     with pytest.raises((TypeError, ValueError)): form.prepare()
@@ -114,7 +144,11 @@ def test_what_two_fields_say_together_is_refused_in_red_beside_the_one_that_was_
     form = PrepForm(dataset_name="sample", language="Italian", **first)
     form.inputs[name].value = value
     assert says in form.faults()[name] and len(form.faults()) == 1
-    assert "prep-bad" in form.notes[name].value and "prep-bad" in form.message.value and "To begin" not in form.message.value
+    assert (
+        "prep-bad" in form.notes[name].value
+        and "prep-bad" in form.message.value
+        and "To begin" not in form.message.value
+    )
     assert sum("(1 to mend)" in t for t in form.tabs.titles) == 1
 
 
@@ -142,7 +176,9 @@ def test_a_name_in_the_place_of_a_config_is_told_where_it_goes():
 
 
 def test_blanks_around_names_are_left_out(tmp_path):
-    form = PrepForm(dataset_name=" sample ", language=" Italian", output_dir=f" {tmp_path} ", text_column=" what is said ")
+    form = PrepForm(
+        dataset_name=" sample ", language=" Italian", output_dir=f" {tmp_path} ", text_column=" what is said "
+    )
     assert form.value == PrepConfig("sample", "it", "Italian", output_dir=str(tmp_path), text_column=" what is said ")
 
 
@@ -182,7 +218,10 @@ def test_the_box_says_what_it_found_or_why_not(form, tmp_path):
     for name in ("nowhere", "nothing", "sample"): form.inputs["dataset_name"].value = name
     form.inputs["language_code"].value = "en"
     assert "en: train" in found(form)
-    for name, says in (("~nobody-here/cv", "must begin with a home folder that is known here"), ("a" * 300, "got 300 characters, and no name is so long")):
+    for name, says in (
+        ("~nobody-here/cv", "must begin with a home folder that is known here"),
+        ("a" * 300, "got 300 characters, and no name is so long"),
+    ):
         form.inputs["dataset_name"].value = name
         assert says in found(form) and "prep-bad" in found(form)
         with pytest.raises(ValueError, match=says): corpus_path(name)
@@ -201,7 +240,11 @@ def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_coun
     threads = threading.active_count()
     for name in "abcd": form.inputs["dataset_name"].value = name
     form.inputs["seed"].value = 7
-    assert "looking" in form.notes["dataset_name"].value and looked == ["first"] and threading.active_count() <= threads + 1
+    assert (
+        "looking" in form.notes["dataset_name"].value
+        and looked == ["first"]
+        and threading.active_count() <= threads + 1
+    )
     gate.set()
     assert "found d" in found(form) and looked == ["first", "d"]
 
@@ -211,8 +254,17 @@ def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_coun
     ({"language": "Italian", "model_id": "nowhere"}, "model_id", "no folder nowhere: model_id names")])
 def test_what_the_model_refuses_stands_beside_the_field_before_anything_is_started(settings, name, says):
     form = settled(PrepForm(dataset_name="sample", **settings))
-    assert says in form.faults()[name] and says in form.notes[name].value and "prep-bad" in form.notes[name].value and form.buttons["plan"].disabled
-    form.inputs["language"].value, form.inputs["language_code"].value, form.inputs["model_id"].value = "Italian", "it", "openai/whisper-small"
+    assert (
+        says in form.faults()[name]
+        and says in form.notes[name].value
+        and "prep-bad" in form.notes[name].value
+        and form.buttons["plan"].disabled
+    )
+    form.inputs["language"].value, form.inputs["language_code"].value, form.inputs["model_id"].value = (
+        "Italian",
+        "it",
+        "openai/whisper-small",
+    )
     assert form.faults() == {} and not settled(form).buttons["plan"].disabled
 
 
@@ -247,9 +299,25 @@ def test_the_hub_is_asked_when_the_button_is_pressed_and_not_before(form, hub, t
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 named = text.filter(lambda t: t.strip())
-configs = st.builds(PrepConfig, dataset_name=named, language_code=st.sampled_from(["it", "zh-CN", "nan-tw"]), language=text, model_id=named, output_dir=named, audio_column=text, dataset_config=text,
-                    max_train_samples=st.none() | st.integers(1, 10**9), sampling=st.sampled_from(["first", "random"]), seed=st.integers(0, 2**63), min_seconds=st.floats(0, 9), max_seconds=st.floats(10, 30),
-                    eval_splits=st.sampled_from(["test", "", "other+validated"]), lower_case=st.booleans(), storage=st.sampled_from(["features", "audio", "padded"]), num_workers=st.integers(0, 64))
+configs = st.builds(
+    PrepConfig,
+    dataset_name=named,
+    language_code=st.sampled_from(["it", "zh-CN", "nan-tw"]),
+    language=text,
+    model_id=named,
+    output_dir=named,
+    audio_column=text,
+    dataset_config=text,
+    max_train_samples=st.none() | st.integers(1, 10**9),
+    sampling=st.sampled_from(["first", "random"]),
+    seed=st.integers(0, 2**63),
+    min_seconds=st.floats(0, 9),
+    max_seconds=st.floats(10, 30),
+    eval_splits=st.sampled_from(["test", "", "other+validated"]),
+    lower_case=st.booleans(),
+    storage=st.sampled_from(["features", "audio", "padded"]),
+    num_workers=st.integers(0, 64),
+)
 PREPARE = typer.main.get_command(app).commands["prepare"]
 
 
@@ -280,7 +348,11 @@ def test_the_file_shown_makes_the_same_config(tmp_path_factory, cfg):
 
 def test_what_is_shown_is_of_what_is_filled_in(form):
     form.inputs["seed"].value = 7
-    assert "--seed 7" in form.recipes["Command"].value and "seed=7" in form.recipes["Python"].value and "seed: 7" in form.recipes["YAML"].value
+    assert (
+        "--seed 7" in form.recipes["Command"].value
+        and "seed=7" in form.recipes["Python"].value
+        and "seed: 7" in form.recipes["YAML"].value
+    )
     form.inputs["seed"].value = -7
     assert all("when the form is filled in" in r.value for r in form.recipes.values())
 
@@ -296,7 +368,9 @@ def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
 
 
 def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_corpus, tmp_path):
-    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1)
+    cfg = PrepConfig(
+        str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1
+    )
     form = PrepForm(cfg)
     gate = held(form, clips=40)
     form.prepare()
@@ -306,7 +380,11 @@ def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_co
     gate.set()
     with pytest.raises(KeyboardInterrupt, match="of 312 clips"): form.wait(60)
     assert "Stopped at" in form.told.value and "prep-bad" not in form.told.value and form.result is None
-    assert (tmp_path / "out" / ".work").is_dir() and not (tmp_path / "out" / "prep.json").exists() and not form.buttons["prepare"].disabled
+    assert (
+        (tmp_path / "out" / ".work").is_dir()
+        and not (tmp_path / "out" / "prep.json").exists()
+        and not form.buttons["prepare"].disabled
+    )
     seen = []
     form.bar.observe(lambda change: seen.append(change["new"]), "value")
     form.buttons["prepare"].click()
@@ -316,7 +394,15 @@ def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_co
 
 
 def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_corpus, tmp_path):
-    cfg = PrepConfig(str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=100, max_train_samples=200, num_workers=2)
+    cfg = PrepConfig(
+        str(long_corpus),
+        "it",
+        train_splits="train",
+        output_dir=str(tmp_path / "out"),
+        shard_rows=100,
+        max_train_samples=200,
+        num_workers=2,
+    )
     told = []
     def stop(now):
         told.append(now)
@@ -325,7 +411,9 @@ def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_c
     made = prepare(cfg, progress=told.append)
     assert told[0] == Progress(0, 212, 0.0, 0, {}) and all(a.total == 212 for a in told)
     counts, last = made.counts, told[-1]
-    assert last.clips == 212 and last.rejects == sum(last.reasons.values()) == 212 - sum(c["kept"] for c in counts.values())
+    assert last.clips == 212 and last.rejects == sum(last.reasons.values()) == 212 - sum(
+        c["kept"] for c in counts.values()
+    )
     assert last.seconds == pytest.approx(sum(c["samples"] for c in counts.values()) / 16000)
 
 
@@ -352,8 +440,16 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     assert any("Stopping" in s for s in said) and form.buttons["cancel"].disabled
     with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
     came, need = hub.bytes_served(slow), load_rows(cfg).remote.need(load_rows(cfg).rows.slice(0, 1), False)
-    assert "prep-bad" not in form.told.value and form.bar.layout.display == "none" and not form.buttons["prepare"].disabled
-    assert came < form.bar.max and not (tmp_path / "out" / "prep.json").exists() and not list((tmp_path / "home").rglob("*.part"))
+    assert (
+        "prep-bad" not in form.told.value
+        and form.bar.layout.display == "none"
+        and not form.buttons["prepare"].disabled
+    )
+    assert (
+        came < form.bar.max
+        and not (tmp_path / "out" / "prep.json").exists()
+        and not list((tmp_path / "home").rglob("*.part"))
+    )
     hub.clear()
     form.prepare()
     assert form.wait(60).hash == prepare(cfg, progress=False).hash
@@ -437,7 +533,12 @@ def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
     form.buttons["prepare"].click()
     with pytest.raises(ValueError, match="is not empty and holds no prepared data set"): form.wait()
     said, _, folded = form.told.value.partition("<details>")
-    assert "is not empty and holds no prepared data set" in said and "Traceback" not in said and "Traceback" in folded and not form.buttons["prepare"].disabled
+    assert (
+        "is not empty and holds no prepared data set" in said
+        and "Traceback" not in said
+        and "Traceback" in folded
+        and not form.buttons["prepare"].disabled
+    )
     form.work.start("plan", lambda: int("<b>"), lambda value, error: form._after("plan", value, error))
     with pytest.raises(ValueError): form.wait()
     assert "&lt;b&gt;" in form.told.value and "<b>" not in form.told.value
@@ -497,7 +598,11 @@ def test_what_cannot_be_shown_is_told_and_the_form_lives_on(form):
     form._done["plan"] = lambda made: 1 / 0
     form.plan()
     form.wait()
-    assert "division by zero" in form.told.value and "<details>" in form.told.value and not form.buttons["plan"].disabled
+    assert (
+        "division by zero" in form.told.value
+        and "<details>" in form.told.value
+        and not form.buttons["plan"].disabled
+    )
 
 
 def test_what_stands_below_is_marked_when_the_settings_have_changed_since(form):
@@ -523,7 +628,11 @@ def test_after_a_run_that_failed_there_is_nothing_to_upload(form):
 def test_a_folder_that_these_settings_made_before_is_at_hand(prepared):
     made = prepared("it", language="Italian")
     form = settled(PrepForm(PrepConfig("sample", "it", "Italian", output_dir=str(made.folder))))
-    assert form.result.hash == made.hash and "rows in" in form.output.outputs[0]["data"]["text/markdown"] and "can be looked at" in form.told.value
+    assert (
+        form.result.hash == made.hash
+        and "rows in" in form.output.outputs[0]["data"]["text/markdown"]
+        and "can be looked at" in form.told.value
+    )
     assert len(ClipBrowser(form).places) == sum(c["rows"] for c in made.counts.values())
     other = settled(PrepForm(form.value, seed=7))
     assert other.result is None and other.output.outputs == ()
@@ -538,7 +647,11 @@ def test_what_came_of_a_plan_stands_when_another_setting_has_a_folder_already(pr
     form.wait()
     shown = form.output.outputs
     form.inputs["seed"].value = 42
-    assert settled(form).result.hash == made.hash and form.output.outputs == shown and "before they were changed" in form.stale.value
+    assert (
+        settled(form).result.hash == made.hash
+        and form.output.outputs == shown
+        and "before they were changed" in form.stale.value
+    )
     form.inputs["seed"].value = 5
     assert settled(form).output.outputs == shown and form.stale.value == ""
 
@@ -563,26 +676,38 @@ def test_a_browser_of_a_form_shows_what_its_fields_say(form):
     form.inputs["language"].value = "English"
     assert ids() == {"common_voice_en"}
     form.inputs["language"].value = "Italian"
-    assert ids() == {"common_voice_it"} and "samples, all zero" in str(ClipBrowser(form).clips.table["detail"].to_pylist()), "the folder, whose rejects were found by decoding"
+    assert ids() == {"common_voice_it"} and "samples, all zero" in str(
+        ClipBrowser(form).clips.table["detail"].to_pylist()
+    ), "the folder, whose rejects were found by decoding"
 
 
 def test_without_ipywidgets_a_sentence_names_what_to_install():
     code = "import sys; sys.modules['ipywidgets'] = None; import audio_ft_prep.widgets"
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert got.stderr.splitlines()[-1] == "ImportError: a form needs ipywidgets, which is not installed: pip install 'audio_ft_prep[lab]'"
+    assert (
+        got.stderr.splitlines()[-1]
+        == "ImportError: a form needs ipywidgets, which is not installed: pip install 'audio_ft_prep[lab]'"
+    )
 
 
 def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
     pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed")
     from standin import platform
-    assert settled(form).buttons["upload"].disabled and "No platform is configured: run dhcli login" in form.upload_note.value
+    assert (
+        settled(form).buttons["upload"].disabled
+        and "No platform is configured: run dhcli login" in form.upload_note.value
+    )
     assert all(box.layout.display == "none" for box in form.target.values())
     form.prepare()
     form.wait()
     with platform():
         form.look()
         settled(form)
-        assert "of the folder" in form.upload_note.value and not form.buttons["upload"].disabled and all(box.layout.display is None for box in form.target.values())
+        assert (
+            "of the folder" in form.upload_note.value
+            and not form.buttons["upload"].disabled
+            and all(box.layout.display is None for box in form.target.values())
+        )
         form.buttons["upload"].click()
         assert "project and artifact must be named" in form.told.value
         form.target["project"].value, form.target["artifact"].value = "speech", "audio-dataset"
@@ -592,7 +717,11 @@ def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
         form.buttons["upload"].click()
         key = form.wait(60).key
         size = sum(p.stat().st_size for p in form.result.folder.rglob("*") if p.is_file())
-        assert bars[-1] == form.bar.max == size and form.bar.layout.display == "none" and "B/s" not in capfd.readouterr().err
+        assert (
+            bars[-1] == form.bar.max == size
+            and form.bar.layout.display == "none"
+            and "B/s" not in capfd.readouterr().err
+        )
         form.buttons["look"].click()
         assert key in settled(form).told.value and form.output.outputs == table and form.stale.value == ""
 
@@ -639,7 +768,10 @@ def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepar
         run("gate.set()")
         assert run("form.wait(120).counts['train']['rows'], form.bar.value")[1] == ["(300, 312)"]
         run("data = form._repr_mimebundle_()")
-        assert run("'application/vnd.jupyter.widget-view+json' in data, data['text/html'].count('<tr>') > 20, data['text/plain'][:9]")[1] == ["(True, True, 'PrepForm(')"]
+        assert run(
+            "'application/vnd.jupyter.widget-view+json' in data, data['text/html'].count('<tr>') > 20,"
+            " data['text/plain'][:9]"
+        )[1] == ["(True, True, 'PrepForm(')"]
     finally:
         kc.stop_channels()
         km.shutdown_kernel(now=True)
@@ -649,7 +781,10 @@ def test_kept_clips_and_rejects_are_listed_with_what_is_known_of_them(prepared):
     made = prepared("it")
     before, after = corpus_clips(PrepConfig("sample", "it")), prepared_clips(made)
     rejects = sum(sum(c["rejects"].values()) for c in made.counts.values())
-    assert len(after) == sum(c["rows"] for c in made.counts.values()) == len(before) and len(find_clips(after.table, reason=REJECTED)) == rejects
+    assert (
+        len(after) == sum(c["rows"] for c in made.counts.values()) == len(before)
+        and len(find_clips(after.table, reason=REJECTED)) == rejects
+    )
     for clips in (before, after):
         rows = clips.table.to_pylist()
         assert [clips.open(i).id for i in range(len(clips))] == [r["id"] for r in rows]
@@ -665,8 +800,12 @@ def test_filters_find_what_they_name(prepared):
     speaker, word = rows[0]["speaker"], rows[0]["sentence"].split()[0]
     assert set(find_clips(table)) == set(range(len(rows)))
     assert list(find_clips(table, "eval")) == [i for i, r in enumerate(rows) if r["split"] == "eval"]
-    assert list(find_clips(table, speaker=speaker[:8])) == [i for i, r in enumerate(rows) if (r["speaker"] or "").startswith(speaker[:8])]
-    assert list(find_clips(table, words=word.upper())) == [i for i, r in enumerate(rows) if word.lower() in (r["sentence"] or "").lower()]
+    assert list(find_clips(table, speaker=speaker[:8])) == [
+        i for i, r in enumerate(rows) if (r["speaker"] or "").startswith(speaker[:8])
+    ]
+    assert list(find_clips(table, words=word.upper())) == [
+        i for i, r in enumerate(rows) if word.lower() in (r["sentence"] or "").lower()
+    ]
     assert list(find_clips(table, words="41000004")) == [i for i, r in enumerate(rows) if "41000004" in r["id"]]
     assert len(find_clips(table, "eval", REJECTED)) == 0
 
@@ -680,7 +819,12 @@ def test_a_browser_turns_pages_and_shows_the_clip_that_is_chosen(long_corpus):
     assert browser.count.value == "301 to 312 of 312" and browser.on.disabled
     browser.list.index = 1
     shown = browser.shown.value
-    assert browser.clips.table["id"][301].as_py() in shown and "<audio" in shown and "data:image/png;base64," in shown and "&lt;|it|&gt;" in shown
+    assert (
+        browser.clips.table["id"][301].as_py() in shown
+        and "<audio" in shown
+        and "data:image/png;base64," in shown
+        and "&lt;|it|&gt;" in shown
+    )
     browser.filters["whole"].value = True
     assert browser.list.index == 1 and browser.shown.value != shown
     browser.filters["words"].value = "no such word"
@@ -692,7 +836,12 @@ def test_a_reject_is_shown_with_its_reason_in_words_and_its_sound_where_there_is
     def chosen(reason):
         browser.filters["reason"].value = reason
         return browser.shown.value
-    assert "Rejected: truncated." in chosen("truncated") and "11,664 of 19,440 bytes" in chosen("truncated") and "What to do: fetch the clip again" in chosen("truncated") and "data:audio/mpeg" in chosen("truncated")
+    assert (
+        "Rejected: truncated." in chosen("truncated")
+        and "11,664 of 19,440 bytes" in chosen("truncated")
+        and "What to do: fetch the clip again" in chosen("truncated")
+        and "data:audio/mpeg" in chosen("truncated")
+    )
     assert "Rejected: duplicate row." in chosen("duplicate_row") and "<audio" in chosen("duplicate_row")
     assert "Rejected: missing audio." in chosen("missing_audio")
 
@@ -703,13 +852,21 @@ def test_a_folder_whose_corpus_is_gone_is_still_leafed_through(tmp_path):
     made = prepare(PrepConfig(str(root), "it", output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
     root.rename(tmp_path / "elsewhere")
     browser = ClipBrowser(str(tmp_path / "out"))
-    assert "no audio: the corpus it was made of is not on this machine" in browser.shown.value and "data:image/png" in browser.shown.value and "<audio" not in browser.shown.value
+    assert (
+        "no audio: the corpus it was made of is not on this machine" in browser.shown.value
+        and "data:image/png" in browser.shown.value
+        and "<audio" not in browser.shown.value
+    )
     assert len(browser.places) == sum(c["rows"] for c in made.counts.values())
 
 
 def test_a_page_of_the_browser_is_the_same_each_time(prepared):
     pages = [ClipBrowser(prepared("it"))._repr_mimebundle_() for _ in range(2)]
-    assert pages[0] == pages[1] and "<table>" in pages[0]["text/html"] and "common_voice_it_41000001" in pages[0]["text/html"]
+    assert (
+        pages[0] == pages[1]
+        and "<table>" in pages[0]["text/html"]
+        and "common_voice_it_41000001" in pages[0]["text/html"]
+    )
 
 
 # What was typed, what was read, and what a run says
@@ -728,7 +885,11 @@ def test_what_was_typed_is_understood_and_what_was_understood_is_said(form, name
 @pytest.mark.parametrize("name, text", [("seed", "0.5"), ("seed", "1,000"), ("shard_rows", "1e-3"), ("min_seconds", "5 s"), ("max_eval_samples", "some"), ("num_workers", "two")])
 def test_what_cannot_be_read_is_refused_in_the_form_and_wherever_its_value_is_asked_for(form, name, text):
     form.inputs[name].value = text
-    assert repr(text) in unescape(form.notes[name].value) and form.buttons["plan"].disabled and "prep-wrong" in form.rows[name]._dom_classes
+    assert (
+        repr(text) in unescape(form.notes[name].value)
+        and form.buttons["plan"].disabled
+        and "prep-wrong" in form.rows[name]._dom_classes
+    )
     with pytest.raises(ValueError, match=f"^{name} must be "): form.value
     assert f"{name} must be" in repr(form)
 
@@ -751,7 +912,10 @@ def test_a_split_that_the_corpus_does_not_have_marks_its_field_before_a_plan(tmp
     form = settled(PrepForm(dataset_name=str(root), language="Italian", **asked))
     assert list(form.faults()) == [wrong] * bool(wrong) and form.buttons["plan"].disabled == bool(wrong)
     if not wrong: return
-    assert "must name splits that the corpus has" in form.notes[wrong].value and "Selection (1 to mend)" in form.tabs.titles
+    assert (
+        "must name splits that the corpus has" in form.notes[wrong].value
+        and "Selection (1 to mend)" in form.tabs.titles
+    )
     form.inputs["train_splits"].value, form.inputs["eval_splits"].value = splits[0], splits[1]
     assert settled(form).faults() == {} and not form.buttons["plan"].disabled
 
@@ -759,7 +923,11 @@ def test_a_split_that_the_corpus_does_not_have_marks_its_field_before_a_plan(tmp
 def test_without_a_corpus_nothing_can_be_started(form, tmp_path):
     for name in (str(tmp_path / "gone"), str(tmp_path)):
         form.inputs["dataset_name"].value = name
-        assert "no corpus" in settled(form).faults()["dataset_name"] and form.buttons["plan"].disabled and form.buttons["prepare"].disabled
+        assert (
+            "no corpus" in settled(form).faults()["dataset_name"]
+            and form.buttons["plan"].disabled
+            and form.buttons["prepare"].disabled
+        )
     form.inputs["dataset_name"].value = "sample"
     form.inputs["language_code"].value = "fr"
     assert "no language fr" in settled(form).notes["language_code"].value and form.buttons["plan"].disabled
@@ -781,9 +949,18 @@ def test_a_refusal_marks_its_field_and_goes_when_the_settings_are_others(form):
     form.inputs["seed"].value = 7
     form.prepare()
     with pytest.raises(ValueError, match="another config made"): form.wait()
-    assert "another config made" in form.notes["output_dir"].value and "Output (1 to mend)" in form.tabs.titles and not form.buttons["prepare"].disabled
+    assert (
+        "another config made" in form.notes["output_dir"].value
+        and "Output (1 to mend)" in form.tabs.titles
+        and not form.buttons["prepare"].disabled
+    )
     form.inputs["seed"].value = 8
-    assert form.told.value == "" and "prep-bad" not in form.notes["output_dir"].value and form.stale.value == "" and "Output" in form.tabs.titles
+    assert (
+        form.told.value == ""
+        and "prep-bad" not in form.notes["output_dir"].value
+        and form.stale.value == ""
+        and "Output" in form.tabs.titles
+    )
 
 
 def test_a_run_that_keeps_nothing_is_not_called_done(form):
@@ -807,7 +984,12 @@ def test_markup_and_signs_that_act_are_shown_and_do_nothing(name):
     form = PrepForm(dataset_name="sample", language="Italian")
     form.inputs[name].value = HOSTILE
     settled(form)
-    shown = [note.value for note in form.notes.values()] + [form.message.value, form.told.value, form._repr_mimebundle_()["text/html"], *(r.value for r in form.recipes.values())]
+    shown = [note.value for note in form.notes.values()] + [
+        form.message.value,
+        form.told.value,
+        form._repr_mimebundle_()["text/html"],
+        *(r.value for r in form.recipes.values()),
+    ]
     assert not any("<img" in s or set(s) & set("\x1b\u202e\x07") for s in shown) and any("&lt;img" in s for s in shown)
 
 

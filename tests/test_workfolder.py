@@ -52,9 +52,18 @@ def open_to_a_group(work):
     work.chmod(0o770)
 
 
-STRANGERS = {notes: "holds 'notes', which no run", a_plan: "was not made by a run of this release", records_without_mark: "was not made by a run of this release",
-             a_file: "is a link or a file", a_link: "is a link or a file", a_link_to_an_empty_folder: "is a link or a file", a_link_to_nothing: "is a link or a file",
-             marked_with_a_stranger: "holds 'thesis.txt', which no run", marked_and_open_to_all: "may be written by other users", open_to_a_group: "may be written by other users"}
+STRANGERS = {
+    notes: "holds 'notes', which no run",
+    a_plan: "was not made by a run of this release",
+    records_without_mark: "was not made by a run of this release",
+    a_file: "is a link or a file",
+    a_link: "is a link or a file",
+    a_link_to_an_empty_folder: "is a link or a file",
+    a_link_to_nothing: "is a link or a file",
+    marked_with_a_stranger: "holds 'thesis.txt', which no run",
+    marked_and_open_to_all: "may be written by other users",
+    open_to_a_group: "may be written by other users",
+}
 
 
 @pytest.mark.parametrize("plant", STRANGERS, ids=lambda f: f.__name__)
@@ -109,7 +118,14 @@ def test_whoever_looks_into_a_run_from_outside_sees_nothing(tmp_path):
 def test_in_the_end_only_what_a_run_makes_is_removed(tmp_path):
     work = tmp_path / "out/.work"
     make_work(work)
-    for name in ("plan.json", "train-00000.json", ".train-00001.7-a.part", "processor/vocab.json", "thesis.txt", "train-00000.json.bak"):
+    for name in (
+        "plan.json",
+        "train-00000.json",
+        ".train-00001.7-a.part",
+        "processor/vocab.json",
+        "thesis.txt",
+        "train-00000.json.bak",
+    ):
         (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_text("x")
     (tmp_path / "outside").mkdir()
@@ -136,7 +152,12 @@ def test_a_record_without_the_runs_token_is_not_believed(tmp_path):
     with pytest.raises(KeyError): prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(tmp_path)), progress=stop)
     token = run_token(tmp_path)
     record = next(work_folder(tmp_path).glob("*-00*.json"))
-    assert len(token) == 32 and done(tmp_path, record.stem, token) and not done(tmp_path, record.stem, "0" * 32) and not done(tmp_path, record.stem)
+    assert (
+        len(token) == 32
+        and done(tmp_path, record.stem, token)
+        and not done(tmp_path, record.stem, "0" * 32)
+        and not done(tmp_path, record.stem)
+    )
     for odd in ("[]", "7", "null", '{"token": 7}', record.read_text().replace(token, "")):
         record.write_text(odd)
         assert done(tmp_path, record.stem, token) is None

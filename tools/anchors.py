@@ -73,15 +73,24 @@ def read(site):
     "The pages of a site, (place, link) of every link in them and in their Markdown copies, and a sentence for each piece of stray markup."
     pages = {p: Page(p.read_text(encoding="utf-8")) for p in sorted(site.rglob("*.html"))}
     copies = {p: p.read_text(encoding="utf-8") for p in sorted(site.rglob("*.html.md"))}
-    links = [(p, l) for p, page in pages.items() for l in page.links] + [(p, l) for p, text in copies.items() for l in markdown_links(text)]
-    return pages, links, [f"{p.name}: stray markup {s!r}" for p, page in pages.items() for s in page.stray] + [s for p, text in copies.items() for s in stray(p, text)]
+    links = [(p, l) for p, page in pages.items() for l in page.links] + [
+        (p, l) for p, text in copies.items() for l in markdown_links(text)
+    ]
+    return (
+        pages,
+        links,
+        [f"{p.name}: stray markup {s!r}" for p, page in pages.items() for s in page.stray]
+        + [s for p, text in copies.items() for s in stray(p, text)],
+    )
 
 
 def main(site, external):
     "Say what was followed and what is broken; return the exit code."
     pages, links, shown = read(site)
     if not pages: sys.exit(f"No page in {site}: build the site with tools/docs_site.py first")
-    bad, outside = [*broken(links, pages), *shown], sorted({l for _, l in links if urlsplit(l).scheme in ("http", "https")})
+    bad, outside = [*broken(links, pages), *shown], sorted(
+        {l for _, l in links if urlsplit(l).scheme in ("http", "https")}
+    )
     print(f"{len(pages)} pages, {len(links)} links, {len(bad)} broken; {len(outside)} lead elsewhere", *bad, sep="\n  ")
     if external: print(*outside, sep="\n")
     return bool(bad)

@@ -25,7 +25,19 @@ def command(tool, chosen):
     "The command that resolves and installs nothing."
     if tool == "pip": return [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", f".[{','.join(chosen)}]"]
     flags = [word for name in chosen for word in ("--extra", name)]
-    return [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-cache", "pyproject.toml", *flags, "-o", "/dev/null"]
+    return [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--no-cache",
+        "pyproject.toml",
+        *flags,
+        "-o",
+        "/dev/null",
+    ]
 
 
 def resolve(tool, chosen, limit_s):
@@ -39,7 +51,9 @@ def resolve(tool, chosen, limit_s):
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--with", dest="tools", choices=["pip", "uv"], action="append", help="resolver; both when left out")
+    ask.add_argument(
+        "--with", dest="tools", choices=["pip", "uv"], action="append", help="resolver; both when left out"
+    )
     ask.add_argument("--limit", type=float, default=60, help="seconds that each may take")
     ask.add_argument("extras", nargs="*", help="extras to combine; all when left out")
     asked = ask.parse_args()

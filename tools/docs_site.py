@@ -102,7 +102,11 @@ def at_home(site):
 def kinds():
     "The section of the sidebar that each page stands in, by the page's address; a page of the API is in `API`."
     def pages(contents): return [x for c in contents for x in (pages(c["contents"]) if "section" in c else [c if isinstance(c, str) else c["href"]])]
-    return {page(Path(name)).with_suffix(".html").as_posix(): part["section"].partition(" ")[0] for part in sidebar.sidebar() for name in pages(part["contents"])}
+    return {
+        page(Path(name)).with_suffix(".html").as_posix(): part["section"].partition(" ")[0]
+        for part in sidebar.sidebar()
+        for name in pages(part["contents"])
+    }
 
 
 def rows_of(site, name, title):
@@ -124,9 +128,25 @@ def search_index(site):
     index, kind = json.loads((site / "search.json").read_text(encoding="utf-8")), kinds()
     titles = {e["href"].partition("#")[0]: e["title"] for e in index}
     text = {e["href"]: e["text"] for e in index if not e["section"]}
-    openings = [{"objectID": name, "href": name, "title": titles[name], "section": "", "text": f"{line_below_title(site / name)} {text.get(name, '')}".strip()} for name in sorted(titles)]
-    index = openings + [e for e in index if e["section"]] + [e for name in sorted(titles) for e in rows_of(site, name, titles[name])]
-    index = [{**e, "text": re.sub(r"\s*\bsource$", "", e["text"]), "kind": kind[e["href"].partition("#")[0]]} for e in index]
+    openings = [
+        {
+            "objectID": name,
+            "href": name,
+            "title": titles[name],
+            "section": "",
+            "text": f"{line_below_title(site / name)} {text.get(name, '')}".strip(),
+        }
+        for name in sorted(titles)
+    ]
+    index = (
+        openings
+        + [e for e in index if e["section"]]
+        + [e for name in sorted(titles) for e in rows_of(site, name, titles[name])]
+    )
+    index = [
+        {**e, "text": re.sub(r"\s*\bsource$", "", e["text"]), "kind": kind[e["href"].partition("#")[0]]}
+        for e in index
+    ]
     (site / "search.json").write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
 
 
@@ -136,14 +156,20 @@ def put(text, old, new):
     return text.replace(old, new)
 
 
-MENU = '<button type="button" class="quarto-btn-toggle btn" aria-controls="quarto-sidebar" aria-label="Toggle sidebar navigation"><i class="bi bi-layout-text-sidebar-reverse"></i></button>'
+MENU = (
+    '<button type="button" class="quarto-btn-toggle btn" aria-controls="quarto-sidebar" aria-label="Toggle sidebar'
+    ' navigation"><i class="bi bi-layout-text-sidebar-reverse"></i></button>'
+)
 FOLDED = '<div class="collapse navbar-collapse" id="navbarCollapse">'
 def one_menu(text):
     "On a telephone one button, which says that it holds the pages; search and theme stay in the bar."
     text = put(text, MENU, "")
     text = re.sub(r'<button class="navbar-toggler".*?</button>', "", text)
     text = put(text, FOLDED, FOLDED.replace("collapse ", "", 1))
-    button = '<button type="button" class="quarto-btn-toggle btn" aria-controls="quarto-sidebar"><i class="bi bi-list" aria-hidden="true"></i> Pages</button>'
+    button = (
+        '<button type="button" class="quarto-btn-toggle btn" aria-controls="quarto-sidebar"><i class="bi bi-list"'
+        ' aria-hidden="true"></i> Pages</button>'
+    )
     return put(text, '<div class="navbar-brand-container', f'{button}<div class="navbar-brand-container')
 
 
@@ -152,7 +178,13 @@ def contents(text):
     found = re.search(r'<nav id="TOC".*?(<ul.*</ul>)</nav>', text, re.S)
     if not found: return text
     links = re.sub(r' (id|class|data-scroll-target)="[^"]*"', "", found[1])
-    return re.sub(r'(<header id="title-block-header".*?</header>)', lambda m: f'{m[1]}<details class="on-this-page"><summary>On this page</summary>{links}</details>', text, count=1, flags=re.S)
+    return re.sub(
+        r'(<header id="title-block-header".*?</header>)',
+        lambda m: f'{m[1]}<details class="on-this-page"><summary>On this page</summary>{links}</details>',
+        text,
+        count=1,
+        flags=re.S,
+    )
 
 
 def pictures(text, site, home):
@@ -166,14 +198,22 @@ def pictures(text, site, home):
     return re.sub(r'<img [^>]*?src="(data:image/png;base64,([^"]+))"[^>]*>', linked, text)
 
 
-DOWNLOAD = '<p class="download"><a href="{name}" download><i class="bi bi-download" aria-hidden="true"></i> Download this notebook</a>, or have all of them put into a folder: <code>audio-ft-prep notebooks tutorials</code></p>'
+DOWNLOAD = (
+    '<p class="download"><a href="{name}" download><i class="bi bi-download" aria-hidden="true"></i> Download this'
+    ' notebook</a>, or have all of them put into a folder: <code>audio-ft-prep notebooks tutorials</code></p>'
+)
 def offer_notebooks(site):
     "A link on each tutorial's page to its notebook, which lies beside the page."
     for path in tutorials():
         page = site / "tutorials" / f"{path.stem}.html"
         (page.parent / path.name).write_text(for_readers(path.read_text(encoding="utf-8")), encoding="utf-8")
         text, link = page.read_text(encoding="utf-8"), DOWNLOAD.format(name=path.name)
-        page.write_text(re.sub(r'(<header id="title-block-header".*?</header>)', lambda m: m[1] + link, text, count=1, flags=re.S), encoding="utf-8")
+        page.write_text(
+            re.sub(
+                r'(<header id="title-block-header".*?</header>)', lambda m: m[1] + link, text, count=1, flags=re.S
+            ),
+            encoding="utf-8",
+        )
 
 
 def finish(site):
@@ -196,20 +236,28 @@ def opening(path):
 
 def llms_txt(cfg):
     "nbdev's list of modules, and after it the pages that aren't made of one, by section."
-    home, out = cfg.doc_url.rstrip("/"), [re.sub(r"<!--.*?-->", "", (cfg.nbs_path / "llms.txt").read_text(encoding="utf-8")).rstrip()]
+    home, out = cfg.doc_url.rstrip("/"), [
+        re.sub(r"<!--.*?-->", "", (cfg.nbs_path / "llms.txt").read_text(encoding="utf-8")).rstrip()
+    ]
     for part in sidebar.sidebar():
         names = [c if isinstance(c, str) else c["href"] for c in part["contents"] if "section" not in c]
         pages = [(name, opening(cfg.nbs_path / name)) for name in names]
-        lines = [f"- [{o[0]}]({home}/{Path(name).with_suffix('.html.md').as_posix()}): {o[1]}" for name, o in pages if o]
+        lines = [
+            f"- [{o[0]}]({home}/{Path(name).with_suffix('.html.md').as_posix()}): {o[1]}" for name, o in pages if o
+        ]
         if lines: out.append("\n".join([f"## {part['section']}", "", *lines]))
     return "\n\n".join(out) + "\n"
 
 
 def readme(site, doc_url):
     "README.md is the front page's Markdown copy, links and pictures made absolute."
-    t = "<!-- made by tools/docs_site.py from nbs/index.ipynb -->\n" + (site / "index.html.md").read_text(encoding="utf-8")
+    t = "<!-- made by tools/docs_site.py from nbs/index.ipynb -->\n" + (site / "index.html.md").read_text(
+        encoding="utf-8"
+    )
     home = doc_url.rstrip("/") + "/"
-    return re.sub(r"\]\((?!https?:|data:|#)(?:\./)?([^)\s]*)\)", lambda m: f"]({home}{m[1].replace('.html.md', '.html')})", t)
+    return re.sub(
+        r"\]\((?!https?:|data:|#)(?:\./)?([^)\s]*)\)", lambda m: f"]({home}{m[1].replace('.html.md', '.html')})", t
+    )
 
 
 def main(out):

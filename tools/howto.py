@@ -21,7 +21,11 @@ def landing(link):
     "Where a link of a tutorial leads from docs/howto: to another tutorial there, or to a page of the site."
     at, _, anchor = link.partition("#")
     page = (TUTORIALS / at).resolve().relative_to(PAGES)
-    to = page.with_suffix(".md").name if page.parent.name == "tutorials" else f"{get_config().doc_url.rstrip('/')}/{nbpath2html(page)}"
+    to = (
+        page.with_suffix(".md").name
+        if page.parent.name == "tutorials"
+        else f"{get_config().doc_url.rstrip('/')}/{nbpath2html(page)}"
+    )
     return to + f"#{anchor}" * bool(anchor)
 
 
@@ -30,7 +34,9 @@ def block(cell):
     source = "".join(cell["source"])
     if source.startswith("#| hide"): return ""
     if cell["cell_type"] == "markdown": return re.sub(r"\]\(((?!https?:)[^)\s]+\.ipynb(#[^)\s]*)?)\)", lambda m: f"]({landing(m[1])})", source)
-    outputs, source = [] if source.startswith("#| output: false") else cell["outputs"], re.sub(r"^#\|.*\n", "", source, flags=re.M)
+    outputs, source = [] if source.startswith("#| output: false") else cell["outputs"], re.sub(
+        r"^#\|.*\n", "", source, flags=re.M
+    )
     rich = ["".join(o["data"]["text/markdown"]) for o in outputs if "text/markdown" in o.get("data", {})]
     said = "\n".join(filter(None, map(shown, outputs)))
     return f"```python\n{source}\n```" + (f"\n\n{rich[0]}" if rich else f"\n\n```text\n{said}\n```" if said else "")
@@ -39,7 +45,11 @@ def block(cell):
 def howto(path):
     "A tutorial as one page of Markdown."
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return f"<!-- made from nbs/tutorials/{path.name} by tools/howto.py -->\n\n" + "\n\n".join(filter(None, map(block, cells))) + "\n"
+    return (
+        f"<!-- made from nbs/tutorials/{path.name} by tools/howto.py -->\n\n"
+        + "\n\n".join(filter(None, map(block, cells)))
+        + "\n"
+    )
 
 
 def main(out):

@@ -18,8 +18,10 @@ from fastcore.script import call_parse
 OUT = Path(__file__).resolve().parents[1] / "audio_ft_prep/data/whisper"
 # name here: (name in the archive, does the empty token close it)
 VOCABULARIES = {"multilingual": ("multilingual.tiktoken", True), "english": ("gpt2.tiktoken", False)}
-COVERS = ("This notice covers multilingual.txt.gz, english.txt.gz and languages.txt in this folder: the vocabularies of "
-          "openai-whisper 20250625, rewritten as BPE merges, and its languages.\n\n")
+COVERS = (
+    "This notice covers multilingual.txt.gz, english.txt.gz and languages.txt in this folder: the vocabularies of "
+    "openai-whisper 20250625, rewritten as BPE merges, and its languages.\n\n"
+)
 
 
 def byte_alphabet() -> list[str]:
@@ -100,7 +102,9 @@ def write_languages(src: Path, out: Path):
     aliases = assigned(source, "TO_LANGUAGE_CODE")       # {**those by name, "burmese": "my", ...}
     for key, value in zip(aliases.keys, aliases.values):
         if isinstance(key, ast.Constant): names[value.value].append(key.value)
-    (out / "languages.txt").write_text("".join(f"{code} {','.join(known)}\n" for code, known in names.items()), encoding="utf-8", newline="\n")
+    (out / "languages.txt").write_text(
+        "".join(f"{code} {','.join(known)}\n" for code, known in names.items()), encoding="utf-8", newline="\n"
+    )
     print(f"languages.txt: {len(names)} languages")
 
 

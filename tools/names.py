@@ -17,7 +17,17 @@ from audio_ft_prep.tables import COLUMNS
 
 LIB = get_config().lib_name
 # Words that mean something else than the function of that name: they are linked where they are written as a call, and on the function's own page.
-WORDS = {*field_types(), *REASONS, *(name for names in COLUMNS.values() for name in names), "sample", "labels", "audio", "features", "train", "eval"}
+WORDS = {
+    *field_types(),
+    *REASONS,
+    *(name for names in COLUMNS.values() for name in names),
+    "sample",
+    "labels",
+    "audio",
+    "features",
+    "train",
+    "eval",
+}
 # A link that is there already, which stays as it is, or a name in backticks.
 NAMED = re.compile(r"!?\[(?:[^\[\]\n]|\[[^\]\n]*\])*\]\([^)\n]*\)|(?<!`)`([\w.]+)(\(\))?`(?!`)")
 
@@ -84,7 +94,11 @@ def linked(self, line):
 
 def begin(self):
     "Remember whose page it is."
-    names = [c.directives_["default_exp"] for c in self.nb.cells if "default_exp" in (getattr(c, "directives_", None) or {})]
+    names = [
+        c.directives_["default_exp"]
+        for c in self.nb.cells
+        if "default_exp" in (getattr(c, "directives_", None) or {})
+    ]
     Here.module = f"{LIB}.{names[0]}" if names else None
     plain_begin(self)
 
@@ -123,11 +137,22 @@ def shown(self):
     full = qualified(self.fn)
     named = f" {{#{anchor(full)}}}" if full and anchor(full).endswith("-class") else ""
     said = re.sub(r"^(\s*)(.+)", r"\1*\2*", self.docs or "", count=1)
-    parts = ("---", source_link(full), f"{'#' * self.title_level} {self.nm}{named}", f"```python\n{signature(self)}\n```", said)
+    parts = (
+        "---",
+        source_link(full),
+        f"{'#' * self.title_level} {self.nm}{named}",
+        f"```python\n{signature(self)}\n```",
+        said,
+    )
     return "\n\n".join(filter(None, parts))
 
 
-plain_doc, plain_code, plain_begin, plain_init = NbdevLookup.doc, NbdevLookup.code, exec_show_docs.begin, BasicMarkdownRenderer.__init__
+plain_doc, plain_code, plain_begin, plain_init = (
+    NbdevLookup.doc,
+    NbdevLookup.code,
+    exec_show_docs.begin,
+    BasicMarkdownRenderer.__init__,
+)
 NbdevLookup.doc, NbdevLookup.code, NbdevLookup.link_line = doc, code, linked
 exec_show_docs.begin = begin
 BasicMarkdownRenderer.__init__, BasicMarkdownRenderer._repr_markdown_ = init, shown

@@ -20,7 +20,11 @@ def git(*args):
 
 def changed():
     "Notebooks that differ from the committed ones."
-    return [name for name in git("diff", "--name-only", "HEAD", "--", "nbs").decode().splitlines() if name.endswith(".ipynb")]
+    return [
+        name
+        for name in git("diff", "--name-only", "HEAD", "--", "nbs").decode().splitlines()
+        if name.endswith(".ipynb")
+    ]
 
 
 def alike(one, other):
@@ -28,15 +32,24 @@ def alike(one, other):
     if one == other or not one: return one == other
     import numpy as np
     from PIL import Image
-    first, second = (np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in (one, other))
+    first, second = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"), float) for p in (one, other)
+    )
     return first.shape == second.shape and abs(first - second).mean() <= MOST_LEVELS
 
 
 def same(before, after):
     "Whether two outputs of a cell differ in hashes and pixels alone."
     pictures = ["".join(o.get("data", {}).get("image/png", "")) for o in (before, after)]
-    texts = [json.dumps({**o, "data": {k: v for k, v in o.get("data", {}).items() if k != "image/png"}}) for o in (before, after)]
-    return HASH.sub("0", texts[0]) == HASH.sub("0", texts[1]) and bool(pictures[0]) == bool(pictures[1]) and alike(*pictures)
+    texts = [
+        json.dumps({**o, "data": {k: v for k, v in o.get("data", {}).items() if k != "image/png"}})
+        for o in (before, after)
+    ]
+    return (
+        HASH.sub("0", texts[0]) == HASH.sub("0", texts[1])
+        and bool(pictures[0]) == bool(pictures[1])
+        and alike(*pictures)
+    )
 
 
 def shown(outputs):

@@ -12,11 +12,31 @@ NBS = Path(__file__).resolve().parents[1] / "nbs"
 START = ["index", "which_command"]
 TITLES = {"index": "Home"}   # where the sidebar says something else than the page
 TUTORIALS = ["first_run", "common_voice", "own_data", "look", "fine_tuning", "platform", "scaling_out"]
-TASKS = ["common_voice", "own_recordings", "hub", "storage", "rejected", "stopped", "training", "platform", "cluster", "trust"]
+TASKS = [
+    "common_voice",
+    "own_recordings",
+    "hub",
+    "storage",
+    "rejected",
+    "stopped",
+    "training",
+    "platform",
+    "cluster",
+    "trust",
+]
 REFERENCE = ["layouts", "settings", "reasons"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
-LAYERS = ["Describing a run", "Reading corpora", "Audio, text, features", "Rows to examples", "Storing, training", "Workers and artifacts", "Running it", "Looking at it"]
+LAYERS = [
+    "Describing a run",
+    "Reading corpora",
+    "Audio, text, features",
+    "Rows to examples",
+    "Storing, training",
+    "Workers and artifacts",
+    "Running it",
+    "Looking at it",
+]
 
 
 def ordered(pages, order):

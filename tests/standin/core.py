@@ -37,10 +37,23 @@ SPECS = {  # entity -> kind -> the fields that are kept; the others vanish witho
 REQUIRED = {"artifact": ["path"], "dataitem": ["path"], "model": ["path"], "run": ["task"], "task": ["function"]}
 VERSIONED = {"artifact", "dataitem", "model", "function", "workflow"}
 STORED = {"artifact", "dataitem", "model"}
-NEXT = {"CREATED": "UPLOADING READY ERROR", "UPLOADING": "READY ERROR", "READY": "READY ERROR", "ERROR": "UPLOADING READY ERROR"}
+NEXT = {
+    "CREATED": "UPLOADING READY ERROR",
+    "UPLOADING": "READY ERROR",
+    "READY": "READY ERROR",
+    "ERROR": "UPLOADING READY ERROR",
+}
 NEXT_OF_RUN = {
-    "CREATED": "BUILT ERROR", "BUILT": "READY ERROR", "READY": "PENDING RUNNING ERROR", "PENDING": "PENDING RUNNING COMPLETED ERROR",
-    "RUNNING": "RUNNING COMPLETED ERROR STOP", "STOP": "STOPPED ERROR", "STOPPED": "ERROR", "COMPLETED": "", "ERROR": ""}
+    "CREATED": "BUILT ERROR",
+    "BUILT": "READY ERROR",
+    "READY": "PENDING RUNNING ERROR",
+    "PENDING": "PENDING RUNNING COMPLETED ERROR",
+    "RUNNING": "RUNNING COMPLETED ERROR STOP",
+    "STOP": "STOPPED ERROR",
+    "STOPPED": "ERROR",
+    "COMPLETED": "",
+    "ERROR": "",
+}
 STATES = {**dict.fromkeys(STORED, NEXT), "run": NEXT_OF_RUN}
 
 
@@ -64,10 +77,25 @@ def page(rows, args):
     if size > 1000: raise ApiError(400, "max page size exceeded")
     by, _, way = (args.get("sort") or "created,DESC").partition(",")
     rows = sorted(rows, key=lambda e: e["name"] if by == "name" else e["_seq"], reverse=way.upper() == "DESC")
-    part, pages, order = rows[n * size:(n + 1) * size], math.ceil(len(rows) / size), {"sorted": True, "unsorted": False, "empty": False}
+    part, pages, order = (
+        rows[n * size : (n + 1) * size],
+        math.ceil(len(rows) / size),
+        {"sorted": True, "unsorted": False, "empty": False},
+    )
     where = {"pageNumber": n, "pageSize": size, "offset": n * size, "paged": True, "unpaged": False, "sort": order}
-    return {"content": [shown(e) for e in part], "totalElements": len(rows), "totalPages": pages, "size": size, "number": n, "numberOfElements": len(part),
-            "first": n == 0, "last": n >= pages - 1, "empty": not part, "sort": order, "pageable": where}
+    return {
+        "content": [shown(e) for e in part],
+        "totalElements": len(rows),
+        "totalPages": pages,
+        "size": size,
+        "number": n,
+        "numberOfElements": len(part),
+        "first": n == 0,
+        "last": n >= pages - 1,
+        "empty": not part,
+        "sort": order,
+        "pageable": where,
+    }
 
 
 def shown(e):
@@ -123,21 +151,46 @@ class Core:
     def env(self):
         "What a person exports to reach this platform with a password."
         conf = self.s3.conf
-        return {"DHCORE_ENDPOINT": self.url, "DHCORE_USER": self.user, "DHCORE_PASSWORD": self.password, "DHCORE_DEFAULT_FILES_STORE": f"s3://{self.s3.bucket}",
-                "AWS_ENDPOINT_URL": conf["endpoint_url"], "AWS_ACCESS_KEY_ID": conf["aws_access_key_id"], "AWS_SECRET_ACCESS_KEY": conf["aws_secret_access_key"],
-                "AWS_REGION": "us-east-1", "S3_SIGNATURE_VERSION": "s3v4"}
+        return {
+            "DHCORE_ENDPOINT": self.url,
+            "DHCORE_USER": self.user,
+            "DHCORE_PASSWORD": self.password,
+            "DHCORE_DEFAULT_FILES_STORE": f"s3://{self.s3.bucket}",
+            "AWS_ENDPOINT_URL": conf["endpoint_url"],
+            "AWS_ACCESS_KEY_ID": conf["aws_access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": conf["aws_secret_access_key"],
+            "AWS_REGION": "us-east-1",
+            "S3_SIGNATURE_VERSION": "s3v4",
+        }
 
     def token_env(self):
         "The same for a job, which has tokens that end one day."
         env = {k: v for k, v in self.env().items() if k not in ("DHCORE_USER", "DHCORE_PASSWORD")}
         access, refresh = self.new_tokens()
-        return {**env, "DHCORE_ISSUER": self.url, "DHCORE_CLIENT_ID": "standin", "DHCORE_ACCESS_TOKEN": access, "DHCORE_REFRESH_TOKEN": refresh}
+        return {
+            **env,
+            "DHCORE_ISSUER": self.url,
+            "DHCORE_CLIENT_ID": "standin",
+            "DHCORE_ACCESS_TOKEN": access,
+            "DHCORE_REFRESH_TOKEN": refresh,
+        }
 
     def config(self):
         "What the core tells of itself."
-        return {"dhcore_endpoint": self.url, "dhcore_name": "standin", "dhcore_version": self.version, "dhcore_api_level": self.level, "dhcore_api_version": "v1",
-                "dhcore_issuer": self.url, "dhcore_client_id": "standin", "dhcore_default_files_store": f"s3://{self.s3.bucket}", "s3_bucket": self.s3.bucket,
-                "aws_endpoint_url": self.s3.conf["endpoint_url"], "aws_region": "us-east-1", "s3_signature_version": "s3v4"}
+        return {
+            "dhcore_endpoint": self.url,
+            "dhcore_name": "standin",
+            "dhcore_version": self.version,
+            "dhcore_api_level": self.level,
+            "dhcore_api_version": "v1",
+            "dhcore_issuer": self.url,
+            "dhcore_client_id": "standin",
+            "dhcore_default_files_store": f"s3://{self.s3.bucket}",
+            "s3_bucket": self.s3.bucket,
+            "aws_endpoint_url": self.s3.conf["endpoint_url"],
+            "aws_region": "us-east-1",
+            "s3_signature_version": "s3v4",
+        }
 
     def new_tokens(self):
         access, refresh = uuid.uuid4().hex, uuid.uuid4().hex
@@ -179,12 +232,30 @@ class Core:
         id, spec, date = self._new_id(kind, project, given), checked_spec(kind, given["kind"], given.get("spec")), now()
         name, meta = given.get("name") or id, dict(given.get("metadata") or {})
         if kind == "run": self._known_task(spec)
-        meta.update(project=project or id, created=date, updated=date, created_by=self.user, updated_by=self.user, name=meta.get("name") or name)
+        meta.update(
+            project=project or id,
+            created=date,
+            updated=date,
+            created_by=self.user,
+            updated_by=self.user,
+            name=meta.get("name") or name,
+        )
         if meta.get("version") in (None, "", id): meta["version"] = uuid.uuid4().hex
         self.seq += 1
         status = given.get("status") or {}
-        e = {"_type": kind, "_seq": self.seq, "id": id, "name": name, "kind": given["kind"], "project": project or id, "user": self.user,
-             "metadata": meta, "spec": spec, "status": {**status, "state": "CREATED"}, "extensions": given.get("extensions") or []}
+        e = {
+            "_type": kind,
+            "_seq": self.seq,
+            "id": id,
+            "name": name,
+            "kind": given["kind"],
+            "project": project or id,
+            "user": self.user,
+            "metadata": meta,
+            "spec": spec,
+            "status": {**status, "state": "CREATED"},
+            "extensions": given.get("extensions") or [],
+        }
         self.move(e, status.get("state") or "CREATED")
         self.db[kind, id] = e
         if kind == "run" and not spec["local_execution"]: self._build(e)
@@ -276,8 +347,18 @@ class Core:
             self.refresh.discard(form.get("refresh_token"))
             access, refresh = self.new_tokens()
             keys = {k: v for k, v in self.s3.conf.items() if k.startswith("aws_")}
-            return jsonify({**self.config(), **keys, "token_type": "Bearer", "access_token": access, "refresh_token": refresh, "expires_in": 28800,
-                            "client_id": form.get("client_id"), "issuer": self.url})
+            return jsonify(
+                {
+                    **self.config(),
+                    **keys,
+                    "token_type": "Bearer",
+                    "access_token": access,
+                    "refresh_token": refresh,
+                    "expires_in": 28800,
+                    "client_id": form.get("client_id"),
+                    "issuer": self.url,
+                }
+            )
 
     def _entity_routes(self):
         app, here = self.app, "/api/v1/-/<project>/<plural>"
@@ -327,7 +408,14 @@ class Core:
         rows = e["status"].get("files") or self.files.get((e["_type"], e["id"])) or []
         if int(self.level) < 16: return jsonify(rows)
         n, size = int(request.args.get("page", 0)), int(request.args.get("size", 100))
-        return jsonify({"content": rows[n * size:(n + 1) * size], "number": n, "size": size, "totalPages": math.ceil(len(rows) / size)})
+        return jsonify(
+            {
+                "content": rows[n * size : (n + 1) * size],
+                "number": n,
+                "size": size,
+                "totalPages": math.ceil(len(rows) / size),
+            }
+        )
 
     def _run_routes(self):
         app, here = self.app, "/api/v1/-/<project>"
@@ -338,7 +426,9 @@ class Core:
                 self.secrets.update({(project, k): v for k, v in request.get_json(force=True).items()})
                 return Response(status=200)
             names = {s["name"] for s in self.all("secret", project)}
-            return jsonify({k: self.secrets.get((project, k)) for k in request.args.get("keys", "").split(",") if k in names})
+            return jsonify(
+                {k: self.secrets.get((project, k)) for k in request.args.get("keys", "").split(",") if k in names}
+            )
 
         @app.get(here + "/<plural>/<id>/metrics")
         def metrics(project, plural, id): return jsonify({name: v for (i, name), v in self.metrics.items() if i == id})

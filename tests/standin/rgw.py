@@ -91,8 +91,34 @@ def begin(stack, root, key, secret):
     run(*ceph, "osd", "new", osd, "0")
     run("ceph-osd", "-c", str(conf), "-i", "0", "--mkfs", "--osd-uuid", osd)
     stack.enter_context(daemon(root, "ceph-osd", "-c", str(conf), "-i", "0"))
-    run("radosgw-admin", "-c", str(conf), "user", "create", "--uid", "standin", "--display-name", "standin", "--access-key", key, "--secret", secret, seconds=120)
-    gateway = stack.enter_context(daemon(root, "radosgw", "-c", str(conf), "-n", "client.rgw", "--rgw-frontends", f"beast endpoint=127.0.0.1:{web}"))
+    run(
+        "radosgw-admin",
+        "-c",
+        str(conf),
+        "user",
+        "create",
+        "--uid",
+        "standin",
+        "--display-name",
+        "standin",
+        "--access-key",
+        key,
+        "--secret",
+        secret,
+        seconds=120,
+    )
+    gateway = stack.enter_context(
+        daemon(
+            root,
+            "radosgw",
+            "-c",
+            str(conf),
+            "-n",
+            "client.rgw",
+            "--rgw-frontends",
+            f"beast endpoint=127.0.0.1:{web}",
+        )
+    )
     until_it_answers(web, gateway, 60)
     return web
 

@@ -55,7 +55,11 @@ class Proxy(BaseHTTPRequestHandler):
     def log_message(self, *args): pass
 
     def _refuse(self, status, code):
-        said = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+        said = (
+            b""
+            if self.command == "HEAD"
+            else f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+        )
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
@@ -82,7 +86,9 @@ class Proxy(BaseHTTPRequestHandler):
         self.send_response(got.status)
         for k, v in got.getheaders():
             if k.lower() not in ("connection", "transfer-encoding", "content-length", "server", "date"): self.send_header(k, v)
-        self.send_header("Content-Length", got.getheader("Content-Length") if self.command == "HEAD" else str(len(said)))
+        self.send_header(
+            "Content-Length", got.getheader("Content-Length") if self.command == "HEAD" else str(len(said))
+        )
         self.end_headers()
         self.wfile.write(said)
         store.close()
@@ -121,8 +127,12 @@ class Store:
     "An S3 account with a bucket, as its clients reach it."
     def __init__(self, proxy, bucket):
         self.proxy, self.bucket, self.faults = proxy, bucket, proxy.faults
-        self.conf = dict(endpoint_url=f"http://127.0.0.1:{proxy.server_port}", aws_access_key_id=KEY, aws_secret_access_key=SECRET)
-        self.direct = boto3.client("s3", region_name="us-east-1", **{**self.conf, "endpoint_url": "http://%s:%d" % proxy.store})
+        self.conf = dict(
+            endpoint_url=f"http://127.0.0.1:{proxy.server_port}", aws_access_key_id=KEY, aws_secret_access_key=SECRET
+        )
+        self.direct = boto3.client(
+            "s3", region_name="us-east-1", **{**self.conf, "endpoint_url": "http://%s:%d" % proxy.store}
+        )
 
     def objects(self, prefix=""):
         "What the bucket holds: key -> bytes."
@@ -137,7 +147,9 @@ class Store:
 @contextmanager
 def store(kind="moto", bucket="datalake"):
     "A bucket of moto's or radosgw's, behind a proxy."
-    with (moto() if kind == "moto" else radosgw(KEY, SECRET)) as address, serving(ThreadingHTTPServer(("127.0.0.1", 0), Proxy)) as proxy:
+    with moto() if kind == "moto" else radosgw(KEY, SECRET) as address, serving(
+        ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    ) as proxy:
         proxy.store, proxy.faults, proxy.key, proxy.daemon_threads = address, Faults(), KEY, True
         made = Store(proxy, bucket)
         made.direct.create_bucket(Bucket=bucket)

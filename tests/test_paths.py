@@ -6,8 +6,8 @@ import fsspec, pytest
 from filelock import Timeout
 from fsspec.implementations.memory import MemoryFileSystem
 
-from audio_ft_prep import places
-from audio_ft_prep.places import Url, appearing, desk, fetched, held, scratch
+from audio_ft_prep import paths
+from audio_ft_prep.paths import Url, atomic_write, work_dir, fetched, held, scratch
 from conftest import until
 
 BEAT_S = 0.05
@@ -55,14 +55,14 @@ def put(lock, data):
 
 # Temporary files
 
-@pytest.mark.parametrize("use", [lambda url: appearing(url), lambda url: fetched(url), lambda url: desk(url), lambda url: scratch()], ids=["appearing", "fetched", "desk", "scratch"])
+@pytest.mark.parametrize("use", [lambda url: atomic_write(url), lambda url: fetched(url), lambda url: work_dir(url), lambda url: scratch()], ids=["atomic_write", "fetched", "work_dir", "scratch"])
 def test_a_folder_that_another_takes_for_a_dead_ones_before_it_is_locked_is_made_again(temporary, monkeypatch, lock, use):
     put(lock, b"a file")
     real, done = fcntl.flock, []
     def flock(f, how):
         if how == fcntl.LOCK_EX and not done:
             done.append(f)
-            places._sweep()  # as another worker does at this moment
+            paths._sweep()  # as another worker does at this moment
         real(f, how)
     monkeypatch.setattr(fcntl, "flock", flock)
     with use(lock) as got:
@@ -71,8 +71,8 @@ def test_a_folder_that_another_takes_for_a_dead_ones_before_it_is_locked_is_made
 
 
 LEAVES = """import os, signal
-from audio_ft_prep.places import Url, desk, scratch
-with scratch() as one, desk(Url("memory://speech/.work")) as two:
+from audio_ft_prep.paths import Url, work_dir, scratch
+with scratch() as one, work_dir(Url("memory://speech/.work")) as two:
     for d in (one, two): (d/"train-00000.rows").write_bytes(b"rows")
     print("there", flush=True)
     signal.pause()"""
@@ -80,7 +80,12 @@ with scratch() as one, desk(Url("memory://speech/.work")) as two:
 
 def test_what_a_killed_run_left_goes_and_what_is_at_work_or_a_strangers_stays(temporary):
     (temporary / "audio_ft_prep-main" / "thesis").mkdir(parents=True)
-    runs = [subprocess.Popen([sys.executable, "-c", LEAVES], env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE) for _ in range(2)]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVES], env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
     try:
         for r in runs: assert r.stdout.readline() == b"there\n"
         assert len([*temporary.glob("*/*.rows")]) == 4
@@ -105,7 +110,9 @@ def test_ctrl_c_does_not_wait_for_a_store_that_gives_no_answer(lock):
         Store.answers.clear()
         until(lambda: Store.asked)
         raise KeyboardInterrupt
-    assert not Store.answers.is_set() and [t for t in threading.enumerate() if t.name.endswith("(_keep)")], "the beat still waits for its answer"
+    assert not Store.answers.is_set() and [
+        t for t in threading.enumerate() if t.name.endswith("(_keep)")
+    ], "the beat still waits for its answer"
 
 
 def test_of_two_that_take_a_dead_runs_lock_the_later_goes_on(lock):
@@ -119,7 +126,7 @@ def test_a_dead_runs_lock_is_taken_and_let_go(lock, monkeypatch):
     put(lock, b"left by a run that was killed")
     with held(lock, BEAT_S), pytest.raises(Timeout):
         before = lock.read_bytes()
-        monkeypatch.setattr(places, "time", SimpleNamespace(sleep=lambda s: until(lambda: lock.read_bytes() != before)))
+        monkeypatch.setattr(paths, "time", SimpleNamespace(sleep=lambda s: until(lambda: lock.read_bytes() != before)))
         with held(lock, BEAT_S): pass
     assert not lock.exists()
 
