@@ -466,7 +466,7 @@ def _at_once(corpus):
     named = all(g.audio.kind == "path" for g in corpus.remote.groups)
     if corpus.remote.place.on_hub() or not (named or _is_whole(corpus)) or not len(corpus.rows):
         return corpus
-    rows, lost = corpus.remote.bring(corpus.rows, True)
+    rows, lost = corpus.remote.fetch(corpus.rows, True)
     return Corpus(rows, pa.concat_tables([corpus.rejects, rejects_table(lost)]), corpus.source)
 
 # %% ../nbs/15_columns.ipynb #87517d4e

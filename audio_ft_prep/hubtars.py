@@ -88,12 +88,12 @@ class TarAudio(Remote):
     tables: dict[str, pa.Table]  # Transcript of each split, as `read_tsvs` gives it
     roles: dict[str, str]  # What each split is for: train or eval
 
-    def need(self, rows, whole):
+    def fetch_bytes(self, rows, whole):
         starts = [s for split, mine in self._splits(rows) for s in self._starts(split, mine, whole).items()]
         return sum(max(0, upto - fetched_part(self.repo, p)[1]) for p, upto in starts)
 
-    def bring(self, rows, whole):
-        have_room(self.need(rows, whole), self.repo.id)
+    def fetch(self, rows, whole):
+        have_room(self.fetch_bytes(rows, whole), self.repo.id)
         parts, faults = [rows.slice(0, 0)], []
         for split, mine in self._splits(rows):
             clips = self._fetch(split, mine, whole)

@@ -30,7 +30,7 @@ from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
 from .paths import Url, held, modified_ns, as_path
 from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
-from .sampling import Selection, bring, labelled, select, to_bring
+from .sampling import Selection, bytes_to_fetch, fetch_audio, labelled, select
 from .secrets import logger_of
 from .show import markdown_table, show_bytes, show_hours, text_table
 from audio_ft_prep.store import (
@@ -110,7 +110,7 @@ def _brought(task):
     "A task whose rows have their audio here."
     if task.corpus.remote is None: return task
     return _worthwhile(
-        replace(task, selection=bring(task.corpus, lambda c: _select(task.cfg, task.model, task.tokenizer, c)))
+        replace(task, selection=fetch_audio(task.corpus, lambda c: _select(task.cfg, task.model, task.tokenizer, c)))
     )
 def _worthwhile(task):
     if not sum(len(task.selection[s]) for s in task.splits):
@@ -177,7 +177,7 @@ def _split_forecast(task, split, seen):
 def _total(values): return None if None in values else sum(values)
 def _forecast(task, splits, samples, before_s, pace):
     "What the run takes on this machine; of a cluster's machines nothing is known."
-    cfg, fetch, sizes = task.cfg, to_bring(task.corpus, task.selection), list(task.sizes().values())
+    cfg, fetch, sizes = task.cfg, bytes_to_fetch(task.corpus, task.selection), list(task.sizes().values())
     durations = [d["seconds"] for d in splits.values()]
     size = _total([d["bytes"] for d in splits.values()])
     known = None not in (*samples, *durations, size)
@@ -560,7 +560,7 @@ def _bytes_of(task, sizes, fetch):
 def _check_disk(task, folder):
     "Raise `RuntimeError` when a disk is clearly too small for what is to be fetched and written."
     (at, sizes, remedy) = _to_write(task, folder)
-    fetch = to_bring(task.corpus, task.selection)
+    fetch = bytes_to_fetch(task.corpus, task.selection)
     free = free_bytes(at)
     beside = fetch if standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev else 0
     if beside > free or most_bytes(task.maker, sum(sizes.values())) + beside < free:

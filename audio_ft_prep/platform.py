@@ -312,7 +312,7 @@ def preprocess_dataset(
 class _Parts:
     "The parts of a run, wherever they are."
     key: str  # Tells them from others
-    bring: Callable[[Path], list[Path]]  # Brings them to a place; gives their folders
+    fetch: Callable[[Path], list[Path]]  # Brings them to a place; gives their folders
     remove: Callable[[], Any]  # Removes just these
 
 # %% ../nbs/61_platform.ipynb #5695aca3
@@ -367,7 +367,7 @@ def merge_shards(
             else _logged_parts(project, artifact_name, of)
         )
         with _only_job(_root(work_dir)/f"{artifact_name}-merge-{parts.key}") as place:
-            got = merge(parts.bring(place), place/"whole")
+            got = merge(parts.fetch(place), place/"whole")
             _log_lines(got)
             artifact = log_prepared(project, artifact_name, got.folder)
         _log_metrics(project, run, metrics(got.prep))

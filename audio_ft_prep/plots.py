@@ -142,9 +142,9 @@ def find_rows(
 def _at_hand(corpus, rows, why=_NOT_YET):
     "A row with its audio; `OSError` where that would have to be fetched, `BadClip` where there is none."
     if corpus.remote is None: return rows.to_pylist()[0]
-    if from_hub(corpus.source) and corpus.remote.need(rows, False):
+    if from_hub(corpus.source) and corpus.remote.fetch_bytes(rows, False):
         raise OSError(why)
-    placed, faults = corpus.remote.bring(rows, False)
+    placed, faults = corpus.remote.fetch(rows, False)
     if not len(placed):
         raise BadClip(*faults[0][3:])
     return placed.to_pylist()[0]

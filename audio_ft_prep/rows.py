@@ -433,13 +433,13 @@ def file_sha256(
 class Remote(ABC):
     "Audio that is elsewhere."
     @abstractmethod
-    def need(self,
+    def fetch_bytes(self,
         rows: pa.Table,  # Rows of train or of eval
         whole: bool,  # Whether these are all rows that the source has
     ) -> int: # Bytes, which may be an estimate
         "Say how much is to be brought here."
     @abstractmethod
-    def bring(self,
+    def fetch(self,
         rows: pa.Table,  # Rows of train or of eval
         whole: bool,  # Whether these are all rows that the source has
     ) -> tuple[pa.Table, list[tuple]]: # The rows with their places; rejects

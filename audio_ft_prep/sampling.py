@@ -23,7 +23,7 @@ from .values import shown
 
 # %% auto #0
 __all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages', 'with_labels', 'within_budget',
-           'without_repeats', 'without_leaks', 'sample', 'Selection', 'select', 'bring', 'to_bring']
+           'without_repeats', 'without_leaks', 'sample', 'Selection', 'select', 'fetch_audio', 'bytes_to_fetch']
 
 # %% ../nbs/30_sampling.ipynb #c1a50659
 def _split_off(rows, places, reasons, details):
@@ -260,7 +260,7 @@ def _without(corpus, faults):
     return replace(corpus, rows=corpus.rows.filter(pa.array(keep)), rejects=pa.concat_tables([corpus.rejects, rejects]))
 
 # %% ../nbs/30_sampling.ipynb #97d4b2ae
-def bring(
+def fetch_audio(
     corpus: Corpus,  # Rows and rejects of a source
     choose: Callable[[Corpus], Selection],  # Selects its rows
 ) -> Selection: # Rows whose audio is here, and rejects
@@ -268,20 +268,20 @@ def bring(
     while True:
         chosen = choose(corpus)
         if corpus.remote is None: return chosen
-        got = {s: corpus.remote.bring(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s]}
+        got = {s: corpus.remote.fetch(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s]}
         told = set(zip(*(corpus.rejects[c].to_pylist() for c in corpus.rejects.column_names)))
         if not (new := [f for _, faults in got.values() for f in faults if f not in told]):
             return replace(chosen, **{s: rows for s, (rows, _) in got.items()})
         corpus = _without(corpus, new)
 
 # %% ../nbs/30_sampling.ipynb #7a79d2af
-def to_bring(
+def bytes_to_fetch(
     corpus: Corpus,  # Rows and rejects of a source
     chosen: Selection,  # Rows that were selected
 ) -> int: # Bytes, which may be an estimate
     "Say how much audio has to be brought here."
     return (
-        sum(corpus.remote.need(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s])
+        sum(corpus.remote.fetch_bytes(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s])
         if corpus.remote
         else 0
     )

@@ -460,12 +460,12 @@ class TableAudio(Remote):
     ids: pa.Array  # Name of each row
     paths: list[str]  # Path of each clip, as the table gives it
 
-    def need(self, rows, whole):
+    def fetch_bytes(self, rows, whole):
         _, group, _ = self._where(rows)
         return sum(self.groups[g].bytes for g in set(group.tolist()) if not self._is_here(self.groups[g]))
 
-    def bring(self, rows, whole):
-        have_room(self.need(rows, whole), str(self.place))
+    def fetch(self, rows, whole):
+        have_room(self.fetch_bytes(rows, whole), str(self.place))
         numbers, group, at = self._where(rows)
         placed = _Placed(rows, numbers)
         for g in np.unique(group):

@@ -20,7 +20,7 @@ from audio_ft_prep.example import example_maker
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import BadClip, close_files
-from audio_ft_prep.sampling import bring, select
+from audio_ft_prep.sampling import fetch_audio, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence
 from corpora import (
@@ -86,7 +86,7 @@ def outcome_of(place, asked=("train",), evaluation="", **more):
     )
     model = load_model(cfg.model_id)
     tokenizer, make, out = language_tokenizer(model, "it"), example_maker(cfg, model.extractor), Outcome()
-    try: chosen = bring(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
+    try: chosen = fetch_audio(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
     except EXPECTED as e:
         assert type(e) is not BadClip
         return Outcome(error=f"{type(e).__name__}: {e}")

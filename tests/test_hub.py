@@ -14,7 +14,7 @@ from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
 from audio_ft_prep.tableaudio import arrow_places
-from audio_ft_prep.sampling import bring, select
+from audio_ft_prep.sampling import fetch_audio, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence
 from layouts import audio_table, put, put_parquet, served, table, tar_tree, utterances
@@ -56,7 +56,7 @@ def chosen(cfg):
     "The rows that `prepare` would prepare, their audio here."
     model = load_model(cfg.model_id)
     tokenizer = language_tokenizer(model, "it")
-    return bring(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
+    return fetch_audio(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
 
 
 def same(a, b):
@@ -144,7 +144,7 @@ def test_parquet_moves_texts_and_the_row_groups_of_chosen_rows(hub, tmp_path):
     pq.write_table(audio_table(ITEMS * 10), path, row_group_size=10)
     corpus = read_parquet(config("voices/table", train_splits="train", eval_splits=""), open_repo("voices/table"))
     texts = hub.bytes_served("*.parquet")
-    rows, lost = corpus.remote.bring(corpus.rows.slice(25, 2), False)
+    rows, lost = corpus.remote.fetch(corpus.rows.slice(25, 2), False)
     size, group = path.stat().st_size, pq.read_metadata(path).row_group(2).total_byte_size
     assert (
         lost == []
@@ -152,7 +152,7 @@ def test_parquet_moves_texts_and_the_row_groups_of_chosen_rows(hub, tmp_path):
         and texts < size / 5
         and hub.bytes_served("*.parquet") - texts < 2 * group < size
     )
-    assert corpus.remote.need(rows, False) == 0
+    assert corpus.remote.fetch_bytes(rows, False) == 0
 
 
 # What is here already

@@ -53,7 +53,7 @@ def write(path, as_saved=False, /, **columns):
 def rows_of(place, **more):
     "Rows with their bytes, and rejects, of a data set."
     corpus = load_rows(config(place, **more))
-    rows, lost = corpus.remote.bring(corpus.rows, True) if corpus.remote else (corpus.rows, [])
+    rows, lost = corpus.remote.fetch(corpus.rows, True) if corpus.remote else (corpus.rows, [])
     held = [{**r, "data": read_bytes(r["file"], r["offset"], r["size"])} for r in rows.to_pylist()]
     return (
         held,
@@ -499,7 +499,7 @@ from audio_ft_prep import PrepConfig
 from audio_ft_prep.load import load_rows
 try:
     corpus = load_rows(PrepConfig(sys.argv[1], "it", train_splits="train", eval_splits=""))
-    rows, lost = corpus.remote.bring(corpus.rows, True)
+    rows, lost = corpus.remote.fetch(corpus.rows, True)
     print(len(rows), "rows")
 except (ValueError, RuntimeError, OSError) as e: print(str(e).replace(chr(10), "|"))
 """

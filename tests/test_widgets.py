@@ -439,7 +439,7 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     form.buttons["cancel"].click()
     assert any("Stopping" in s for s in said) and form.buttons["cancel"].disabled
     with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
-    came, need = hub.bytes_served(slow), load_rows(cfg).remote.need(load_rows(cfg).rows.slice(0, 1), False)
+    came, need = hub.bytes_served(slow), load_rows(cfg).remote.fetch_bytes(load_rows(cfg).rows.slice(0, 1), False)
     assert (
         "prep-bad" not in form.told.value
         and form.bar.layout.display == "none"
