@@ -25,7 +25,7 @@ from .container import Container, au_cut, chunk_cut, read_container, read_sphere
 __all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'MOST_CHANNELS', 'MOST_SAMPLES', 'ENTERED', 'LOUDEST', 'FULL_SCALE',
            'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'ForwardFile', 'Bytes', 'memory_file',
            'read_samples', 'slack_seconds', 'over_limit', 'under_limit', 'decode', 'RecordingFile',
-           'recording_container', 'decode_segment', 'level', 'to_mono', 'Clip', 'clip_of', 'read_clip']
+           'recording_container', 'decode_segment', 'level', 'to_mono', 'Limits', 'Clip', 'clip_of', 'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -333,6 +333,14 @@ def to_mono(
     mono /= x.shape[1]
     return mono
 
+# %% ../nbs/20_audio.ipynb #210f9c1b
+@dataclass(frozen=True)
+class Limits:
+    "Which clips are kept, and at which rate they are wanted."
+    rate_hz: int = 16000  # Samples a second that a clip is resampled to
+    min_seconds: float = 0.0  # Shortest clip to keep
+    max_seconds: float = 30.0  # Longest clip to keep
+
 # %% ../nbs/20_audio.ipynb #ef47596e
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -366,47 +374,45 @@ def _falls_short(box, begin, seconds, given):
 
 def clip_of(
     box: Container,  # From `read_container`, or of a `RecordingFile`
-    rate: int = 16000,  # Rate to resample to, in Hz
-    min_seconds: float = 0.0,  # Shortest clip to keep
-    max_seconds: float = 30.0,  # Longest clip to keep
+    limits: Limits = Limits(),  # Rate to resample to, shortest and longest clip to keep
     given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
     start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Decode and check what a container holds, or raise `BadClip`."
     if box.cut and start is None: raise BadClip("truncated", box.cut)
-    x, native = decode(box, max_seconds) if start is None else decode_segment(box, start, given_seconds, max_seconds)
+    if start is None: x, native = decode(box, limits.max_seconds)
+    else: x, native = decode_segment(box, start, given_seconds, limits.max_seconds)
     seconds = len(x) / native
     if not seconds: raise BadClip("empty_audio", f"{len(box.payload):,} bytes of {box.format} with no samples")
     if given_seconds and _falls_short(box, start or 0, seconds, given_seconds):
         raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
     peak, clipped = level(x)
-    if seconds < min_seconds: raise BadClip("too_short", under_limit(seconds, min_seconds))
-    samples = _at_rate(to_mono(x), native, rate, max_seconds)
-    return Clip(samples, rate, native, 1 if x.ndim == 1 else x.shape[1], box.format, peak, clipped, box.note)
+    if seconds < limits.min_seconds: raise BadClip("too_short", under_limit(seconds, limits.min_seconds))
+    samples = _at_rate(to_mono(x), native, limits)
+    channels = 1 if x.ndim == 1 else x.shape[1]
+    return Clip(samples, limits.rate_hz, native, channels, box.format, peak, clipped, box.note)
 
 # %% ../nbs/20_audio.ipynb #ec1ce178
 def read_clip(
     data: bytes,  # The whole file
-    rate: int = 16000,  # Rate to resample to, in Hz
-    min_seconds: float = 0.0,  # Shortest clip to keep
-    max_seconds: float = 30.0,  # Longest clip to keep
+    limits: Limits = Limits(),  # Rate to resample to, shortest and longest clip to keep
     given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
     start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Read a clip, or raise `BadClip` and nothing else."
     if not data: raise BadClip("empty_audio", "0 bytes")
     try:
-        return clip_of(read_container(data), rate, min_seconds, max_seconds, given_seconds, start)
+        return clip_of(read_container(data), limits, given_seconds, start)
     except MemoryError: raise BadClip("undecodable", f"{len(data):,} bytes take more memory than there is") from None
 
 # %% ../nbs/20_audio.ipynb #bf1c14fb
 def _at_rate(
     mono: np.ndarray,  # One channel
-    native: int,  # Its rate, in Hz
-    rate: int,  # The rate wanted, in Hz
-    max_seconds: float,  # Where to cut what an MP3 has over the limit
+    native_hz: int,  # Its rate
+    limits: Limits,  # The rate wanted, and where to cut what an MP3 has over the limit
 ) -> np.ndarray:
     "Resample, and cut at the limit."
-    y = mono if native == rate else soxr.resample(mono, native, rate, quality="HQ")
-    if not len(y): raise BadClip("empty_audio", f"{len(mono)} of {native:,} samples a second leave none at {rate:,}")
-    return y[:round(min(len(y), max_seconds * rate))]
+    rate_hz = limits.rate_hz
+    y = mono if native_hz == rate_hz else soxr.resample(mono, native_hz, rate_hz, quality="HQ")
+    if not len(y): raise BadClip("empty_audio", f"{len(mono)} of {native_hz:,} samples a second leave none at {rate_hz:,}")
+    return y[:round(min(len(y), limits.max_seconds * rate_hz))]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib, io, json, struct
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa
-from .audio import Clip, RecordingFile, clip_of, read_clip, recording_container
+from .audio import Clip, Limits, RecordingFile, clip_of, read_clip, recording_container
 from .config import PrepConfig
 from .features import LOG_MELS, LogMel, as_stored, pad_frames
 from .models import Extractor
@@ -30,26 +30,24 @@ def _long_clip(row, limits):
     size = row["size"]
     with RecordingFile(row["file"], row["offset"], size) as recording:
         if box := recording_container(recording):
-            return clip_of(box, *limits, row["seconds"], row["start"])
+            return clip_of(box, limits, row["seconds"], row["start"])
     if size > MOST_BYTES:
         raise BadClip(
             "undecodable",
             f"{size:,} bytes of a format that is read whole, {MOST_BYTES:,} at most: cut it, or make it FLAC",
         )
-    return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
+    return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
 
 def row_clip(
     row: dict,  # A row
-    rate_hz: int,  # Rate to resample to
-    min_seconds: float,  # Shortest clip to keep
-    max_seconds: float,  # Longest clip to keep
+    limits: Limits,  # Rate to resample to, shortest and longest clip to keep
 ) -> Clip: # Samples at that rate
     "Read a row's clip, or raise `BadClip`."
-    limits, size = (rate_hz, min_seconds, max_seconds), row["size"]
+    size = row["size"]
     try:
         if size > (LONG_CLIP if row["start"] is None else LONG_PART):
             return _long_clip(row, limits)
-        return read_clip(read_bytes(row["file"], row["offset"], size), *limits, row["seconds"], row["start"])
+        return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
     except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
 # %% ../nbs/31_example.ipynb #1b0aecd4
@@ -73,14 +71,13 @@ class ExampleMaker:
     log_mel: LogMel  # The model's features
     storage: str  # features, audio or padded
     dtype: str  # float16 or float32
-    min_seconds: float  # Shorter clips are rejected
-    max_seconds: float  # Longer clips are rejected
+    limits: Limits  # The model's rate; shorter and longer clips are rejected
 
     def __call__(self,
         row: dict,  # A row with `labels`
     ) -> dict: # Columns of the example by name
         "Make one example; raise `BadClip` when the clip can't be used."
-        clip = row_clip(row, self.log_mel.rate_hz, self.min_seconds, self.max_seconds)
+        clip = row_clip(row, self.limits)
         content = {"audio": self._audio} if self.storage == "audio" else {"input_features": self._features}
         return {
             "id": row["id"],
@@ -95,7 +92,7 @@ class ExampleMaker:
 
     @property
     def preload(self): return _nothing if self.storage == "audio" else self.log_mel.preload
-    def _audio(self, samples): return flac_bytes(samples, self.log_mel.rate_hz)
+    def _audio(self, samples): return flac_bytes(samples, self.limits.rate_hz)
     def _features(self, samples):
         got = self.log_mel(samples)
         return pad_frames(got, self.log_mel.n_frames) if self.storage == "padded" else as_stored(got, self.dtype)
@@ -106,9 +103,8 @@ def example_maker(
     extractor: Extractor,  # How the model hears
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
-    return ExampleMaker(
-        LOG_MELS[cfg.log_mel](extractor), cfg.storage, cfg.feature_dtype, cfg.min_seconds, cfg.max_seconds
-    )
+    limits = Limits(extractor.sampling_rate, cfg.min_seconds, cfg.max_seconds)
+    return ExampleMaker(LOG_MELS[cfg.log_mel](extractor), cfg.storage, cfg.feature_dtype, limits)
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def _value(dtype): return {"dtype": dtype, "_type": "Value"}

@@ -40,7 +40,7 @@ def lasts_right(
     maker: ExampleMaker,  # Makes examples of them
 ) -> np.ndarray: # Whether each is neither too short nor too long
     "Say which clips are within the limits."
-    return (seconds >= maker.min_seconds) & (seconds <= maker.max_seconds)
+    return (seconds >= maker.limits.min_seconds) & (seconds <= maker.limits.max_seconds)
 
 # %% ../nbs/57_forecast.ipynb #74f95f50
 def sample_clips(
@@ -60,7 +60,7 @@ def sample_clips(
         for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
             start = time.thread_time()
             try:
-                clip = row_clip(r, maker.log_mel.rate_hz, maker.min_seconds, maker.max_seconds)
+                clip = row_clip(r, maker.limits)
             except BadClip: clip = None
             if clip and maker.storage == "audio":
                 flac += len(flac_bytes(clip.samples, clip.rate))
@@ -114,7 +114,7 @@ def most_bytes(
     rows: int,  # Examples
 ) -> int: # Bytes that clips of max_seconds would take
     "Say what shards can take at most, without looking at a clip."
-    return expected_bytes(maker, rows, rows * maker.max_seconds, 2. * maker.log_mel.rate_hz)
+    return expected_bytes(maker, rows, rows * maker.limits.max_seconds, 2. * maker.limits.rate_hz)
 AS_FETCHED = 2  # Bytes written for a byte to be fetched, while no clip is here to tell: log-mel takes twice what MP3s do
 
 # %% ../nbs/57_forecast.ipynb #954c46ad

@@ -348,7 +348,7 @@ def _so_far(task, found):
     "What the shards that are done hold."
     there = [r for r in found.values() if r]
     rejects = [x[3] for r in there for x in r.rejects]
-    seconds = sum(r.samples for r in there) / task.maker.log_mel.rate_hz
+    seconds = sum(r.samples for r in there) / task.maker.limits.rate_hz
     return Progress(
         sum(r.rows for r in there) + len(rejects),
         sum(task.rows().values()),
@@ -371,7 +371,7 @@ def _make_shards(task, folder, schema, since_ns, workers, progress):
     token = run_token(folder)
     found = done_shards(folder, [name for name, _ in task.shards()], token)
     todo = [(name, m) for name, m in task.shards() if not found[name]]
-    start, rate_hz = _so_far(task, found), task.maker.log_mel.rate_hz
+    start, rate_hz = _so_far(task, found), task.maker.limits.rate_hz
     why = Counter(start.reasons)
     if start.clips: _log.info("%d clips are done already: going on", start.clips)
     with nullcontext(progress) if callable(progress) else _bar(progress, start) as tell:

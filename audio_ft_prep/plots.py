@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
+from .audio import Limits
 from .card import from_hub
 from .config import PrepConfig, config_from, html_text
 from .container import read_container
@@ -109,13 +110,14 @@ def row_view(
 def _decoded(row, mel, cfg):
     "Samples, where there are any; and what is wrong or missing."
     if not row["file"]: return None, {"note": _NOT_YET}
-    whole = (0.0, mel.n_samples / mel.rate_hz)
+    whole = Limits(mel.rate_hz, 0.0, mel.n_samples / mel.rate_hz)
+    limits = Limits(mel.rate_hz, cfg.min_seconds, cfg.max_seconds) if cfg else whole
     try:
-        return row_clip(row, mel.rate_hz, *((cfg.min_seconds, cfg.max_seconds) if cfg else whole)).samples, {}
+        return row_clip(row, limits).samples, {}
     except BadClip as e:
         found = {"reason": e.reason, "detail": e.detail}
     except OSError as e: return None, {"note": str(e)}
-    try: return row_clip(row, mel.rate_hz, *whole).samples, found
+    try: return row_clip(row, whole).samples, found
     except BadClip: return None, {**found, **_stored(row)}
 
 # %% ../nbs/71_plots.ipynb #cb8973a2
@@ -264,7 +266,7 @@ def _samples(self:PreparedClips, split, i, clip):
     if not len(rows := find_rows(corpus, split, clip)):
         return None, f"no audio: {gone}"
     try:
-        return row_clip(_at_hand(corpus, rows, _AGAIN), self.rate_hz, 0.0, self.cfg.max_seconds).samples, ""
+        return row_clip(_at_hand(corpus, rows, _AGAIN), Limits(self.rate_hz, 0.0, self.cfg.max_seconds)).samples, ""
     except (BadClip, OSError) as e: return None, f"no audio: {e}"
 def _flac_samples(data, i):
     import soundfile as sf

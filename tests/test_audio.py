@@ -6,7 +6,7 @@ import pytest
 import soundfile as sf
 import soxr
 from hypothesis import given, settings, strategies as st
-from audio_ft_prep.audio import Clip, ForwardFile, decode, read_clip
+from audio_ft_prep.audio import Clip, ForwardFile, Limits, decode, read_clip
 from audio_ft_prep.container import audio_span, frame_at, made_up_header, read_container, walk_frames
 from audio_ft_prep.rows import BadClip
 from fixtures.make_audio import AUDIO, FILES, SECONDS, recording
@@ -24,9 +24,9 @@ def encode(x, rate, format, **kwargs):
     sf.write(buf := io.BytesIO(), x, rate, format=format, **kwargs)
     return buf.getvalue()
 
-def refusal(data, **kwargs):
+def refusal(data, given_seconds=None, start=None, **limits):
     "The `BadClip` that `data` ends in, or nothing."
-    try: read_clip(data, **kwargs)
+    try: read_clip(data, Limits(**limits), given_seconds, start)
     except BadClip as e: return e
 
 def reason(data, **kwargs): return getattr(refusal(data, **kwargs), "reason", None)
@@ -69,7 +69,7 @@ def test_every_format_rate_and_channel_count_is_mixed_and_resampled(format, subt
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
 def test_a_clip_comes_at_the_rate_asked_for(rate):
-    clip = read_clip(encode(recording(24000), 24000, "WAV"), rate=rate)
+    clip = read_clip(encode(recording(24000), 24000, "WAV"), Limits(rate))
     assert clip.rate == rate
     assert abs(len(clip.samples) - SECONDS*rate) <= 1
     assert clip.seconds == pytest.approx(SECONDS, abs=1e-3)

@@ -11,6 +11,7 @@ from audio_ft_prep.collective import (
     MOST_SPARE, fetch_release, inspect_collective, is_archive, near_release, read_collective, unpack
 )
 from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.rows import BadClip, close_files, read_bytes, row_at
@@ -156,8 +157,8 @@ def test_a_clip_cut_between_two_frames_is_found_by_the_duration_that_the_release
         table(["clip", "duration[ms]"], [[f"clip_{n}.mp3", f"{clip.seconds * 1000:.0f}"] for n in (1, 2)]),
     )
     rows = read(root).rows.to_pylist()
-    assert row_clip(rows[0], 16000, 0, 30).seconds >= clip.seconds
-    with pytest.raises(BadClip, match="truncated: .* s that the corpus gives"): row_clip(rows[1], 16000, 0, 30)
+    assert row_clip(rows[0], Limits()).seconds >= clip.seconds
+    with pytest.raises(BadClip, match="truncated: .* s that the corpus gives"): row_clip(rows[1], Limits())
 
 
 def read_frames(data):

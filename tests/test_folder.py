@@ -6,6 +6,7 @@ import pytest
 import soundfile as sf
 
 from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.folder import choose_columns, find_lists, inspect_folder
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
@@ -364,10 +365,9 @@ def test_a_manifest_cuts_its_segments_and_names_them_by_their_times(tmp_path):
     got = read(tmp_path)
     assert ids(got) == ["long_0-1000", "long_1000-2000", "long_2500-5000", "short"] and got.source["kind"] == "nemo"
     rows = got.rows.to_pylist()
-    assert [round(float(row_clip(r, 16000, 0, 30).samples.mean()), 3) for r in rows[:2]] == [0.1, 0.2] and row_clip(
-        rows[3], 16000, 0, 30
-    ).seconds == 1.5
-    with pytest.raises(BadClip, match="truncated: 0.50 of 2.50 s that the corpus gives"): row_clip(rows[2], 16000, 0, 30)
+    assert [round(float(row_clip(r, Limits()).samples.mean()), 3) for r in rows[:2]] == [0.1, 0.2]
+    assert row_clip(rows[3], Limits()).seconds == 1.5
+    with pytest.raises(BadClip, match="truncated: 0.50 of 2.50 s that the corpus gives"): row_clip(rows[2], Limits())
 
 
 def test_segments_of_one_recording_in_two_splits_are_two_clips(tmp_path):
@@ -389,9 +389,7 @@ def test_a_segment_is_the_same_samples_as_that_part_of_the_whole(tmp_path, endin
             "seconds": None,
             **kw,
         },
-        48000,
-        0,
-        30,
+        Limits(48000),
     ).samples
     whole = get()
     for start, seconds in ((0, 1), (0.5, 0.25), (1 / 3, 2 / 3), (3.9, None), (0, None)):
@@ -463,7 +461,7 @@ def test_segments_that_fit_nothing_are_rejects(tmp_path):
         ("u7", "bad_row"),
         ("b", "no_row"),
     }
-    assert [round(row_clip(r, 16000, 0, 30).seconds, 3) for r in got.rows.to_pylist()] == [1.0, 1.5]
+    assert [round(row_clip(r, Limits()).seconds, 3) for r in got.rows.to_pylist()] == [1.0, 1.5]
 
 
 @pytest.mark.parametrize("entry,what", [("touch pwned |", "a command"), ("| touch pwned", "a command"), ("data.ark:1234", "an archive")])

@@ -6,7 +6,7 @@ import pytest
 import soundfile as sf
 from hypothesis import assume, given, settings, strategies as st
 from audio_ft_prep.audio import (
-    RecordingFile, decode, decode_segment, over_limit, read_clip, recording_container, to_mono, under_limit
+    Limits, RecordingFile, decode, decode_segment, over_limit, read_clip, recording_container, to_mono, under_limit
 )
 from audio_ft_prep.container import frame_at, read_container, walk_frames
 from audio_ft_prep.example import row_clip
@@ -26,8 +26,9 @@ def encode(x, rate=RATE, format="WAV", **kwargs):
     sf.write(buf := io.BytesIO(), x, rate, format=format, **kwargs)
     return buf.getvalue()
 
-def refusal(data, **kwargs):
-    try: read_clip(data, **kwargs)
+def refusal(data, given_seconds=None, start=None, **limits):
+    "The `BadClip` that `data` ends in, or nothing."
+    try: read_clip(data, Limits(**limits), given_seconds, start)
     except BadClip as e: return e
 
 def reason(data, **kwargs): return getattr(refusal(data, **kwargs), "reason", None)
@@ -346,7 +347,7 @@ def test_a_file_that_fills_the_hole_of_another_is_never_taken_for_its_samples(fi
 def test_a_file_is_not_seen_in_what_looks_like_none():
     noise = np.random.default_rng(0).integers(-2**15, 2**15, 200_000, dtype="int16")
     heard_as = [
-        read_clip(encode(noise, RATE, f), max_seconds=20).seconds
+        read_clip(encode(noise, RATE, f), Limits(max_seconds=20)).seconds
         for f in ("WAV", "FLAC", "AIFF", "AU", "CAF", "W64")
     ]
     assert heard_as == [12.5] * 6
@@ -513,12 +514,12 @@ def test_a_part_of_a_long_recording_is_the_same_from_its_file_as_from_its_bytes(
         assert np.array_equal(part, whole) and 0 <= len(part) - round((seconds or 0.5) * RATE) < (
             100 if subtype == "IMA_ADPCM" else 1
         )
-        clip = row_clip(row(path, start, seconds, 5), RATE, 0, 30)
+        clip = row_clip(row(path, start, seconds, 5), Limits(RATE))
         assert abs(hertz(clip.samples[:4000]) - (300 + 20*int(start))) < 10
     assert [reason_of(row(path, *t, 5)) for t in ((59.5, 2.0), (61.0, 1.0))] == ["truncated"] * 2
 
 def reason_of(row):
-    try: row_clip(row, RATE, 0, 30)
+    try: row_clip(row, Limits(RATE))
     except BadClip as e: return e.reason
 
 def test_parts_of_a_recording_of_gigabytes_are_read_alone(tmp_path, monkeypatch):
@@ -528,7 +529,7 @@ def test_parts_of_a_recording_of_gigabytes_are_read_alone(tmp_path, monkeypatch)
         f.truncate(n + 44)
     monkeypatch.setattr("audio_ft_prep.example.read_bytes", None)               # whoever reads it all fails
     t = time.process_time()
-    assert abs(hertz(row_clip(row(path, 0.25, 0.5), RATE, 0, 30).samples) - 440) < 5
+    assert abs(hertz(row_clip(row(path, 0.25, 0.5), Limits(RATE)).samples) - 440) < 5
     assert reason_of(row(path, 70_000.0, 2.0)) == "silent" and reason_of(row(path, 90_000.0, 2.0)) == "truncated"
     assert reason_of(row(path, None, None)) == "too_long" and time.process_time() - t < 2
     path.write_bytes(bytes(100))
@@ -537,15 +538,15 @@ def test_parts_of_a_recording_of_gigabytes_are_read_alone(tmp_path, monkeypatch)
 
 def test_a_long_recording_whose_header_was_never_filled_in_is_read_in_parts(tmp_path):
     (path := tmp_path / "a.wav").write_bytes(sized(encode(np.resize(tone(440), 60*RATE)), 0, 0))
-    assert row_clip(row(path, 40.0, 1.0), RATE, 0, 30).seconds == 1
+    assert row_clip(row(path, 40.0, 1.0), Limits(RATE)).seconds == 1
 
 def test_a_recording_that_is_gone_or_shrank_ends_the_run_with_a_sentence(tmp_path):
     (path := tmp_path / "a.wav").write_bytes(encode(np.resize(tone(440), 60*RATE)))
     told = row(path, 1.0, 1.0)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(OSError, match="changed during the run"): row_clip(told, RATE, 0, 30)
+    with pytest.raises(OSError, match="changed during the run"): row_clip(told, Limits(RATE))
     path.unlink()
-    with pytest.raises(OSError, match="is gone"): row_clip(told, RATE, 0, 30)
+    with pytest.raises(OSError, match="is gone"): row_clip(told, Limits(RATE))
 
 
 # ---- files cut, glued, padded and renamed, in any order
