@@ -21,7 +21,8 @@ from .clipnames import clip_names, clips_as_told, part_names, plain_path
 from .commonvoice import clip_id, describe
 from .config import PrepConfig, split_name
 from .fields import is_text, read_labels, read_parts, read_texts
-from .folder import COLUMNS, USUAL, Line, split_roles, splits_there, with_splits
+from .folder import COLUMNS, Line, with_splits
+from .splits import USUAL, split_roles, splits_there, usual_first
 from .hub import Repo, whole_file
 from .links import corpus_file, is_audio, shown_path, walk_files
 from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
@@ -598,7 +599,7 @@ def inspect_tables(
     read = _read_all(tables, list(tables.files), (audio_column, text_column), {})
     splits = read.splits
     out = {s or "no split": _described(read, s, language_code) for s in dict.fromkeys(splits)}
-    return {language_code: {s: out[s] for s in sorted(out, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))}}
+    return {language_code: {s: out[s] for s in usual_first(sorted(out))}}
 
 # %% ../nbs/15_columns.ipynb #d5a98d0a
 def _described(read, split, locale):

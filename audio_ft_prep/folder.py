@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 import pyarrow as pa
 from .commonvoice import clip_id, describe, text_lines
-from .config import PrepConfig, split_name, split_names
-from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
+from .config import PrepConfig, split_name
+from .links import corpus_file, folder_entries, is_audio, links_followed, list_file, shown_path, walk_files
 from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
 from .secrets import logger_of
-from .splits import seeded_splits
+from .splits import USUAL, seeded_splits, split_roles, splits_there, usual_first
 from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns,
     table_style)
 from .values import PART_COLUMNS, Part, as_label, as_seconds, as_text, read_part, with_start_and_end
 
 # %% auto #0
-__all__ = ['KALDI_FILES', 'USUAL', 'Line', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
-           'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_roles', 'split_rows', 'strays',
-           'splits_there', 'read_listing', 'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
+__all__ = ['KALDI_FILES', 'Line', 'filled_line', 'table_lines', 'kaldi_lines', 'find_lists', 'near_lists', 'Listing',
+           'read_lists', 'place_file', 'Hints', 'name_lines', 'with_splits', 'split_rows', 'strays', 'read_listing',
+           'read_folder', 'folder_identity', 'inspect_listing', 'inspect_folder']
 
 # %% ../nbs/12_folder.ipynb #9f1b3f3f
 _log = logger_of(__name__)
@@ -278,8 +278,6 @@ def near_lists(
     return [f"{f} is a list: give {p} as dataset_name" for p, f in [*below.items(), *above.items()][:3]]
 
 # %% ../nbs/12_folder.ipynb #c949dd2b
-USUAL = ("train", "validation", "test")
-
 def _split_in(name, alone):
     "The split in a list's name; else, where there are several lists, the name itself."
     found = [s for w in re.split(r"[^a-z]+", name.lower()) if (s := split_name(w)) in USUAL]
@@ -310,13 +308,8 @@ class Listing:
     others: list[str] = field(default_factory=list)  # What was found beside them and not read, for `inspect_folder`
 
 # %% ../nbs/12_folder.ipynb #abc82054
-def _inside(path, place):
-    "A list that was found in a folder, as long as it doesn't lead out of it."
-    try: corpus_file(os.path.relpath(path, place), place)
-    except BadClip as e: raise ValueError(f"{path} can't be read as a list: {e.detail}") from None
-    return path
 def _kaldi_listing(place, lists):
-    files = [_inside(p/n, place) for p in lists for n in KALDI_FILES if os.path.isfile(p/n)]
+    files = [list_file(p/n, place) for p in lists for n in KALDI_FILES if os.path.isfile(p/n)]
     lines = [l for p in lists for l in kaldi_lines(p, "" if p == place else split_name(p.name))]
     return Listing("kaldi", place, files, lines, list(dict.fromkeys(f.name for f in files)), False)
 
@@ -345,7 +338,7 @@ def _split_of_list(path, kind, root, lists):
 def _table_listing(kind, place, lists, named, language_column):
     root = place if place.is_dir() else place.parent
     if place.is_dir():
-        lists = [_inside(p, place) for p in lists]
+        lists = [list_file(p, place) for p in lists]
     tables, others = _sorted_tables(lists, *named)
     if language_column: _check_language(tables, named, language_column)
     lines = []
@@ -512,17 +505,6 @@ def _told(line, asked, there):
     else: said = "" if line.split else "it names no split"
     return line._replace(reason="bad_row", detail=f"{said} ({line.where})") if said and not line.reason else line
 
-# %% ../nbs/12_folder.ipynb #939a6558
-def split_roles(
-    cfg: PrepConfig,  # Which splits to read
-) -> dict[str, str]: # train or eval, by split
-    "Say what each split that is asked for serves as."
-    return {
-        name: role
-        for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits))
-        for name in split_names(names)
-    }
-
 # %% ../nbs/12_folder.ipynb #9aa2c0d1
 def _found(listing, asked, seed):
     "Lines with their names and splits; sentences for the log."
@@ -587,21 +569,6 @@ def _stray_faults(listing, found, roles):
         if split and split not in roles: continue
         role = roles.get(split) or next(iter(roles.values()))
         yield role, split, shown_path(clip_id(path)), "no_row", shown_path(path)
-
-# %% ../nbs/12_folder.ipynb #fc5cdf73
-def splits_there(
-    have: set[str],  # Splits of the corpus
-    roles: dict[str, str],  # Splits asked for, as `split_roles` gives them
-) -> tuple[list[str], list[str]]: # Splits that are missing; sentences for the log
-    "Find the splits that a corpus lacks; a validation that others can stand in for is left out and named."
-    lost = [s for s in roles if s not in have]
-    if notes := [
-        f"no split validation: {roles[s]} is made of the others"
-        for s in lost
-        if s == "validation" and [r for n, r in roles.items() if n in have and r == roles[s]]
-    ]:
-        lost.remove("validation")
-    return lost, notes
 
 # %% ../nbs/12_folder.ipynb #55989fac
 def _other_splits(listing, found, roles):
@@ -696,7 +663,7 @@ def inspect_listing(
 ) -> dict: # Splits by language, each as `describe` gives it, with notes
     "Describe the lines of a corpus; where there are no splits, as the default seed deals them out."
     found, dealt = _found(listing, USUAL, 42)
-    splits = sorted({l.split for _, l in found}, key=lambda s: (USUAL.index(s) if s in USUAL else 9, s))
+    splits = usual_first(sorted({l.split for _, l in found}))
     strayed = list(_stray_faults(listing, found, dict.fromkeys(splits, "train")))
     parts = {}
     files = []

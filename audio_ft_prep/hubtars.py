@@ -16,7 +16,7 @@ from audio_ft_prep.commonvoice import (
     is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
 )
 from .config import PrepConfig, split_name
-from .folder import split_roles
+from .splits import split_roles
 from .hub import Repo, fetched_part, file_start, have_room, whole_file
 from .rows import Corpus, Remote, rejects_table, with_places
 

@@ -18,7 +18,7 @@ from .rows import BadClip, go_on
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['AUDIO_SUFFIXES', 'is_audio', 'store_of', 'links_followed', 'shown_path', 'corpus_file', 'is_prepared',
+__all__ = ['AUDIO_SUFFIXES', 'is_audio', 'store_of', 'links_followed', 'shown_path', 'corpus_file', 'list_file', 'is_prepared',
            'folder_entries', 'walk_files']
 
 # %% ../nbs/06_links.ipynb #f7e98d02
@@ -131,6 +131,18 @@ def _check_file(path, real, seen):
         raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
     if re.search("[\ud800-\udfff]", real):
         raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
+
+# %% ../nbs/06_links.ipynb #d3df51a4
+def list_file(
+    path: str | os.PathLike,  # A list that was found in a corpus
+    root: str | os.PathLike,  # The corpus
+) -> str | os.PathLike: # The same path
+    "Pass on the path of a list; raise `ValueError` for one that leads out of its corpus."
+    try:
+        corpus_file(os.path.relpath(path, root), root)
+    except BadClip as e:
+        raise ValueError(f"{path} can't be read as a list: {e.detail}") from None
+    return path
 
 # %% ../nbs/06_links.ipynb #87f4eb49
 _HEAD_BYTES = 1 << 16  # of prep.json; its first keys are in them

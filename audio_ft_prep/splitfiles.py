@@ -13,7 +13,7 @@ import re
 from typing import Iterable, NamedTuple
 from .commonvoice import matching_language
 from .config import split_name
-from .folder import USUAL
+from .splits import USUAL
 from .secrets import logger_of
 
 # %% auto #0

@@ -11,9 +11,41 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splits.html.md"""
 from __future__ import annotations
 import hashlib
 from collections import Counter
+from typing import Iterable
+from .config import PrepConfig, split_names
 
 # %% auto #0
-__all__ = ['SHARES', 'rank', 'seeded_splits']
+__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'rank', 'seeded_splits']
+
+# %% ../nbs/05_splits.ipynb #8d8a0c81
+USUAL = ("train", "validation", "test")  # Splits that most corpora have, in the order in which they are shown
+def usual_first(
+    splits: Iterable[str],  # Names of splits
+) -> list[str]: # The usual ones first; the others behind them, in the order given
+    "Put splits in the order in which they are shown."
+    return sorted(splits, key=lambda split: USUAL.index(split) if split in USUAL else len(USUAL))
+
+# %% ../nbs/05_splits.ipynb #7cbd089c
+def split_roles(
+    cfg: PrepConfig,  # Which splits to read
+) -> dict[str, str]: # train or eval, by split
+    "Say what each split that is asked for serves as."
+    roles = dict.fromkeys(split_names(cfg.train_splits), "train")
+    return roles | dict.fromkeys(split_names(cfg.eval_splits), "eval")
+
+# %% ../nbs/05_splits.ipynb #0108f701
+def splits_there(
+    have: Iterable[str],  # Splits of the corpus
+    roles: dict[str, str],  # Splits asked for, as `split_roles` gives them
+) -> tuple[list[str], list[str]]: # Splits that are missing; sentences for the log
+    "Find the splits that a corpus lacks; a validation that others can replace is left out and named."
+    missing = [split for split in roles if split not in have]
+    role = roles.get("validation")
+    others = [split for split in roles if roles[split] == role and split in have]
+    if "validation" not in missing or not others:
+        return missing, []
+    missing.remove("validation")
+    return missing, [f"no split validation: {role} is made of the others"]
 
 # %% ../nbs/05_splits.ipynb #f73ebda5
 def rank(

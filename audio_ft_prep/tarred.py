@@ -17,10 +17,11 @@ from typing import Iterator, NamedTuple
 from .columns import read_card
 from .commonvoice import open_tar, tar_members
 from .config import PrepConfig, split_name
-from .folder import USUAL, Line, Listing, filled_line, inspect_listing, read_listing, split_roles
+from .folder import Line, Listing, filled_line, inspect_listing, read_listing
 from .hub import Repo, file_start, have_room
 from .links import is_audio, walk_files
 from .rows import BadClip, Corpus, go_on, read_bytes
+from .splits import USUAL, split_roles
 from .splitfiles import card_entries, choose_config, table_files
 from .tableaudio import Place, clip_seconds, part_of_clip
 from .tables import choose_columns, records

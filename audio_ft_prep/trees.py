@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Iterator
 from .commonvoice import clip_id, text_lines
 from .config import PrepConfig, split_name
-from .folder import USUAL, Line, Listing, inspect_listing, read_listing
-from .links import corpus_file, is_audio, shown_path, walk_files
+from .folder import Line, Listing, inspect_listing, read_listing
+from .links import corpus_file, is_audio, list_file, shown_path, walk_files
 from .rows import BadClip, Corpus, go_on
+from .splits import USUAL
 
 # %% auto #0
 __all__ = ['MOST_TEXT', 'tree_kind', 'read_text_file', 'plain_text', 'read_trees', 'read_tree', 'inspect_tree']
@@ -150,7 +151,7 @@ def read_trees(
     "Read every text of a tree."
     kind = tree_kind(place)
     if kind == "librispeech":
-        lists = [_inside(p, place) for p in walk_files(place) if _is_transcript(p)]
+        lists = [list_file(p, place) for p in walk_files(place) if _is_transcript(p)]
         lines = [line for p in lists for line in _transcript_lines(p, place)]
         notes = []
     else:
@@ -174,13 +175,8 @@ def read_trees(
         True,
         notes,
     )
-def _inside(path, place):
-    "A file of texts, as long as it doesn't lead out of the corpus."
-    try: corpus_file(os.path.relpath(path, place), place)
-    except BadClip as e: raise ValueError(f"{path} can't be read as a list: {e.detail}") from None
-    return path
 def _is_inside(path, place):
-    try: return bool(_inside(path, place))
+    try: return bool(list_file(path, place))
     except ValueError: return False
 
 # %% ../nbs/16_trees.ipynb #0bb21b5f

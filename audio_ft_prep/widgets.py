@@ -32,7 +32,7 @@ from audio_ft_prep.config import (
     to_yaml, visible_lines
 )
 from .doctor import platform_settings
-from .folder import split_roles, splits_there
+from .splits import split_roles, splits_there
 from .forecast import show_time
 from .hub import is_hub_id
 from .languages import canonical_language, language_names, nearest_languages
