@@ -44,6 +44,7 @@ Modules:
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
 - `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
@@ -56,6 +57,7 @@ Modules:
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
+- `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: nobody else's, and never taken for one's own by its name"""

@@ -475,7 +475,7 @@ def test_a_file_that_changes_after_it_was_verified_is_not_uploaded(place, core, 
     "As the second user does who waits for the moment between the look and the sending."
     from audio_ft_prep import artifact
     there = copy_by_second(place, "whole", folder, lambda folder, prep, place: None)
-    whole = artifact._sound
+    whole = artifact.verified_folder
     def verified(folder):
         found = whole(folder)
         def act():
@@ -484,7 +484,7 @@ def test_a_file_that_changes_after_it_was_verified_is_not_uploaded(place, core, 
                 (there / name).symlink_to(place.home / "token")
         as_second(act)
         return found
-    monkeypatch.setattr(artifact, "_sound", verified)
+    monkeypatch.setattr(artifact, "verified_folder", verified)
     said, sent = told(lambda: artifact.log_prepared("speech-late", "it", there, retries=0, progress=False))
     unharmed(place, said)
     assert not sent and core.s3.objects("speech-late") == {}

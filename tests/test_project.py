@@ -25,7 +25,7 @@ HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
 OPTIONAL = dict(
     ray=["cluster"],
-    digitalhub=["artifact", "platform"],
+    digitalhub=["sdk"],
     datacollective=["collective"],
     asrfront=["features"],
     requests=["collective"],
