@@ -22,10 +22,10 @@ from .rows import BadClip
 from .container import Container, au_cut, chunk_cut, read_container, read_sphere, sample_chunk, sniff
 
 # %% auto #0
-__all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'MOST_CHANNELS', 'MOST_SAMPLES', 'ENTERED', 'LOUDEST', 'FULL_SCALE',
-           'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'ForwardFile', 'Bytes', 'memory_file',
-           'read_samples', 'slack_seconds', 'over_limit', 'under_limit', 'decode', 'RecordingFile',
-           'recording_container', 'decode_segment', 'level', 'to_mono', 'Limits', 'Clip', 'clip_of', 'read_clip']
+__all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'MOST_CHANNELS', 'MOST_SAMPLES', 'ENTERED', 'LOUDEST', 'CANCELLED_DB',
+           'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'ForwardFile', 'Bytes', 'memory_file', 'read_samples',
+           'slack_seconds', 'over_limit', 'under_limit', 'decode', 'RecordingFile', 'recording_container',
+           'decode_segment', 'level', 'to_mono', 'Limits', 'Clip', 'clip_of', 'read_clip']
 
 # %% ../nbs/20_audio.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -300,16 +300,15 @@ def decode_segment(
 
 # %% ../nbs/20_audio.ipynb #e8ad2d46
 LOUDEST = 1e15
-FULL_SCALE = 0.999
 
 def level(
     x: np.ndarray,  # Samples as decoded
-) -> tuple[float, float]:  # Largest absolute sample, and the share of samples at or above `FULL_SCALE`
+) -> float:  # Largest absolute sample
     "Measure the level, or raise `BadClip` where there is none."
     peak = float(max(x.max(), -x.min()))
     if not peak < LOUDEST: raise BadClip("not_finite", f"a sample of {peak:g}")
     if peak == 0: raise BadClip("silent", f"{x.size:,} samples, all zero")
-    return peak, float(np.count_nonzero(np.abs(x) >= FULL_SCALE) / x.size) if peak >= FULL_SCALE else 0.0
+    return peak
 
 # %% ../nbs/20_audio.ipynb #667566d2
 CANCELLED_DB = -30.0  # Below this, against the loudest channel, the sum of the channels isn't what was recorded
@@ -351,7 +350,7 @@ class Clip:
     channels: int  # Of the file
     format: str  # mp3, wav, flac, ogg, aiff, au, caf, w64 or sphere
     peak: float  # Largest absolute sample of the file
-    clipped: float  # Share of the file's samples at or above 0.999 in absolute value
+    decoded: np.ndarray = field(repr=False)  # The file's samples, or samples by channels, before anything was changed
     note: str = ""  # What is odd about the file, and does no harm
 
     @property
@@ -386,11 +385,11 @@ def clip_of(
     if not seconds: raise BadClip("empty_audio", f"{len(box.payload):,} bytes of {box.format} with no samples")
     if given_seconds and _falls_short(box, start or 0, seconds, given_seconds):
         raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
-    peak, clipped = level(x)
+    peak = level(x)
     if seconds < limits.min_seconds: raise BadClip("too_short", under_limit(seconds, limits.min_seconds))
     samples = _at_rate(to_mono(x), native, limits)
     channels = 1 if x.ndim == 1 else x.shape[1]
-    return Clip(samples, limits.rate_hz, native, channels, box.format, peak, clipped, box.note)
+    return Clip(samples, limits.rate_hz, native, channels, box.format, peak, x, box.note)
 
 # %% ../nbs/20_audio.ipynb #ec1ce178
 def read_clip(

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from .config import as_it_is, code_cell, config_from
 from .example import example_columns
+from .measures import MEASURES, measures_of
 from .rows import REASONS
 from .show import markdown_table, show_bytes, show_hours
 
@@ -52,8 +53,7 @@ COLUMNS = {
     "labels": "label ids of the sentence, its control tokens around it",
     "sentence": "what is said, as trained on",
     "speaker": "who says it, as the corpus names speakers; empty where not known",
-    "peak": "largest sample of the recording, full scale is 1",
-    "clipped": "share of the recording's samples at full scale, 0 to 1",
+    **{name: measure.described for name, measure in MEASURES.items()},
 }
 _PADDING = {
     "features": "padding is left out, but for its first frame",
@@ -68,7 +68,7 @@ def column_words(
     "Say what each column of a prepared folder holds."
     cfg, model = config_from(prep["config"]), prep["model"]
     padding = _PADDING[cfg.storage].format(seconds=model["frames"] / 100)
-    return {c: COLUMNS[c].format(**model, padding=padding) for c in example_columns(cfg, model["mels"])}
+    return {c: COLUMNS[c].format(**model, padding=padding) for c in example_columns(cfg, model["mels"], measures_of(prep))}
 
 # %% ../nbs/35_card.ipynb #6ad8f247
 def _type_words(feature):
@@ -166,7 +166,7 @@ def _rejects_table(prep):
 
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
-    features = example_columns(config_from(prep["config"]), prep["model"]["mels"])
+    features = example_columns(config_from(prep["config"]), prep["model"]["mels"], measures_of(prep))
     return markdown_table(
         [["column", "type", "what it holds"]]
         + [[f"`{c}`", _type_words(features[c]), said] for c, said in column_words(prep).items()],
@@ -309,7 +309,7 @@ REJECT_COLUMNS = {
     "detail": "what was measured",
 }
 def _record_sets(prep):
-    features = example_columns(config_from(prep["config"]), prep["model"]["mels"])
+    features = example_columns(config_from(prep["config"]), prep["model"]["mels"], measures_of(prep))
     where = {
         "fileSet": {"@id": "shards"},
         "extract": {"fileProperty": "fullpath"},

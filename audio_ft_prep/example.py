@@ -10,10 +10,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 from __future__ import annotations
 import hashlib, io, json, struct
 from dataclasses import dataclass
+from typing import Iterable
 import numpy as np, pyarrow as pa
 from .audio import Clip, Limits, RecordingFile, clip_of, read_clip, recording_container
 from .config import PrepConfig
 from .features import LOG_MELS, LogMel, as_stored, pad_frames
+from .measures import MEASURES, measured
 from .models import Extractor
 from .rows import BadClip, read_bytes
 
@@ -86,8 +88,7 @@ class ExampleMaker:
             "labels": row["labels"],
             "sentence": row["sentence"],
             "speaker": row["speaker"] or "",
-            "peak": clip.peak,
-            "clipped": clip.clipped,
+            **measured(clip),
         }
 
     @property
@@ -112,6 +113,7 @@ def _list(feature, **kw): return {"feature": feature, **kw, "_type": "List"}
 def example_columns(
     cfg: PrepConfig,  # Storage and number type
     mels: int,  # Mel bands of the model
+    measures: Iterable[str] = MEASURES,  # Names of the measures, in their order
 ) -> dict[str, dict]: # Column to feature
     "Describe an example's columns as `datasets` writes features down."
     content = {
@@ -127,8 +129,7 @@ def example_columns(
         "labels": _list(_value("int64")),
         "sentence": _value("string"),
         "speaker": _value("string"),
-        "peak": _value("float32"),
-        "clipped": _value("float32"),
+        **{name: _value(MEASURES[name].dtype) for name in measures},
     }
 
 # %% ../nbs/31_example.ipynb #be896e26
@@ -141,9 +142,10 @@ def _arrow_type(feature):
 def example_schema(
     cfg: PrepConfig,  # Storage and number type
     mels: int,  # Mel bands of the model
+    measures: Iterable[str] = MEASURES,  # Names of the measures, in their order
 ) -> pa.Schema: # With what `datasets` reads beside it
     "Make the Arrow schema of examples."
-    columns = example_columns(cfg, mels)
+    columns = example_columns(cfg, mels, measures)
     return pa.schema(
         {k: _arrow_type(v) for k, v in columns.items()},
         metadata={"huggingface": json.dumps({"info": {"features": columns}})},

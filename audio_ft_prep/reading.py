@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Callable, Iterator
 import pyarrow as pa
 from .config import fingerprint_of
 from .example import add_hashes, example_schema
+from .measures import measures_of
 from .paths import Url, open_sha256, opened, as_path, scratch
 from .prepjson import MOST_JSON_BYTES, check_prep, read_json, shard_index
 
@@ -147,7 +148,7 @@ def stored_schema(
     about = SimpleNamespace(
         storage=config.get("storage", "features"), feature_dtype=config.get("feature_dtype", "float16")
     )
-    return example_schema(about, prep["model"]["mels"])
+    return example_schema(about, prep["model"]["mels"], measures_of(prep))
 def count_rows(
     f: BinaryIO,  # A shard, open
     schema: pa.Schema,  # Columns it must have

@@ -21,6 +21,7 @@ import pyarrow as pa
 from .card import croissant, data_card
 from .config import PrepConfig, completed, differing, fingerprint, fingerprint_of, shaping
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
+from .measures import measures_entry
 from audio_ft_prep.paths import (
     NO_ROOM, Url, atomic_write, work_dir, open_sha256, opened, as_path, plain_folders, remove_at, remove_plain, scratch,
     atomic_write_bytes
@@ -567,6 +568,7 @@ def finish(
     prep = {
         **mine,
         "model": model,
+        **measures_entry(),
         "counts": counts,
         "shards": shards,
         "files": _other_files(folder, counts),
