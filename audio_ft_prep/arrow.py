@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 import pyarrow as pa, pyarrow.parquet as pq
 from .fields import MOST_TEXT, is_text
-from .rows import go_on
+from .progress import go_on
 
 # %% auto #0
 __all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'group_rows', 'open_parquet', 'read_columns']

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import soxr
-from .rows import BadClip
+from .rejects import BadClip
 from .container import Container, au_cut, chunk_cut, read_container, read_sphere, sample_chunk, sniff
 
 # %% auto #0

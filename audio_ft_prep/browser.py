@@ -27,7 +27,7 @@ from .paths import Url
 from audio_ft_prep.plots import (
     ClipView, PreparedClips, corpus_view, player, plot_clip, reject_view, stored_player, tokens_html
 )
-from .rows import REASONS, REMEDIES
+from .rejects import REASONS
 from .sampling import select
 from .text import label_language, language_tokenizer
 from .widgets import PrepForm, dress, fault_html, is_live, saved_page, show_live
@@ -161,8 +161,9 @@ def _why(view):
     "What is wrong with a clip and what to do about it, and what is missing of it."
     note = f"<div>{html_text(view.note)}</div>" if view.note else ""
     if not view.reason: return note
-    told = f"{REASONS[view.reason]} ({view.detail})" if view.detail else REASONS[view.reason]
-    remedy = f"<div>What to do: {html_text(REMEDIES[view.reason])}</div>"
+    reason = REASONS[view.reason]
+    told = f"{reason.text} ({view.detail})" if view.detail else reason.text
+    remedy = f"<div>What to do: {html_text(reason.remedy)}</div>"
     if view.reason == "not_sampled": return f"<div><b>Not chosen.</b> {html_text(told)}</div>{remedy}{note}"
     lead = f"Rejected: {view.reason.replace('_', ' ')}."
     return f"<div>{fault_html(told, lead, alert=False)}</div>{remedy}{note}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from .config import as_it_is, code_cell, config_from
 from .example import example_columns
 from .measures import MEASURES, measures_of
-from .rows import REASONS
+from .rejects import REASONS
 from .show import markdown_table, show_bytes, show_hours
 
 # %% auto #0
@@ -155,7 +155,7 @@ def reason_rows(
     counts = {s: c["rejects"] for s, c in prep["counts"].items()}
     reasons = [r for r in REASONS if any(r in c for c in counts.values())]
     return reasons and [["reason", "which means", *counts]] + [
-        [r, REASONS[r], *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons
+        [r, REASONS[r].text, *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons
     ]
 def _rejects_table(prep):
     if not (rows := reason_rows(prep)): return "Every clip was kept."

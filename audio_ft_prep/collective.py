@@ -24,7 +24,9 @@ from audio_ft_prep.commonvoice import (
 )
 from .config import PrepConfig, split_name, split_names
 from .links import corpus_file, is_audio, links_followed, walk_files
-from .rows import BadClip, Corpus, file_sha256, go_on, rejects_table
+from .rows import Corpus, file_sha256
+from .rejects import BadClip, Reject, rejects_table
+from .progress import go_on
 from .secrets import logger_of
 from .show import show_bytes
 from .splits import seeded_splits
@@ -693,13 +695,13 @@ def _joined(release, tables, roles):
     for role, name in roles:
         if name not in tables: raise no_split(name, release.folder, tables)
         part, faults = join_clips(tables[name], release.clips, role, name, release.language, given, uses)
-        rows, rejects = rows + [part], rejects + [(role, name, *f) for f in faults] + [
-            (role, name, *f) for s, *f in release.bad if s == name
+        rows, rejects = rows + [part], rejects + [Reject(role, name, *f) for f in faults] + [
+            Reject(role, name, *f) for s, *f in release.bad if s == name
         ]
     wanted = _names(tables, [name for _, name in roles])
     elsewhere = [f for s, *f in release.bad if s not in tables]  # a table of several splits: its bad lines belong to none
     return pa.concat_tables(rows).unify_dictionaries(), rejects + [
-        (roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]
+        Reject(roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]
     ]
 
 def _without_split(release):
@@ -772,7 +774,7 @@ def _splits_of(release, place):
             faults += list(_stray_faults(release, _names(release.tables, release.tables)))
         header = next(tsv_lines(transcripts_of(release.folder)[0]))
         out[name or "no split"] = describe(
-            rows, [("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header
+            rows, [Reject("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header
         )
     usual = {"train": 0, "validation": 1, "test": 2}
     return dict(sorted(out.items(), key=lambda kv: usual.get(kv[0], 9)))

@@ -25,7 +25,9 @@ from .folder import COLUMNS, Line, with_splits
 from .splits import USUAL, split_roles, splits_there, usual_first
 from .hub import Repo, whole_file
 from .links import corpus_file, is_audio, shown_path, walk_files
-from .rows import BadClip, Corpus, go_on, rejects_table, repeated, rows_table
+from .rows import Corpus, repeated, rows_table
+from .rejects import BadClip, Reject, rejects_table
+from .progress import go_on
 from .secrets import logger_of
 from .splitfiles import MOST_CARD, card_entries, choose_config, table_files
 from .tableaudio import AudioColumn, Group, Place, TableAudio, audio_column, find_audio, group_clips
@@ -408,7 +410,7 @@ def _dealt(read, roles, cfg, place):
 def _faults(lines, ids, roles):
     "Rejects of the splits that are asked for, and which rows are none."
     first = next(iter(roles.values()))
-    rejects = [(roles.get(l.split, first), l.split, name, l.reason, l.detail)
+    rejects = [Reject(roles.get(l.split, first), l.split, name, l.reason, l.detail)
                for l, name in zip(lines, ids) if l.reason and (l.split in roles or not l.split)]
     return np.array([not l.reason and l.split in roles for l in lines], bool), rejects
 
@@ -433,7 +435,7 @@ def _strays(place, read, role):
         return []
     named = {_plain(p) for p in _below(place, read.groups, read.paths)}
     found = (os.path.relpath(p, place.root()) for p in walk_files(place.at) if is_audio(p))
-    return [(role, "", shown_path(clip_id(p)), "no_row", shown_path(p)) for p in found if _plain(p) not in named]
+    return [Reject(role, "", shown_path(clip_id(p)), "no_row", shown_path(p)) for p in found if _plain(p) not in named]
 
 # %% ../nbs/15_columns.ipynb #2544f40f
 def read_tables(
@@ -607,7 +609,7 @@ def _described(read, split, locale):
     mine = np.array([s == split for s in read.splits], bool)
     good = mine & np.array([i not in read.faults for i in range(len(mine))], bool)
     rows = _rows(read, read.splits, dict.fromkeys(read.splits, "train"), locale, good)
-    rejects = [("train", split, read.ids[i], "bad_row", d) for i, d in read.faults.items() if mine[i]]
+    rejects = [Reject("train", split, read.ids[i], "bad_row", d) for i, d in read.faults.items() if mine[i]]
     ends = np.cumsum([g.rows for g in read.groups])
     used = sorted(set(np.searchsorted(ends, np.flatnonzero(mine), side="right").tolist()))
     size = sum(read.groups[g].bytes for g in used if read.groups[g].path.endswith(".parquet"))

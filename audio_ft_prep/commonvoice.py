@@ -21,9 +21,9 @@ import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name, split_names
 from .languages import canonical_language
 from .links import AUDIO_SUFFIXES, corpus_file, is_audio
-from audio_ft_prep.rows import (
-    BadClip, Corpus, audio_bytes, file_sha256, go_on, reason_counts, rejects_table, repeated, rows_table
-)
+from .rows import Corpus, audio_bytes, file_sha256, repeated, rows_table
+from .rejects import BadClip, Reject, reason_counts, rejects_table
+from .progress import go_on
 from .secrets import logger_of
 from .values import PART_COLUMNS, Part, as_count, as_seconds, read_part
 
@@ -993,11 +993,12 @@ def join_split(
     source_split: str,  # The split's name
     locale: str,  # Language, for transcripts without a locale column
     given: tuple | None = None,  # Durations, as `given_seconds` reads them
-) -> tuple[pa.Table, list[tuple]]: # Rows with audio; rejects
+) -> tuple[pa.Table, list[Reject]]: # Rows with audio; rejects
     "Join a split's transcripts to its tars."
     (table, bad), clips = read_tsvs(tsvs), index_tars(tar_paths)
     rows, faults = join_clips(table, clips, split, source_split, locale, given)
-    return rows, [(split, source_split, *f) for f in faults + bad + list(clip_faults(*by_ending(table, clips)))]
+    faults = faults + bad + list(clip_faults(*by_ending(table, clips)))
+    return rows, [Reject(split, source_split, *fault) for fault in faults]
 
 # %% ../nbs/10_commonvoice.ipynb #140ea479
 def identity(
@@ -1045,7 +1046,7 @@ def read_commonvoice(
 # %% ../nbs/10_commonvoice.ipynb #d73d4f5b
 def describe(
     rows: pa.Table,  # Rows of one split
-    rejects: list[tuple],  # Its rejects, all of one split
+    rejects: list[Reject],  # Its rejects, all of one split
     columns: list[str],  # Columns as the corpus names them
 ) -> dict: # rows, usable, rejects, bytes, seconds, speakers, columns, first
     "Describe a split of any corpus."
@@ -1053,7 +1054,7 @@ def describe(
     return {
         "rows": len(rows) + len(rejects),
         "usable": len(rows),
-        "rejects": reason_counts(rejects_table(rejects), rejects[0][0] if rejects else ""),
+        "rejects": reason_counts(rejects_table(rejects), rejects[0].split if rejects else ""),
         "bytes": audio_bytes(rows),
         "seconds": None if seconds.null_count or not len(rows) else round(pc.sum(seconds).as_py(), 1),
         "speakers": len(set(rows["speaker"].unique().to_pylist()) - {"", None}),

@@ -17,7 +17,8 @@ from .config import PrepConfig
 from .features import LOG_MELS, LogMel, as_stored, pad_frames
 from .measures import MEASURES, measured
 from .models import Extractor
-from .rows import BadClip, read_bytes
+from .rows import read_bytes
+from .rejects import BadClip
 
 # %% auto #0
 __all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'flac_bytes', 'ExampleMaker', 'example_maker', 'example_columns',

@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/fields.html.md"""
 from __future__ import annotations
 from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .rows import BadClip
+from .rejects import BadClip
 from .values import LONGEST_SECONDS, PART_COLUMNS, SLACK_S, as_label, as_text, read_part
 
 # %% auto #0

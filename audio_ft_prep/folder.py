@@ -21,7 +21,9 @@ import pyarrow as pa
 from .commonvoice import clip_id, describe, text_lines
 from .config import PrepConfig, split_name
 from .links import corpus_file, folder_entries, is_audio, links_followed, list_file, shown_path, walk_files
-from .rows import REASONS, BadClip, Corpus, file_sha256, go_on, rejects_table, rows_table
+from .rows import Corpus, file_sha256, rows_table
+from .rejects import REASONS, BadClip, Reject, rejects_table
+from .progress import go_on
 from .secrets import logger_of
 from .splits import USUAL, seeded_splits, split_roles, splits_there, usual_first
 from audio_ft_prep.tables import (COLUMNS, TABLES, audio_path, choose_columns, columns_missing, records, table_columns,
@@ -534,10 +536,10 @@ def split_rows(
     split: str,  # The split
     locale: str,  # Language of lines that name none
     hints: Hints | None = None,  # What a missing file's name may have meant
-) -> tuple[pa.Table, list[tuple]]: # Rows; rejects
+) -> tuple[pa.Table, list[Reject]]: # Rows; rejects
     "Find the file of each line of a split."
     held, rejects, seen = [], [], set()
-    reject = lambda *why: rejects.append((role, split, *why))
+    reject = lambda *why: rejects.append(Reject(role, split, *why))
     for name, line in found:
         if line.reason: reject(name, line.reason, line.detail)
         elif name in seen: reject(name, "duplicate_row", line.where)
@@ -568,7 +570,7 @@ def _stray_faults(listing, found, roles):
         split = top if top in splits else ""
         if split and split not in roles: continue
         role = roles.get(split) or next(iter(roles.values()))
-        yield role, split, shown_path(clip_id(path)), "no_row", shown_path(path)
+        yield Reject(role, split, shown_path(clip_id(path)), "no_row", shown_path(path))
 
 # %% ../nbs/12_folder.ipynb #55989fac
 def _other_splits(listing, found, roles):
@@ -579,7 +581,7 @@ def _other_splits(listing, found, roles):
     return [f"rows of other splits are not read: {', '.join(counts)}"] if others else []
 def _nearly(rejects):
     "Say how many files are missing, where names of others are like theirs."
-    missing = [detail for _, _, _, reason, detail in rejects if reason == "missing_audio"]
+    missing = [r.detail for r in rejects if r.reason == "missing_audio"]
     hinted = [d for d in missing if "did you mean" in d]
     return [f"{len(missing)} rows name files that aren't there; {hinted[0]}"] if hinted else []
 def _no_such_split(split, role, place, found):
@@ -587,7 +589,7 @@ def _no_such_split(split, role, place, found):
     return FileNotFoundError(f"no split {split} in {place}: it has {', '.join(sorted(have))}; set {role}_splits")
 def _no_split(found, role):
     "Rejects of a corpus with splits that stand in none of them."
-    return [(role, "", name, l.reason, l.detail) for name, l in found if not l.split and l.reason]
+    return [Reject(role, "", name, l.reason, l.detail) for name, l in found if not l.split and l.reason]
 
 # %% ../nbs/12_folder.ipynb #0c59bd51
 def read_listing(
@@ -651,8 +653,8 @@ def _unread(listing, place):
 def _examples(rejects):
     "One example of each reason."
     first = {}
-    for _, _, name, reason, detail in rejects:
-        first.setdefault(reason, f"{reason}, such as {name}: {detail or REASONS[reason]}")
+    for r in rejects:
+        first.setdefault(r.reason, f"{r.reason}, such as {r.id}: {r.detail or REASONS[r.reason].text}")
     return list(first.values())
 
 # %% ../nbs/12_folder.ipynb #4b79011a
@@ -671,7 +673,7 @@ def inspect_listing(
     hints = Hints(listing.root)
     for s in splits:
         rows, rejects = split_rows([x for x in found if x[1].split == s], listing, "train", s, language_code, hints)
-        rejects += [f for f in strayed if (f[1] or splits[0]) == s]
+        rejects += [r for r in strayed if (r.source_split or splits[0]) == s]
         parts[s or "no split"] = describe(rows, rejects, listing.columns)
         files += rows["file"].to_pylist()
         faults += rejects

@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 import numpy as np, pyarrow as pa
 from .example import ExampleMaker, flac_bytes, row_clip
 from .features import FastLogMel, valid_frames
-from .rows import BadClip, close_files
+from .rows import close_files
+from .rejects import BadClip
 
 # %% auto #0
 __all__ = ['AS_FETCHED', 'Sample', 'lasts_right', 'sample_clips', 'expected_audio', 'expected_bytes', 'most_bytes', 'Pace',

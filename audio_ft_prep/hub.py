@@ -17,7 +17,8 @@ from typing import Any, Callable, Iterator
 from urllib.parse import quote
 from filelock import FileLock
 from .collective import check_room
-from .rows import file_sha256, go_on, listener
+from .rows import file_sha256
+from .progress import go_on, listener
 from .secrets import logger_of
 
 # %% auto #0

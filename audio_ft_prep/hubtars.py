@@ -18,7 +18,8 @@ from audio_ft_prep.commonvoice import (
 from .config import PrepConfig, split_name
 from .splits import split_roles
 from .hub import Repo, fetched_part, file_start, have_room, whole_file
-from .rows import Corpus, Remote, rejects_table, with_places
+from .rows import Corpus, Remote, with_places
+from .rejects import Reject, rejects_table
 
 # %% auto #0
 __all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'TarAudio', 'placed_rows', 'read_hub_tars',
@@ -99,7 +100,7 @@ class TarAudio(Remote):
             clips = self._fetch(split, mine, whole)
             placed, bad = placed_rows(mine, clips)
             if whole: bad = self._all_faults(split, clips)
-            parts, faults = parts + [placed], faults + [(self.roles[split], split, *f) for f in bad]
+            parts, faults = parts + [placed], faults + [Reject(self.roles[split], split, *f) for f in bad]
         return pa.concat_tables(parts).unify_dictionaries(), faults
 
     def _splits(self, rows):
@@ -174,7 +175,7 @@ def _transcript(repo, paths, role, split, language, given):
     "Table, rows and rejects of one split."
     table, bad = read_tsvs([whole_file(repo, p) for p in paths])
     rows, faults = join_clips(table, _promised(table), role, split, language, given)
-    return table, rows, [(role, split, *f) for f in faults + bad]
+    return table, rows, [Reject(role, split, *f) for f in faults + bad]
 
 # %% ../nbs/14_hubtars.ipynb #99377ebe
 def _durations(repo, language):

@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator
 from .config import visible
-from .rows import BadClip, go_on
+from .rejects import BadClip
+from .progress import go_on
 from .secrets import logger_of
 
 # %% auto #0

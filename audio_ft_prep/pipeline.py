@@ -29,7 +29,8 @@ from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
 from .paths import Url, held, modified_ns, as_path
-from .rows import REASONS, REMEDIES, Corpus, audio_bytes, reason_counts, rejects_table
+from .rows import Corpus, audio_bytes
+from .rejects import REASONS, reason_counts, rejects_table
 from .sampling import Selection, bytes_to_fetch, fetch_audio, labelled, select
 from .secrets import logger_of
 from .show import markdown_table, show_bytes, show_hours, text_table
@@ -347,7 +348,7 @@ def _in_order(why): return {r: why[r] for r in REASONS if why[r]}
 def _so_far(task, found):
     "What the shards that are done hold."
     there = [r for r in found.values() if r]
-    rejects = [x[3] for r in there for x in r.rejects]
+    rejects = [x.reason for r in there for x in r.rejects]
     seconds = sum(r.samples for r in there) / task.maker.limits.rate_hz
     return Progress(
         sum(r.rows for r in there) + len(rejects),
@@ -390,7 +391,7 @@ def _make_shards(task, folder, schema, since_ns, workers, progress):
         with closing(_engine(task.cfg, workers, len(todo))([m for _, m in todo], job, seen=seen)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
             for r in made:
                 found[f"{r.split}-{r.index:05d}"] = r
-                why.update(x[3] for x in r.rejects)
+                why.update(x.reason for x in r.rejects)
     return list(found.values())
 
 # %% ../nbs/60_pipeline.ipynb #b476b613
@@ -469,7 +470,7 @@ def _why_none(counts):
     for c in counts.values(): why.update(c["rejects"])
     if not why: return "the splits are empty", "see audio-ft-prep inspect"
     first = why.most_common(1)[0][0]
-    hints = filter(None, [_TABLE_REMEDIES.get(first), REMEDIES.get(first)])
+    hints = filter(None, [_TABLE_REMEDIES.get(first), REASONS[first].remedy])
     return ", ".join(f"{n} {reason}" for reason, n in why.most_common()), "; or ".join(hints)
 def _with_clips(made):
     "Give what was prepared; raise when no clip was kept, and warn of a split without any."

@@ -30,7 +30,8 @@ from .load import SAMPLE, load_rows
 from .models import Model, load_model
 from .pipeline import Plan, Prepared
 from .paths import Url, as_path
-from .rows import REASONS, BadClip, Corpus, Row, read_bytes, reason_counts
+from .rows import Corpus, Row, read_bytes
+from .rejects import REASONS, BadClip, reason_counts
 from .sampling import Selection
 from .show import show_bytes, show_hours
 from .reading import processor_copy, read_prep, read_rejects
@@ -65,7 +66,7 @@ class ClipView:
     @property
     def by(self): return f", speaker {self.speaker[:16]}" if self.speaker else ""
     @property
-    def why(self): return f"{self.reason}: {self.detail or REASONS[self.reason]}" if self.reason else self.note
+    def why(self): return f"{self.reason}: {self.detail or REASONS[self.reason].text}" if self.reason else self.note
     def __repr__(self):
         said = [
             self.id,

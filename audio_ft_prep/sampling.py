@@ -15,7 +15,9 @@ from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
 from .models import Model
-from .rows import Corpus, go_on, reason_counts, rejects_of, rejects_table, repeated
+from .rows import Corpus, repeated
+from .progress import go_on
+from .rejects import Reject, reason_counts, rejects_of, rejects_table
 from .show import markdown_table
 from .splits import rank
 from .text import MOST_CHARACTERS, bytes_that_fit, clean_sentence, labels_of, language_token, too_long
@@ -247,7 +249,7 @@ def _by_language(rows, cfg, model):
 def _whole(chosen, split): return "not_sampled" not in reason_counts(chosen.rejects, split)
 def _without(corpus, faults):
     "A corpus without the rows that can't be had, which go on record."
-    gone = {f[:3] for f in faults if f[3] not in ("no_row", "duplicate_audio")}
+    gone = {f[:3] for f in faults if f.reason not in ("no_row", "duplicate_audio")}
     maybe = np.flatnonzero(
         pc.is_in(corpus.rows["id"], value_set=pa.array([name for *_, name in gone], pa.string())).to_numpy()
     )
@@ -256,7 +258,7 @@ def _without(corpus, faults):
     repeats = list((Counter(lost.values()) - Counter(gone)).elements())  # further rows of these clips
     keep = np.ones(len(corpus.rows), bool)
     keep[list(lost)] = False
-    rejects = rejects_table([*faults, *((*clip, "duplicate_row", "") for clip in repeats)])
+    rejects = rejects_table([*faults, *(Reject(*clip, "duplicate_row") for clip in repeats)])
     return replace(corpus, rows=corpus.rows.filter(pa.array(keep)), rejects=pa.concat_tables([corpus.rejects, rejects]))
 
 # %% ../nbs/30_sampling.ipynb #97d4b2ae

@@ -30,7 +30,8 @@ from .prepjson import SELECTION, check_shard, read_json, shard_index
 from .reading import example_features, read_bytes, read_prep, split_state, verify
 from .secrets import without_secrets
 from .workdir import check_work, clear_work, make_work
-from .rows import BadClip, check_unchanged, file_sha256, reason_counts, rejects_table
+from .rows import check_unchanged, file_sha256
+from .rejects import BadClip, Reject, reason_counts, rejects_table
 
 # %% auto #0
 __all__ = ['SHAPING_LIBRARIES', 'explained_errors', 'json_bytes', 'Shard', 'rows_per_shard', 'shard_slices', 'ShardResult',
@@ -160,7 +161,7 @@ class ShardResult:
     bytes: int  # Size of the file
     sha256: str  # Of the file
     examples: str  # Sum of the examples' hashes, hexadecimal
-    rejects: list[list] = field(default_factory=list)  # (split, source_split, id, reason, detail) each
+    rejects: list[Reject] = field(default_factory=list)  # What was not kept of its rows
 
     def __repr__(self):
         return f"ShardResult({self.file}: {self.rows} rows, {len(self.rejects)} rejects, {self.bytes} bytes)"
@@ -174,7 +175,7 @@ class _Tally:
         self.rows, self.samples = self.rows + 1, self.samples + example["input_length"]
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
     def reject(self, row, e):
-        self.rejects.append([self.shard.split, row["source_split"], row["id"], e.reason, e.detail])
+        self.rejects.append(Reject(self.shard.split, row["source_split"], row["id"], e.reason, e.detail))
 
 # %% ../nbs/40_store.ipynb #e9332bff
 def _hash_of(fields): return hashlib.sha256(json_bytes(fields)).hexdigest()
@@ -202,6 +203,7 @@ def result_of(
         raise ValueError("the record is not as it was written")
     if not isinstance(rejects, list) or not all(map(_is_reject, rejects)):
         raise ValueError("the record's rejects are no list of rejects")
+    fields["rejects"] = [Reject(*reject) for reject in rejects]
     return ShardResult(**fields)
 
 # %% ../nbs/40_store.ipynb #4a94289c
@@ -455,7 +457,7 @@ def all_rejects(
     results: list[ShardResult],  # Every shard's result
 ) -> pa.Table: # With the schema of rejects
     "Join the rejects known before decoding with those of the shards."
-    return pa.concat_tables([before, rejects_table(tuple(x) for r in results for x in r.rejects)])
+    return pa.concat_tables([before, rejects_table(reject for r in results for reject in r.rejects)])
 
 # %% ../nbs/40_store.ipynb #e52a2de8
 def _dataset_files(folder, split, results, schema, counts):

@@ -21,7 +21,9 @@ from .fields import is_text
 from .folder import COLUMNS
 from .hub import RangeFile, Repo, have_room, own_folder, parts_folder, whole_file
 from .links import corpus_file, walk_files
-from .rows import BadClip, ROWS, Remote, go_on, read_bytes, with_places
+from .rows import ROWS, Remote, read_bytes, with_places
+from .rejects import BadClip, Reject
+from .progress import go_on
 from .values import shown
 
 # %% auto #0
@@ -406,7 +408,8 @@ class _Placed:
         "Rows with their places, and rejects."
         lost = np.flatnonzero(self.offset < 0)
         names = self.rows.select(["split", "source_split", "id"]).take(pa.array(lost)).to_pylist()
-        rejects = [(*n.values(), *self.faults.get(i, ("missing_audio", ""))) for i, n in zip(lost.tolist(), names)]
+        whys = (self.faults.get(i, ("missing_audio", "")) for i in lost.tolist())
+        rejects = [Reject(*name.values(), *why) for name, why in zip(names, whys)]
         rows = with_places(self.rows, pa.array(self.files.tolist(), pa.string()), self.offset, self.size)
         return rows.filter(pa.array(self.offset >= 0)), rejects
 

@@ -20,7 +20,9 @@ from .config import PrepConfig, split_name
 from .folder import Line, Listing, filled_line, inspect_listing, read_listing
 from .hub import Repo, file_start, have_room
 from .links import is_audio, walk_files
-from .rows import BadClip, Corpus, go_on, read_bytes
+from .rows import Corpus, read_bytes
+from .rejects import BadClip
+from .progress import go_on
 from .splits import USUAL, split_roles
 from .splitfiles import card_entries, choose_config, table_files
 from .tableaudio import Place, clip_seconds, part_of_clip

@@ -18,7 +18,9 @@ from .commonvoice import clip_id, text_lines
 from .config import PrepConfig, split_name
 from .folder import Line, Listing, inspect_listing, read_listing
 from .links import corpus_file, is_audio, list_file, shown_path, walk_files
-from .rows import BadClip, Corpus, go_on
+from .rows import Corpus
+from .rejects import BadClip
+from .progress import go_on
 from .splits import USUAL
 
 # %% auto #0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math, re
 from itertools import product
 from typing import Any, NamedTuple
-from .rows import BadClip
+from .rejects import BadClip
 
 # %% auto #0
 __all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as_label', 'as_seconds', 'as_count',

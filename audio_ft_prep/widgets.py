@@ -40,7 +40,7 @@ from .load import corpus_path, inspect_corpus, local_path, source_kind
 from .models import SIZES, languages, load_model, packaged_variant
 from .pipeline import Prepared, Progress, plan, prepare
 from .paths import as_path
-from .rows import stoppable
+from .progress import stoppable
 from .show import show_bytes, show_hours
 from .store import read_prep
 from .text import label_language

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.rows import BadClip
+from audio_ft_prep.rejects import BadClip
 from conftest import SAMPLE, tar_clips, tsv_rows, write_corpus
 
 LAYOUTS = {}

@@ -10,7 +10,7 @@ from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import KEPT, ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
 from audio_ft_prep.plots import ClipView, PreparedClips
 from audio_ft_prep.report import clips_at_the_edges
-from audio_ft_prep.rows import REMEDIES
+from audio_ft_prep.rejects import REASONS
 from conftest import SAMPLE, tar_clips, write_corpus
 from layouts import LAYOUTS, tar_tree, utterances
 
@@ -80,7 +80,7 @@ def test_a_fault_that_is_found_on_opening_has_its_remedy():
     assert (
         "Rejected: too long." in shown
         and "s over max_seconds 2" in shown
-        and REMEDIES["too_long"] in shown
+        and REASONS["too_long"].remedy in shown
         and "<audio" in shown
         and "<img" in shown
     )

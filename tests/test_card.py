@@ -14,7 +14,8 @@ from audio_ft_prep.card import card_header, column_words, croissant, data_card, 
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.parts import Part
 from audio_ft_prep.pipeline import merge
-from audio_ft_prep.rows import REASONS, file_sha256
+from audio_ft_prep.rows import file_sha256
+from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.store import read_prep, verify
 from conftest import SAMPLE
 from layouts import tar_tree, utterances
@@ -126,7 +127,7 @@ def test_the_card_tells_the_counts_and_every_reason(prepared):
     header, text = card_of(made.folder)
     counts = made.prep["counts"]
     for split, c in counts.items(): assert f"| {split} | {c['rows']} | {c['kept']} | {sum(c['rejects'].values())} |" in text
-    for reason in Counter(counts["train"]["rejects"]) + Counter(counts["eval"]["rejects"]): assert f"| {reason} | {REASONS[reason]} |" in text
+    for reason in Counter(counts["train"]["rejects"]) + Counter(counts["eval"]["rejects"]): assert f"| {reason} | {REASONS[reason].text} |" in text
     assert made.prep["hash"] in text and made.prep["versions"]["torch"] in text
     assert (header["language"], header["license"], header["size_categories"]) == (["it"], "cc0-1.0", ["n<1K"])
 

@@ -14,7 +14,8 @@ from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.load import inspect_corpus, load_rows
-from audio_ft_prep.rows import BadClip, close_files, read_bytes, row_at
+from audio_ft_prep.rows import close_files, read_bytes, row_at
+from audio_ft_prep.rejects import BadClip
 from conftest import SAMPLE, tar_clips, tsv_rows
 from layouts import pack, put, table, utterances
 

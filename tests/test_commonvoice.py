@@ -14,7 +14,8 @@ from audio_ft_prep.commonvoice import (
 )
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
-from audio_ft_prep.rows import REASONS, close_files, read_bytes, row_at
+from audio_ft_prep.rows import close_files, read_bytes, row_at
+from audio_ft_prep.rejects import REASONS
 
 pytestmark = pytest.mark.light
 

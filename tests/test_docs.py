@@ -14,7 +14,7 @@ from fastcore.docments import docments
 
 from audio_ft_prep.cli import app
 from audio_ft_prep.config import GROUPS, NOT_SHAPING, RULES, config_from, field_types, setting_list
-from audio_ft_prep.rows import FOUND, REASONS, REMEDIES
+from audio_ft_prep.rejects import REASONS
 from test_project import MODULES, PACKAGE, ROOT, cells, public
 
 pytestmark = pytest.mark.light
@@ -129,12 +129,11 @@ def test_the_pages_of_reference_have_a_row_for_every_setting_and_reason():
     assert re.findall(r'<span id="(\w+)">', shown("settings.ipynb")) == [s.name for s in setting_list()]
     assert sorted(re.findall(r'<span id="(\w+)">', shown("reasons.ipynb"))) == sorted(REASONS)
     for s in setting_list(): assert s.help.replace("<", "&lt;") in shown("settings.ipynb"), f"{s.name}: the page is older than the code"
-    for r in REASONS: assert f"| {REASONS[r]} | {REMEDIES[r]} |" in shown("reasons.ipynb"), f"{r}: the page is older than the code"
+    for r in REASONS: assert f"| {REASONS[r].text} | {REASONS[r].remedy} |" in shown("reasons.ipynb"), f"{r}: the page is older than the code"
 
 
 def test_a_reason_says_when_it_is_found_and_what_to_do():
-    assert FOUND.keys() == REASONS.keys() == REMEDIES.keys()
-    assert all(v and not v.endswith(".") for told in (REASONS, REMEDIES) for v in told.values())
+    assert all(v and not v.endswith(".") for reason in REASONS.values() for v in reason)
 
 
 def entries(contents):

@@ -718,7 +718,7 @@ def test_a_dead_worker_is_seen_where_the_system_tells_nothing_of_children(sample
 
 MAKERS = """
 import os
-from audio_ft_prep.rows import BadClip
+from audio_ft_prep.rejects import BadClip
 class Maker:
     storage = "features"
     def __init__(self, ends): self.ends = ends

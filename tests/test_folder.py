@@ -10,7 +10,8 @@ from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.folder import choose_columns, find_lists, inspect_folder
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
-from audio_ft_prep.rows import BadClip, close_files
+from audio_ft_prep.rows import close_files
+from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.splits import seeded_splits
 from audio_ft_prep.tables import records
 from layouts import csv_text, put, table

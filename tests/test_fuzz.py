@@ -19,7 +19,8 @@ from audio_ft_prep.audio import read_clip
 from audio_ft_prep.example import example_maker
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.rows import BadClip, close_files
+from audio_ft_prep.rows import close_files
+from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.sampling import fetch_audio, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence

@@ -7,7 +7,7 @@ import pytest
 from audio_ft_prep.links import (
     AUDIO_SUFFIXES, corpus_file, folder_entries, is_audio, is_prepared, links_followed, store_of, walk_files
 )
-from audio_ft_prep.rows import BadClip
+from audio_ft_prep.rejects import BadClip
 
 pytestmark = pytest.mark.light
 

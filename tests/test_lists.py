@@ -10,7 +10,7 @@ from hypothesis import example, given, settings, strategies as st
 from audio_ft_prep.commonvoice import text_lines
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.folder import read_folder
-from audio_ft_prep.rows import BadClip
+from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.tables import audio_path, records, table_columns, table_style
 from audio_ft_prep.values import PART_COLUMNS, read_part
 

@@ -21,7 +21,8 @@ from audio_ft_prep.plots import (
     plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits, row_view,
     speaker_shares, stored_player, tokens_html
 )
-from audio_ft_prep.rows import REASONS, Corpus, rejects_table, rows_table
+from audio_ft_prep.rows import Corpus, rows_table
+from audio_ft_prep.rejects import REASONS, rejects_table
 from audio_ft_prep.sampling import select
 from audio_ft_prep.text import labels_of, language_tokenizer
 from layouts import LAYOUTS, tar_tree, utterances

@@ -4,7 +4,8 @@ import os, threading, time
 import pytest
 
 from audio_ft_prep import rows
-from audio_ft_prep.rows import BadClip, check_unchanged, close_files, read_bytes
+from audio_ft_prep.rows import check_unchanged, close_files, read_bytes
+from audio_ft_prep.rejects import BadClip
 
 pytestmark = pytest.mark.light
 

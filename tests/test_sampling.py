@@ -7,7 +7,8 @@ from hypothesis import assume, example, given, settings, strategies as st
 
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import load_rows
-from audio_ft_prep.rows import REJECTS, Corpus, reason_counts, rejects_table, rows_table
+from audio_ft_prep.rows import Corpus, rows_table
+from audio_ft_prep.rejects import REJECTS, reason_counts, rejects_table
 from audio_ft_prep.sampling import drop, sample, select, with_labels, with_sentences, within_budget, without_leaks
 
 light = pytest.mark.light       # module by module elsewhere; here some tests need a tokenizer

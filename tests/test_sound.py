@@ -11,7 +11,7 @@ from audio_ft_prep.audio import (
 from audio_ft_prep.container import frame_at, read_container, walk_frames
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.ogg import marked_as_last, ogg_pages
-from audio_ft_prep.rows import BadClip
+from audio_ft_prep.rejects import BadClip
 from fixtures.make_audio import AUDIO
 
 RATE = 16000

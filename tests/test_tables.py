@@ -12,7 +12,8 @@ from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.fields import read_labels, read_parts, read_texts
 from audio_ft_prep.hub import open_repo, own_folder, parts_folder
 from audio_ft_prep.load import inspect_corpus, load_rows
-from audio_ft_prep.rows import BadClip, read_bytes
+from audio_ft_prep.rows import read_bytes
+from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.splitfiles import card_entries, table_files
 from audio_ft_prep.tableaudio import part_of_clip, wav_of
 from audio_ft_prep.values import as_label, as_text, read_part

@@ -25,7 +25,8 @@ from audio_ft_prep import hub as hub_module
 from audio_ft_prep.collective import unpack
 from audio_ft_prep.commonvoice import index_tar, read_tsv
 from audio_ft_prep.load import corpus_path, load_rows
-from audio_ft_prep.rows import REASONS, go_on, stoppable
+from audio_ft_prep.rejects import REASONS
+from audio_ft_prep.progress import go_on, stoppable
 from audio_ft_prep.sampling import select
 from audio_ft_prep.widgets import Background, Found, PrepForm, as_command, as_python, form_tabs
 from conftest import SAMPLE, tar_clips, until, write_corpus

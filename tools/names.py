@@ -12,7 +12,7 @@ from nbdev.processors import exec_show_docs
 from nbdev.showdoc import BasicMarkdownRenderer
 
 from audio_ft_prep.config import field_types
-from audio_ft_prep.rows import REASONS
+from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.tables import COLUMNS
 
 LIB = get_config().lib_name
