@@ -15,9 +15,10 @@ Modules:
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
-- `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped unsaid
+- `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
+- `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
 - `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
@@ -25,8 +26,10 @@ Modules:
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
+- `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
+- `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
 - `audio_ft_prep.languages`: A language by any of its codes or names
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
@@ -55,10 +58,12 @@ Modules:
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.tableaudio`: The audio that a table holds: where each clip lies, laid out only for the rows that need it
 - `audio_ft_prep.tables`: Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line
+- `audio_ft_prep.tarindex`: Where the clips of a tar are, from one pass over its headers; a member that could lead outside is never used
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
+- `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence

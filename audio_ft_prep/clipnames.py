@@ -11,7 +11,7 @@ from __future__ import annotations
 import os, re
 from collections import Counter, defaultdict
 from typing import Any, Callable, Hashable
-from .commonvoice import clip_id
+from .corpora import clip_id
 
 # %% auto #0
 __all__ = ['MOST_REPEATS', 'plain_path', 'clip_names', 'part_names', 'clips_as_told']

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .arrow import explained, group_rows, open_arrow, open_parquet, read_columns
 from .clipnames import clip_names, clips_as_told, part_names, plain_path
-from .commonvoice import clip_id, describe
+from .corpora import clip_id, describe
 from .config import PrepConfig, split_name
 from .fields import is_text, read_labels, read_parts, read_texts
 from .folder import COLUMNS, Line, with_splits

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 from packaging.requirements import Requirement
 from packaging.version import Version
-from .collective import free_bytes, standing
+from .paths import free_bytes, standing
 from .secrets import small_file, without_secrets
 from .show import show_bytes
 

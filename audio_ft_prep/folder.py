@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
 import pyarrow as pa
-from .commonvoice import clip_id, describe, text_lines
+from .corpora import clip_id, describe, text_lines
 from .config import PrepConfig, split_name
 from .links import corpus_file, folder_entries, is_audio, links_followed, list_file, shown_path, walk_files
 from .rows import Corpus, file_sha256, rows_table

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 from urllib.parse import quote
 from filelock import FileLock
-from .collective import check_room
+from .paths import check_room
 from .rows import file_sha256
 from .progress import go_on, listener
 from .secrets import logger_of

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from audio_ft_prep.commonvoice import (
-    Clips, audio_ending, by_ending, clip_faults, clip_ids, describe, first_places, given_seconds, index_tars,
-    is_transcript, join_clips, matching_language, read_tsvs, tsv_lines
-)
+from .tarindex import Clips, index_tars
+from .corpora import audio_ending, describe, first_places, matching_language
+from .joining import by_ending, clip_faults, join_clips
+from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
+from .given import given_seconds
 from .config import PrepConfig, split_name
 from .splits import split_roles
 from .hub import Repo, fetched_part, file_start, have_room, whole_file

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 import pyarrow as pa
-from .collective import check_room
+from .paths import check_room
 from .config import config_from
 from .example import example_schema
 from .paths import atomic_write, open_plain, plain_folders

@@ -19,11 +19,12 @@ from typing import BinaryIO, Callable, Iterator
 from uuid import uuid4
 from .config import user_path
 from .secrets import logger_of
+from .show import show_bytes
 
 # %% auto #0
-__all__ = ['NO_ROOM', 'Url', 'as_path', 'sync_folder', 'plain_folders', 'scratch', 'atomic_write', 'atomic_write_bytes',
-           'remove_plain', 'remove_at', 'fetched', 'modified_ns', 'open_plain', 'opened', 'open_sha256', 'remove_tree',
-           'work_dir', 'held']
+__all__ = ['NO_ROOM', 'Url', 'as_path', 'standing', 'free_bytes', 'check_room', 'sync_folder', 'plain_folders', 'scratch',
+           'atomic_write', 'atomic_write_bytes', 'remove_plain', 'remove_at', 'fetched', 'modified_ns', 'open_plain',
+           'opened', 'open_sha256', 'remove_tree', 'work_dir', 'held']
 
 # %% ../nbs/04_paths.ipynb #6a66030a
 _log = logger_of(__name__)
@@ -90,6 +91,34 @@ def as_path(
     if not isinstance(name, str) or "://" not in name:
         return name if isinstance(name, Url) else user_path(name, "the folder")
     return Path(name.removeprefix("file://")) if name.startswith("file://") else Url(name.rstrip("/"))
+
+# %% ../nbs/04_paths.ipynb #02e5681c
+def standing(
+    folder: str | Path,  # A folder, there or not
+) -> Path: # The folder itself, or the nearest above it that is there
+    "Say on which disk a folder is, or would be made."
+    folder = Path(folder).expanduser().absolute()
+    return next(p for p in (folder, *folder.parents) if p.exists())
+def free_bytes(
+    folder: str | Path,  # A folder, there or not
+) -> int: # Bytes
+    "Say how much room there is for a folder."
+    return shutil.disk_usage(standing(folder)).free
+
+# %% ../nbs/04_paths.ipynb #28a1bdee
+def check_room(
+    need: int,  # Bytes to be written
+    folder: Path,  # Where
+    what: str,  # What is written, for the error
+    instead: str,  # The variable that names another folder
+) -> None:
+    "Raise `OSError` when a disk has too little room."
+    free = free_bytes(folder)
+    if need > free:
+        raise OSError(
+            f"{what} takes up to {show_bytes(need)}, and {folder} has {show_bytes(free)} free: free some, or set"
+            f" {instead} to a folder with room"
+        )
 
 # %% ../nbs/04_paths.ipynb #214104fb
 def sync_folder(

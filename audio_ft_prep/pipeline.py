@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 from filelock import Timeout
-from .collective import free_bytes, standing
+from .paths import free_bytes, standing
 from .config import PrepConfig, split_names
 from .engines import Job, Workers, check_limits, check_room, memory_explained, run_local, usable_cores
 from .example import ExampleMaker, example_maker, example_schema

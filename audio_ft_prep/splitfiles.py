@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splitfiles.html.md"""
 from __future__ import annotations
 import re
 from typing import Iterable, NamedTuple
-from .commonvoice import matching_language
+from .corpora import matching_language
 from .config import split_name
 from .splits import USUAL
 from .secrets import logger_of

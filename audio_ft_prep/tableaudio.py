@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 import numpy as np, pyarrow as pa
 from .arrow import explained, open_arrow, open_parquet
-from .collective import check_room
-from .commonvoice import first_places
+from .paths import check_room
+from .corpora import first_places
 from .config import visible
 from .fields import is_text
 from .folder import COLUMNS

@@ -12,7 +12,7 @@ import ast, csv, json, os, re
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
-from .commonvoice import LONGEST_LINE, refuse_utf16, text_lines
+from .corpora import LONGEST_LINE, refuse_utf16, text_lines
 from .links import is_audio
 from .values import as_text, shown
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
 from .columns import read_card
-from .commonvoice import open_tar, tar_members
+from .tarindex import open_tar, tar_members
 from .config import PrepConfig, split_name
 from .folder import Line, Listing, filled_line, inspect_listing, read_listing
 from .hub import Repo, file_start, have_room

@@ -14,7 +14,7 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import Iterator
-from .commonvoice import clip_id, text_lines
+from .corpora import clip_id, text_lines
 from .config import PrepConfig, split_name
 from .folder import Line, Listing, inspect_listing, read_listing
 from .links import corpus_file, is_audio, list_file, shown_path, walk_files

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.commonvoice import (
-    AUDIO_SUFFIXES, clip_id, first_places, index_tar, inspect_commonvoice, language_folder, read_commonvoice,
-    read_tsv, tars, transcripts
-)
+from audio_ft_prep.links import AUDIO_SUFFIXES
+from audio_ft_prep.corpora import clip_id, first_places
+from audio_ft_prep.tarindex import index_tar
+from audio_ft_prep.commonvoice import inspect_commonvoice, language_folder, read_commonvoice, tars, transcripts
+from audio_ft_prep.tsv import read_tsv
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
 from audio_ft_prep.rows import close_files, read_bytes, row_at
@@ -367,7 +368,7 @@ def test_half_a_row_among_whole_ones_is_no_row(lines, tmp_path):
 def test_a_line_that_ends_with_its_sentence_among_whole_ones_is_no_row(tmp_path):
     said, bad = read_lines(tmp_path, TABLE, [row("a", locale="it"), "s1\tb.mp3\tHa pio", row("c", locale="it")])
     assert [*said] == ["a", "c"] and bad == [
-        ("train.tsv:3", "3 fields in a table of 4 columns: its end is missing, or stands in another line")
+        ("train.tsv:3", "3 fields in a table of 4 columns: its end is missing, or is in another line")
     ]
 
 
@@ -712,7 +713,7 @@ def splits(draw):
 
 
 def without_halves(rows, columns):
-    "Rows as they are, but for those whose sentence may go on in the line below or have begun above."
+    "Rows as they are, but for those whose sentence may continue in the line below or have begun above."
     out, orphan = [], False
     for r, below in zip(rows, [*rows[1:], None]):
         half = (

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.commonvoice import text_lines
+from audio_ft_prep.corpora import text_lines
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.folder import read_folder
 from audio_ft_prep.rejects import BadClip

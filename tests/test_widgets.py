@@ -23,7 +23,8 @@ from audio_ft_prep.config import GROUPS, check_field, config_from, field_types, 
 from audio_ft_prep.pipeline import Progress
 from audio_ft_prep import hub as hub_module
 from audio_ft_prep.collective import unpack
-from audio_ft_prep.commonvoice import index_tar, read_tsv
+from audio_ft_prep.tarindex import index_tar
+from audio_ft_prep.tsv import read_tsv
 from audio_ft_prep.load import corpus_path, load_rows
 from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.progress import go_on, stoppable
