@@ -323,7 +323,7 @@ def test_a_sentence_at_the_end_of_its_lines_that_may_go_on_is_no_row(tmp_path):
         "train.tsv:7",
         "train.tsv:8",
     ]
-    assert "may go on in line 4" in dict(bad)["train.tsv:3"] and "may go on from line 3" in dict(bad)["train.tsv:4"]
+    assert "may continue in line 4" in dict(bad)["train.tsv:3"] and "may continue from line 3" in dict(bad)["train.tsv:4"]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
