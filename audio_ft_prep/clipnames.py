@@ -14,7 +14,7 @@ from typing import Any, Callable, Hashable
 from .corpora import clip_id
 
 # %% auto #0
-__all__ = ['MOST_REPEATS', 'plain_path', 'clip_names', 'part_names', 'clips_as_told']
+__all__ = ['MOST_REPEATS', 'plain_path', 'clip_names', 'part_names', 'clips_by_rows']
 
 # %% ../nbs/14_clipnames.ipynb #62984513
 def plain_path(
@@ -76,7 +76,7 @@ def part_names(
 
 # %% ../nbs/14_clipnames.ipynb #dabdc440
 MOST_REPEATS = 10  # Rows of one clip; a path that stands in more of them names none
-def clips_as_told(
+def clips_by_rows(
     paths: list[str],  # Path of each row's clip
     said: list[Any],  # What each row says of it: sentence, speaker, duration
 ) -> list[Hashable]: # What tells the clips of rows apart

@@ -17,7 +17,6 @@ from typing import Any, Callable
 from audio_ft_prep.collective import (
     PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
 )
-from .columns import inspect_tables, parquet_tables, read_parquet, read_saved, saved_tables
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
 from .folder import find_lists, inspect_folder, near_lists, read_folder
@@ -26,6 +25,8 @@ from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
+from .tablerows import inspect_tables
+from .tablesets import parquet_tables, read_parquet, read_saved, saved_tables
 from .tarred import inspect_tarred, is_tarred, is_webdataset, read_tarred
 from .trees import inspect_tree, read_tree, tree_kind
 

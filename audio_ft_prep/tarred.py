@@ -14,18 +14,16 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
-from .columns import read_card
-from .tarindex import open_tar, tar_members
+from .commonvoice import open_tar, tar_members
 from .config import PrepConfig, split_name
+from .datafiles import DataFiles, read_card
 from .folder import Line, Listing, filled_line, inspect_listing, read_listing
 from .hub import Repo, file_start, have_room
 from .links import is_audio, walk_files
-from .rows import Corpus, read_bytes
-from .rejects import BadClip
-from .progress import go_on
+from .rows import BadClip, Corpus, go_on, read_bytes
 from .splits import USUAL, split_roles
 from .splitfiles import card_entries, choose_config, table_files
-from .tableaudio import Place, clip_seconds, part_of_clip
+from .tableaudio import clip_seconds, part_of_clip
 from .tables import choose_columns, records
 from .trees import MOST_TEXT, plain_text
 
@@ -157,7 +155,7 @@ def is_webdataset(
 ) -> bool: # Whether it holds tars of samples; on the Hub, whether it holds tars
     "Tell a WebDataset."
     if isinstance(place, Repo):
-        return bool(Place(place).paths(".tar"))
+        return bool(DataFiles(place).paths(".tar"))
     if os.path.isfile(place):
         return _is_tar(place) and _has_samples(place)
     files = islice(walk_files(place), _MOST_FILES) if os.path.isdir(place) else ()
@@ -168,7 +166,7 @@ def _is_tar(path): return os.fspath(path).endswith(".tar")
 # %% ../nbs/17_tarred.ipynb #717b930a
 def _splits_of_tars(place, config, language_code):
     "Tars by split; one split without a name where their paths name none."
-    data = Place(place)
+    data = DataFiles(place)
     entries, note = card_entries(read_card(data), data.name("README.md"))
     configs = table_files(data.paths(".tar"), entries)
     files = configs[choose_config(list(configs), config, language_code, str(data))]
@@ -177,7 +175,7 @@ def _splits_of_tars(place, config, language_code):
     return files, [note] if note else []
 def _here(place, path):
     "Where a tar lies on this machine; one on the Hub is fetched."
-    if not isinstance(place, Repo): return Place(place).file(path)
+    if not isinstance(place, Repo): return DataFiles(place).file(path)
     return str(file_start(place, path, place.files[path][0]))
 
 # %% ../nbs/17_tarred.ipynb #8f67d70f
@@ -194,7 +192,7 @@ def web_listing(
         _make_room(place, [p for paths in wanted.values() for p in paths])
     tars = {p: (_here(place, p), s) for s, paths in wanted.items() for p in paths}
     lines = [line for p, (tar, s) in tars.items() for line in web_lines(tar, p, s)]
-    root = place.folder() if isinstance(place, Repo) else Place(place).root()
+    root = place.folder() if isinstance(place, Repo) else DataFiles(place).root()
     return Listing("webdataset", Path(root), [], lines, ["text"], False, notes)
 def _make_room(repo, paths):
     size = repo.size(paths)
@@ -238,7 +236,7 @@ class _Tars:
         for tar in sorted(
             p for p in map(Path, walk_files(folder)) if p.parent == folder and p.suffix.lower() == ".tar"
         ):
-            mine = {m.path.removeprefix("./"): m for m in tar_index(Place(folder).file(tar.name))}
+            mine = {m.path.removeprefix("./"): m for m in tar_index(DataFiles(folder).file(tar.name))}
             self.members[_shard(tar)] = mine
             for name, m in mine.items():
                 self.all.setdefault(name, []).append(m)

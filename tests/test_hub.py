@@ -8,12 +8,12 @@ import pytest
 
 from audio_ft_prep import PrepConfig, hub as hub_module, plan, prepare
 from audio_ft_prep.cli import run
-from audio_ft_prep.columns import read_parquet
+from audio_ft_prep.tablesets import read_parquet
 from audio_ft_prep.hub import RangeFile, fetched_part, file_start, open_repo
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
-from audio_ft_prep.tableaudio import arrow_places
+from audio_ft_prep.audiocolumn import arrow_places
 from audio_ft_prep.sampling import fetch_audio, select
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, flags, sentence

@@ -15,7 +15,8 @@ from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.rows import read_bytes
 from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.splitfiles import card_entries, table_files
-from audio_ft_prep.tableaudio import part_of_clip, wav_of
+from audio_ft_prep.audiocolumn import wav_of
+from audio_ft_prep.tableaudio import part_of_clip
 from audio_ft_prep.values import as_label, as_text, read_part
 from layouts import put, served
 
