@@ -64,7 +64,7 @@ def _language_column(schema, asked, where):
     raise ValueError(f"{where} has no column {asked}: its columns are {names}; "
                      "name the one of languages with language_column")
 
-# %% ../nbs/16_columns.ipynb #20fb09e0
+# %% ../nbs/16_columns.ipynb #7feb438f
 def find_texts(
     schema: pa.Schema,  # Of a table
     asked: str,  # The column of sentences asked for; empty to find it
@@ -195,9 +195,9 @@ def parquet_texts(
     name = data.name(path)
     with data.open(path, again=True) as f:
         parquet = open_parquet(f, name)
-        wanted = _wanted(parquet.schema_arrow, audio_column, text_column, language_column, name)
-        table = read_columns(f, name, wanted.leaves())
         with explained(name, "Parquet"):
+            wanted = _wanted(parquet.schema_arrow, audio_column, text_column, language_column, name)
+            table = read_columns(f, name, wanted.leaves())
             texts, paths, faults = _texts(table, wanted, name)
         groups = _row_groups(parquet, path, wanted.audio, f.seek(0, 2))
     notes = _time_note(wanted, texts)
@@ -216,8 +216,8 @@ def arrow_texts(
     name = data.name(path)
     file = data.file(path)
     table, _, note = open_arrow(file, name)
-    wanted = _wanted(table.schema, audio_column, text_column, language_column, name)
     with explained(name, "Arrow"):
+        wanted = _wanted(table.schema, audio_column, text_column, language_column, name)
         texts, paths, faults = _texts(table, wanted, name)
     group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
     notes = _time_note(wanted, texts)
@@ -230,9 +230,9 @@ def names_splits(
     path: str,  # A Parquet or Arrow file of it
 ) -> bool: # Whether it has a column of splits
     "Say whether the rows of a file name their splits."
-    if path.endswith(".arrow"):
-        schema = open_arrow(data.file(path), data.name(path)).table.schema
+    name = data.name(path)
+    kind = "Arrow" if path.endswith(".arrow") else "Parquet"
+    if kind == "Arrow": schema = open_arrow(data.file(path), name).table.schema
     else:
-        with data.open(path, again=True) as f:
-            schema = open_parquet(f, data.name(path)).schema_arrow
-    return bool(column_named(schema, "split"))
+        with data.open(path, again=True) as f: schema = open_parquet(f, name).schema_arrow
+    with explained(name, kind): return bool(column_named(schema, "split"))

@@ -53,7 +53,7 @@ def _batches_of(data, group):
         with open_parquet(f, name) as parquet:
             yield from parquet.iter_batches(1, row_groups=[group.number], columns=columns)
 
-# %% ../nbs/15_tableaudio.ipynb #1abdd52e
+# %% ../nbs/15_tableaudio.ipynb #20d26d90
 def _samples(scalar):
     "The numbers of a row, without a Python object for each where that can be."
     if not scalar.is_valid: return None

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.fields import read_labels, read_parts, read_texts
@@ -773,6 +773,7 @@ def damaged(data, seed):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**9), st.booleans())
+@example(28223, True)  # the name of a column is no UTF-8
 def test_a_file_damaged_anywhere_is_a_sentence_or_rows(tmp_path_factory, seed, as_saved):
     place = tmp_path_factory.mktemp("damaged")
     name = "data.arrow" if as_saved else "data.parquet"
