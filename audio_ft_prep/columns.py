@@ -64,7 +64,7 @@ def _language_column(schema, asked, where):
     raise ValueError(f"{where} has no column {asked}: its columns are {names}; "
                      "name the one of languages with language_column")
 
-# %% ../nbs/16_columns.ipynb #7feb438f
+# %% ../nbs/16_columns.ipynb #b30a66ad
 def find_texts(
     schema: pa.Schema,  # Of a table
     asked: str,  # The column of sentences asked for; empty to find it

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import numpy as np, pyarrow as pa
 from .arrow import explained, open_arrow, open_parquet
 from .audiocolumn import AudioColumn, arrow_places, audio_values, is_list, places_in_arrow, wav_of
-from .collective import check_room
-from .commonvoice import first_places
+from .corpora import first_places
 from .datafiles import DataFiles, named_file
 from .hub import have_room, own_folder, parts_folder
-from .rows import BadClip, ROWS, Remote, go_on, read_bytes, with_places
+from .paths import check_room
+from .progress import go_on
+from .rejects import BadClip, Reject
+from .rows import ROWS, Remote, read_bytes, with_places
 
 # %% auto #0
 __all__ = ['Group', 'group_clips', 'lay_out', 'clip_seconds', 'part_of_clip', 'ClipRanges', 'clip_ranges', 'TableAudio']
@@ -53,7 +55,7 @@ def _batches_of(data, group):
         with open_parquet(f, name) as parquet:
             yield from parquet.iter_batches(1, row_groups=[group.number], columns=columns)
 
-# %% ../nbs/15_tableaudio.ipynb #20d26d90
+# %% ../nbs/15_tableaudio.ipynb #dba76980
 def _samples(scalar):
     "The numbers of a row, without a Python object for each where that can be."
     if not scalar.is_valid: return None
@@ -258,7 +260,8 @@ class _ChosenRows:
         names = self.rows.select(["split", "source_split", "id"]).take(pa.array(lost)).to_pylist()
         rejects = []
         for i, name in zip(lost.tolist(), names):
-            rejects.append((*name.values(), *self.faults.get(i, ("missing_audio", ""))))
+            reason, detail = self.faults.get(i, ("missing_audio", ""))
+            rejects.append(Reject(**name, reason=reason, detail=detail))
         rows = with_places(self.rows, pa.array(self.files.tolist(), pa.string()), self.offset, self.size)
         return rows.filter(pa.array(self.offset >= 0)), rejects
 

@@ -14,13 +14,15 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
-from .commonvoice import open_tar, tar_members
+from .tarindex import open_tar, tar_members
 from .config import PrepConfig, split_name
 from .datafiles import DataFiles, read_card
 from .folder import Line, Listing, filled_line, inspect_listing, read_listing
 from .hub import Repo, file_start, have_room
 from .links import is_audio, walk_files
-from .rows import BadClip, Corpus, go_on, read_bytes
+from .rows import Corpus, read_bytes
+from .rejects import BadClip
+from .progress import go_on
 from .splits import USUAL, split_roles
 from .splitfiles import card_entries, choose_config, table_files
 from .tableaudio import clip_seconds, part_of_clip
