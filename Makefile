@@ -8,17 +8,32 @@ BIN := $(abspath $(VENV))/bin
 IN_ENV = PATH="$(BIN):$$PATH"
 NEEDS := pyproject.toml settings.ini setup.py constraints.txt
 
-.PHONY: demo test bench docs env dev-env clean
+.PHONY: demo test test-long lock bench docs env dev-env clean
 
 demo: env  ## prepare the sample corpus that comes with the package
 	$(IN_ENV) audio-ft-prep demo
 
-# Many tests wait for servers and workers, so more of them than cores run at once, each file's in one process. What fails then is run once more with nothing beside it: a busy machine lets a wait end too soon, a fault fails again. With SAVE=--save the notebooks keep today's outputs, as a commit needs them.
-test: dev-env  ## every lesson of every notebook, then the tests
+# The lock's version of a package, as pip wants to hear it.
+locked = $(shell grep -oE '^$(1)==[^ ;]+' requirements.lock)
+
+# Many tests wait for servers and workers, so more of them than cores run at once, each file's in one process. What fails
+# then is run once more with nothing beside it: a busy machine lets a wait end too soon, a fault fails again.
+define pytest
+$(IN_ENV) python -m pytest -q -m "$(1)" -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests || { test $$? = 1 && $(IN_ENV) python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none tests; }
+endef
+
+# With SAVE=--save the notebooks keep today's outputs, as a commit needs them.
+test: dev-env  ## every lesson of every notebook, then the tests that take seconds each
 	$(IN_ENV) nbdev-test $(SAVE)
 	$(if $(SAVE),$(IN_ENV) nbdev-clean)
 	$(if $(SAVE),$(IN_ENV) python tools/same_outputs.py)
-	$(IN_ENV) python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests || { test $$? = 1 && $(IN_ENV) python -m pytest -q --last-failed --last-failed-no-failures none tests; }
+	$(call pytest,not long)
+
+test-long: dev-env  ## runs killed at any moment, Ray's clusters, the platform's SDK, tours with a browser, attacks, the benchmarks' smoke runs
+	$(call pytest,long)
+
+lock: dev-env  ## requirements.lock anew, after a change of settings.ini or constraints.txt
+	$(IN_ENV) python tools/lock.py
 
 bench: dev-env  ## ours beside the reference recipe, and beside the floor
 	$(IN_ENV) python bench/vs_reference.py
@@ -39,8 +54,11 @@ $(VENV)/installed: $(NEEDS) | $(BIN)/pip
 	$(BIN)/pip install -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/installed-dev: $(NEEDS) | $(BIN)/pip
-	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+$(VENV)/installed-dev: requirements.lock $(NEEDS) | $(BIN)/pip
+	$(BIN)/pip install -q $(call locked,torch)
+	$(BIN)/pip install -q --no-deps $(call locked,uv)
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements.lock || $(BIN)/pip install -q --no-deps -r requirements.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $(VENV)/installed $@
 
 clean:  ## what these commands made, the environment too; prepared data sets stay
