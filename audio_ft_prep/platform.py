@@ -1,7 +1,6 @@
 """The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 
-`preprocess_dataset` is what the platform calls: it prepares a corpus and logs the result as an artifact. A job that was stopped and is started again goes on where it stood, as long as it finds the same folder. `create_function` and
-`run_job` define and start it; `submit_shards` and `merge_shards` divide it among jobs. Whatever goes wrong is said in the job's log in one sentence, because the platform shows no more than that the job failed.
+`preprocess_dataset` is what the platform calls: it prepares a corpus and logs the result as an artifact. A job that was stopped and is started again resumes its work, as long as it finds the same folder. `create_function` and `run_job` define and start it; `submit_shards` and `merge_shards` divide it among jobs. Whatever goes wrong is in the job's log in one sentence, because the platform shows no more than that the job failed.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/platform.html.md"""
 
@@ -9,265 +8,67 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/platform.html.md"""
 
 # %% ../nbs/63_platform.ipynb #676cb240
 from __future__ import annotations
-import logging, math, os, re, shutil, sys, time
-from contextlib import contextmanager
+import math, shutil, time
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Callable, get_args, get_origin
-from filelock import FileLock, Timeout
+from typing import Any, Callable
 from .artifact import check_name, fetch_prepared, get_project, latest_ready, log_prepared
-from .config import PrepConfig, config_from, field_types, fingerprint_of, user_path
+from .config import PrepConfig, fingerprint_of
 from .doctor import hf_home_fault, requirements, room_fault
-from .hub import causes
+from .job import WORK, hub_token, job_config, job_part, log_lines, log_metrics, logged_failures
+from .job import metrics, only_job, part_name, read_parameter, show_log, whole_path, work_path, work_root
 from .parts import Part
-from .paths import NO_ROOM
 from .pipeline import Plan, merge, plan, prepare
-from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised
-from .store import purpose
+from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['WORK', 'PACKAGES_BYTES', 'WORKFLOW', 'job_config', 'part_name', 'hub_token', 'work_place', 'metrics', 'advice',
-           'preprocess_dataset', 'merge_shards', 'job_requirements', 'create_function', 'job_resources', 'job_volume',
-           'run_job', 'submit_shards', 'wait_for', 'workflow_code', 'create_workflow']
+__all__ = ['PACKAGES_BYTES', 'WORKFLOW', 'preprocess_dataset', 'merge_shards', 'job_requirements', 'create_function',
+           'job_resources', 'job_volume', 'run_job', 'submit_shards', 'wait_for', 'workflow_code', 'create_workflow']
 
 # %% ../nbs/63_platform.ipynb #e38ec060
 _log = logger_of(__name__)
 
-# %% ../nbs/63_platform.ipynb #1df719e5
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-def _read(value, typ):
-    "A parameter as its field means it; what can't be read stays as it is, for the config to refuse."
-    if not isinstance(value, str) or typ is str or get_origin(typ) is not None and str in map(type, get_args(typ)):
-        return value
-    kinds = get_args(typ) or (typ,)
-    word = value.strip().lower()
-    if word in ("", "none", "null") and type(None) in kinds:
-        return None
-    if bool in kinds: return _WORDS.get(word, value)
-    for kind in (int, float):
-        try:
-            if kind in kinds: return kind(word)
-        except ValueError: pass
-    return value
-
-# %% ../nbs/63_platform.ipynb #2c721266
-def job_config(
-    parameters: dict[str, Any],  # Fields of `PrepConfig`; strings will do
-) -> PrepConfig: # The checked config
-    "Make a config from a job's parameters."
-    if "output_dir" in parameters:
-        raise ValueError(
-            "output_dir is no parameter of a job, which works in a folder of its own: say where with work_dir"
-        )
-    types = field_types()
-    return config_from({k: _read(v, types.get(k, str)) for k, v in parameters.items() if v is not None})
-
-# %% ../nbs/63_platform.ipynb #ad33d8a7
-def _part(shard, num_shards):
-    "One job's share; none where the job has all."
-    index, of = (_read(v, int | None) for v in (shard, num_shards))
-    if index is None and of is None: return None
-    for name, v in (("shard", index), ("num_shards", of)):
-        if not isinstance(v, int):
-            raise ValueError(f"{name} must be a whole number, and both shard and num_shards be given, got {v!r}")
-    return Part(index, of)
-
-# %% ../nbs/63_platform.ipynb #7f634a35
-def part_name(
-    artifact_name: str,  # Name of the whole
-    part: Part,  # One job's share
-) -> str: # Name of its artifact
-    "Name the artifact of one of several jobs."
-    return f"{artifact_name}-{part.index}-of-{part.of}"
-
-# %% ../nbs/63_platform.ipynb #0dad335b
-@contextmanager
-def hub_token(
-    project: Any,  # The platform's project, or none
-):
-    "Have `HF_TOKEN` in the environment, from there or from the project's secret; give whether there is one."
-    if os.environ.get("HF_TOKEN"): yield True; return
-    token = _project_secret(project, "HF_TOKEN")
-    if not token: yield False; return
-    keep_secret(token)
-    os.environ["HF_TOKEN"] = token
-    try: yield True
-    finally: os.environ.pop("HF_TOKEN", None)
-
-# %% ../nbs/63_platform.ipynb #5998afa0
-def _project_secret(project, name):
-    if project is None: return None
-    try: return project.get_secret(name).read_secret_value()
-    except Exception as e:  # no such secret, no right to read it: each SDK has classes of its own for that
-        _log.debug("no secret %s in the project: %s", name, type(e).__name__)
-        return None
-
-# %% ../nbs/63_platform.ipynb #b3022866
-WORK = "AUDIO_FT_PREP_WORK"  # Environment variable: where jobs work
-def _folder(path, what):
-    try: return user_path(path, what).absolute()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{what} must be a whole path, got {path}: the folder that this job stands in is gone"
-        ) from None
-def _root(work_dir): return _folder(work_dir or os.environ.get(WORK) or "audio-ft-prep-work", "work_dir")
-
-# %% ../nbs/63_platform.ipynb #90a6019a
-def work_place(
-    root: Path,  # Where jobs work
-    name: str,  # The artifact's name
-    cfg: PrepConfig,  # What is prepared
-    source: dict,  # What identifies the corpus
-) -> Path: # A folder that only this very work is done in
-    "Name the folder of a job's work, the same for the same work."
-    return root/f"{name}-{fingerprint_of(purpose(cfg, source))}"
-
-# %% ../nbs/63_platform.ipynb #ccf9601a
-@contextmanager
-def _only_job(place):
-    "Work in a folder while no other job does, and leave it to a later try when that fails."
-    root, lock = place.parent, place.with_name(f"{place.name}.lock")
-    made = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(lock, timeout=0):
-            try:
-                yield place
-                shutil.rmtree(place, ignore_errors=True)
-            finally:
-                if not place.exists(): lock.unlink(missing_ok=True)
-    except Timeout: raise RuntimeError(f"another job is doing this very work in {place}: wait for it") from None
-    finally:
-        if made and not any(root.iterdir()): root.rmdir()
-
-# %% ../nbs/63_platform.ipynb #4f30f938
-def metrics(
-    prep: dict,  # What prep.json says
-    seconds: float | None = None,  # What making it took; none when part of it was there before
-) -> dict[str, float]: # By name
-    "Give the numbers of a run: rows, hours and rejects by reason of each split, and clips a second."
-    out = {}
-    for split, c in prep["counts"].items():
-        hours = c["samples"] / prep["model"]["rate_hz"] / 3600
-        out |= {
-            f"{split}_rows": c["kept"],
-            f"{split}_hours": round(hours, 4),
-            f"{split}_rejected": sum(c["rejects"].values()),
-        }
-        out |= {f"{split}_rejected_{reason}": n for reason, n in c["rejects"].items()}
-    if seconds:
-        out["clips_per_second"] = round(sum(c["rows"] for c in prep["counts"].values()) / seconds, 2)
-    return out
-
-# %% ../nbs/63_platform.ipynb #d3e02e2b
-def _run_of(project, run):
-    "The run that is being executed, or none: handed over, or named by the environment."
-    if run is not None or not os.environ.get("RUN_ID"): return run
-    return project.get_run(os.environ["RUN_ID"])
-def _log_metrics(project, run, numbers):
-    try:
-        if run := _run_of(project, run): run.log_metrics(numbers)
-    except Exception as e: _log.warning("the run's metrics could not be logged: %s", e)  # the data set matters more
-
-# %% ../nbs/63_platform.ipynb #ff37055a
-def _show_log():
-    "In a job, have what the run says written to the job's log."
-    ours = logging.getLogger("audio_ft_prep")
-    if not os.environ.get("RUN_ID") or ours.handlers or logging.getLogger().handlers:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(message)s"))
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    import huggingface_hub.utils.logging  # which gives its logger a handler of its own
-    for theirs in logging.getLogger("huggingface_hub").handlers:
-        theirs.addFilter(NoSecrets())
-def _log_lines(told):
-    "Write a table or a page to the log, a record a line."
-    for line in str(told).splitlines():
-        _log.info("%s", line)
-
-# %% ../nbs/63_platform.ipynb #97284143
-_DENIED = re.compile(
-    r"gated repo|is gated|is restricted|Repository Not Found|40[13] Client Error|doesn't exist on the Hub or cannot"
-    r" be accessed"
-)
-_TOO_SMALL = re.compile(r" are free where | free: free some")  # as `prepare` says it before it fetches or writes
-def advice(
-    error: BaseException,  # What ended the job
-    names: tuple[str, ...] = (),  # Data set and model that were asked for
-) -> str: # A sentence, or nothing when the error says it all
-    "Say what a user can do about an error that isn't ours."
-    texts = " ".join(map(str, causes(error)))
-    if _DENIED.search(texts):
-        has = (
-            "is set, so its owner must be given access"
-            if os.environ.get("HF_TOKEN")
-            else "is not set: add it to the project's secrets and to the job's, as run_job does,"
-        )
-        return f"HF_TOKEN {has} on the page of {' or '.join(names)} on the Hub"
-    if _TOO_SMALL.search(texts) or any(isinstance(e, OSError) and e.errno in NO_ROOM for e in causes(error)):
-        return "give the job a larger disk, such as resources={'disk': '100Gi'}, or a volume"
-    if isinstance(error, MemoryError) or "a worker died" in texts:
-        return "give the job more memory, such as resources={'mem': '16Gi'}, or set num_workers to 1"
-    if any(isinstance(e, ConnectionError) for e in causes(error)):
-        return "see that the address can be reached from the job, and run it again: it goes on"
-    return ""
-
-# %% ../nbs/63_platform.ipynb #ee0a9a29
-_OURS = (ValueError, TypeError, FileNotFoundError, RuntimeError, LookupError, ImportError)
-def _log_failure(what, names, error):
-    "Say in the log what ended a job and what to do."
-    said = " ".join(str(error).split()) or type(error).__name__
-    todo = advice(error, names)
-    _log.error("%s failed: %s%s", what, said, f". To do: {todo}" if todo else "")
-    if not todo and not isinstance(error, _OURS):
-        _log.error("for a report:", exc_info=error)
-@contextmanager
-def _told(what, names=()):
-    "Log what ends a job, its cause and what to do; neither the log nor the error tells a secret."
-    with no_secrets_raised():
-        try: yield
-        except Exception as e:
-            _log_failure(what, names, e)
-            raise
-
 # %% ../nbs/63_platform.ipynb #41556348
-def _prepare_in(place, cfg, part):
-    "Prepare; give the account, and seconds where all of it was done now."
-    fresh, start = not place.exists(), time.monotonic()
-    got = prepare(replace(cfg, output_dir=str(place)), part=part)
-    return got, time.monotonic() - start if fresh else None
+def _prepare_in(folder, cfg, part):
+    "Prepare; give the result, and seconds where all of it was made now."
+    is_new, start = not folder.exists(), time.monotonic()
+    result = prepare(replace(cfg, output_dir=str(folder)), part=part)
+    seconds = time.monotonic() - start
+    log_lines(result)
+    return result, seconds if is_new else None
 
-# %% ../nbs/63_platform.ipynb #ba79ed6f
-def _job(project, artifact_name, cfg, part, work_dir, parts_dir, run):
-    "Plan, check, prepare, upload or leave, report."
-    root, called = (
-        (_folder(parts_dir, "parts_dir") / artifact_name, "parts_dir")
-        if part and parts_dir
-        else (_root(work_dir), "work_dir")
-    )
-    if fault := hf_home_fault() or room_fault(root, 0, called):
-        raise RuntimeError(fault)
-    told, name = plan(cfg), part_name(artifact_name, part) if part else artifact_name
-    _log_lines(told)
-    if part and parts_dir: return _leave_part(project, told, part, root, run)
-    place = work_place(root, name, cfg, told.source)
-    with _only_job(place):
-        got, seconds = _prepare_in(place, cfg, part)
-        _log_lines(got)
-        artifact = log_prepared(project, name, place)
-    _log_metrics(project, run, metrics(got.prep, seconds))
-    return artifact
+# %% ../nbs/63_platform.ipynb #1a966787
+def _where(artifact_name, part, work_dir, parts_dir):
+    "Where a job works, and the parameter that says so."
+    if part and parts_dir: return whole_path(parts_dir, "parts_dir")/artifact_name, "parts_dir"
+    return work_root(work_dir), "work_dir"
 
 # %% ../nbs/63_platform.ipynb #f0c62730
-def _leave_part(project, told, part, root, run):
+def _leave_part(project, planned, part, root, run):
     "Make a part on a volume that all jobs share, and leave it there for the merge."
-    place = work_place(root, f"{part.of}", told.cfg, told.source)/f"{part.index}"
-    got, seconds = _prepare_in(place, told.cfg, part)
-    _log_lines(got)
-    _log_metrics(project, run, metrics(got.prep, seconds))
+    together = work_path(root, f"{part.of}", planned.cfg, planned.source)
+    result, seconds = _prepare_in(together/f"{part.index}", planned.cfg, part)
+    log_metrics(project, run, metrics(result.prep, seconds))
+def _upload_whole(project, planned, name, part, root, run):
+    "Prepare in a folder of this job's own, and upload the result."
+    folder = work_path(root, name, planned.cfg, planned.source)
+    with only_job(folder):
+        result, seconds = _prepare_in(folder, planned.cfg, part)
+        artifact = log_prepared(project, name, folder)
+    log_metrics(project, run, metrics(result.prep, seconds))
+    return artifact
+
+# %% ../nbs/63_platform.ipynb #ba79ed6f
+def _run(project, artifact_name, cfg, part, work_dir, parts_dir, run):
+    "Check, plan, prepare, upload or leave."
+    root, named_by = _where(artifact_name, part, work_dir, parts_dir)
+    if fault := hf_home_fault() or room_fault(root, 0, named_by): raise RuntimeError(fault)
+    planned = plan(cfg)
+    log_lines(planned)
+    if part and parts_dir: return _leave_part(project, planned, part, root, run)
+    name = part_name(artifact_name, part) if part else artifact_name
+    return _upload_whole(project, planned, name, part, root, run)
 
 # %% ../nbs/63_platform.ipynb #de1b1aa5
 def preprocess_dataset(
@@ -286,66 +87,60 @@ def preprocess_dataset(
     run: Any = None,  # The platform's run, which the platform passes
     **settings,  # Any other field of `PrepConfig`; strings will do
 ) -> Any: # The artifact, READY; none where a part was left in parts_dir
-    "Prepare a corpus and log the prepared folder as an artifact; called again, go on where a stopped run stood."
-    _show_log()
-    given = dict(
-        dataset_name=dataset_name,
-        language_code=language_code,
-        language=language,
-        model_id=model_id,
-        max_train_samples=max_train_samples,
-        max_eval_samples=max_eval_samples,
-        **settings
-    )
+    "Prepare a corpus and log the prepared folder as an artifact; called again, resume what was stopped."
+    show_log()
+    settings |= dict(dataset_name=dataset_name, language_code=language_code, language=language, model_id=model_id,
+                     max_train_samples=max_train_samples, max_eval_samples=max_eval_samples)
     what = ("preprocess_dataset", (dataset_name, model_id))
-    with _told(*what):
-        cfg, part, artifact_name = job_config(given), _part(shard, num_shards), check_name(artifact_name)
+    with logged_failures(*what):
+        cfg = job_config(settings)
+        part = job_part(shard, num_shards)
+        check_name(artifact_name)
         if parts_dir and not part:
             raise ValueError("parts_dir is where one of several jobs leaves its part: give shard and num_shards too")
         project = get_project(project)
-    with hub_token(project) as there, _told(*what):
-        _log.info("HF_TOKEN: %s", "yes" if there else "no")
-        return _job(project, artifact_name, cfg, part, work_dir, parts_dir, run)
+    with hub_token(project) as has_token, logged_failures(*what):
+        _log.info("HF_TOKEN: %s", "yes" if has_token else "no")
+        return _run(project, artifact_name, cfg, part, work_dir, parts_dir, run)
 
 # %% ../nbs/63_platform.ipynb #798d0b2e
 @dataclass(frozen=True)
 class _Parts:
-    "The parts of a run, wherever they are."
-    key: str  # Tells them from others
-    fetch: Callable[[Path], list[Path]]  # Brings them to a place; gives their folders
+    "The parts of a run, on a volume or on the platform."
+    key: str  # Names this set of parts
+    fetch: Callable[[Path], list[Path]]  # Gives their folders, fetched into a folder where need be
     remove: Callable[[], Any]  # Removes just these
 
 # %% ../nbs/63_platform.ipynb #5695aca3
+def _is_complete(folder, of):
+    "Whether a folder holds all parts of a run."
+    return all((folder/f"{index}"/"prep.json").is_file() for index in range(of))
 def _left_parts(root, of):
     "The one complete set of parts on a shared volume."
-    sets = [d for d in sorted(root.glob(f"{of}-*")) if all((d/f"{i}"/"prep.json").is_file() for i in range(of))]
-    if not sets:
+    complete = [folder for folder in sorted(root.glob(f"{of}-*")) if _is_complete(folder, of)]
+    if not complete:
         raise LookupError(f"no complete set of {of} parts in {root}: see which of the jobs failed, and run them again")
-    if len(sets) > 1:
-        raise ValueError(
-            f"{root} holds the parts of {len(sets)} runs, {' and '.join(d.name for d in sets)}: remove those that"
-            " aren't meant"
-        )
-    return _Parts(sets[0].name, lambda place: [sets[0]/f"{i}" for i in range(of)], lambda: shutil.rmtree(sets[0]))
+    if len(complete) > 1:
+        names = " and ".join(folder.name for folder in complete)
+        raise ValueError(f"{root} holds the parts of {len(complete)} runs, {names}: remove those that aren't meant")
+    (folder,) = complete
+    return _Parts(folder.name, lambda work: [folder/f"{index}" for index in range(of)], lambda: shutil.rmtree(folder))
 
 # %% ../nbs/63_platform.ipynb #152a880b
 def _logged_parts(project, artifact_name, of):
     "The newest finished artifact of each part."
-    found = [latest_ready(project, part_name(artifact_name, Part(i, of))) for i in range(of)]
+    names = [part_name(artifact_name, Part(index, of)) for index in range(of)]
+    artifacts = [latest_ready(project, name) for name in names]
+    def fetch(work): return [fetch_prepared(project, a.name, work/a.name) for a in artifacts]
     def remove():
-        for a in found:
-            project.delete_artifact(a.name, entity_id=a.id, cascade=True)
-    return _Parts(
-        fingerprint_of({"versions": [a.id for a in found]}),
-        lambda place: [fetch_prepared(project, a.name, place / a.name) for a in found],
-        remove,
-    )
+        for a in artifacts: project.delete_artifact(a.name, entity_id=a.id, cascade=True)
+    return _Parts(fingerprint_of({"versions": [a.id for a in artifacts]}), fetch, remove)
 
 # %% ../nbs/63_platform.ipynb #e6fe487b
 def _remove(parts):
-    "Remove parts that have served; the whole is READY whether that succeeds or not."
+    "Remove parts that have been joined; the whole is READY whether that succeeds or not."
     try: parts.remove()
-    except Exception as e: _log.warning("the parts have served, and could not be removed: %s", e)
+    except Exception as e: _log.warning("the parts have been joined, and could not be removed: %s", e)
 
 # %% ../nbs/63_platform.ipynb #b8dda9bf
 def merge_shards(
@@ -358,29 +153,29 @@ def merge_shards(
     run: Any = None,  # The platform's run, which the platform passes
 ) -> Any: # The artifact of the whole, READY
     "Log as one artifact what several jobs made, as if one job had made it."
-    _show_log()
-    with _told("merge_shards"):
-        project, of, artifact_name = get_project(project), Part(0, _read(num_shards, int)).of, check_name(artifact_name)
-        parts = (
-            _left_parts(_folder(parts_dir, "parts_dir") / artifact_name, of)
-            if parts_dir
-            else _logged_parts(project, artifact_name, of)
-        )
-        with _only_job(_root(work_dir)/f"{artifact_name}-merge-{parts.key}") as place:
-            got = merge(parts.fetch(place), place/"whole")
-            _log_lines(got)
-            artifact = log_prepared(project, artifact_name, got.folder)
-        _log_metrics(project, run, metrics(got.prep))
-        if not _read(keep_parts, bool): _remove(parts)
+    show_log()
+    with logged_failures("merge_shards"):
+        project = get_project(project)
+        of = Part(0, read_parameter(num_shards, int)).of
+        check_name(artifact_name)
+        if parts_dir: parts = _left_parts(whole_path(parts_dir, "parts_dir")/artifact_name, of)
+        else: parts = _logged_parts(project, artifact_name, of)
+        with only_job(work_root(work_dir)/f"{artifact_name}-merge-{parts.key}") as folder:
+            result = merge(parts.fetch(folder), folder/"whole")
+            log_lines(result)
+            artifact = log_prepared(project, artifact_name, result.folder)
+        log_metrics(project, run, metrics(result.prep))
+        if not read_parameter(keep_parts, bool): _remove(parts)
         return artifact
 
 # %% ../nbs/63_platform.ipynb #80b09fa4
 def job_requirements(
-    package: str = "",  # What installs this package: empty for its release, else `audio_ft_prep @ https://...zip`; `none` when the job's source has it
+    package: str = "",  # What installs this package, such as `audio_ft_prep @ https://...zip`; empty: its release; `none`: nothing
 ) -> list[str]: # As pip reads them
-    "List what a job must have installed."
-    ours = [] if package == "none" else [package or f"audio_ft_prep=={version('audio_ft_prep')}"]
-    return ours + [f"{r.name}{r.specifier}" for r in requirements()]
+    "List what a job must have installed; with `none`, where the job's source has this package, only what that needs."
+    release = f"audio_ft_prep=={version('audio_ft_prep')}"
+    this_package = [] if package == "none" else [package or release]
+    return this_package + [f"{r.name}{r.specifier}" for r in requirements()]
 
 # %% ../nbs/63_platform.ipynb #71768d04
 def create_function(
@@ -395,25 +190,23 @@ def create_function(
     if handler not in ("preprocess_dataset", "merge_shards"):
         raise ValueError(f"handler must be preprocess_dataset or merge_shards, got {handler!r}")
     code = f"from audio_ft_prep.platform import {handler}\n"
-    return project.new_function(
-        name=name or handler.replace("_", "-"),
-        kind="python",
-        python_version=python_version,
-        code=code,
-        handler=handler,
-        requirements=job_requirements(package),
-        **spec
-    )
+    return project.new_function(name=name or handler.replace("_", "-"), kind="python", python_version=python_version,
+                                code=code, handler=handler, requirements=job_requirements(package), **spec)
 
 # %% ../nbs/63_platform.ipynb #02279594
 PACKAGES_BYTES = 8e9  # What installing torch and the rest takes, with CUDA's libraries
+def _data_bytes(planned):
+    "What a run writes and fetches; a guess where there is no plan."
+    if planned is None: return 50e9
+    audio_bytes = sum(split["audio_bytes"] for split in planned.splits.values())
+    return 1.2 * planned.written + planned.fetch + audio_bytes
 def job_resources(
-    told: Plan | None = None,  # What `plan` says; none when the corpus can't be read from here
+    planned: Plan | None = None,  # What `plan` says; none when the corpus can't be read from here
     workers: int = 4,  # Processes, one a core
 ) -> dict[str, str]: # cpu, mem, disk
     "Size a job's pod by what the run will write."
-    data = 1.2 * told.written + told.fetch + sum(d["audio_bytes"] for d in told.splits.values()) if told else 50e9
-    return {"cpu": str(workers), "mem": f"{2 + workers}Gi", "disk": f"{math.ceil((PACKAGES_BYTES + data) / 2**30)}Gi"}
+    disk = math.ceil((PACKAGES_BYTES + _data_bytes(planned)) / 2**30)
+    return {"cpu": str(workers), "mem": f"{2 + workers}Gi", "disk": f"{disk}Gi"}
 
 # %% ../nbs/63_platform.ipynb #14ad6363
 def job_volume(
@@ -421,20 +214,21 @@ def job_volume(
     size: str,  # Such as 100Gi
     mount_path: str = "/data",  # Where the job sees it
 ) -> dict: # As the platform's run takes it
-    "Describe a volume that outlives the pod, so that a job started again goes on."
+    "Describe a volume that outlives the pod, so that a job started again resumes."
     return {"volume_type": "persistent_volume_claim", "name": name, "mount_path": mount_path, "spec": {"size": size}}
 
 # %% ../nbs/63_platform.ipynb #e81eedb9
-def _settings(volume, envs, resources, secrets):
-    "What a run asks of the platform; work and downloads go to the volume where there is one."
-    at = {WORK: f"{volume['mount_path']}/work", "HF_HOME": f"{volume['mount_path']}/huggingface"} if volume else {}
-    asked = {
-        "resources": resources or job_resources(),
-        "secrets": list(secrets),
-        "envs": [{"name": k, "value": v} for k, v in {**at, **(envs or {})}.items()],
-        "volumes": [volume] if volume else [],
-    }
-    return {k: v for k, v in asked.items() if v}
+def _environment(volume, envs):
+    "A job's environment: work and downloads go to the volume where there is one."
+    variables = {}
+    if volume: variables = {WORK: f"{volume['mount_path']}/work", "HF_HOME": f"{volume['mount_path']}/huggingface"}
+    variables |= envs or {}
+    return [{"name": name, "value": value} for name, value in variables.items()]
+def _run_spec(volume, envs, resources, secrets):
+    "What a run asks of the platform."
+    spec = {"resources": resources or job_resources(), "secrets": list(secrets),
+            "envs": _environment(volume, envs), "volumes": [volume] if volume else []}
+    return {key: value for key, value in spec.items() if value}
 
 # %% ../nbs/63_platform.ipynb #970d1c4d
 def run_job(
@@ -447,10 +241,9 @@ def run_job(
     **parameters,  # The handler's: artifact_name, model_id, dataset_name and the rest
 ) -> Any: # The run
     "Start a job, or run it here."
-    parameters = {k: v for k, v in parameters.items() if v is not None}
-    if local:
-        return func.run(action="job", local_execution=True, parameters=parameters)
-    return func.run(action="job", parameters=parameters, **_settings(volume, envs, resources, secrets))
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if local: return func.run(action="job", local_execution=True, parameters=parameters)
+    return func.run(action="job", parameters=parameters, **_run_spec(volume, envs, resources, secrets))
 
 # %% ../nbs/63_platform.ipynb #a834955a
 def submit_shards(
@@ -459,22 +252,23 @@ def submit_shards(
     **job,  # As `run_job` takes it
 ) -> list[Any]: # Their runs
     "Start several jobs that share a run."
-    return [run_job(func, shard=i, num_shards=num_shards, **job) for i in range(num_shards)]
+    return [run_job(func, shard=index, num_shards=num_shards, **job) for index in range(num_shards)]
 
 # %% ../nbs/63_platform.ipynb #f1c8ab83
+_ENDED = ("COMPLETED", "ERROR", "STOPPED")
+def _is_open(run): return run.refresh().status.state not in _ENDED
 def wait_for(
     runs: list[Any],  # As `run_job` or `submit_shards` gave them
     every_s: float = 5.0,  # Seconds between looks
 ) -> list[Any]: # The same, all completed
     "Wait until jobs have ended; raise the sentence that names those that failed."
-    while open_runs := [r for r in runs if r.refresh().status.state not in ("COMPLETED", "ERROR", "STOPPED")]:
+    while open_runs := [r for r in runs if _is_open(r)]:
         _log.info("%d of %d jobs are not done", len(open_runs), len(runs))
         time.sleep(every_s)
-    if bad := [f"{r.id} ({r.status.state})" for r in runs if r.status.state != "COMPLETED"]:
-        raise RuntimeError(
-            f"of {len(runs)} jobs, {len(bad)} failed: {', '.join(bad)}; their logs say why, and when started again"
-            " they go on"
-        )
+    failed = [f"{r.id} ({r.status.state})" for r in runs if r.status.state != "COMPLETED"]
+    if failed:
+        remedy = "their logs say why, and when started again they go on"
+        raise RuntimeError(f"of {len(runs)} jobs, {len(failed)} failed: {', '.join(failed)}; {remedy}")
     return runs
 
 # %% ../nbs/63_platform.ipynb #2becafc1
@@ -492,17 +286,24 @@ JOB = {job!r}
 def given(name): return "{{{{workflow.parameters." + name + "}}}}"
 
 
+def job(parameters): return {{"action": "job", "parameters": parameters, **JOB}}
+
+
 def pipeline():
-    with Workflow(generate_name="prepare-", entrypoint="dag", parallelism=PARALLEL, arguments=[Parameter(name=n, value=v) for n, v in PARAMETERS.items()]) as w:
+    arguments = [Parameter(name=n, value=v) for n, v in PARAMETERS.items()]
+    asked = {{n: given(n) for n in PARAMETERS}}
+    with Workflow(generate_name="prepare-", entrypoint="dag", parallelism=PARALLEL, arguments=arguments) as w:
         with DAG(name="dag"):
-            asked = {{**{{n: given(n) for n in PARAMETERS}}, "num_shards": str(NUM_SHARDS), "shard": "{{{{inputs.parameters.shard}}}}"}}
-            shard = step(name="shard", function=FUNCTION, inputs={{"shard": "{{{{item}}}}"}}, template={{"action": "job", "parameters": asked, **JOB}})
+            part = job({{**asked, "num_shards": str(NUM_SHARDS), "shard": "{{{{inputs.parameters.shard}}}}"}})
+            shard = step(name="shard", function=FUNCTION, inputs={{"shard": "{{{{item}}}}"}}, template=part)
             shard.with_items = list(range(NUM_SHARDS))
-            whole = {{"artifact_name": given("artifact_name"), "num_shards": str(NUM_SHARDS)}}
-            merge = step(name="merge", function=MERGE, template={{"action": "job", "parameters": whole, **JOB}})
+            whole = job({{"artifact_name": given("artifact_name"), "num_shards": str(NUM_SHARDS)}})
+            merge = step(name="merge", function=MERGE, template=whole)
             shard >> merge
     return w
 '''
+_WORKFLOW_PARAMETERS = {"artifact_name": None, "model_id": None, "dataset_name": None, "language_code": "it",
+                        "language": "", "max_train_samples": "", "max_eval_samples": ""}
 
 # %% ../nbs/63_platform.ipynb #2a27a60a
 def workflow_code(
@@ -516,24 +317,10 @@ def workflow_code(
     secrets: tuple[str, ...] = ("HF_TOKEN",),  # Secrets of the project that the jobs see
 ) -> str: # Python source; its handler is pipeline
     "Write the workflow that prepares in several jobs."
-    every = {
-        "artifact_name": None,
-        "model_id": None,
-        "dataset_name": None,
-        "language_code": "it",
-        "language": "",
-        "max_train_samples": "",
-        "max_eval_samples": "",
-        **(parameters or {}),
-    }
-    return WORKFLOW.format(
-        num_shards=Part(0, num_shards).of,
-        parallel=parallel,
-        function=function,
-        merge_function=merge_function,
-        parameters=every,
-        job=_settings(volume, None, resources, secrets),
-    )
+    return WORKFLOW.format(num_shards=Part(0, num_shards).of, parallel=parallel,
+                           function=function, merge_function=merge_function,
+                           parameters={**_WORKFLOW_PARAMETERS, **(parameters or {})},
+                           job=_run_spec(volume, None, resources, secrets))
 
 # %% ../nbs/63_platform.ipynb #52099c81
 def create_workflow(

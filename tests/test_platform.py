@@ -243,7 +243,7 @@ def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_
     every = dict(max_train_samples="", max_eval_samples="", storage="padded", shard_rows="2", num_workers="1")
     cfg = ours.job_config({k: v for k, v in asked(**every).items() if k != "artifact_name"})
     told, real = ours.plan(cfg), shutil.disk_usage
-    place = ours.work_place(tmp_path, "audio-dataset", cfg, told.source)
+    place = ours.work_path(tmp_path, "audio-dataset", cfg, told.source)
     disk = lambda: monkeypatch.setattr(
         shutil,
         "disk_usage",
