@@ -8,16 +8,19 @@ Modules:
 - `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
+- `audio_ft_prep.audiocolumn`: The column of audio in a table: which it is, how it holds audio, and where in a file each clip is
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
-- `audio_ft_prep.columns`: Any data set with an audio column: Parquet on the Hub or on disk, and what `save_to_disk` saved
-- `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped unsaid
+- `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
+- `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
+- `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
+- `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
 - `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
@@ -25,12 +28,15 @@ Modules:
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
+- `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 - `audio_ft_prep.job`: What surrounds a run when it is a job of the platform: parameters, a token, a folder to work in, metrics, the log, advice
+- `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
 - `audio_ft_prep.languages`: A language by any of its codes or names
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
+- `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
@@ -41,9 +47,11 @@ Modules:
 - `audio_ft_prep.plots`: A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
+- `audio_ft_prep.progress`: Long work says how far it is, asks whether to continue
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
+- `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
-- `audio_ft_prep.rows`: The one row that every source yields, and what is wrong with a bad one
+- `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
@@ -51,12 +59,16 @@ Modules:
 - `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
-- `audio_ft_prep.tableaudio`: The audio that a table holds: where each clip lies, laid out only for the rows that need it
+- `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
+- `audio_ft_prep.tablerows`: Rows of a data set with an audio column: named, dealt to their splits, and with a reason for each that is none
 - `audio_ft_prep.tables`: Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line
+- `audio_ft_prep.tablesets`: Parquet data sets on the Hub or on disk, and what `save_to_disk` saved: their files by split
+- `audio_ft_prep.tarindex`: Where the clips of a tar are, from one pass over its headers; a member that could lead outside is never used
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
+- `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
