@@ -13,6 +13,7 @@ Modules:
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
+- `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
@@ -26,6 +27,7 @@ Modules:
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
+- `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
@@ -44,7 +46,7 @@ Modules:
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
-- `audio_ft_prep.plots`: A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
+- `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.progress`: Long work says how far it is, asks whether to continue
@@ -72,6 +74,7 @@ Modules:
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
+- `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: nobody else's, and never taken for one's own by its name"""
 

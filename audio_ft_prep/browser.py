@@ -24,9 +24,8 @@ from .load import load_rows
 from .models import load_model
 from .pipeline import Prepared
 from .paths import Url
-from audio_ft_prep.plots import (
-    ClipView, PreparedClips, corpus_view, player, plot_clip, reject_view, stored_player, tokens_html
-)
+from .clips import player, plot_clip, stored_player, tokens_html
+from .views import ClipView, PreparedClips, corpus_view, reject_view
 from .rejects import REASONS
 from .sampling import select
 from .text import label_language, language_tokenizer

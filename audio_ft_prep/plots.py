@@ -1,9 +1,6 @@
-"""A clip as the model will see it, and what a data set is made of: durations, speakers, labels, rejects
+"""What a data set is made of: durations, speech rates, labels, speakers, rejects
 
-Look and listen before training. `PreparedClips` opens a prepared folder clip by clip, `corpus_view` a row that is not prepared yet; both give a `ClipView`, which `plot_clip`, `tokens_html` and `player` show.
-The other plots take a prepared folder, or the rows of a corpus where they know enough. Each gives a `Plot`: a picture in a notebook, a sentence in a terminal.
-
-matplotlib, librosa and IPython come with the extra `lab`, and are imported when something is drawn.
+The plots take a prepared folder, or the rows of a corpus where they know enough. Each gives a `Plot`: a picture in a notebook, a sentence in a terminal. matplotlib comes with the extra `lab`.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/plots.html.md"""
 
@@ -11,638 +8,160 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/plots.html.md"""
 
 # %% ../nbs/71_plots.ipynb #5e3521eb
 from __future__ import annotations
-import io, re
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from fastcore.basics import patch
-from .audio import Limits
-from .card import from_hub
-from .config import PrepConfig, config_from, html_text
-from .container import read_container
-from .example import flac_bytes, row_clip
-from .features import LogMel, pad_frames
-from .hub import Repo
-from .load import SAMPLE, load_rows
-from .models import Model, load_model
+import numpy as np, pyarrow.compute as pc, pyarrow as pa
+from .figures import CARD, COLOURS, FAINT, HATCHES, INK, LINES, Plot, drawing_style, new_figure
+from .paths import Url
 from .pipeline import Plan, Prepared
-from .paths import Url, as_path
-from .rows import Corpus, Row, read_bytes
-from .rejects import REASONS, BadClip, reason_counts
+from .reading import read_prep
+from .rejects import REASONS, reason_counts
+from .rows import Corpus
 from .sampling import Selection
-from .show import show_bytes, show_hours
-from .reading import processor_copy, read_prep, read_rejects
-from .text import clean_sentence, label_language, labels_of, language_tokenizer
-from .train import load_prepared
+from .show import show_hours
+from .views import PreparedClips, clips_of
 
 # %% auto #0
-__all__ = ['PLAYED_BYTES', 'INK', 'FAINT', 'CARD', 'COLOURS', 'WIDE', 'ClipView', 'row_view', 'find_rows', 'corpus_view',
-           'reject_view', 'PreparedClips', 'clips_of', 'Plot', 'plot_clip', 'band_centres_hz', 'label_pieces',
-           'tokens_html', 'player', 'stored_player', 'clip_numbers', 'plot_durations', 'plot_speech_rate',
-           'plot_labels', 'speaker_shares', 'plot_speakers', 'plot_rejects', 'plot_splits']
+__all__ = ['clip_numbers', 'plot_durations', 'plot_speech_rate', 'plot_labels', 'speaker_shares', 'plot_speakers', 'plot_rejects',
+           'plot_splits']
 
-# %% ../nbs/71_plots.ipynb #b1ed1077
-_HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
-@dataclass(frozen=True, eq=False, repr=False)
-class ClipView:
-    "What there is to see and hear of one clip."
-    id: str  # Name of the clip
-    split: str  # train or eval
-    sentence: str  # What is said
-    speaker: str  # Who says it; empty where not known
-    labels: list[int]  # Label ids; empty where they aren't made
-    rate_hz: int  # Samples a second, as the model wants them
-    samples: np.ndarray | None = None  # Mono float32; none where the audio isn't at hand
-    features: np.ndarray | None = None  # float32, (mels, frames), as wide as the model sees; none where there are none
-    seconds: float | None = None  # Duration; none where it isn't known
-    note: str = ""  # Why something is missing
-    reason: str = ""  # Why the clip was rejected, a key of `REASONS`; empty for a good one
-    detail: str = ""  # What was measured
-    stored: bytes | None = None  # The file as it is stored, of a clip that can't be decoded
+# %% ../nbs/71_plots.ipynb #4b9a0fe0
+def _numbers(table, seconds):
+    "Numbers of one split, NaN where a duration isn't known; labels without the start token, as the limit counts them."
+    characters = pc.utf8_length(pc.fill_null(table["sentence"], "")).to_numpy()
+    seconds = pc.fill_null(seconds, np.nan).to_numpy()
+    speakers = pc.fill_null(table["speaker"].cast(pa.string()), "").to_numpy()
+    out = {"characters": characters, "speakers": speakers}
+    if not len(seconds) or not np.isnan(seconds).all():
+        unknown = np.full(len(seconds), np.nan)
+        out["seconds"] = seconds
+        out["rate"] = np.divide(characters, seconds, out=unknown, where=seconds > 0)
+    if "labels" in table.column_names:
+        lengths = pc.list_value_length(table["labels"]).to_numpy()
+        out["labels"] = lengths - 1
+    return out
 
-    @property
-    def by(self): return f", speaker {self.speaker[:16]}" if self.speaker else ""
-    @property
-    def why(self): return f"{self.reason}: {self.detail or REASONS[self.reason].text}" if self.reason else self.note
-    def __repr__(self):
-        said = [
-            self.id,
-            self.split,
-            *([f"{self.seconds:.2f} s"] if self.seconds is not None else []),
-            repr(self.sentence),
-            *([self.why] if self.why else []),
-        ]
-        return f"ClipView({', '.join(said)})"
-
-# %% ../nbs/71_plots.ipynb #65353829
-def row_view(
-    row: Row | dict,  # A row of a corpus
-    model: Model,  # The model to look at it for
-    tokenizer: Any = None,  # As `language_tokenizer` makes it; none for no labels
-    cfg: PrepConfig | None = None,  # Which clips are kept, and how sentences are cleaned; none for all that the model can hear
-) -> ClipView: # With samples and features, or with the reason why not
-    "Decode a row and compute what the model would see of it."
-    row = asdict(row) if isinstance(row, Row) else row
-    mel = LogMel(model.extractor)
-    sentence = clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
-    labels = labels_of([sentence], tokenizer)[0] if tokenizer is not None and sentence else []
-    samples, found = _decoded(row, mel, cfg)
-    view = ClipView(
-        row["id"],
-        row["split"],
-        sentence,
-        row["speaker"] or "",
-        labels,
-        mel.rate_hz,
-        samples,
-        seconds=row["seconds"],
-        **found
-    )
-    return (
-        view
-        if samples is None
-        else replace(view, features=pad_frames(mel(samples), mel.n_frames), seconds=len(samples) / mel.rate_hz)
-    )
-
-# %% ../nbs/71_plots.ipynb #7081c790
-def _decoded(row, mel, cfg):
-    "Samples, where there are any; and what is wrong or missing."
-    if not row["file"]: return None, {"note": _NOT_YET}
-    whole = Limits(mel.rate_hz, 0.0, mel.n_samples / mel.rate_hz)
-    limits = Limits(mel.rate_hz, cfg.min_seconds, cfg.max_seconds) if cfg else whole
-    try:
-        return row_clip(row, limits).samples, {}
-    except BadClip as e:
-        found = {"reason": e.reason, "detail": e.detail}
-    except OSError as e: return None, {"note": str(e)}
-    try: return row_clip(row, whole).samples, found
-    except BadClip: return None, {**found, **_stored(row)}
-
-# %% ../nbs/71_plots.ipynb #cb8973a2
-PLAYED_BYTES = 20_000_000  # A larger file is not put into a page
-_NOT_YET = "its audio has not been fetched yet"
-def _stored(row):
-    "A clip's file as it is; not the whole recording of a segment."
-    if row["start"] is not None: return {}
-    if row["size"] > PLAYED_BYTES:
-        return {"note": f"its file of {show_bytes(row['size'])} is too large to be played here"}
-    return {"stored": read_bytes(row["file"], row["offset"], row["size"]) or None}
-
-# %% ../nbs/71_plots.ipynb #87547ae4
-def find_rows(
-    corpus: Corpus | None,  # A corpus; none where it isn't at hand
-    split: str,  # train or eval
-    clip: str,  # Name of the clip
-) -> pa.Table: # One row, or none
-    "Find the row of a clip."
-    if corpus is None: return pa.table({})
-    return corpus.rows.filter(
-        pc.and_(pc.equal(corpus.rows["id"], clip), pc.equal(corpus.rows["split"].cast(pa.string()), split))
-    ).slice(0, 1)
-def _at_hand(corpus, rows, why=_NOT_YET):
-    "A row with its audio; `OSError` where that would have to be fetched, `BadClip` where there is none."
-    if corpus.remote is None: return rows.to_pylist()[0]
-    if from_hub(corpus.source) and corpus.remote.fetch_bytes(rows, False):
-        raise OSError(why)
-    placed, faults = corpus.remote.fetch(rows, False)
-    if not len(placed):
-        raise BadClip(*faults[0][3:])
-    return placed.to_pylist()[0]
-
-# %% ../nbs/71_plots.ipynb #019526b5
-def corpus_view(
-    corpus: Corpus,  # A corpus
-    rows: pa.Table,  # One row of it
-    model: Model,  # The model to look at it for
-    tokenizer: Any = None,  # As in `row_view`
-    cfg: PrepConfig | None = None,  # As in `row_view`
-) -> ClipView: # With samples and features, or with the reason why not
-    "Look at one row of a corpus; nothing is downloaded for it."
-    try: return row_view(_at_hand(corpus, rows), model, tokenizer, cfg)
-    except BadClip as e:
-        found = {"note": "", "reason": e.reason, "detail": e.detail}
-    except OSError as e: found = {"note": str(e)}
-    return replace(row_view({**rows.to_pylist()[0], "file": ""}, model, tokenizer, cfg), **found)
-
-# %% ../nbs/71_plots.ipynb #09dbc949
-_SAME_CLIP = (
-    "the sound is that of the clip that an earlier row names too; this row's own sentence and speaker are not on"
-    " record"
-)
-def reject_view(
-    reject: dict,  # A line of a table of rejects
-    corpus: Corpus | None,  # What it came from; none where that isn't at hand
-    model: Model,  # The model to look at it for
-    tokenizer: Any = None,  # As in `row_view`
-    cfg: PrepConfig | None = None,  # As in `row_view`
-) -> ClipView: # With the reason on record
-    "Look at one clip that was not kept."
-    rows = find_rows(corpus, reject["split"], reject["id"])
-    view = (
-        corpus_view(corpus, rows, model, tokenizer, cfg)
-        if len(rows)
-        else ClipView(reject["id"], reject["split"], "", "", [], model.extractor.sampling_rate)
-    )
-    if reject["reason"] == "duplicate_row":
-        view = replace(view, sentence="", speaker="", labels=[], note=_SAME_CLIP)
-    return replace(view, reason=reject["reason"], detail=reject["detail"])
-
-# %% ../nbs/71_plots.ipynb #02e00a04
-class PreparedClips:
-    "The clips of a prepared folder, and its rejects, one at a time."
-    def __init__(self,
-        prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
-        corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
-    ):
-        self.folder = prepared.folder if isinstance(prepared, Prepared) else as_path(prepared)
-        self.prep = read_prep(self.folder)
-        self.data = load_prepared(self.folder)
-        self.cfg = config_from(self.prep["config"])
-        self.moved = str(corpus)
-        self.rejects = read_rejects(self.folder, self.prep)
-        self.rate_hz = self.prep["model"]["rate_hz"]
-        self.splits = list(self.data)
-        self.max_labels = self.prep["model"].get("max_labels", 448)
-        self.seconds = self.prep["model"]["frames"] * _HOP_SECONDS
-        if corpus and self.corpus[0] is None:
-            raise ValueError(f"corpus must be the one that {self.folder} was made of, got {corpus}: {self.corpus[1]}")
-
-    @cached_property
-    def model(self):
-        with processor_copy(self.folder, self.prep) as here:
-            return load_model(str(here))
-    @cached_property
-    def tokenizer(self):
-        return language_tokenizer(
-            self.model, label_language(self.model, self.cfg.language_code, self.cfg.language), self.cfg.task
-        )
-    @cached_property
-    def corpus(self): return _source_corpus(self.prep, self.moved)
-
-    def columns(self,
-        split: str,  # train or eval
-        names: list[str],  # Columns; those of `input_features` are large
-    ) -> pa.Table: # One row a clip
-        "Read columns where they lie in the Arrow files."
-        return self.data[split].select_columns(names).with_format("arrow")[:]
-
-    def __call__(self,
-        split: str,  # train or eval
-        i: int,  # Which clip
-    ) -> ClipView: # With features; with samples where they are at hand
-        "Look at one clip."
-        item = self.data[split][i]
-        samples, note = self._samples(split, i, item["id"])
-        return ClipView(
-            item["id"],
-            split,
-            item["sentence"],
-            item["speaker"],
-            item["labels"],
-            self.rate_hz,
-            samples,
-            item["input_features"],
-            item["input_length"] / self.rate_hz,
-            note,
-        )
-
-    def reject(self,
-        i: int,  # Which line of rejects.parquet
-    ) -> ClipView: # With its reason; with samples where there are any
-        "Look at one clip that was not kept."
-        corpus, gone = self.corpus
-        view = reject_view(self.rejects.slice(i, 1).to_pylist()[0], corpus, self.model, self.tokenizer, self.cfg)
-        return view if corpus is not None else replace(view, note=f"no sound and no sentence: {gone}")
-
-# %% ../nbs/71_plots.ipynb #cd49cff2
-_AGAIN = "it would have to be fetched again"
-@patch
-def _samples(self:PreparedClips, split, i, clip):
-    if self.cfg.storage == "audio":
-        return _flac_samples(self.data[split], i), ""
-    corpus, gone = self.corpus
-    if not len(rows := find_rows(corpus, split, clip)):
-        return None, f"no audio: {gone}"
-    try:
-        return row_clip(_at_hand(corpus, rows, _AGAIN), Limits(self.rate_hz, 0.0, self.cfg.max_seconds)).samples, ""
-    except (BadClip, OSError) as e: return None, f"no audio: {e}"
-def _flac_samples(data, i):
-    import soundfile as sf
-    stored = data.with_format("arrow")[i:i + 1]["input_features"].combine_chunks()
-    return sf.read(io.BytesIO(stored.field("bytes")[0].as_py()), dtype="float32")[0]
-
-# %% ../nbs/71_plots.ipynb #5a5db6ff
-def clips_of(
-    prepared: str | Path | Url | Prepared | PreparedClips,  # A prepared folder or its URL, what `prepare` gave, or one that is open
-) -> PreparedClips: # The clips
-    "Open a prepared folder, unless it is open."
-    return prepared if isinstance(prepared, PreparedClips) else PreparedClips(prepared)
-
-# %% ../nbs/71_plots.ipynb #d9157bd5
-def _source_corpus(prep, moved):
-    "The corpus that a prepared folder was made of, none where it can't be had; and why a clip has no audio."
-    name = moved or prep["config"]["dataset_name"]
-    gone = "the corpus it was made of is not on this machine"
-    cfg = config_from(prep["config"])
-    commit = prep["source"]["identity"] if from_hub(prep["source"]) and not moved else ""
-    if commit and not Repo(name, commit, {}).folder().with_suffix(".json").exists():
-        return None, _AGAIN
-    if not commit and name != SAMPLE and not Path(name).expanduser().exists():
-        return None, f"{gone}; if it has moved, corpus says where it is"
-    try: corpus = load_rows(replace(cfg, dataset_name=name, dataset_revision=commit))
-    except (OSError, ValueError) as e: return None, f"{gone}: {e}"
-    if corpus.source.get("identity") != prep["source"].get("identity"):
-        return None, f"{name} has changed since"
-    return corpus, f"{name} doesn't hold it"
-
-# %% ../nbs/71_plots.ipynb #f3fbb9db
-INK, FAINT, CARD = "#2b2b2b", "#8a8a8a", "#fbfaf7"  # Text, what stands back, background
-COLOURS = {"train": "#0072b2", "eval": "#d55e00"}  # Okabe and Ito's blue and vermilion
-_LINES = {"train": "-", "eval": "--"}
-_HATCHES = {"train": "", "eval": "////"}
-WIDE = 6.0  # Inches
-_STYLE = {
-    "figure.facecolor": CARD,
-    "axes.facecolor": CARD,
-    "figure.dpi": 110,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "hatch.linewidth": 0.6,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "audio_ft_prep",
-}
-
-# %% ../nbs/71_plots.ipynb #a9d3d66f
-@contextmanager
-def _lab(needs):
-    "Have it said what to install for an import that fails."
-    try: yield
-    except ImportError: raise ImportError(f'{needs}: pip install "audio_ft_prep[lab]"') from None
-
-# %% ../nbs/71_plots.ipynb #58aa651e
-@contextmanager
-def _style():
-    "Draw in the style of this module, whatever else is set."
-    with _lab("plots need matplotlib"): import matplotlib.figure, matplotlib.style
-    with matplotlib.style.context(["default", _STYLE]): yield
-
-# %% ../nbs/71_plots.ipynb #5956b9dc
-def _figure(rows, columns=1, high=2.6, **kw):
-    "A figure six inches wide, and its axes."
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(WIDE, high), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **kw)
-
-# %% ../nbs/71_plots.ipynb #3e92508f
-@dataclass(frozen=True, eq=False, repr=False)
-class Plot:
-    "A figure that shows itself in a notebook, and says what it shows elsewhere."
-    figure: Any  # A matplotlib `Figure`
-    says: str  # What it shows, in a sentence
-
-    def __post_init__(self):
-        "Lay it out once, so that it is the same however often it is drawn."
-        with _style(): self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")
-    def __repr__(self): return self.says
-    def _repr_png_(self): return self.png()
-    def png(self):
-        "Draw it as a PNG of at most 256 colours, the same bytes each time."
-        from PIL import Image
-        out = io.BytesIO()
-        Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB").quantize(dither=Image.Dither.NONE).save(
-            out, "PNG", optimize=True
-        )
-        return out.getvalue()
-    def svg(self):
-        "Draw it as an SVG without a background, its ink the text colour of the page, other colours the page's `--card`, `--train` and `--eval` where it has them."
-        text = self._drawn(format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
-        text = re.sub("<metadata>.*?</metadata>", "", text[text.index("<svg"):], flags=re.S)
-        own = {INK: "currentColor", **{c: f"var(--{name}, {c})" for name, c in (("card", CARD), *COLOURS.items())}}
-        return re.sub("#[0-9a-f]{6}", lambda m: own.get(m[0], m[0]), text)
-    def _drawn(self, **kw):
-        out = io.BytesIO()
-        with _style(): self.figure.savefig(out, **kw)
-        return out.getvalue()
-
-# %% ../nbs/71_plots.ipynb #c63a2d8d
-def plot_clip(
-    view: ClipView,  # A clip, with features
-    whole: bool = False,  # Draw all that the model sees, not only the clip and the beginning of the padding
-) -> Plot: # Waveform, where there are samples, above log-mel
-    "Draw a clip as it sounds and as the model sees it."
-    if view.features is None: raise ValueError(f"there is nothing to draw of {view.id}: {view.why}")
-    seen, heard = _seen_seconds(view), view.samples is not None
-    until = seen if whole else min(seen, view.seconds * 1.06 + 0.05)
-    with _style():
-        figure, axes = _figure(1 + heard, high=1.3 * heard + 2.4, sharex=True, height_ratios=[1, 2.2][1 - heard:])
-        if heard: _draw_wave(axes[0, 0], view)
-        _draw_mel(figure, axes[-1, 0], view)
-        for ax in axes[:, 0]:
-            _draw_padding(ax, view.seconds, until)
-        axes[-1, 0].set(xlabel="time (s)", xlim=(0, until))
-    return Plot(figure, f"{view.id}: {view.seconds:.2f} s of sound in the {seen:g} s that the model sees")
-
-# %% ../nbs/71_plots.ipynb #e77d61cc
-def _seen_seconds(view): return view.features.shape[1] * _HOP_SECONDS
-def _draw_wave(ax, view):
-    "The samples: a line, or its outline where there are more samples than the figure has room for."
-    step = max(1, len(view.samples) // 1500)
-    cut = view.samples[:len(view.samples) // step * step].reshape(-1, step)
-    ax.fill_between(
-        np.arange(len(cut)) * step / view.rate_hz,
-        cut.min(1),
-        cut.max(1),
-        color=COLOURS["train"],
-        linewidth=0.4,
-        step="post",
-    )
-    most = max(0.05, float(np.abs(view.samples).max()) * 1.1)
-    ax.set(ylabel="amplitude\n(full scale is 1)", ylim=(-most, most))
-    ax.tick_params(labelbottom=False)
-
-# %% ../nbs/71_plots.ipynb #d0fcc5ac
-def _draw_padding(ax, seconds, until):
-    "Shade what is behind the clip's end."
-    if until - seconds < 0.005: return
-    ax.axvspan(seconds, until, facecolor=FAINT, alpha=0.35, hatch="////", edgecolor=CARD, linewidth=0)
-    ax.axvline(seconds, color=INK, linewidth=0.8, linestyle=":")
-    upright = (until - seconds) / until < 0.2
-    if (until - seconds) / until > 0.04:
-        ax.text(
-            (seconds + until) / 2,
-            0.5,
-            "padding",
-            ha="center",
-            va="center",
-            rotation=90 * upright,
-            transform=ax.get_xaxis_transform(),
-            bbox=dict(facecolor=CARD, edgecolor="none", pad=2),
-        )
-
-# %% ../nbs/71_plots.ipynb #ff3cfd62
-def band_centres_hz(
-    mels: int,  # Bands of the model
-    top_hz: float = 8000.0,  # Where the last band ends
-) -> np.ndarray: # Hz, lowest first
-    "Give the centres of Whisper's mel bands."
-    with _lab("a mel scale needs librosa"): import librosa
-    return librosa.mel_frequencies(n_mels=mels + 2, fmin=0.0, fmax=top_hz)[1:-1]
-
-# %% ../nbs/71_plots.ipynb #c2a70a47
-def _draw_mel(figure, ax, view):
-    with _lab("a plot of a clip needs librosa"): from librosa.display import specshow
-    from matplotlib.ticker import AutoLocator, ScalarFormatter
-    mels, frames = view.features.shape
-    picture = specshow(
-        view.features,
-        ax=ax,
-        x_coords=np.arange(frames) * _HOP_SECONDS,
-        y_coords=band_centres_hz(mels),
-        x_axis=None,
-        y_axis="mel",
-        cmap="magma",
-        rasterized=True,
-    )
-    ax.set(
-        ylabel=f"pitch (Hz, {mels} mel bands)",
-        yticks=[250, 500, 1000, 2000, 4000, 8000],
-        yticklabels=["250", "500", "1,000", "2,000", "4,000", "8,000"],
-    )
-    ax.yaxis.set_minor_formatter("")
-    ax.xaxis.set_major_locator(AutoLocator())
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    figure.colorbar(picture, ax=ax, label="log-mel (model's units)", pad=0.01, aspect=18).outline.set_visible(False)
-
-# %% ../nbs/71_plots.ipynb #c1b49f04
-_TINTS = ("86, 180, 233", "230, 159, 0", "0, 158, 115", "204, 121, 167")  # Okabe and Ito's light colours, laid thinly over any page
-_PIECE = "display:inline-block; margin:1px; padding:0 3px; border-radius:3px; white-space:pre; "
-
-# %% ../nbs/71_plots.ipynb #e0051c57
-def label_pieces(
-    labels: list[int],  # Label ids
-    tokenizer: Any,  # A Whisper tokenizer
-) -> list[tuple[str, bool]]: # Text of each, and whether it is a control token
-    "Spell label ids out; what is a part of a character only is given by its bytes."
-    named = tokenizer.convert_ids_to_tokens([int(i) for i in labels])
-    control = [t.startswith("<|") and t.endswith("|>") for t in named]
-    texts = [t if c else tokenizer.decode([int(i)]) for i, t, c in zip(labels, named, control)]
-    return [
-        (" ".join(f"{b:02x}" for b in _token_bytes(t)) if "\ufffd" in text else text, c)
-        for t, text, c in zip(named, texts, control)
-    ]
-
-# %% ../nbs/71_plots.ipynb #e6c781be
-def _token_bytes(token):
-    "Bytes of a token in the byte-level alphabet: visible characters stand for themselves, the others are counted from 256."
-    seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in seen]
-    return bytes(ord(c) if ord(c) < 256 else hidden[ord(c) - 256] for c in token)
-
-# %% ../nbs/71_plots.ipynb #3a5ae262
-def tokens_html(
-    labels: list[int],  # Label ids
-    tokenizer: Any,  # A Whisper tokenizer
-    most: int = 450,  # Pieces that are shown; how many follow is said
-) -> str: # HTML that reads on light and on dark
-    "Show label ids as coloured pieces of text."
-    out, n = [], 0
-    for i, (text, control) in zip(labels, label_pieces(labels[:most], tokenizer)):
-        look = (
-            "border:1px solid; opacity:.75; font-family:monospace"
-            if control
-            else f"background:rgba({_TINTS[n % len(_TINTS)]}, .35)"
-        )
-        out.append(f'<span{" dir=ltr" * control} title="{int(i)}" style="{_PIECE}{look}">{html_text(text)}</span>')
-        n += not control
-    if len(labels) > most: out.append(f" and {len(labels) - most:,} more")
-    return f'<div dir="auto" style="line-height:1.8">{"".join(out)}</div>'
-
-# %% ../nbs/71_plots.ipynb #ff054500
-def player(
-    samples: np.ndarray,  # Mono float32
-    rate_hz: int,  # Samples a second
-) -> Any: # An `IPython.display.Audio`
-    "Make a player that holds its sound, as FLAC."
-    return _audio(flac_bytes(samples, rate_hz), "audio/flac")
-def _audio(data, mime):
-    with _lab("a player needs IPython"): from IPython.display import Audio
-    audio = Audio(data=data)
-    audio.mimetype = mime
-    return audio
-
-# %% ../nbs/71_plots.ipynb #21f69242
-_MIMES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg", "aiff": "audio/aiff", "au": "audio/basic"}
-def stored_player(
-    data: bytes,  # A file of audio
-) -> Any: # An `IPython.display.Audio`
-    "Make a player of a file as it is."
-    return _audio(data, _MIMES.get(read_container(data).format, "audio/mpeg"))
+# %% ../nbs/71_plots.ipynb #5b57eb58
+def _rows_of(corpus, split):
+    "Rows of a split."
+    return corpus.rows.filter(pc.equal(corpus.rows["split"].cast(pa.string()), split))
+def _prepared_numbers(clips):
+    "Numbers of the clips of a prepared folder, by split."
+    out = {}
+    for split in clips.splits:
+        table = clips.columns(split, ["input_length", "sentence", "labels", "speaker"])
+        seconds = pc.divide(table["input_length"].cast(pa.float64()), clips.rate_hz)
+        out[split] = _numbers(table, seconds)
+    return out
 
 # %% ../nbs/71_plots.ipynb #da29596c
 def clip_numbers(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, rows of a corpus, or a selection of them
 ) -> dict[str, dict[str, np.ndarray]]: # By split: characters and speakers; seconds, rate (characters per second) and labels where they are known
     "Give what is measured of each clip."
-    if isinstance(what, Corpus):
-        parts = {s: what.rows.filter(pc.equal(what.rows["split"].cast(pa.string()), s)) for s in ("train", "eval")}
-    elif isinstance(what, Selection):
-        parts = {s: what[s] for s in ("train", "eval")}
-    else:
-        clips = clips_of(what)
-        parts = {s: clips.columns(s, ["input_length", "sentence", "labels", "speaker"]) for s in clips.splits}
-        return {
-            s: _numbers(t, pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz)) for s, t in parts.items()
-        }
-    return {s: _numbers(t, t["seconds"]) for s, t in parts.items() if len(t)}
-
-# %% ../nbs/71_plots.ipynb #4b9a0fe0
-def _numbers(table, seconds):
-    "Numbers of one split, NaN where a duration isn't known; the start token is not among its labels, since the model's limit doesn't count it."
-    characters, seconds = (
-        pc.utf8_length(pc.fill_null(table["sentence"], "")).to_numpy(),
-        pc.fill_null(seconds, np.nan).to_numpy(),
-    )
-    out = {"characters": characters, "speakers": pc.fill_null(table["speaker"].cast(pa.string()), "").to_numpy()}
-    rate = np.divide(characters, seconds, out=np.full(len(seconds), np.nan), where=seconds > 0)
-    if not len(seconds) or not np.isnan(seconds).all():
-        out |= {"seconds": seconds, "rate": rate}
-    if "labels" in table.column_names:
-        out["labels"] = pc.list_value_length(table["labels"]).to_numpy() - 1
+    if not isinstance(what, (Corpus, Selection)):
+        return _prepared_numbers(clips_of(what))
+    out = {}
+    for split in ("train", "eval"):
+        rows = what[split] if isinstance(what, Selection) else _rows_of(what, split)
+        if len(rows): out[split] = _numbers(rows, rows["seconds"])
     return out
 
 # %% ../nbs/71_plots.ipynb #52c28706
 def _column(what, name):
-    "One number of each clip, by split, NaN where it isn't known; refused where it isn't of any."
+    "One number of each clip, by split, NaN where it isn't known; refused where it isn't known of any clip."
     numbers = {s: n for s, n in clip_numbers(what).items() if len(n["characters"])}
     if not numbers: raise ValueError("there are no clips to plot: all were rejected, see plot_rejects")
-    columns = {s: n.get(name, np.full(len(n["characters"]), np.nan)) for s, n in numbers.items()}
-    why = "rows of a corpus have no labels yet" if name == "labels" else "the corpus gives no durations"
-    if all(np.isnan(c).all() for c in columns.values()):
+    columns = {}
+    for split, n in numbers.items():
+        unknown = np.full(len(n["characters"]), np.nan)
+        columns[split] = n.get(name, unknown)
+    if all(np.isnan(column).all() for column in columns.values()):
+        why = "the corpus gives no durations"
+        if name == "labels": why = "rows of a corpus have no labels yet"
         raise ValueError(f"{why}: give a folder that prepare wrote")
     return columns
 def _known(column): return column[~np.isnan(column)]
+
+# %% ../nbs/71_plots.ipynb #86d21d3d
 def _unknown(columns):
-    return [f"{s}: {n:,} of {len(c):,} without a duration" for s, c in columns.items() if (n := int(np.isnan(c).sum()))]
+    "Say how many clips have no duration, for each split where some have none."
+    out = []
+    for split, column in columns.items():
+        n = int(np.isnan(column).sum())
+        if n: out.append(f"{split}: {n:,} of {len(column):,} without a duration")
+    return out
 
 # %% ../nbs/71_plots.ipynb #f06972f1
 def _round_width(span):
     "A round width for at most 24 bins."
     raw = max(span, 1e-9) / 24
     power = 10.0 ** np.floor(np.log10(raw))
-    return next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= raw)
+    widths = (power * k for k in (1, 2, 2.5, 5, 10))
+    return next(width for width in widths if width >= raw)
 
 # %% ../nbs/71_plots.ipynb #0282c436
 def _edges(columns):
-    "Edges of the bins; a few clips far out don't stretch them."
+    "Edges of the bins."
     values = np.concatenate(list(map(_known, columns.values())))
     near = np.quantile(values, [0.005, 0.995])
     room = (near[1] - near[0]) / 4
     low = max(values.min(), near[0] - room)
     high = min(values.max(), near[1] + room)
     width = _round_width(high - low or high or 1)
-    return np.arange(np.floor(low / width), np.floor(high / width) + 2) * width
+    first, last = np.floor(low / width), np.floor(high / width)
+    return np.arange(first, last + 2) * width
 
 # %% ../nbs/71_plots.ipynb #d7dccbef
-def _shares(ax, columns, xlabel):
-    "Draw the share of clips by value, each split; those beyond the bins count at the edge, and the axis says so."
-    edges = _edges(columns)
-    for split, column in columns.items():
-        values = _known(column)
-        share = 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / max(len(values), 1)
-        label = (
-            f"{split}, {len(values):,}{f' of {len(column):,}' * (len(values) < len(column))}"
-            f" clip{'s' * (len(column) != 1)}"
-        )
-        ax.stairs(
-            share,
-            edges,
-            label=label,
-            color=COLOURS[split],
-            fill=split == "train",
-            alpha=0.55 if split == "train" else 1,
-            linestyle=_LINES[split],
-            linewidth=1.6,
-        )
-    beyond = sum(int(((v < edges[0]) | (v > edges[-1])).sum()) for v in columns.values())
-    ax.set(
-        ylabel="share of clips (%)",
-        ylim=(0, None),
-        xlabel=xlabel + (f"; {beyond:,} beyond, counted at the edge" if beyond else ""),
+def _draw_share(ax, split, column, edges):
+    "Draw the share of clips by value, of one split; those outside the bins count at the edge."
+    values = _known(column)
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    known = f"{len(values):,}" if len(values) == len(column) else f"{len(values):,} of {len(column):,}"
+    look = dict(fill=True, alpha=0.55) if split == "train" else dict(fill=False, alpha=1)
+    ax.stairs(
+        100 * counts / max(len(values), 1),
+        edges,
+        label=f"{split}, {known} clip{'s' * (len(column) != 1)}",
+        color=COLOURS[split],
+        linestyle=LINES[split],
+        linewidth=1.6,
+        **look,
     )
+def _write(ax, words):
+    "Write words in the middle of an empty figure."
+    ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
+def _legend(ax):
+    "Name the splits above a figure."
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+# %% ../nbs/71_plots.ipynb #633db8e9
+def _draw_shares(ax, columns, xlabel):
+    "Draw the share of clips by value, each split; the axis says how many are outside the bins."
+    edges = _edges(columns)
+    outside = 0
+    for split, column in columns.items():
+        _draw_share(ax, split, column, edges)
+        outside += int((column < edges[0]).sum() + (column > edges[-1]).sum())
+    if outside: xlabel += f"; {outside:,} beyond, counted at the edge"
+    ax.set(ylabel="share of clips (%)", ylim=(0, None), xlabel=xlabel)
     _legend(ax)
 
 # %% ../nbs/71_plots.ipynb #5a50ef66
-def _legend(ax): ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 def _spread(values, digits, unit):
+    "Say where most values are."
     if not len(values): return "not known"
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return f"median {middle:.{digits}f}{unit}, nine in ten from {low:.{digits}f} to {high:.{digits}f}"
 def _shares_plot(columns, xlabel, digits, unit, draw=lambda ax: None):
-    with _style():
-        figure, axes = _figure(1)
-        _shares(axes[0, 0], columns, xlabel)
+    "Plot the share of clips by value."
+    with drawing_style():
+        figure, axes = new_figure(1)
+        _draw_shares(axes[0, 0], columns, xlabel)
         draw(axes[0, 0])
-    return Plot(
-        figure,
-        "; ".join([*(f"{s}: {_spread(_known(c), digits, unit)}" for s, c in columns.items()), *_unknown(columns)]),
-    )
+    words = [f"{split}: {_spread(_known(column), digits, unit)}" for split, column in columns.items()]
+    return Plot(figure, "; ".join(words + _unknown(columns)))
 
-# %% ../nbs/71_plots.ipynb #c7b83ec8
+# %% ../nbs/71_plots.ipynb #b8ec83b7
 def plot_durations(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, or rows whose corpus gives durations
 ) -> Plot: # Share of clips by duration
@@ -656,32 +175,36 @@ def plot_speech_rate(
     "Show how fast is spoken."
     return _shares_plot(_column(what, "rate"), "speech rate (characters per second)", 1, "/s")
 
+# %% ../nbs/71_plots.ipynb #74a
+def _draw_limit(ax, limit):
+    "Draw a line at the limit; where it would squeeze the clips, name the limit at the edge."
+    right = ax.get_xlim()[1]
+    if limit > 1.5 * right:
+        ax.text(1, 1.03, f"limit: {limit} →", ha="right", transform=ax.transAxes)
+        ax.set_xlim(0)
+        return
+    ax.axvline(limit, color=INK, linewidth=1, linestyle=":")
+    ax.text(
+        limit * 0.99,
+        0.5,
+        f"limit: {limit}",
+        rotation=90,
+        ha="right",
+        va="center",
+        transform=ax.get_xaxis_transform(),
+    )
+    ax.set_xlim(0, max(right, limit * 1.04))
+
 # %% ../nbs/71_plots.ipynb #cbde798c
 def plot_labels(
     what: str | Path | Url | Prepared | PreparedClips | Selection,  # A prepared folder, or selected rows
     most: int | None = None,  # Labels the model can be trained on; none for what the folder says, else 448
 ) -> Plot: # Share of clips by labels, and the limit
     "Show how many labels clips have, against the model's limit."
-    what = what if isinstance(what, (Corpus, Selection)) else clips_of(what)
-    most = most or getattr(what, "max_labels", 448)
-    return _shares_plot(_column(what, "labels"), "labels of a clip (tokens)", 0, "", lambda ax: _draw_limit(ax, most))
-def _draw_limit(ax, most):
-    "A line where the limit is; one so far from all clips that it would squeeze them is named at the edge."
-    far = most > 1.5 * ax.get_xlim()[1]
-    if far:
-        ax.text(1, 1.03, f"limit: {most} →", ha="right", transform=ax.transAxes)
-    else:
-        ax.axvline(most, color=INK, linewidth=1, linestyle=":")
-        ax.text(
-            most * 0.99,
-            0.5,
-            f"limit: {most}",
-            rotation=90,
-            ha="right",
-            va="center",
-            transform=ax.get_xaxis_transform(),
-        )
-    ax.set_xlim(0, None if far else max(ax.get_xlim()[1], most * 1.04))
+    if not isinstance(what, (Corpus, Selection)): what = clips_of(what)
+    limit = most or getattr(what, "max_labels", 448)
+    columns = _column(what, "labels")
+    return _shares_plot(columns, "labels of a clip (tokens)", 0, "", lambda ax: _draw_limit(ax, limit))
 
 # %% ../nbs/71_plots.ipynb #a5a3d50c
 def speaker_shares(
@@ -690,34 +213,44 @@ def speaker_shares(
 ) -> tuple[np.ndarray, int]: # Share of the time of each, largest first; how many make half of it
     "Share the time out among known speakers."
     known = speakers != ""
-    _, who = np.unique(speakers[known].astype(str), return_inverse=True)
-    time = np.sort(np.bincount(who, weights=seconds[known]))[::-1]
-    return time / max(time.sum(), 1e-9), (
-        int(np.searchsorted(np.cumsum(time), time.sum() / 2 * (1 - 1e-9)) + 1) if len(time) else 0
-    )
+    _, numbers = np.unique(speakers[known].astype(str), return_inverse=True)
+    time = np.sort(np.bincount(numbers, weights=seconds[known]))[::-1]
+    if not len(time): return time, 0
+    half = time.sum() / 2 * (1 - 1e-9)
+    return time / max(time.sum(), 1e-9), int(np.searchsorted(np.cumsum(time), half) + 1)
 
 # %% ../nbs/71_plots.ipynb #211a5624
-def _half(split, shares, half, known, unknown):
+def _half_words(split, shares, half, known, unknown):
+    "Say how many speakers make half of the time."
     if not len(shares): return f"the speakers of {split} are not known"
-    whole = f"{split}'s {show_hours(known)}" + f" with a known speaker; {show_hours(unknown)} are without" * (
-        unknown > 0
-    )
-    return f"{half} of {len(shares):,} speaker{'s' * (len(shares) != 1)} make{'s' * (half == 1)} half of {whole}"
-def _by_known(speakers, seconds):
-    "Duration of the clips whose speaker is known, and of the others; clips without a duration count in neither."
+    whole = f"{split}'s {show_hours(known)}"
+    if unknown > 0: whole += f" with a known speaker; {show_hours(unknown)} are without"
+    many = "s" * (len(shares) != 1)
+    verb = "makes" if half == 1 else "make"
+    return f"{half} of {len(shares):,} speaker{many} {verb} half of {whole}"
+def _speaker_time(speakers, seconds):
+    "Seconds of the clips whose speaker is known, and of the others; clips without a duration count in neither."
     known = speakers != ""
     return float(np.nansum(seconds[known])), float(np.nansum(seconds[~known]))
-def _draw_shares(ax, split, shares, half):
+
+# %% ../nbs/71_plots.ipynb #8c4aed8b
+def _draw_speakers(ax, split, shares, half):
     "Draw one split's curve, and where it passes a half."
-    grown = 100 * np.concatenate([[0], np.cumsum(shares)])
+    ax.set_xlabel(f"speakers of {split}, largest first\n(straight line: all as much)")
+    ax.set(xlim=(0, max(len(shares), 1)), ylim=(0, 102))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if not len(shares):
+        _write(ax, "speakers not known")
+        return
+    percent = 100 * np.concatenate([[0], np.cumsum(shares)])
     ax.plot([0, len(shares)], [0, 100], color=FAINT, linewidth=1)
-    ax.plot(range(len(grown)), grown, color=COLOURS[split], linestyle=_LINES[split], linewidth=2)
-    ax.plot([half], [grown[half]], "o", color=COLOURS[split])
-    told = f"more than half: {half} of {len(shares):,},\n{grown[half]:.0f} % of the time"
+    ax.plot(range(len(percent)), percent, color=COLOURS[split], linestyle=LINES[split], linewidth=2)
+    ax.plot([half], [percent[half]], "o", color=COLOURS[split])
+    words = f"more than half: {half} of {len(shares):,},\n{percent[half]:.0f} % of the time"
     ax.annotate(
-        told,
-        (half, grown[half]),
-        (0.97, 0.05),
+        words,
+        xy=(half, percent[half]),
+        xytext=(0.97, 0.05),
         textcoords="axes fraction",
         ha="right",
         arrowprops=dict(arrowstyle="-", color=FAINT, shrinkB=5),
@@ -729,88 +262,95 @@ def plot_speakers(
 ) -> Plot: # Share of the time by speakers, for each split
     "Show how few speakers make most of the time."
     numbers, seconds = clip_numbers(what), _column(what, "seconds")
-    found = {s: speaker_shares(numbers[s]["speakers"][~np.isnan(c)], _known(c)) for s, c in seconds.items()}
-    time = {s: _by_known(numbers[s]["speakers"], c) for s, c in seconds.items()}
-    with _style():
-        figure, axes = _figure(1, len(found), sharey=True)
-        for ax, (split, (shares, half)) in zip(axes[0], found.items()):
-            if len(shares): _draw_shares(ax, split, shares, half)
-            else:
-                ax.text(0.5, 0.5, "speakers not known", ha="center", transform=ax.transAxes)
-            ax.set(
-                xlabel=f"speakers of {split}, largest first\n(straight line: all as much)",
-                xlim=(0, max(len(shares), 1)),
-                ylim=(0, 102),
-            )
-            ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 0].set_ylabel(
-            "share of the time (%)"
-            if not any(u for _, u in time.values())
-            else "share of the time with\na known speaker (%)"
-        )
-    return Plot(figure, "; ".join([*(_half(s, *found[s], *time[s]) for s in seconds), *_unknown(seconds)]))
+    words, unknown_time = [], 0
+    with drawing_style():
+        figure, axes = new_figure(1, len(seconds), sharey=True)
+        for ax, (split, column) in zip(axes[0], seconds.items()):
+            speakers = numbers[split]["speakers"]
+            shares, half = speaker_shares(speakers[~np.isnan(column)], _known(column))
+            _draw_speakers(ax, split, shares, half)
+            known, unknown = _speaker_time(speakers, column)
+            words.append(_half_words(split, shares, half, known, unknown))
+            unknown_time += unknown
+        label = "share of the time with\na known speaker (%)" if unknown_time else "share of the time (%)"
+        axes[0, 0].set_ylabel(label)
+    return Plot(figure, "; ".join(words + _unknown(seconds)))
 
 # %% ../nbs/71_plots.ipynb #0c2b6a7f
-def _rejects(what):
+def _reject_counts(what):
     "Rejects by split and reason."
     if isinstance(what, (Corpus, Selection)):
-        return {s: n for s in ("train", "eval") if (n := reason_counts(what.rejects, s))}
-    if isinstance(what, Plan):
-        return {s: d["rejects"] for s, d in what.splits.items() if d["rejects"]}
-    prep = what.prep if isinstance(what, (Prepared, PreparedClips)) else read_prep(what)
-    return {s: c["rejects"] for s, c in prep["counts"].items() if c["rejects"]}
+        counts = {split: reason_counts(what.rejects, split) for split in ("train", "eval")}
+    else:
+        splits = what.splits if isinstance(what, Plan) else _counts_of(what)
+        counts = {split: about["rejects"] for split, about in splits.items()}
+    return {split: n for split, n in counts.items() if n}
+def _counts_of(prepared):
+    "Counts of a prepared folder, by split."
+    prep = prepared.prep if isinstance(prepared, (Prepared, PreparedClips)) else read_prep(prepared)
+    return prep["counts"]
+
+# %% ../nbs/71_plots.ipynb #aa591dfc
 def _draw_bars(ax, counts, reasons):
+    "Draw a bar for each reason and split, with its number."
     high = 0.7 / len(counts)
     for k, (split, n) in enumerate(counts.items()):
-        at = np.arange(len(reasons)) + (k - (len(counts) - 1) / 2) * high
+        shift = (k - (len(counts) - 1) / 2) * high
+        widths = [n.get(reason, 0) for reason in reasons]
         bars = ax.barh(
-            at,
-            [n.get(r, 0) for r in reasons],
+            np.arange(len(reasons)) + shift,
+            widths,
             high * 0.9,
             label=split,
             color=COLOURS[split],
-            hatch=_HATCHES[split],
+            hatch=HATCHES[split],
             edgecolor=CARD,
             linewidth=0,
         )
-        ax.bar_label(bars, [f"{n[r]:,}" if n.get(r) else "" for r in reasons], padding=3)
+        numbers = [f"{width:,}" if width else "" for width in widths]
+        ax.bar_label(bars, numbers, padding=3)
+    _legend(ax)
+def _whole_numbers(ax, most):
+    "Have an axis count in whole numbers, with room for those of the bars."
+    ax.margins(x=0.12)
+    few = {"nbins": 4} if most > 99_999 else {}
+    ax.xaxis.get_major_locator().set_params(integer=True, **few)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
 
 # %% ../nbs/71_plots.ipynb #32175c9d
 def plot_rejects(
     what: str | Path | Url | Prepared | PreparedClips | Plan | Corpus | Selection,  # A prepared folder, a plan, or rows
 ) -> Plot: # Clips by reason
     "Show how many clips were not kept, and why."
-    every = _rejects(what)
-    counts = {s: left for s, n in every.items() if (left := {r: v for r, v in n.items() if r != "not_sampled"})}
-    reasons = [r for r in REASONS if any(r in n for n in counts.values())]
-    spare = sum(n.get("not_sampled", 0) for n in every.values())
-    with _style():
-        figure, axes = _figure(1, high=1.1 + 0.3 * max(len(reasons), 1))
+    all_counts = _reject_counts(what)
+    counts, spare = {}, 0
+    for split, n in all_counts.items():
+        spare += n.get("not_sampled", 0)
+        faults = {reason: v for reason, v in n.items() if reason != "not_sampled"}
+        if faults: counts[split] = faults
+    present = set().union(*counts.values())
+    reasons = [reason for reason in REASONS if reason in present]
+    lines = max(len(reasons), 1)
+    most = max((max(n.values()) for n in counts.values()), default=0)
+    with drawing_style():
+        figure, axes = new_figure(1, high=1.1 + 0.3 * lines)
         ax = axes[0, 0]
         if reasons: _draw_bars(ax, counts, reasons)
-        else:
-            ax.text(0.5, 0.5, "nothing was rejected", ha="center", va="center", transform=ax.transAxes)
-        ax.set(
-            xlabel="clips not kept" + f"; {spare:,} beside them not sampled" * bool(spare),
-            yticks=range(len(reasons)),
-            yticklabels=reasons,
-            ylim=(max(len(reasons), 1) - 0.5, -0.5),
-        )
-        _whole_numbers(ax, max((v for n in counts.values() for v in n.values()), default=0))
-        if reasons: _legend(ax)
-    return Plot(
-        figure,
-        "; ".join(f"{s}: " + ", ".join(f"{v:,} {r}" for r, v in n.items()) for s, n in every.items())
-        or "nothing was rejected",
-    )
-def _whole_numbers(ax, most):
-    ax.margins(x=0.12)
-    ax.xaxis.get_major_locator().set_params(integer=True, **{"nbins": 4} if most > 99_999 else {})
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+        else: _write(ax, "nothing was rejected")
+        ax.set_xlabel(f"clips not kept; {spare:,} beside them not sampled" if spare else "clips not kept")
+        ax.set(yticks=range(len(reasons)), yticklabels=reasons, ylim=(lines - 0.5, -0.5))
+        _whole_numbers(ax, most)
+    words = []
+    for split, n in all_counts.items():
+        numbers = ", ".join(f"{v:,} {reason}" for reason, v in n.items())
+        words.append(f"{split}: {numbers}")
+    return Plot(figure, "; ".join(words) or "nothing was rejected")
 
 # %% ../nbs/71_plots.ipynb #2db6cda6
 _PANELS = {"seconds": "duration (s)", "rate": "speech rate\n(characters per second)", "labels": "labels (tokens)"}
 def _draw_boxes(ax, columns):
+    "Draw a box for each split."
+    line = dict(color=INK)
     boxes = ax.boxplot(
         list(columns.values()),
         orientation="horizontal",
@@ -819,11 +359,11 @@ def _draw_boxes(ax, columns):
         widths=0.55,
         patch_artist=True,
         medianprops=dict(color=INK, linewidth=1.6),
-        whiskerprops=dict(color=INK),
-        capprops=dict(color=INK),
+        whiskerprops=line,
+        capprops=line,
     )
     for patch, split in zip(boxes["boxes"], columns):
-        patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=_HATCHES[split], edgecolor=INK)
+        patch.set(facecolor=COLOURS[split], alpha=0.6, hatch=HATCHES[split], edgecolor=INK)
     ax.set_yticks(range(1, len(columns) + 1), list(columns))
     ax.invert_yaxis()
 
@@ -831,16 +371,16 @@ def _draw_boxes(ax, columns):
 def plot_splits(
     what: str | Path | Url | Prepared | PreparedClips,  # A prepared folder
 ) -> Plot: # Durations, speech rates and labels of each split
-    "Show train beside eval."
-    columns = {name: _column(what, name) for name in _PANELS}
-    with _style():
-        figure, axes = _figure(1, len(columns), high=1.9)
-        for ax, (name, label) in zip(axes[0], _PANELS.items()):
-            _draw_boxes(ax, columns[name])
-            ax.set_xlabel(label)
+    "Show train and eval side by side."
+    panels = {name: _column(what, name) for name in _PANELS}
+    with drawing_style():
+        figure, axes = new_figure(1, len(panels), high=1.9)
+        for ax, (name, columns) in zip(axes[0], panels.items()):
+            _draw_boxes(ax, columns)
+            ax.set_xlabel(_PANELS[name])
         for ax in axes[0, 1:]: ax.tick_params(labelleft=False)
-    medians = {s: [f"{np.median(columns[n][s]):.1f}" for n in _PANELS] for s in columns["seconds"]}
-    return Plot(
-        figure,
-        "; ".join("{}: median {} s, {} characters per second, {} labels".format(s, *m) for s, m in medians.items()),
-    )
+    words = []
+    for split in panels["seconds"]:
+        seconds, rate, labels = (np.median(panels[name][split]) for name in _PANELS)
+        words.append(f"{split}: median {seconds:.1f} s, {rate:.1f} characters per second, {labels:.1f} labels")
+    return Plot(figure, "; ".join(words))

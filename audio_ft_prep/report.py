@@ -17,10 +17,11 @@ from .config import html_text
 from .example import flac_bytes
 from .pipeline import Prepared
 from .paths import Url, atomic_write_bytes
+from .clips import plot_clip, tokens_html
 from audio_ft_prep.plots import (
-    PreparedClips, clip_numbers, clips_of, plot_clip, plot_durations, plot_labels, plot_rejects, plot_speakers,
-    plot_speech_rate, plot_splits, speaker_shares, tokens_html
-)
+    clip_numbers, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits,
+    speaker_shares)
+from .views import PreparedClips, clips_of
 from .show import markdown_table, show_bytes, show_hours, text_table
 
 # %% auto #0

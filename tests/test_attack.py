@@ -414,7 +414,7 @@ def test_merging_a_part_of_another_writes_its_output_and_nothing_else(place, fol
 @pytest.mark.parametrize("attack", ATTACKS if ALL else sorted(SLOW))
 def test_a_report_of_a_folder_of_another_shows_what_it_names_or_nothing(place, folder, attack):
     pytest.importorskip("matplotlib")
-    from audio_ft_prep.plots import PreparedClips
+    from audio_ft_prep.views import PreparedClips
     from audio_ft_prep.report import report_html
     there = copy_by_second(place, "whole", folder, ATTACKS[attack])
     said, _ = told(lambda: (report_html(there), PreparedClips(there).tokenizer))

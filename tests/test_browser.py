@@ -8,7 +8,7 @@ pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import KEPT, ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
-from audio_ft_prep.plots import ClipView, PreparedClips
+from audio_ft_prep.views import ClipView, PreparedClips
 from audio_ft_prep.report import clips_at_the_edges
 from audio_ft_prep.rejects import REASONS
 from conftest import SAMPLE, tar_clips, write_corpus

@@ -16,11 +16,12 @@ from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Prepared, plan
 from audio_ft_prep.paths import Url
+from audio_ft_prep.clips import label_pieces, player, plot_clip, stored_player, tokens_html
+from audio_ft_prep.figures import CARD, COLOURS, INK, WIDE
 from audio_ft_prep.plots import (
-    CARD, COLOURS, INK, WIDE, ClipView, PreparedClips, clip_numbers, corpus_view, label_pieces, player, plot_clip,
-    plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits, row_view,
-    speaker_shares, stored_player, tokens_html
-)
+    clip_numbers, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits,
+    speaker_shares)
+from audio_ft_prep.views import ClipView, PreparedClips, corpus_view, row_view
 from audio_ft_prep.rows import Corpus, rows_table
 from audio_ft_prep.rejects import REASONS, rejects_table
 from audio_ft_prep.sampling import select
@@ -539,11 +540,9 @@ def test_a_player_plays_what_was_recorded(clips):
     )
 
 
-def test_importing_the_module_draws_nothing():
-    code = (
-        "import sys, audio_ft_prep.plots; print(*(m for m in ('matplotlib', 'librosa', 'IPython', 'PIL') if m in"
-        " sys.modules))"
-    )
+def test_importing_the_modules_draws_nothing():
+    packages = ("matplotlib", "librosa", "IPython", "PIL")
+    code = f"import sys, audio_ft_prep.clips, audio_ft_prep.plots; print(*(m for m in {packages} if m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 
 
@@ -551,7 +550,9 @@ MISSING = """
 import sys
 import numpy as np
 from audio_ft_prep.pipeline import Prepared
-from audio_ft_prep.plots import ClipView, player, plot_clip, plot_rejects
+from audio_ft_prep.clips import player, plot_clip
+from audio_ft_prep.plots import plot_rejects
+from audio_ft_prep.views import ClipView
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == sys.argv[1]: raise ModuleNotFoundError(f"No module named {name!r}", name=name)

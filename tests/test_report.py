@@ -100,7 +100,8 @@ def test_half_of_the_time_is_that_of_known_speakers_and_the_rest_is_said(tmp_pat
 
 
 def test_the_edges_are_where_faults_gather(prepared):
-    from audio_ft_prep.plots import PreparedClips, clip_numbers
+    from audio_ft_prep.plots import clip_numbers
+    from audio_ft_prep.views import PreparedClips
     clips, edges = PreparedClips(prepared()), clips_at_the_edges(prepared())
     shortest = next(at for at, words in edges.items() if "shortest of train" in words)
     assert (
