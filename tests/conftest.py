@@ -43,9 +43,12 @@ SLOW = [
 ]  # begun first, so that no process waits long for another's last file
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses among them
 def pytest_collection_modifyitems(items):
-    place = {name: i for i, name in enumerate(SLOW)}
-    items.sort(key=lambda i: place.get(i.path.stem, len(SLOW)))
+    order = {name: i for i, name in enumerate(SLOW)}
+    items.sort(key=lambda i: order.get(i.path.stem, len(SLOW)))
+    for i in items:
+        if "browser" in getattr(i, "fixturenames", ()): i.add_marker(pytest.mark.long)
 
 
 def pytest_sessionfinish(session):

@@ -22,6 +22,8 @@ from conftest import COMMAND, sentence
 from standin import environment, platform, rgw, sdk_level
 from standin.s3 import KEY, Fault
 
+pytestmark = pytest.mark.long
+
 FOREVER, SOON = float("inf"), dict(retries=1, wait_s=0.01, batch_bytes=1 << 20, progress=False)
 BRISK = {**SOON, "batch_bytes": 2 << 20}
 NAME, numbers = "audio-dataset", count()

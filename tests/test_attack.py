@@ -22,7 +22,7 @@ SECRET = "hf_thesecretofthefirstuser"
 ALL = bool(os.environ.get("AUDIO_FT_PREP_ATTACKS"))  # every attack on every command; else each of the slow commands meets a few
 EXPECTED = (ValueError, RuntimeError, OSError)  # one sentence each; anything else is a traceback to a user
 SECONDS = 60
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="to act as a second user takes root")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="to act as a second user takes root"), pytest.mark.long]
 
 
 def as_second(act):

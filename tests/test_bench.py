@@ -7,6 +7,8 @@ import pytest
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import load_rows
 
+pytestmark = pytest.mark.long
+
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 
 

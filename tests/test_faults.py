@@ -24,6 +24,8 @@ from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slice
 from audio_ft_prep.text import language_tokenizer
 from conftest import COMMAND, SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
 
+pytestmark = pytest.mark.long
+
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
 STRACE = shutil.which("strace")

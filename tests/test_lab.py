@@ -7,6 +7,8 @@ import pytest
 
 from conftest import until
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 TUTORIALS = Path(__file__).parents[1] / "nbs" / "tutorials"
 FOLDERS = (

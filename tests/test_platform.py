@@ -18,6 +18,8 @@ from standin import platform
 from standin.pod import run_pod
 from standin_hub import StandinHub
 
+pytestmark = pytest.mark.long
+
 # What runs the jobs: this Python, or one that has the package installed and not the checkout
 JOB_PYTHON = os.environ.get("AUDIO_FT_PREP_JOB_PYTHON", sys.executable)
 SEED = dict(

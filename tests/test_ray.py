@@ -24,6 +24,8 @@ from audio_ft_prep.workdir import MARK
 from conftest import COMMAND, flags, sentence, until
 from test_urls import SETTINGS, config, contents, corpus, s3, same_at, whole
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", autouse=True)
 def calm():

@@ -13,6 +13,8 @@ from audio_ft_prep.store import verify
 from conftest import COMMAND, SAMPLE, flags, tar_clips, until, write_corpus
 from standin.s3 import KEY, SECRET, store
 
+pytestmark = pytest.mark.long
+
 BUCKET = "speech"
 SETTINGS = dict(language_code="it", language="Italian", train_splits="train", shard_rows=10)
 
