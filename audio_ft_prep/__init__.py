@@ -5,6 +5,7 @@ fraction of the disk, and all cores of the machine work on them. Each clip that 
 
 Modules:
 
+- `audio_ft_prep.archive`: What a release's archive holds, read once from front to back; a bomb, a damaged file and a member that leads out are stopped
 - `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
@@ -40,6 +41,7 @@ Modules:
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
+- `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
@@ -52,6 +54,7 @@ Modules:
 - `audio_ft_prep.progress`: Long work says how far it is, asks whether to continue
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
+- `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
@@ -72,6 +75,7 @@ Modules:
 - `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
+- `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected

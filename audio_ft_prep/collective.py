@@ -1,6 +1,6 @@
 """Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 
-Since October 2025 Common Voice comes from Mozilla Data Collective, one archive a language: `cv-corpus-*/<language>/` with transcripts beside a folder `clips`, or, for spontaneous speech, one transcript beside a folder `audios`.
+Since October 2025 Common Voice comes from Mozilla Data Collective, one archive a language: `cv-corpus-*/<language>/` with transcripts and a folder `clips`, or, for spontaneous speech, with one transcript and a folder `audios`.
 `read_collective` reads it unpacked or as the `.tar.gz` it is. Nothing in either is trusted: no path is followed out of its folder, no link is followed at all in an archive, and a bomb is stopped.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/collective.html.md"""
@@ -9,604 +9,63 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/collective.html.md"""
 
 # %% ../nbs/14_collective.ipynb #1fcf60e3
 from __future__ import annotations
-import bz2, contextlib, gzip, hashlib, json, lzma, os, shutil, stat, sys, tarfile, tempfile, unicodedata, zlib
+import hashlib, os, tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from filelock import FileLock
-from .tarindex import Clips, TarMember, index_tars, open_tar, unsafe
-from .corpora import as_utf8, audio_ending, clip_id, describe, file_name, matching_language
-from .tsv import clip_ids, is_transcript, no_split, read_tsvs, say_splits, table_files, tsv_lines
+from .archive import is_archive
+from .config import PrepConfig
+from .corpora import describe, hash_clips, matching_language, read_corpus
 from .given import given_seconds
 from .joining import join_clips, row_ids
-from .config import PrepConfig, split_name, split_names
-from .links import corpus_file, is_audio, links_followed, walk_files
+from .links import links_followed
+from .rejects import Reject
+from .release import (
+    audio_folders, deal, index_folder, read_tables, release_folder, release_folders, transcripts_of)
 from .rows import Corpus, file_sha256
-from .rejects import BadClip, Reject, rejects_table
-from .progress import go_on
-from .secrets import logger_of
-from .paths import check_room
-from .splits import seeded_splits
-from .values import shown
+from .splits import split_roles, usual_first
+from .tarindex import Clips, index_tars
+from .tsv import clip_ids, is_transcript, no_split, say_splits, table_files, tsv_lines
+from .unpacked import ArchivePass, go_through, read_pack, unpack
 
 # %% auto #0
-__all__ = ['AUDIO_FOLDERS', 'ARCHIVES', 'MOST_TIMES', 'MOST_SPARE', 'CACHE_VARIABLE', 'ROOM', 'PREFIX', 'audio_folders',
-           'folders_in', 'release_folders', 'near_release', 'release_folder', 'read_tables', 'transcripts_of', 'deal',
-           'index_folder', 'open_archive', 'is_plain_tar', 'Unzipped', 'Member', 'members', 'is_archive',
-           'cache_folder', 'own_folder', 'unpack', 'Release', 'open_release', 'release_identity', 'read_collective',
-           'inspect_collective', 'fetch_release']
-
-# %% ../nbs/14_collective.ipynb #fb6e505f
-_log = logger_of(__name__)
-
-# %% ../nbs/14_collective.ipynb #4e60cd0f
-AUDIO_FOLDERS = ("clips", "audios")  # Of read and of spontaneous speech
-ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar")  # The last only where it holds a release
-
-# %% ../nbs/14_collective.ipynb #05df7fe5
-def audio_folders(
-    folder: Path,  # Folder of a language
-) -> list[Path]: # Its folders of clips, in whatever case they are written
-    "Find where a language's clips lie."
-    return [p for p in folders_in(folder) if p.name.lower() in AUDIO_FOLDERS]
-
-def folders_in(
-    folder: Path,  # A folder
-) -> list[Path]: # Folders in it that may be read, by name, without hidden ones
-    "List the folders of a folder."
-    try: found = sorted(folder.iterdir())
-    except OSError: return []
-    return [p for p in found if not p.name.startswith(".") and p.is_dir() and os.access(p, os.R_OK | os.X_OK)]
-
-def release_folders(
-    root: Path,  # A folder
-) -> list[Path]: # Folders of languages, sorted by name
-    "Find the folders that hold transcripts beside clips, two levels down at most."
-    if not root.is_dir(): return []
-    near = folders_in(root)
-    for level in ([root], near, [q for p in near if p.name.lower() not in AUDIO_FOLDERS for q in folders_in(p)]):
-        found = [p for p in level if audio_folders(p) and any(is_transcript(t) for t in p.glob("*.[tT][sS][vV]"))]
-        if found: return found
-    return []
-
-# %% ../nbs/14_collective.ipynb #f4a3b2c1
-def near_release(
-    root: Path,  # A folder that holds no release
-) -> str: # A sentence; empty where nothing is near
-    "Say what a folder lacks to be a release, or where below it one lies."
-    if not root.is_dir() or release_folders(root): return ""
-    levels = [[root]]
-    for _ in range(5):
-        levels.append([q for p in levels[-1][:200] for q in folders_in(p)])
-    for folder in (p for level in levels for p in level[:200]):
-        tables = any(is_transcript(t) for t in folder.glob("*.[tT][sS][vV]"))
-        if tables and audio_folders(folder):
-            return f"a release of Common Voice lies in {folder}: name that as dataset_name"
-        if tables:
-            return f"{folder} holds transcripts, and no folder clips or audios beside them: put the recordings there"
-    return ""
-
-# %% ../nbs/14_collective.ipynb #1187b56f
-def release_folder(
-    root: Path,  # A folder with a release
-    language_code: str,  # Locale as the user writes it
-) -> Path: # The language's folder
-    "Find a language in a release; raise `FileNotFoundError` with those that are there."
-    found = release_folders(root)
-    if found == [root]: return root
-    names = {p.name: p for p in found}
-    if name := matching_language(list(names), language_code): return names[name]
-    raise FileNotFoundError(f"no language {language_code} in {root}: set language_code to one of {', '.join(names)}")
-
-# %% ../nbs/14_collective.ipynb #09b438ec
-def _by_split(path, table):
-    if "split" not in table.column_names: return {split_name(path.stem): table}
-    names = [split_name(s) for s in table["split"].to_pylist()]
-    return {s: table.filter(pa.array([n == s for n in names])) for s in dict.fromkeys(names)}
-
-# %% ../nbs/14_collective.ipynb #a8034cb8
-def read_tables(
-    folder: Path,  # Folder of a language
-    asked: set[str] | None = None,  # Splits to read; none for all
-) -> tuple[dict[str, pa.Table], list[tuple]]: # Rows by split, of splits not asked for their paths; (split, id, reason, detail) of lines that are no rows
-    "Read the transcripts of a release; rows that belong to no split stand under an empty name."
-    out, bad = {}, []
-    for path in transcripts_of(folder):
-        table, faults = read_tsvs([path])
-        bad += [(split_name(path.stem), *f) for f in faults]
-        for split, part in _by_split(path, table).items():
-            part = part if asked is None or split in asked or not split else part.select(["path"])
-            out[split] = pa.concat_tables([out[split], part], promote_options="default") if split in out else part
-    return {k: t.combine_chunks() for k, t in out.items()}, bad
-
-def transcripts_of(
-    folder: Path,  # Folder of a language
-) -> list[Path]: # Its transcripts
-    "List the tables that have the columns of a transcript; say which others can't be read."
-    return [p for p in table_files(folder) if is_transcript(p)]
-
-# %% ../nbs/14_collective.ipynb #aff6e1bc
-def deal(
-    tables: dict[str, pa.Table],  # As `read_tables` gives them
-    asked: tuple[str, ...],  # Splits to be read
-    seed: int,  # Decides who goes where
-) -> tuple[dict[str, pa.Table], list[str]]: # Rows by split; sentences for the log
-    "Deal rows out that no split claims, when no row has one."
-    if "" not in tables: return tables, []
-    table = tables[""]
-    if len(tables) > 1:
-        return {k: t for k, t in tables.items() if k}, [f"{len(table)} rows belong to no split and are left out"]
-    speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [""] * len(table)
-    of, how = seeded_splits(clip_ids(table).to_pylist(), speakers, asked, seed)
-    return {s: table.filter(pa.array([o == s for o in of], pa.bool_())) for s in asked}, [
-        f"the corpus gives no splits: {how}"
-    ]
-
-# %% ../nbs/14_collective.ipynb #bac62b7d
-def _odd_names(folder, wanted):
-    "What stands in a folder of clips and is no file, where a row asks for it: why it can't be used, by reason and name."
-    odd = {"unsafe_path": {}, "missing_audio": {}}
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        if (name := clip_id(entry.name)) not in wanted: continue
-        try:
-            corpus_file(os.path.join(folder.name, entry.name), folder.parent)
-        except BadClip as e:
-            odd[e.reason].setdefault(name, e.detail)
-    return odd
-
-# %% ../nbs/14_collective.ipynb #13cd7e76
-def index_folder(
-    folder: Path,  # A folder of clips
-    wanted: set[str],  # Names of clips that rows ask for
-) -> tuple[Clips, list[str]]: # Where those lie; names of the other audio files
-    "Index a folder of clips and the folders below it."
-    found = []
-    others = []
-    bad = {"unsafe_path": {}, "missing_audio": {}}
-    for path in walk_files(folder):
-        base = os.path.basename(path)
-        name = clip_id(base)
-        if name in wanted:
-            found.append((name, path, *_usable(path, folder.parent, name, bad)))
-        elif is_audio(base): others.append(file_name(Path(name)))
-    found = [f for f in found if f[3] >= 0]
-    bad = {reason: odd | bad[reason] for reason, odd in _odd_names(folder, wanted).items()}
-    return _clips(folder, found, bad), others
-
-def _usable(path, root, name, bad):
-    "Real path and bytes of a clip; -1 bytes where it can't be used."
-    try:
-        as_utf8(Path(path))
-        return corpus_file(os.path.relpath(path, root), root) if os.path.islink(path) else (path, os.stat(path).st_size)
-    except BadClip as e:
-        bad[e.reason].setdefault(name, e.detail)
-    except ValueError as e: bad["missing_audio"].setdefault(name, str(e))
-    return path, -1
-
-def _clips(folder, found, bad):
-    "Clips by name, and by path where several share a name."
-    uses = Counter(name for name, *_ in found)
-    below = {
-        path: unicodedata.normalize("NFC", os.path.relpath(path, folder))
-        for name, path, *_ in found
-        if uses[name] > 1
-    }
-    stems = Counter(os.path.splitext(p)[0] for p in below.values())
-    shared = {p: stem if stems[stem := os.path.splitext(p)[0]] == 1 else p for p in below.values()}
-    ids = [shared[below[path]] if path in below else name for name, path, *_ in found]
-    audio = [is_audio(path) for name, path, *_ in found]
-    endings = pa.array([audio_ending(path) for name, path, *_ in found], pa.string())
-    files = [real for *_, real, _ in found]
-    sizes = [size for *_, size in found]
-    return Clips(
-        pa.array(ids, pa.string()),
-        np.arange(len(files)),
-        np.zeros(len(files), np.int64),
-        np.array(sizes, np.int64),
-        np.array(audio, bool),
-        files,
-        bad["unsafe_path"],
-        "",
-        bad["missing_audio"],
-        endings,
-        shared,
-    )
-
-# %% ../nbs/14_collective.ipynb #30fd98cc
-MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times its compressed bytes, and this many bytes
-_OPENERS = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": lzma.LZMAFile}
-class _Damaged(ValueError):
-    "An archive that can't be read to its end."
-
-# %% ../nbs/14_collective.ipynb #e7a9b1c3
-def open_archive(
-    path: Path,  # An archive
-) -> Any: # A file, as it lies on disk
-    "Open an archive; raise `ValueError` for what is no plain file, without waiting for one."
-    raw = open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
-    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-        return raw
-    raw.close()
-    raise ValueError(f"{path} is no plain file: name the archive itself as dataset_name")
-
-def is_plain_tar(
-    path: Path,  # An archive
-) -> bool: # Whether it is not compressed, whatever its name says
-    "Tell a tar that can be read where it lies."
-    with open_archive(path) as raw: head = raw.read(512)
-    return head[257:262] == b"ustar" and not head.startswith(tuple(_OPENERS))
-
-# %% ../nbs/14_collective.ipynb #fa54b5c3
-class Unzipped:
-    "The bytes of an archive, read forwards; a bomb or a damaged file raises `ValueError`."
-    def __init__(self,
-        path: Path,  # A file that gzip, bzip2 or xz wrote, or a plain tar
-    ):
-        self.path, self.raw, self.out, self.seen, self.beyond = path, open_archive(path), 0, 0, 0
-        head = self.raw.peek(512)
-        opener = next((o for magic, o in _OPENERS.items() if head.startswith(magic)), gzip.GzipFile)
-        self.file = (
-            self.raw
-            if head[257:262] == b"ustar"
-            else opener(fileobj=self.raw) if opener is gzip.GzipFile else opener(self.raw)
-        )
-
-    def __enter__(self): return self
-    def __exit__(self, *_):
-        self.file.close()
-        self.raw.close()
-
-    @property
-    def size(self): return os.fstat(self.raw.fileno()).st_size
-    @property
-    def most(self): return MOST_TIMES * self.size + MOST_SPARE
-
-    def read(self, n):
-        try: data = self.file.read(min(n, 1 << 24))
-        except (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError) as e:
-            raise self._cannot(e) from None
-        self.out, self.beyond = self.out + len(data), 0 if data else self.beyond + 1
-        before, self.seen = self.seen, self.raw.tell()
-        go_on(self.seen - before)
-        if self.beyond > 100: raise _Damaged(f"{self.path} ends within a member: get the archive again")
-        if self.out > MOST_TIMES * self.seen + MOST_SPARE:
-            raise _Damaged(self._bomb())
-        return data
-
-    def _at(self): return f"{self.raw.tell():,} of {self.size:,} bytes"
-    def _bomb(self):
-        return (
-            f"{self.path} grows to {self.out:,} bytes from {self._at()}: more than {MOST_TIMES} times its size is"
-            " taken for a bomb"
-        )
-    def _cannot(self, e):
-        if isinstance(e, OSError) and e.errno: return e
-        return _Damaged(f"{self.path} can't be unzipped beyond {self._at()} ({e}): get the archive again")
-
-# %% ../nbs/14_collective.ipynb #18a51638
-@dataclass(frozen=True)
-class Member:
-    "A transcript or clip met in an archive."
-    name: str  # Its base name
-    folder: str  # Name of the language's folder
-    size: int  # Bytes
-    unsafe: str  # Why it must not be used; empty when nothing is wrong
-    file: Any  # To read it from, forwards
-    path: str = ""  # Of a clip, below the folder of clips
-
-    @property
-    def is_clip(self): return is_audio(self.name)
-
-# %% ../nbs/14_collective.ipynb #6dc482a2
-def _placed(info):
-    "Language folder, base name and path below the clips' folder of what belongs to a release; nothing for other members."
-    parts = [p for p in info.name.replace("\\", "/").split("/") if p not in ("", ".")]
-    if not parts or parts[-1].startswith("."): return None
-    clips = next((i for i, p in enumerate(parts[:-1]) if p.lower() in AUDIO_FOLDERS), None)
-    if clips is not None and is_audio(parts[-1]):
-        rest, below = parts[:clips], parts[clips + 1:]
-    elif clips is None and parts[-1].lower().endswith(".tsv"):
-        rest, below = parts[:-1], []
-    else: return None
-    return (rest[-1] if rest else ""), parts[-1], "/".join(below)
-
-# %% ../nbs/14_collective.ipynb #2f6ddb74
-_BROKEN = (tarfile.TarError, IndexError, OverflowError, MemoryError, EOFError, RecursionError, ValueError)
-def _infos(tar, stream):
-    last = "its beginning"
-    while True:
-        try: info = tar.next()
-        except _Damaged: raise
-        except tarfile.ReadError as e:
-            raise _Damaged(
-                f"{stream.path} holds no tar that can be read behind {last} ({e}): get the archive again"
-            ) from None
-        except _BROKEN:
-            raise _Damaged(
-                f"{stream.path} holds a header behind {last} that can't be read: get the archive again"
-            ) from None
-        tar.members.clear()
-        if info is None: break
-        last = shown(info.name)
-        if not 0 <= info.size <= stream.most:
-            raise _Damaged(
-                f"{stream.path} is damaged at {last}, which claims {info.size} bytes: more than {MOST_TIMES} times"
-                " its size is taken for a bomb; get the archive again"
-            )
-        yield info
-    while data := tar.fileobj.read(1 << 20):
-        if data.strip(b"\0"):
-            raise _Damaged(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
-
-# %% ../nbs/14_collective.ipynb #bc82bdb7
-def _open_tar(stream, plain):
-    if plain: return open_tar(stream.path)
-    try:
-        return tarfile.open(fileobj=stream, mode="r|", encoding="utf-8", errors="replace", tarinfo=TarMember)
-    except _Damaged: raise
-    except _BROKEN as e:
-        raise _Damaged(f"{stream.path} holds no tar that can be read ({e}): get the archive again") from None
-
-def members(
-    path: Path,  # An archive
-) -> Iterator[Member]: # In their order; each must be read before the next
-    "Go through an archive once; raise `ValueError` for a damaged one, a bomb, or one of several languages."
-    language, plain = None, is_plain_tar(path)
-    with Unzipped(path) as stream, _open_tar(stream, plain) as tar, contextlib.closing(tar.fileobj):
-        for info in _infos(tar, stream):
-            if not (place := _placed(info)) or info.isdir(): continue
-            if (why := unsafe(info, tar.offset)):
-                yield Member(place[1], "", 0, why, None); continue
-            language = place[0] if language is None else language
-            if place[0] != language:
-                raise ValueError(
-                    f"{path} holds the folders {language} and {place[0]}: unpack it and name one of them as"
-                    " dataset_name"
-                )
-            yield Member(place[1], place[0], info.size, "", tar.extractfile(info), place[2])
-
-# %% ../nbs/14_collective.ipynb #0c343b34
-def is_archive(
-    path: Path,  # A file or folder
-) -> bool: # Whether its name ends as an archive's does; a plain tar must hold a transcript, too
-    "Tell an archive of a release."
-    name = path.name.lower()
-    if not name.endswith(ARCHIVES) or path.is_dir(): return False
-    return not name.endswith(".tar") or path.is_file() and _holds_transcript(str(path), path.stat().st_mtime_ns)
-
-@lru_cache(64)
-def _holds_transcript(path, mtime_ns):
-    "Whether a plain tar has a table beside a folder of clips, as a release does."
-    try:
-        with open_archive(Path(path)) as raw:
-            packed = raw.read(8).startswith(tuple(_OPENERS))
-        if packed or not is_plain_tar(Path(path)): return packed
-        with contextlib.closing((tar := open_tar(Path(path))).fileobj):
-            found = (_placed(m) for m in iter(tar.next, None) if not tar.members.clear())
-            return any(p and p[1].lower().endswith(".tsv") for p in found)
-    except (OSError, *_BROKEN): return False
-
-# %% ../nbs/14_collective.ipynb #4b692204
-class _Pass:
-    "Take an archive's members in; keep transcripts, and the clips of the splits asked for."
-    def __init__(self, folder, asked, tar=None):
-        self.folder, self.asked, self.tar, self.wanted = folder, asked, tar, None
-        self.splits = {}
-        self.language = ""
-        self.others = []
-        self.unsafe = {}
-        self.kept = []
-        self.paths, self.ambiguous = {}, {}
-    def __call__(self, m):
-        self.language = m.folder or self.language
-        if m.unsafe:
-            self.unsafe[clip_id(m.name)] = m.unsafe
-        elif not m.is_clip: self._transcript(m)
-        elif self.wanted is None or clip_id(m.name) in self.wanted:
-            self._clip(m)
-        else: self.others.append(clip_id(m.name))
-    def _transcript(self, m):
-        path = self.folder/m.name
-        if not _can_be_file(m.name):
-            _log.warning("the archive's table %s has a name that no file can have: it is passed over", shown(m.name))
-            return
-        if path.exists(): raise ValueError(f"the archive holds {m.name} twice: get it again")
-        with open(path, "wb") as f:
-            shutil.copyfileobj(m.file, f, 1 << 20)
-        if is_transcript(path): self.splits[split_name(path.stem)] = path
-        if self.wanted is None and self.asked and self.asked <= self.splits.keys():
-            self.wanted = self.names(self.asked)
-    def names(self, splits):
-        return {n for s in splits for n in clip_ids(read_tsvs([self.splits[s]])[0]).to_pylist()}
-    def _clip(self, m):
-        name = clip_id(m.name)
-        if self.paths.setdefault(name, m.path) != m.path:
-            self.ambiguous[name] = f"several members have its name, {self.paths[name]} and {m.path}: unpack the archive"
-        self.kept.append((name, m.size))
-        if not self.tar: return
-        info = tarfile.TarInfo(m.name)
-        info.size = m.size
-        self.tar.addfile(info, m.file)
-
-def _can_be_file(name): return name.isprintable() and len(name.encode("utf-8", "replace")) <= 200
-
-# %% ../nbs/14_collective.ipynb #9ee19834
-def _go_through(path, take):
-    try:
-        for m in members(path): take(m)
-    except tarfile.TarError as e:
-        raise ValueError(f"{path} ends within a member ({e}): get the archive again") from None
-    if not take.splits:
-        raise ValueError(
-            f"{path} holds no transcript: a release of Mozilla Data Collective has <language>/train.tsv beside"
-            " <language>/clips, or ss-corpus-<language>.tsv beside audios"
-        )
-    return take
-
-# %% ../nbs/14_collective.ipynb #22ea2e1b
-CACHE_VARIABLE = "AUDIO_FT_PREP_CACHE"
-ROOM = 1.1  # Disk to have ready, as a multiple of the archive: MP3s give in to gzip by a few percent, and a tar has its headers
-
-def cache_folder() -> Path: # AUDIO_FT_PREP_CACHE, else a folder in the user's cache
-    "Name the folder for what can be made again."
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(os.environ.get(CACHE_VARIABLE) or f"{base}/audio_ft_prep")
-    try: return folder.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError(
-            f"this user has no home folder to keep unpacked archives in: set {CACHE_VARIABLE} to a folder with room,"
-            " a temporary one if need be"
-        ) from None
-
-# %% ../nbs/14_collective.ipynb #d6e5f4a3
-def _user(): return getattr(os, "getuid", lambda: 0)()
-def _is_ours(path, is_kind):
-    "Whether a file or folder, no link, belongs to this user."
-    try: about = os.lstat(path)
-    except OSError: return False
-    return is_kind(about.st_mode) and about.st_uid == _user()
-
-def own_folder(
-    parent: Path,  # The cache
-    name: str,  # What the folder is for
-) -> Path: # A folder in it that belongs to this user, closed to others
-    "Make a folder of one's own in a cache; raise `ValueError` where others hold its name."
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (parent/name, parent/f"{name}-{_user()}"):
-        with contextlib.suppress(OSError): folder.mkdir(mode=0o700)
-        if not _is_ours(folder, stat.S_ISDIR): continue
-        if os.lstat(folder).st_mode & 0o077:
-            os.chmod(folder, 0o700)
-        return folder
-    raise ValueError(
-        f"{parent} can't be used, others hold the names in it: set {CACHE_VARIABLE} to a folder of your own"
-    )
-
-# %% ../nbs/14_collective.ipynb #86741421
-def _packed(path, folder, asked):
-    "Go through an archive; its transcripts are written, and its clips, where they can't be read in place."
-    if is_plain_tar(path): return _go_through(path, _Pass(folder, asked))
-    with tarfile.open(folder/"clips.tar", "w", format=tarfile.GNU_FORMAT) as tar:
-        return _go_through(path, _Pass(folder, asked, tar))
-
-def _pack(path, folder, asked):
-    "Go through an archive once, lay out what is asked for, and say what it was made of."
-    done = _packed(path, folder, asked)
-    strays = set(done.others) - done.names(done.splits) if done.others else ()
-    about = {
-        "archive": path.name,
-        "mark": _mark(path),
-        "language": done.language,
-        "splits": None if done.wanted is None else sorted(asked),
-        "clips": len(done.kept),
-        "bytes": sum(s for _, s in done.kept),
-        "unsafe": done.unsafe,
-        "ambiguous": done.ambiguous,
-        "others": sorted(strays),
-        "files": {p.name: p.stat().st_size for p in sorted(folder.iterdir())},
-    }
-    (folder/"pack.json").write_text(json.dumps(about), encoding="utf-8")
-    return about
-
-# %% ../nbs/14_collective.ipynb #ef92bc19
-def _short(*parts):
-    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-def _mark(path):
-    "What an archive is known by, besides its name."
-    with open_archive(path) as raw:
-        about = os.fstat(raw.fileno())
-        head = raw.read(4096)
-        raw.seek(max(0, about.st_size - 4096))  # gzip ends with a checksum of all that it holds
-        ends = hashlib.sha256(head + raw.read(4096)).hexdigest()
-    return [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"), about.st_size, about.st_mtime_ns, ends]
-def _sync(folder):
-    "Have a folder's files on disk before it gets its name."
-    for p in folder.iterdir():
-        with open(p, "rb") as f:
-            os.fsync(f.fileno())
-def _told(folder): return json.loads((folder/"pack.json").read_text(encoding="utf-8"))
-def _remove(path):
-    if path.is_symlink() or path.is_file(): path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
-def _is_whole(folder, files):
-    "Whether a folder holds these files, each as long as it was, and no others."
-    names = {p.name for p in folder.iterdir()} - {"pack.json"}
-    if names != files.keys(): return False
-    return all(_is_ours(folder/n, stat.S_ISREG) and os.lstat(folder/n).st_size == size for n, size in files.items())
-def _covers(folder, path, asked):
-    "Whether a folder holds what was asked for of this archive, whole and made by this user."
-    try:
-        about = _told(folder) if _is_ours(folder, stat.S_ISDIR) and _is_ours(folder/"pack.json", stat.S_ISREG) else {}
-        have = about["splits"]
-        return (
-            about["mark"] == _mark(path)
-            and (have is None or asked <= set(have))
-            and _is_whole(folder, about["files"])
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError): return False
-
-# %% ../nbs/14_collective.ipynb #dac38cc3
-def unpack(
-    path: Path,  # An archive of a release
-    asked: set[str],  # Splits whose clips are needed
-) -> Path: # Folder with transcripts, clips.tar and pack.json; without clips.tar where the archive is a plain tar
-    "Lay an archive's clips out so that they can be read, or find them laid out already."
-    cache, plain = own_folder(cache_folder(), "collective"), is_plain_tar(path)
-    size = path.stat().st_size
-    name = _short(*_mark(path)[:3])
-    folder = cache/f"{name}-{_short(*sorted(asked))}"
-    with FileLock(cache/f"{name}.lock"):
-        for there in sorted(cache.glob(f"{name}-*")):
-            if there.suffix != ".part" and _covers(there, path, asked): return there
-        if not plain: check_room(round(ROOM * size), cache, f"laying out {path.name}", CACHE_VARIABLE)
-        _log.info(
-            "%s is gone through once; %s to %s", path.name, "its transcripts go" if plain else "its clips go", folder
-        )
-        go_on(need=size)
-        about = _laid_out(path, folder, asked)
-    _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", about["clips"], about["bytes"] / 1e6, size / 1e6)
-    return folder
-def _laid_out(path, folder, asked):
-    "Make a folder under another name, whole or not at all."
-    part = folder.with_suffix(".part")
-    for old in (folder, part): _remove(old)
-    part.mkdir(mode=0o700)
-    try: about = _pack(path, part, asked)
-    except BaseException: _remove(part); raise
-    _sync(part)
-    os.rename(part, folder)
-    return about
+__all__ = ['Release', 'open_release', 'release_identity', 'read_collective', 'inspect_collective']
 
 # %% ../nbs/14_collective.ipynb #51426057
 @dataclass(frozen=True)
 class Release:
     "A release of one language, ready to be joined."
-    folder: Path  # Where its transcripts lie
+    folder: Path  # Where its transcripts are
     language: str  # Its name there
     tables: dict  # Rows by split
     bad: list  # (split, id, reason, detail) of lines that are no rows
-    clips: Clips  # Where the clips lie
+    clips: Clips  # Where the clips are
     strays: list[str]  # Audio that no transcript of the release means
 
 # %% ../nbs/14_collective.ipynb #d46ec238
-def _names(tables, splits): return {n for s in splits for n in clip_ids(tables[s]).to_pylist()}
+def _names_in(tables, splits):
+    "Names of the clips of some splits."
+    names = set()
+    for split in splits:
+        names.update(clip_ids(tables[split]).to_pylist())
+    return names
+
 def _without(clips, ambiguous):
     "Clips without those whose name is that of several."
     keep = pc.invert(pc.is_in(clips.ids, pa.array(list(ambiguous), pa.string())))
-    kept = keep.to_numpy(zero_copy_only=False)
-    columns = {k: getattr(clips, k)[kept] for k in ("file", "offset", "size", "audio")}
+    is_kept = keep.to_numpy(zero_copy_only=False)
+    columns = {name: getattr(clips, name)[is_kept] for name in ("file", "offset", "size", "audio")}
     return replace(clips, ids=clips.ids.filter(keep), **columns, lost=ambiguous, endings=clips.endings.filter(keep))
-def _indexed(folder, wanted, archive=None):
-    if archive is None: return index_folder(audio_folders(folder)[0], wanted)
-    about = _told(folder)
-    clips = index_tars([folder/"clips.tar" if (folder/"clips.tar").exists() else archive])
-    here = set(clips.ids.filter(pa.array(clips.audio)).to_pylist())
-    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted(
-        {*about["others"], *here} - wanted
-    )
+
+def _packed_clips(folder, wanted, archive):
+    "Clips of an archive that was laid out; names of those that no row asks for."
+    about = read_pack(folder)
+    tar = folder/"clips.tar"
+    clips = index_tars([tar if tar.exists() else archive])
+    audio = clips.ids.filter(pa.array(clips.audio)).to_pylist()
+    others = {*about["others"], *audio} - wanted
+    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted(others)
 
 # %% ../nbs/14_collective.ipynb #7a5f814f
 def open_release(
@@ -615,73 +74,110 @@ def open_release(
     asked: set[str],  # Splits to be read
 ) -> Release: # Tables, clips, and what doesn't fit together
     "Find a release's transcripts and clips."
-    archive = path if is_archive(path) else None
-    folder = unpack(path, asked) if archive else release_folder(path, language_code)
-    language = _told(folder)["language"] if archive else folder.name
-    if archive and language and not matching_language([language], language_code):
+    is_packed = is_archive(path)
+    folder = unpack(path, asked) if is_packed else release_folder(path, language_code)
+    language = read_pack(folder)["language"] if is_packed else folder.name
+    if is_packed and language and not matching_language([language], language_code):
         raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
     tables, bad = read_tables(folder, asked)
-    wanted = _names(tables, asked & tables.keys() or {""} & tables.keys())
-    clips, others = _indexed(folder, wanted, archive)
-    named = _names(tables, tables) if others else ()
-    return Release(folder, language, tables, bad, clips, [n for n in others if n not in named])
+    wanted = _names_in(tables, asked & tables.keys() or {""} & tables.keys())
+    if is_packed:
+        clips, others = _packed_clips(folder, wanted, path)
+    else:
+        clips, others = index_folder(audio_folders(folder)[0], wanted)
+    named = _names_in(tables, tables) if others else ()
+    strays = [name for name in others if name not in named]
+    return Release(folder, language, tables, bad, clips, strays)
 
 # %% ../nbs/14_collective.ipynb #07e09ece
-def _repeats(ids):
+def _repeated_names(ids):
+    "Names that several clips have, with how many."
     counts = ids.value_counts()
-    return counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+    several = counts.filter(pc.greater(counts.field("counts"), 1))
+    return [(count["values"], count["counts"]) for count in several.to_pylist()]
+
 def _unnamed(release):
     "Files that share their base name with others, and that no row names by path."
-    if not release.clips.shared: return set()
-    named = {n for table in release.tables.values() for n in row_ids(table, release.clips).to_pylist()}
+    if not release.clips.shared:
+        return set()
+    named = set()
+    for table in release.tables.values():
+        named.update(row_ids(table, release.clips).to_pylist())
     return set(release.clips.shared.values()) - named
+
 def _stray_faults(release, wanted):
-    for name, n in ((c["values"], c["counts"]) for c in _repeats(release.clips.ids)):
+    "Yield (name, reason, detail) of clips that no row of the release means, or that can't be used."
+    for name, n in _repeated_names(release.clips.ids):
         if name in wanted:
-            yield from [(name, "duplicate_audio", "")] * (n - 1)
+            for _ in range(n - 1):
+                yield name, "duplicate_audio", ""
     for name in [*release.strays, *sorted(_unnamed(release))]:
         yield name, "no_row", ""
     for name, why in release.clips.unsafe.items():
-        if name not in wanted: yield name, "unsafe_path", why
+        if name not in wanted:
+            yield name, "unsafe_path", why
+
+# %% ../nbs/14_collective.ipynb #f451d34f
+def _without_split(release):
+    "Rows that name no split, where others do."
+    if "" not in release.tables or len(release.tables) == 1:
+        return
+    table = release.tables[""]
+    names = clip_ids(table).to_pylist()
+    for name, tsv, line in zip(names, table["tsv"].to_pylist(), table["line"].to_pylist()):
+        yield name, "bad_row", f"no split is given, and other rows have one ({tsv}:{line})"
 
 # %% ../nbs/14_collective.ipynb #57702a5d
+_MOST_HASHED = 1 << 30  # Bytes of a table that is no transcript
+
+def _content(table):
+    "What a table is known by: its content; its size where it is huge and no transcript."
+    size = table.stat().st_size
+    return file_sha256(table) if size < _MOST_HASHED or is_transcript(table) else size
+
 def release_identity(
-    folder: Path,  # Where its transcripts lie
+    folder: Path,  # Where its transcripts are
     rows: pa.Table,  # Rows that came of it
 ) -> str: # 64 hexadecimal digits, the same for an archive and what is unpacked of it
     "Name the state of a release: transcripts by content, clips by name and size."
-    h = hashlib.sha256()
-    for p in table_files(folder):
-        h.update(f"{p.name}\0{_content(p)}\0".encode("utf-8", "surrogateescape"))
-    for name, size in zip(rows["id"].to_pylist(), rows["size"].to_pylist()):
-        h.update(f"{name}\0{size}\0".encode())
-    return h.hexdigest()
-def _content(table):
-    "What a table is known by: its content; its size where it is huge and no transcript."
-    return file_sha256(table) if table.stat().st_size < 1 << 30 or is_transcript(table) else table.stat().st_size
+    digest = hashlib.sha256()
+    for path in table_files(folder):
+        digest.update(f"{path.name}\0{_content(path)}\0".encode("utf-8", "surrogateescape"))
+    return hash_clips(digest, rows)
 
 # %% ../nbs/14_collective.ipynb #f3751b3b
-def _joined(release, tables, roles):
-    given, rows, rejects = given_seconds(release.folder), [], []
-    uses = Counter(n for _, name in roles if name in tables for n in row_ids(tables[name], release.clips).to_pylist())
-    for role, name in roles:
-        if name not in tables: raise no_split(name, release.folder, tables)
-        part, faults = join_clips(tables[name], release.clips, role, name, release.language, given, uses)
-        rows, rejects = rows + [part], rejects + [Reject(role, name, *f) for f in faults] + [
-            Reject(role, name, *f) for s, *f in release.bad if s == name
-        ]
-    wanted = _names(tables, [name for _, name in roles])
-    elsewhere = [f for s, *f in release.bad if s not in tables]  # a table of several splits: its bad lines belong to none
-    return pa.concat_tables(rows).unify_dictionaries(), rejects + [
-        Reject(roles[0][0], "", *f) for f in [*elsewhere, *_without_split(release), *_stray_faults(release, wanted)]
-    ]
+def _uses(release, tables, roles):
+    "How many rows each clip has in all splits that are asked for."
+    uses = Counter()
+    for split in roles:
+        if split in tables:
+            uses.update(row_ids(tables[split], release.clips).to_pylist())
+    return uses
 
-def _without_split(release):
-    "Rows that name no split, where others do."
-    if "" not in release.tables or len(release.tables) == 1: return
-    table = release.tables[""]
-    for name, tsv, line in zip(clip_ids(table).to_pylist(), table["tsv"].to_pylist(), table["line"].to_pylist()):
-        yield name, "bad_row", f"no split is given, and other rows have one ({tsv}:{line})"
+def _joined(release, tables, roles):
+    "Rows of the splits asked for; rejects of all of the release."
+    given = given_seconds(release.folder)
+    uses = _uses(release, tables, roles)
+    parts = []
+    rejects = []
+    for split, role in roles.items():
+        if split not in tables:
+            raise no_split(split, release.folder, tables)
+        rows, faults = join_clips(tables[split], release.clips, role, split, release.language, given, uses)
+        parts.append(rows)
+        faults += [fault for name, *fault in release.bad if name == split]
+        rejects += [Reject(role, split, *fault) for fault in faults]
+    first_role = next(iter(roles.values()))
+    rejects += [Reject(first_role, "", *fault) for fault in _faults_of_no_split(release, tables, roles)]
+    return pa.concat_tables(parts).unify_dictionaries(), rejects
+
+def _faults_of_no_split(release, tables, roles):
+    "Yield what is wrong in a release, and in no split that it has."
+    for split, *fault in release.bad:
+        if split not in tables:  # a table of several splits: its bad lines belong to none
+            yield fault
+    yield from _without_split(release)
+    yield from _stray_faults(release, _names_in(tables, roles))
 
 # %% ../nbs/14_collective.ipynb #2e2cd6ef
 def read_collective(
@@ -689,67 +185,52 @@ def read_collective(
     path: Path,  # Archive, or folder of a release
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a release of Mozilla Data Collective; raise `FileNotFoundError` for a language or split it lacks."
-    roles = [
-        (role, name)
-        for role, names in (("train", cfg.train_splits), ("eval", cfg.eval_splits))
-        for name in split_names(names)
-    ]
-    asked = tuple(name for _, name in roles)
-    release = open_release(path, cfg.language_code, set(asked))
-    tables, notes = deal(release.tables, asked, cfg.seed)
+    roles = split_roles(cfg)
+    release = open_release(path, cfg.language_code, set(roles))
+    tables, notes = deal(release.tables, tuple(roles), cfg.seed)
     rows, rejects = _joined(release, tables, roles)
     notes += links_followed(release.clips.files, release.folder)
-    for note in notes: _log.warning(note)
-    source = {
-        "kind": "collective",
-        "dataset_name": cfg.dataset_name,
-        "language": release.language,
-        "identity": release_identity(release.folder, rows),
-        "notes": notes,
-    }
-    return Corpus(rows, rejects_table(rejects), source)
+    identity = release_identity(release.folder, rows)
+    return read_corpus(cfg, "collective", release.language, rows, rejects, identity, notes)
 
 # %% ../nbs/14_collective.ipynb #6d085e25
 def _look_through(path, folder):
     "Read an archive's transcripts into a folder; its clips by name and size."
-    seen = _go_through(path, _Pass(folder, set()))
-    names, sizes = zip(*seen.kept) if seen.kept else ((), ())
-    n = len(names)
+    done = go_through(path, ArchivePass(folder, set()))
+    names = [name for name, _ in done.kept]
+    sizes = [size for _, size in done.kept]
+    zeros = np.zeros(len(names), np.int64)
+    is_clip = np.ones(len(names), bool)
     clips = Clips(
-        pa.array(names, pa.string()),
-        np.zeros(n, np.int64),
-        np.zeros(n, np.int64),
-        np.array(sizes, np.int64),
-        np.ones(n, bool),
-        [str(path)],
-        seen.unsafe,
-        "",
-    )
+        pa.array(names, pa.string()), zeros, zeros, np.array(sizes, np.int64), is_clip, [str(path)], done.unsafe, "")
     tables, bad = read_tables(folder)
-    return Release(folder, seen.language, tables, bad, clips, sorted(set(names) - _names(tables, tables)))
+    strays = sorted(set(names) - _names_in(tables, tables))
+    return Release(folder, done.language, tables, bad, clips, strays)
 
 # %% ../nbs/14_collective.ipynb #fa0eb8e4
-def _looked(folder):
+def _look_at(folder):
+    "Read the folder of a language: all its tables, and the clips that they name."
     tables, bad = read_tables(folder)
-    named = _names(tables, tables)
-    return Release(folder, folder.name, tables, bad, *_indexed(folder, named))
+    named = _names_in(tables, tables)
+    clips, strays = index_folder(audio_folders(folder)[0], named)
+    return Release(folder, folder.name, tables, bad, clips, strays)
 
 # %% ../nbs/14_collective.ipynb #f00ac4f1
-def _splits_of(release, place):
-    "Describe the splits of a release that lies at a place."
-    given, first = given_seconds(release.folder), next(iter(release.tables))
-    out = {}
-    say_splits(release.tables, place)
-    for name, table in release.tables.items():
-        rows, faults = join_clips(table, release.clips, "train", name, release.language, given)
-        if name == first:
-            faults += list(_stray_faults(release, _names(release.tables, release.tables)))
-        header = next(tsv_lines(transcripts_of(release.folder)[0]))
-        out[name or "no split"] = describe(
-            rows, [Reject("train", name, *f) for f in faults + [f for s, *f in release.bad if s == name]], header
-        )
-    usual = {"train": 0, "validation": 1, "test": 2}
-    return dict(sorted(out.items(), key=lambda kv: usual.get(kv[0], 9)))
+def _described(release, source):
+    "Describe the splits of a release, which was read from an archive or a folder."
+    given = given_seconds(release.folder)
+    first = next(iter(release.tables))
+    say_splits(release.tables, source)
+    header = next(tsv_lines(transcripts_of(release.folder)[0]))
+    splits = {}
+    for split, table in release.tables.items():
+        rows, faults = join_clips(table, release.clips, "train", split, release.language, given)
+        if split == first:
+            faults += _stray_faults(release, _names_in(release.tables, release.tables))
+        faults += [fault for name, *fault in release.bad if name == split]
+        rejects = [Reject("train", split, *fault) for fault in faults]
+        splits[split or "no split"] = describe(rows, rejects, header)
+    return {split: splits[split] for split in usual_first(splits)}
 
 # %% ../nbs/14_collective.ipynb #fd531a25
 def inspect_collective(
@@ -760,67 +241,6 @@ def inspect_collective(
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
             release = _look_through(path, Path(folder))
-            return {release.language: _splits_of(release, path)}
+            return {release.language: _described(release, path)}
     folders = [release_folder(path, language_code)] if language_code else release_folders(path)
-    return {f.name: _splits_of(_looked(f), f) for f in folders}
-
-# %% ../nbs/14_collective.ipynb #0cad2f52
-PREFIX = "mdc:"
-
-def _client():
-    try: import datacollective
-    except ImportError:
-        raise ImportError(
-            'downloading from Mozilla Data Collective needs its package: pip install "audio_ft_prep[collective]", or'
-            ' download the archive in a browser and name it as dataset_name'
-        ) from None
-    if not os.environ.get("MDC_API_KEY"):
-        raise ValueError(
-            "MDC_API_KEY must hold a key of Mozilla Data Collective to download from there: make one on its site, or"
-            " download the archive in a browser and name it as dataset_name"
-        )
-    return datacollective
-
-# %% ../nbs/14_collective.ipynb #59a07f8d
-def _fetched(client, dataset_id):
-    folder = Path(os.environ.get("MDC_DOWNLOAD_PATH") or "~/.mozdata/datasets").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    about = client.get_dataset_details(dataset_id)
-    if not (folder/(about.filename or "?")).exists():
-        check_room(int(about.sizeBytes or 0), folder, f"downloading {dataset_id}", "MDC_DOWNLOAD_PATH")
-    with contextlib.redirect_stdout(sys.stderr):
-        return Path(client.download_dataset(dataset_id, str(folder), show_progress=sys.stderr.isatty()))
-
-# %% ../nbs/14_collective.ipynb #2bb8be0a
-def fetch_release(
-    name: str,  # mdc: and the id of a data set
-) -> Path: # Its archive
-    "Download a release, or the rest of it, with Mozilla's package; every failure is one sentence."
-    dataset_id, client = name.removeprefix(PREFIX), _client()
-    import requests
-    try: return _fetched(client, dataset_id)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"Mozilla Data Collective has no data set {dataset_id}: name it as the address of its page does"
-        ) from None
-    except PermissionError as e:
-        raise PermissionError(
-            f"Mozilla Data Collective refuses {dataset_id} to this account: accept its terms on its page, then run"
-            f" again ({e})"
-        ) from None
-    except client.AuthenticationError:
-        raise ValueError("MDC_API_KEY is not accepted by Mozilla Data Collective: make a new key on its site") from None
-    except client.RateLimitError:
-        raise RuntimeError(
-            "Mozilla Data Collective asks to wait, its limit of requests is reached: run again later"
-        ) from None
-    except client.errors.DownloadError as e:
-        raise RuntimeError(
-            f"the download of {dataset_id} was cut at {e.total_downloaded_bytes} of {e.total_archive_bytes}: run"
-            " again, it goes on from there"
-        ) from None
-    except requests.RequestException as e:
-        raise RuntimeError(
-            f"Mozilla Data Collective can't be reached: {e}; run again, or download the archive in a browser and"
-            " name it as dataset_name"
-        ) from None
+    return {folder.name: _described(_look_at(folder), folder) for folder in folders}

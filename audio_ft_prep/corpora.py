@@ -8,10 +8,10 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/corpora.html.md"""
 
 # %% ../nbs/10_corpora.ipynb #90979fce
 from __future__ import annotations
-import hashlib, os, unicodedata
+import hashlib, os, stat, unicodedata
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, BinaryIO, Iterable, Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
 from .languages import canonical_language
@@ -22,7 +22,7 @@ from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'clip_id', 'audio_ending', 'first_places', 'file_name', 'as_utf8', 'refuse_utf16', 'text_lines',
-           'matching_language', 'pass_over', 'plain_files', 'hash_clips', 'read_corpus', 'describe']
+           'matching_language', 'pass_over', 'plain_files', 'open_plain_file', 'hash_clips', 'read_corpus', 'describe']
 
 # %% ../nbs/10_corpora.ipynb #18a27d40
 _log = logger_of(__name__)
@@ -155,6 +155,18 @@ def plain_files(
         else:
             usable.append(path)
     return usable
+
+# %% ../nbs/10_corpora.ipynb #1bd62092
+def open_plain_file(
+    path: str | os.PathLike,  # A file of a corpus
+) -> BinaryIO | None: # Opened for reading; none where it is a pipe or a device
+    "Open a file without waiting for one that may never say anything."
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(os.open(path, flags), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    return None
 
 # %% ../nbs/10_corpora.ipynb #c4836f94
 def hash_clips(

@@ -14,9 +14,10 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
-from audio_ft_prep.collective import (
-    PREFIX, fetch_release, inspect_collective, is_archive, near_release, read_collective, release_folders
-)
+from .mozilla import PREFIX, fetch_release
+from .collective import inspect_collective, read_collective
+from .archive import is_archive
+from .release import near_release, release_folders
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
 from .folder import find_lists, inspect_folder, near_lists, read_folder

@@ -8,13 +8,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tarindex.html.md"""
 
 # %% ../nbs/11_tarindex.ipynb #e9534f6d
 from __future__ import annotations
-import os, re, stat, tarfile
+import os, re, tarfile
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .corpora import as_utf8, audio_ending, clip_id
+from .corpora import as_utf8, audio_ending, clip_id, open_plain_file
 from .progress import go_on
 
 # %% auto #0
@@ -114,18 +114,17 @@ def open_tar(
     path: Path,  # A plain tar
 ) -> tarfile.TarFile: # At its beginning
     "Open a tar to be read in place; raise `ValueError` for what is none, without waiting for a pipe."
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags)
-    raw = open(fd, "rb")
+    rule = f"{path} must be a plain tar, not compressed and not cut at its start"
+    raw = open_plain_file(path)
+    if raw is None:
+        raise ValueError(f"{rule}: it is no plain file")
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is no plain file")
-        if _too_long(os.pread(fd, 512, 0)):
+        if _too_long(os.pread(raw.fileno(), 512, 0)):
             raise ValueError("its first header is damaged")
         return tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="replace", tarinfo=TarMember)
     except _UNREADABLE as e:
         raw.close()
-        raise ValueError(f"{path} must be a plain tar, not compressed and not cut at its start: {e}") from None
+        raise ValueError(f"{rule}: {e}") from None
 
 # %% ../nbs/11_tarindex.ipynb #fd03b3b8
 def tar_members(

@@ -26,7 +26,9 @@ from fastcore.docments import docments
 from traitlets import CUnicode
 from IPython import get_ipython
 from IPython.display import display
-from .collective import PREFIX, is_archive, release_folders
+from .mozilla import PREFIX
+from .archive import is_archive
+from .release import release_folders
 from audio_ft_prep.config import (
     PrepConfig, check_field, completed, differing, field_types, html_text, setting_list, shaping, split_names,
     to_yaml, visible_lines

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from audio_ft_prep.collective import (
-    MOST_SPARE, fetch_release, inspect_collective, is_archive, near_release, read_collective, unpack
-)
+from audio_ft_prep.archive import MOST_SPARE, is_archive
+from audio_ft_prep.mozilla import fetch_release
+from audio_ft_prep.collective import inspect_collective, read_collective
+from audio_ft_prep.release import near_release
+from audio_ft_prep.unpacked import unpack
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
@@ -797,7 +799,7 @@ def test_a_name_is_found_however_its_accents_are_written(row, file, tmp_path):
 def test_what_is_near_a_release_is_said(tmp_path):
     deep = tmp_path / "a/b/c/d"
     release(deep, train=[1])
-    assert near_release(tmp_path) == f"a release of Common Voice lies in {deep / 'it'}: name that as dataset_name"
+    assert near_release(tmp_path) == f"a release of Common Voice is in {deep / 'it'}: name that as dataset_name"
     shutil.rmtree(deep / "it/clips")
     assert (
         near_release(tmp_path)
@@ -964,7 +966,7 @@ def test_a_release_is_downloaded_once_and_read(server):
 
 def test_a_download_that_is_cut_goes_on_where_it_stood(server):
     server.cut = 300_000
-    with pytest.raises(RuntimeError, match="the download of it-25 was cut at .*: run again, it goes on from there"): fetch_release("mdc:it-25")
+    with pytest.raises(RuntimeError, match="the download of it-25 was cut at .*: run again, it continues from there"): fetch_release("mdc:it-25")
     assert fetch_release("mdc:it-25").read_bytes() == server.data and server.sent < len(server.data) + 100_000
 
 

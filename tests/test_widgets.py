@@ -22,7 +22,7 @@ from audio_ft_prep.cli import app
 from audio_ft_prep.config import GROUPS, check_field, config_from, field_types, load_config, to_yaml
 from audio_ft_prep.pipeline import Progress
 from audio_ft_prep import hub as hub_module
-from audio_ft_prep.collective import unpack
+from audio_ft_prep.unpacked import unpack
 from audio_ft_prep.tarindex import index_tar
 from audio_ft_prep.tsv import read_tsv
 from audio_ft_prep.load import corpus_path, load_rows
