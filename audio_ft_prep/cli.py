@@ -14,63 +14,55 @@ from pathlib import Path
 from typing import Annotated, Optional, get_args, get_origin
 import typer
 from fastcore.docments import docments
-from audio_ft_prep.config import (
-    PrepConfig, config_from, field_types, json_text, read_settings, user_path, visible, visible_lines
-)
+from .config import PrepConfig, config_from, field_types, json_text, read_settings, user_path
+from .config import visible, visible_lines
 from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere
 from .secrets import NoSecrets, OneLine, without_secrets
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'demo', 'verify', 'upload', 'notebooks', 'inspect', 'doctor', 'run', 'main']
+__all__ = ['app', 'AsJson', 'DEBUG', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'upload', 'notebooks', 'doctor', 'main']
 
 # %% ../nbs/64_cli.ipynb #929fd3c7
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for.",
-)
+_HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 # %% ../nbs/64_cli.ipynb #947fddae
 def _flag_type(typ):
+    "The type that a flag takes; a word for a field of several words."
     if get_origin(typ) is None: return typ
     kinds = [t for t in get_args(typ) if t is not type(None)]
     return kinds[0] if kinds[0] in (int, float, bool) else str
 
 # %% ../nbs/64_cli.ipynb #11b7bbbb
-def _parameter(f, typ, doc):
-    default = (
-        ""
-        if f.default in (None, "") or isinstance(f.default, bool) or not isinstance(f.default, (str, int, float))
-        else f" [default: {f.default}]"
-    )
-    info = typer.Option(
-        f"--{f.name.replace('_', '-')}" + (f"/--no-{f.name.replace('_', '-')}" if typ is bool else ""),
-        help=f"{doc}.{default}",
-    )
-    return _inspect.Parameter(
-        f.name, _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[_flag_type(typ)], info]
-    )
+def _keyword(name, typ, info, default=None):
+    "A keyword parameter that typer reads as a flag."
+    return _inspect.Parameter(name, _inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[typ, info])
+def _flag_name(name, typ):
+    name = name.replace("_", "-")
+    return f"--{name}/--no-{name}" if typ is bool else f"--{name}"
+def _shown_default(default):
+    "A default as the help shows it; nothing for an empty one and for a truth."
+    is_shown = isinstance(default, (str, int, float)) and not isinstance(default, bool) and default != ""
+    return f" [default: {default}]" if is_shown else ""
 
 # %% ../nbs/64_cli.ipynb #154f8435
 def config_flags() -> list[_inspect.Parameter]: # Keyword parameters that typer reads
     "Give a flag for each field of `PrepConfig`, and `--config`."
-    docs, types = docments(PrepConfig), field_types()
+    docs, types, flags = docments(PrepConfig), field_types(), []
+    for f in fields(PrepConfig):
+        info = typer.Option(_flag_name(f.name, types[f.name]), help=f"{docs[f.name]}.{_shown_default(f.default)}")
+        flags.append(_keyword(f.name, Optional[_flag_type(types[f.name])], info))
     info = typer.Option("--config", help="JSON or YAML file of settings; flags go before it.")
-    return [
-        *(_parameter(f, types[f.name], docs[f.name]) for f in fields(PrepConfig)),
-        _inspect.Parameter(
-            "config", _inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[Optional[Path], info]
-        ),
-    ]
+    return [*flags, _keyword("config", Optional[Path], info)]
 
 # %% ../nbs/64_cli.ipynb #f7229094
 def _takes_config(run):
     "Make a command of `run(cfg, json)` whose flags are the config's fields."
-    def command(json: bool = False, config=None, **given):
+    def command(json: bool = False, config=None, **flags):
         settings = read_settings(config) if config else {}
-        return run(config_from({**settings, **{k: v for k, v in given.items() if v is not None}}), json)
+        given = {name: value for name, value in flags.items() if value is not None}
+        return run(config_from({**settings, **given}), json)
     as_json = _inspect.Parameter("json", _inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
     command.__signature__ = _inspect.Signature([*config_flags(), as_json])
     command.__annotations__ = {p.name: p.annotation for p in command.__signature__.parameters.values()}
@@ -79,7 +71,7 @@ def _takes_config(run):
 
 # %% ../nbs/64_cli.ipynb #2b062bfd
 def _say(text):
-    "Print lines that only show, and tell no secret."
+    "Print lines for a person."
     print(visible_lines(without_secrets(str(text))))
 def _say_json(value):
     "Print JSON for a program, in letters that the terminal has."
@@ -88,33 +80,118 @@ def _show(value, as_json):
     if as_json: _say_json(value.to_dict())
     else: _say(value)
 
+# %% ../nbs/64_cli.ipynb #265812bf
+def _folder_or_url(folder):
+    "A folder or a URL, as the other modules take it."
+    return folder if "://" in folder else str(user_path(folder, "the folder"))
+
+# %% ../nbs/64_cli.ipynb #a68e1db9
+_GONE = []  # Holds True where the folder that the command was started in is gone
+def _check_whole(folder):
+    "Refuse an output folder that is relative to a folder that is gone; give the others back."
+    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)): return folder
+    why = "the folder that this command was started in is gone"
+    raise ValueError(f"output_dir must be a whole path, got {folder}: {why}")
+
+# %% ../nbs/64_cli.ipynb #fee404c8
+_ROOM = "make room there"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "name a folder that can be written",
+    errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ELOOP: "its links lead in a circle: see where they point",
+    errno.ENOTDIR: "a part of the path is a file: see that it is right"}
+def _explained(e):
+    "An error; for one of the system that names a file, a sentence that says what to do."
+    if not (isinstance(e, OSError) and e.filename and e.strerror): return e
+    remedy = _REMEDIES.get(e.errno, "see that it is there, and that it can be read and its folder be written")
+    name = os.fsdecode(e.filename) if isinstance(e.filename, bytes) else e.filename
+    return f"{name}: {e.strerror}; {remedy}, and run again"
+
+# %% ../nbs/64_cli.ipynb #73993f26
+_USERS = (ValueError, FileNotFoundError, ImportError, RuntimeError, OSError)
+def _is_raised_by_us(e):
+    "Whether the last line that ran is a `raise` of this package."
+    import traceback
+    frames = traceback.extract_tb(e.__traceback__)
+    if not frames: return False
+    is_ours = os.path.dirname(frames[-1].filename) == os.path.dirname(__file__)
+    return is_ours and "raise " in (frames[-1].line or "")
+def _is_expected(e):
+    "Whether an error is one that a user can cause."
+    if isinstance(e, _USERS): return True
+    if isinstance(e, (KeyError, IndexError)): return False
+    return isinstance(e, (TypeError, LookupError)) and _is_raised_by_us(e)
+
+# %% ../nbs/64_cli.ipynb #d16fb653
+_BadRequest = typer.BadParameter.__mro__[2]
+
+# %% ../nbs/64_cli.ipynb #810f4133
+DEBUG = "AUDIO_FT_PREP_DEBUG"  # Environment variable: show the traceback of an error
+_ISSUES = "https://github.com/audio-ft-prep/audio_ft_prep/issues"
+_RESUMES = "the same command goes on from here"
+def _stopped(e):
+    "What to say of an end that was asked for, and the exit code; none for an error."
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return f"stopped; {_RESUMES}", 130
+    if isinstance(e, Ended): return f"told to end ({e}); {_RESUMES}", 128 + e.number
+def _report(e):
+    "What to say of an error that is a fault of ours."
+    what = f"this was not expected: {type(e).__name__}: {e}"
+    return f"{what}; please report it at {_ISSUES} with the traceback, which {DEBUG}=1 shows"
+def _verdict(e):
+    "What to say of an error, and the exit code."
+    if isinstance(e, _BadRequest): return f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2
+    if isinstance(e, MemoryError):
+        return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
+    if isinstance(e, RecursionError):
+        return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
+    if not _is_expected(e): return _report(e), 1
+    is_wrong_request = isinstance(e, (ValueError, TypeError, FileNotFoundError, ImportError))
+    return _explained(e), 2 if is_wrong_request else 1
+
+# %% ../nbs/64_cli.ipynb #5f97bbcd
+def _show_traceback(e):
+    import traceback
+    lines = "".join(traceback.format_exception(type(e), e, e.__traceback__))
+    print(visible_lines(without_secrets(lines.rstrip())), file=sys.stderr)
+def _fail(sentence, code):
+    "Print a sentence on stderr; give the exit code."
+    sentence = " ".join(str(sentence).split())
+    print(f"audio-ft-prep: {visible(without_secrets(sentence))}", file=sys.stderr)
+    return code
+
+# %% ../nbs/64_cli.ipynb #3ec9008e
+def run(
+    args: list[str] | None = None,  # The command line; the process's own when left out
+) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
+    "Run the command; an error ends in one sentence."
+    args = args or sys.argv[1:] or ["--help"]
+    try:
+        code = app(args, prog_name="audio-ft-prep", standalone_mode=False) or 0
+        if code == 130: raise KeyboardInterrupt  # which typer turns into this code
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt, Ended) as e:
+        if os.environ.get(DEBUG): _show_traceback(e)
+        sentence, code = _stopped(e) or _verdict(e)
+        return _fail(sentence, code)
+
 # %% ../nbs/64_cli.ipynb #e3d0021e
 @_takes_config
 def _plan(cfg, as_json):
-    "Tell what prepare would keep, drop and write; nothing is written."
+    "Show what prepare would keep, drop and write; nothing is written."
     from audio_ft_prep.pipeline import plan
     _show(plan(cfg), as_json)
 
 # %% ../nbs/64_cli.ipynb #a131a510
 @_takes_config
 def _prepare(cfg, as_json):
-    "Prepare a corpus; run again after a stop, it goes on."
+    "Prepare a corpus; run again after a stop, it resumes."
     from audio_ft_prep.pipeline import prepare
-    _whole(cfg.output_dir)
+    _check_whole(cfg.output_dir)
     _show(prepare(cfg), as_json)
-
-# %% ../nbs/64_cli.ipynb #265812bf
-def _given(folder):
-    "A folder or a URL, as the other modules take it."
-    return folder if "://" in folder else str(user_path(folder, "the folder"))
-def _whole(folder):
-    "A folder that can be made: by its whole path, when there is none to stand in."
-    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)):
-        return folder
-    raise ValueError(
-        f"output_dir must be a whole path, got {folder}: the folder that this command was started in is gone"
-    )
-_GONE = []
 
 # %% ../nbs/64_cli.ipynb #fe1cd93a
 @app.command()
@@ -124,8 +201,8 @@ def demo(
 ):
     "Prepare the sample corpus that comes with the package, for openai/whisper-small."
     from audio_ft_prep.pipeline import prepare
-    got = prepare(PrepConfig("sample", "it", "Italian", output_dir=_whole(output_dir)))
-    _show(got, as_json)
+    prepared = prepare(PrepConfig("sample", "it", "Italian", output_dir=_check_whole(output_dir)))
+    _show(prepared, as_json)
     if not as_json: _say(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
 
 # %% ../nbs/64_cli.ipynb #4568c45b
@@ -134,14 +211,53 @@ def verify(
     folder: Annotated[str, typer.Argument(help="A prepared folder.")],
     as_json: AsJson = False,
 ):
-    "Hold a prepared folder against its prep.json: every shard is hashed again."
+    "Compare a prepared folder with its prep.json: every shard is hashed again."
     from audio_ft_prep.store import read_prep, verify
-    folder = _given(folder)
+    folder = _folder_or_url(folder)
     faults, prep = verify(folder), read_prep(folder)
-    if as_json:
-        _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
+    if as_json: _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
     elif not faults: _say(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
+
+# %% ../nbs/64_cli.ipynb #f14ff63b
+def _split_rows(splits):
+    "The table of an inspection: a row for each split."
+    from audio_ft_prep.show import show_bytes, show_hours
+    yield ["split", "rows", "usable", "speakers", "audio", "duration"]
+    for split, d in splits.items():
+        duration = "not given" if d["seconds"] is None else show_hours(d["seconds"])
+        yield [split, d["rows"], d["usable"], d["speakers"], show_bytes(d["bytes"]), duration]
+def _first_rows(inspected):
+    "What a split's columns and first rows are, and notes about it."
+    yield f"columns: {visible(', '.join(inspected['columns']))}"
+    for row in inspected["first"]: yield visible(f"{row['id']}: {row['sentence']}")
+    for note in inspected.get("notes", []): yield visible(f"note: {note}")
+def _inspection_lines(language, splits):
+    from audio_ft_prep.show import text_table
+    heading = f"\nlanguage {visible(language)}\n" if language else "\n"
+    yield heading + text_table(list(_split_rows(splits)))
+    for split, d in splits.items():
+        for reason, n in d["rejects"].items(): yield f"{split}: {n} {reason}"
+    for d in list(splits.values())[:1]: yield from _first_rows(d)
+
+# %% ../nbs/64_cli.ipynb #3809b107
+_CORPUS = "Folder, file or archive of the corpus, sample, mdc:ID, or the id of a Hub data set."
+@app.command()
+def inspect(
+    dataset_name: Annotated[str, typer.Argument(help=_CORPUS)],
+    language_code: Annotated[str, typer.Option(help="Locale; all languages when not given.")] = "",
+    audio_column: Annotated[str, typer.Option(help="Column that names the audio, in a table of your own.")] = "",
+    text_column: Annotated[str, typer.Option(help="Column that holds the sentence, in a table of your own.")] = "",
+    dataset_config: Annotated[str, typer.Option(help="Configuration of a data set that has several.")] = "",
+    dataset_revision: Annotated[str, typer.Option(help="Branch, tag or commit of a Hub data set.")] = "",
+    as_json: AsJson = False,
+):
+    "Show what a corpus holds before anything is prepared."
+    from audio_ft_prep.load import inspect_corpus
+    inspected = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
+    if as_json: return _say_json(inspected)
+    _say(visible(f"{dataset_name} is read as {inspected['kind']}: {inspected['why']}"))
+    for language, splits in inspected["languages"].items(): _say("\n".join(_inspection_lines(language, splits)))
 
 # %% ../nbs/64_cli.ipynb #fb71bb8c
 @app.command()
@@ -153,18 +269,11 @@ def upload(
 ):
     "Log a prepared folder to a DigitalHub project, whole or not at all."
     from audio_ft_prep.artifact import log_prepared
-    folder = _given(folder)
-    art = log_prepared(project, artifact_name, folder)
-    told = {
-        "folder": folder,
-        "project": project,
-        "artifact": artifact_name,
-        "id": art.id,
-        "key": art.key,
-        "path": art.spec.path,
-    }
-    if as_json: _say_json(told)
-    else: _say(f"{folder} is {art.key}")
+    folder = _folder_or_url(folder)
+    artifact = log_prepared(project, artifact_name, folder)
+    if not as_json: return _say(f"{folder} is {artifact.key}")
+    _say_json({"folder": folder, "project": project, "artifact": artifact_name,
+               "id": artifact.id, "key": artifact.key, "path": artifact.spec.path})
 
 # %% ../nbs/64_cli.ipynb #56dbff81
 @app.command()
@@ -176,58 +285,15 @@ def notebooks(
     "Put the tutorials into a folder, as notebooks to run and to change."
     from audio_ft_prep.notebooks import lay_out
     laid_out = lay_out(folder, replace)
-    if as_json: _say_json({"folder": folder, "notebooks": laid_out})
-    else:
-        _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
-
-# %% ../nbs/64_cli.ipynb #f14ff63b
-def _inspection(name, splits):
-    from audio_ft_prep.show import show_bytes, show_hours, text_table
-    head = [["split", "rows", "usable", "speakers", "audio", "duration"]]
-    table = head + [
-        [
-            s,
-            d["rows"],
-            d["usable"],
-            d["speakers"],
-            show_bytes(d["bytes"]),
-            "not given" if d["seconds"] is None else show_hours(d["seconds"]),
-        ]
-        for s, d in splits.items()
-    ]
-    yield (f"\nlanguage {visible(name)}\n" if name else "\n") + text_table(table)
-    for split, d in splits.items():
-        yield from (f"{split}: {n} {reason}" for reason, n in d["rejects"].items())
-    for d in list(splits.values())[:1]:
-        yield f"columns: {visible(', '.join(d['columns']))}"
-        yield from (visible(f"{r['id']}: {r['sentence']}") for r in d["first"])
-        yield from (visible(f"note: {said}") for said in d.get("notes", []))
-
-# %% ../nbs/64_cli.ipynb #3809b107
-@app.command()
-def inspect(
-    dataset_name: Annotated[str, typer.Argument(help="Folder, file or archive of the corpus, sample, mdc:ID, or the id of a Hub data set.")],
-    language_code: Annotated[str, typer.Option(help="Locale; all languages when not given.")] = "",
-    audio_column: Annotated[str, typer.Option(help="Column that names the audio, in a table of your own.")] = "",
-    text_column: Annotated[str, typer.Option(help="Column that holds the sentence, in a table of your own.")] = "",
-    dataset_config: Annotated[str, typer.Option(help="Configuration of a data set that has several.")] = "",
-    dataset_revision: Annotated[str, typer.Option(help="Branch, tag or commit of a Hub data set.")] = "",
-    as_json: AsJson = False,
-):
-    "Show what a corpus holds before anything is prepared."
-    from audio_ft_prep.load import inspect_corpus
-    got = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
-    if as_json: return _say_json(got)
-    _say(visible(f"{dataset_name} is read as {got['kind']}: {got['why']}"))
-    for name, splits in got["languages"].items():
-        _say("\n".join(_inspection(name, splits)))
+    if as_json: return _say_json({"folder": folder, "notebooks": laid_out})
+    _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
 
 # %% ../nbs/64_cli.ipynb #022de3f6
-def _prescription(checks):
-    wide = max(len(c.name) for c in checks)
+def _check_lines(checks):
+    width = max(len(c.name) for c in checks)
     for c in checks:
-        yield f"{c.state:<4}  {c.name:<{wide}}  {visible(c.seen)}"
-        if c.fix: yield f"{'':<{wide + 8}}{visible(c.fix)}"
+        yield f"{c.state:<4}  {c.name:<{width}}  {visible(c.seen)}"
+        if c.fix: yield f"{'':<{width + 8}}{visible(c.fix)}"
 
 # %% ../nbs/64_cli.ipynb #a21ca658
 @app.command()
@@ -236,98 +302,15 @@ def doctor(as_json: AsJson = False):
     from audio_ft_prep.doctor import doctor
     checks = doctor()
     if as_json: _say_json([asdict(c) for c in checks])
-    else: _say("\n".join(_prescription(checks)))
-    if bad := [c.name for c in checks if c.state == "fail"]:
-        raise RuntimeError(f"{len(bad)} of {len(checks)} checks failed: {', '.join(bad)}; do what is said of each")
-
-# %% ../nbs/64_cli.ipynb #34a38f8d
-def _fail(sentence, code):
-    print(f"audio-ft-prep: {visible(without_secrets(' '.join(str(sentence).split())))}", file=sys.stderr)
-    return code
-
-# %% ../nbs/64_cli.ipynb #d16fb653
-_BadRequest = typer.BadParameter.__mro__[2]
-
-# %% ../nbs/64_cli.ipynb #fee404c8
-_SEE = {
-    errno.ENOSPC: "make room there",
-    errno.EDQUOT: "make room there",
-    errno.EROFS: "name a folder that can be written",
-    errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
-    errno.ENAMETOOLONG: "give it a shorter name",
-    errno.ELOOP: "its links lead in a circle: see where they point",
-    errno.ENOTDIR: "a part of the path is a file: see that it is right",
-}
-def _told(e):
-    if not (isinstance(e, OSError) and e.filename and e.strerror):
-        return e
-    remedy = _SEE.get(e.errno, "see that it is there, and that it can be read and its folder be written")
-    name = os.fsdecode(e.filename) if isinstance(e.filename, bytes) else e.filename
-    return f"{name}: {e.strerror}; {remedy}, and run again"
-
-# %% ../nbs/64_cli.ipynb #73993f26
-_USERS = (ValueError, FileNotFoundError, ImportError, RuntimeError, OSError)
-def _is_expected(e):
-    "Whether an error is one that a user can cause."
-    if isinstance(e, _USERS): return True
-    if not isinstance(e, (TypeError, LookupError)) or isinstance(e, (KeyError, IndexError)):
-        return False
-    import traceback
-    last = traceback.extract_tb(e.__traceback__)[-1:]
-    return any(
-        os.path.dirname(frame.filename) == os.path.dirname(__file__) and "raise " in (frame.line or "")
-        for frame in last
-    )
-
-# %% ../nbs/64_cli.ipynb #810f4133
-_GOES_ON = "the same command goes on from here"
-def _stopped(e):
-    "What is said of an end that was asked for, and the exit code; none for an error."
-    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return f"stopped; {_GOES_ON}", 130
-    if isinstance(e, Ended): return f"told to end ({e}); {_GOES_ON}", 128 + e.number
-def _verdict(e):
-    "What is said of an error, and the exit code."
-    if isinstance(e, _BadRequest): return f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2
-    if isinstance(e, MemoryError):
-        return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
-    if isinstance(e, RecursionError):
-        return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
-    if not _is_expected(e):
-        return (
-            (
-                f"this was not expected: {type(e).__name__}: {e}; please report it at {_ISSUES} with the traceback,"
-                f" which {DEBUG}=1 shows"
-            ),
-            1,
-        )
-    return _told(e), 2 if isinstance(e, (ValueError, TypeError, FileNotFoundError, ImportError)) else 1
-
-# %% ../nbs/64_cli.ipynb #5f97bbcd
-DEBUG = "AUDIO_FT_PREP_DEBUG"  # Environment variable: show the traceback of an error
-_ISSUES = "https://github.com/audio-ft-prep/audio_ft_prep/issues"
-def _show_traceback(e):
-    import traceback
-    lines = "".join(traceback.format_exception(type(e), e, e.__traceback__))
-    print(visible_lines(without_secrets(lines.rstrip())), file=sys.stderr)
-
-# %% ../nbs/64_cli.ipynb #3ec9008e
-def run(
-    args: list[str] | None = None,  # The command line; the process's own when left out
-) -> int: # Exit code: 0 done, 1 a run that failed, 2 a wrong request
-    "Run the command, errors told in one sentence."
-    try:
-        code = app(args or sys.argv[1:] or ["--help"], prog_name="audio-ft-prep", standalone_mode=False) or 0
-        if code == 130: raise KeyboardInterrupt  # which typer turns into this code
-        sys.stdout.flush()
-        return code
-    except (Exception, KeyboardInterrupt, Ended) as e:
-        if os.environ.get(DEBUG): _show_traceback(e)
-        return _fail(*(_stopped(e) or _verdict(e)))
+    else: _say("\n".join(_check_lines(checks)))
+    failed = [c.name for c in checks if c.state == "fail"]
+    if not failed: return
+    what = f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
+    raise RuntimeError(f"{what}; do what is said of each")
 
 # %% ../nbs/64_cli.ipynb #30666292
-def _begin():
-    "Make the process's surroundings plain."
-    patient_streams()
+def _show_messages():
+    "Have the messages of a run on stderr, a line each, without secrets."
     logging.raiseExceptions = False  # a log that can't be written is no reason to end
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(message)s"))
@@ -335,9 +318,21 @@ def _begin():
     logging.basicConfig(handlers=[handler])
     logging.getLogger("audio_ft_prep").setLevel(logging.INFO)
     logging.captureWarnings(True)
+def _begin():
+    patient_streams()
+    _show_messages()
     if stand_somewhere(): _GONE.append(True)
     ensure_home()
     end_by_exception()
+
+# %% ../nbs/64_cli.ipynb #5b8ea190
+def _flushed(code):
+    "The exit code, when all that was printed is written."
+    try: sys.stdout.flush()
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _fail(f"what was to be printed can't be written: {e.strerror}; make room there", 1)
+    return code
 def main() -> None:
     "Run the command as a process, messages of the run on stderr."
     _begin()
@@ -345,10 +340,3 @@ def main() -> None:
     except (KeyboardInterrupt, Ended) as e: code = _fail(*_stopped(e))
     if code >= 128: end_in_peace()
     sys.exit(_flushed(code))
-def _flushed(code):
-    "The exit code, when all that was said is written."
-    try: sys.stdout.flush()
-    except OSError as e:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or _fail(f"what was to be printed can't be written: {e.strerror}; make room there", 1)
-    return code
