@@ -1,7 +1,6 @@
 """A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 
-Tables and transcripts are small and audio is large, so the readers of Hub data sets ask here for parts of files. A `Repo` is a data set at one commit. `file_start` brings the beginning of a file, `RangeFile` reads a file by ranges, and what has been fetched stays: a
-transfer that was cut goes on, and a second run needs no network where all is there. What can go wrong on the way ends in one sentence.
+Tables and transcripts are small and audio is large, so the readers of Hub data sets ask here for parts of files. A `Repo` is a data set at one commit. `file_start` fetches the beginning of a file, `RangeFile` reads a file by ranges, and what has been fetched is kept: after a transfer that was cut, only the rest is fetched, and a second run needs no network where everything is here.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/hub.html.md"""
 
@@ -9,283 +8,125 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/hub.html.md"""
 
 # %% ../nbs/13_hub.ipynb #2414618a
 from __future__ import annotations
-import io, json, os, re, time
-from contextlib import contextmanager
+import io, json, re, time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
 from urllib.parse import quote
 from filelock import FileLock
-from .paths import check_room
-from .rows import file_sha256
+from audio_ft_prep.hubclient import (
+    endpoint, explained_hub_errors, hub_cache, is_offline, offline_error, own_folder, parts_folder, request
+)
+from .paths import atomic_write_bytes
 from .progress import go_on, listener
+from .rows import file_sha256
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['BLOCK', 'endpoint', 'hub_cache', 'parts_folder', 'own_folder', 'is_offline', 'is_hub_id', 'causes', 'hub_error',
-           'told', 'patiently', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'fetched_part',
-           'file_start', 'have_room']
+__all__ = ['BLOCK', 'Repo', 'open_repo', 'cached_file', 'whole_file', 'RangeFile', 'fetched_part', 'file_start']
 
 # %% ../nbs/13_hub.ipynb #c06f86a0
 _log = logger_of(__name__)
 
-# %% ../nbs/13_hub.ipynb #1bb60f50
-def endpoint() -> str: # HF_ENDPOINT, else the public Hub
-    "Name the Hub that is asked."
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-# %% ../nbs/13_hub.ipynb #79088171
-def hub_cache() -> Path: # HF_HUB_CACHE, else the folder hub in HF_HOME
-    "Name the cache of the Hub's client."
-    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
-
-# %% ../nbs/13_hub.ipynb #4377346e
-def _is_own(folder):
-    "Whether nobody else can have put anything into a folder that is there."
-    if not hasattr(os, "geteuid") or not folder.is_dir():
-        return not folder.is_symlink()
-    seen = folder.stat()
-    return not folder.is_symlink() and (seen.st_uid == os.geteuid() or seen.st_uid == 0 and not seen.st_mode & 0o022)
-def parts_folder() -> Path: # Beside the cache of the Hub's client
-    "Name the folder for parts of files; one that belongs to another user is not used."
-    folder = hub_cache().parent/"audio_ft_prep"
-    if _is_own(folder): return folder
-    if _is_own(own := folder.with_name(f"{folder.name}-{os.geteuid()}")): return own
-    raise PermissionError(
-        f"{folder} and {own.name} beside it belong to other users: set HF_HOME to a folder of your own"
-    )
-
-# %% ../nbs/13_hub.ipynb #a7898c7b
-def own_folder(
-    folder: Path,  # At or below `parts_folder`
-) -> Path: # The same; it is there now
-    "Make a folder for parts of files, closed to others."
-    top = parts_folder()
-    top.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if top.stat().st_mode & 0o077 and _may_close(top):
-        top.chmod(0o700)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-def _may_close(folder): return hasattr(os, "geteuid") and folder.stat().st_uid == os.geteuid()
-
-# %% ../nbs/13_hub.ipynb #58900593
-def is_offline() -> bool: # As HF_HUB_OFFLINE says
-    "Tell whether the network must not be used."
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-# %% ../nbs/13_hub.ipynb #1ca11b5b
-def is_hub_id(
-    name: str,  # As in `PrepConfig`
-) -> bool: # Whether it has the form of an id
-    "Tell ids of Hub data sets from other names."
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
-
-# %% ../nbs/13_hub.ipynb #2fe4060a
-def causes(
-    error: BaseException,  # What was raised
-) -> Iterator[BaseException]: # The error, and what it came from, one after the other
-    "Follow an error to where it began."
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-# %% ../nbs/13_hub.ipynb #6d545478
-def _status(e):
-    found = (getattr(getattr(x, "response", None), "status_code", None) for x in causes(e))
-    return next((s for s in found if s is not None), None)
-
-# %% ../nbs/13_hub.ipynb #787b6eb0
-def _no_access(repo_id, token, page):
-    if not token:
-        return (
-            f"{repo_id} is gated and no token is set: accept its terms on {page}, then set HF_TOKEN or run hf auth"
-            " login"
-        )
-    return (
-        f"{repo_id} is gated and your token ({token}) has no access to it: ask for access on {page}, and run again"
-        " when it is granted"
-    )
-
-# %% ../nbs/13_hub.ipynb #33fb4596
-def _offline(repo_id, what):
-    return ConnectionError(
-        f"offline mode is on (HF_HUB_OFFLINE) and {what} of {repo_id} is not in {hub_cache().parent}: unset it, or"
-        " set HF_HOME to where the data set was fetched"
-    )
-def _token_from():
-    from huggingface_hub import get_token
-    return "from HF_TOKEN" if os.environ.get("HF_TOKEN") else "from the saved login" if get_token() else ""
-
-# %% ../nbs/13_hub.ipynb #56bdabd9
-def hub_error(
-    e: Exception,  # What the Hub's client raised
-    repo_id: str,  # The data set
-    revision: str,  # The revision asked for
-) -> Exception | None: # One sentence; none when it isn't about the Hub
-    "Say what went wrong and what to do."
-    from huggingface_hub import errors as hf
-    page, token, status = f"{endpoint()}/datasets/{repo_id}", _token_from(), _status(e)
-    is_a = lambda *kinds: any(isinstance(x, kinds) for x in causes(e))
-    if is_a(hf.GatedRepoError):
-        return PermissionError(_no_access(repo_id, token, page))
-    if is_a(hf.RevisionNotFoundError):
-        return FileNotFoundError(
-            f"{repo_id} has no revision {revision}: set dataset_revision to a branch, tag or commit of {page}"
-        )
-    if is_a(hf.RepositoryNotFoundError):
-        return FileNotFoundError(
-            f"no data set {repo_id} on {endpoint()}, or it is private and"
-            f" {'your token has no access' if token else 'no token is set'}, and no folder of that name is here: see"
-            " that dataset_name is right"
-        )
-    if is_a(hf.DisabledRepoError):
-        return PermissionError(f"{repo_id} has been disabled on {endpoint()}: choose another data set")
-    if is_a(hf.OfflineModeIsEnabled): return _offline(repo_id, revision)
-    if status == 401:
-        return PermissionError(
-            f"{endpoint()} refuses your token ({token}): it is wrong or has expired; set a valid one, or none for"
-            " public data"
-        )
-    if status:
-        return ConnectionError(
-            f"{endpoint()} answers {status} for {repo_id}: run the same command again later, it goes on from what is"
-            " fetched"
-        )
-    if is_a(hf.HTTPError):
-        return ConnectionError(
-            f"the connection to {endpoint()} failed for {repo_id} ({type(e).__name__}): see to the network and run"
-            " the same command again, it goes on from what is fetched"
-        )
-    return None
-
-# %% ../nbs/13_hub.ipynb #cd630752
-@contextmanager
-def told(
-    repo_id: str,  # The data set
-    revision: str,  # The revision asked for
-):
-    "Turn what the Hub's client raises inside into a sentence."
-    try: yield
-    except Exception as e:
-        if (sentence := hub_error(e, repo_id, revision)) is None: raise
-        raise sentence from None
-
-# %% ../nbs/13_hub.ipynb #9aa92e70
-def patiently(
-    call: Callable[[], Any],  # A request
-    tries: int = 4,  # Times it is made at most
-    pause: float = 0.5,  # Seconds before the second; doubled each time
-) -> Any: # What it gives
-    "Make a request again when the connection fails or the Hub is busy."
-    from huggingface_hub.errors import HTTPError
-    for left in range(tries - 1, -1, -1):
-        try: return call()
-        except HTTPError as e:
-            if not left or (_status(e) or 500) < 500 and _status(e) not in (408, 429):
-                raise
-        time.sleep(pause * 2 ** (tries - 1 - left))
+# %% ../nbs/13_hub.ipynb #bab07984
+def _repo_folder(repo_id): return parts_folder()/f"datasets--{repo_id.replace('/', '--')}"
+def _is_inside(path): return "\0" not in path and not set(path.split("/")) & {"", ".", ".."}
 
 # %% ../nbs/13_hub.ipynb #8be99366
-def _is_inside(path): return "\0" not in path and not set(path.split("/")) & {"", ".", ".."}
 @dataclass(frozen=True, repr=False)
 class Repo:
     "A Hub data set at one commit."
     id: str  # Namespace and name
     sha: str  # The commit
-    files: dict[str, tuple[int, str]]  # Bytes of each file, and its SHA-256 where the Hub tells it
+    files: dict[str, tuple[int, str]]  # Bytes of each file, and its SHA-256 where the Hub gives it
 
     def __post_init__(self):
-        for p in self.files:
-            if not _is_inside(p):
-                raise ValueError(f"{self.id} lists a file that leaves its folder, {p[:200]!r}: it is not read")
+        for path in self.files:
+            if not _is_inside(path):
+                raise ValueError(f"{self.id} lists a file that leaves its folder, {path[:200]!r}: it is not read")
         if not re.fullmatch(r"[0-9a-f]{40,64}", self.sha):
             raise ValueError(
                 f"{self.id} must be at a commit of hexadecimal digits, got {self.sha[:80]!r}: it is not read"
             )
     def __repr__(self): return f"Repo({self.id}, {len(self.files)} files)"
-    def folder(self): return _kept(self.id)/self.sha
-    def size(self, paths): return sum(self.files[p][0] for p in paths)
+    def folder(self): return _repo_folder(self.id)/self.sha
+    def size(self, paths): return sum(self.files[path][0] for path in paths)
 
 # %% ../nbs/13_hub.ipynb #2117e06a
-def _kept(repo_id): return parts_folder()/f"datasets--{repo_id.replace('/', '--')}"
-def _write(path, data):
-    "Write a small file whole or not at all."
+def _keep(path, content):
+    "Keep a small file for later runs, whole or not at all."
     own_folder(path.parent)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
-# %% ../nbs/13_hub.ipynb #5d533d04
-def _held(path, repo_id):
+    atomic_write_bytes(path, content)
+def _list_path(repo_id, revision): return _repo_folder(repo_id)/f"{quote(revision, safe='')}.json"
+def _keep_list(repo, revision):
+    "Keep the list of files for a run without network."
+    content = json.dumps({"sha": repo.sha, "files": repo.files})
+    _keep(_list_path(repo.id, revision), content.encode())
+def _kept_list(path, repo_id):
     "The list of files that an earlier run has kept; none where there is none, or where it is damaged."
     if not path.exists(): return None
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        files = {k: (size, digest) for k, (size, digest) in held["files"].items()}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        files = {name: (size, digest) for name, (size, digest) in content["files"].items()}
         if not all(isinstance(s, int) and s >= 0 and isinstance(d, str) for s, d in files.values()):
             raise ValueError("sizes")
-        return Repo(repo_id, held["sha"], files)
+        return Repo(repo_id, content["sha"], files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         _log.warning("%s is damaged: the files of %s are listed again", path, repo_id)
 
 # %% ../nbs/13_hub.ipynb #23ee407c
+def _listed(repo_id, revision):
+    "Ask the Hub which files a data set holds."
+    from huggingface_hub import HfApi
+    api = HfApi(endpoint=endpoint())
+    with explained_hub_errors(repo_id, revision):
+        info = request(lambda: api.dataset_info(repo_id, revision=revision, files_metadata=True))
+    files = {}
+    for file in info.siblings:
+        files[file.rfilename] = (file.size or 0, file.lfs.sha256 if file.lfs else "")
+    return Repo(repo_id, info.sha, files)
 def open_repo(
     repo_id: str,  # Namespace and name
     revision: str = "",  # Branch, tag or commit; empty for main
 ) -> Repo: # The data set as it is there now
-    "List a Hub data set; raise a sentence when it can't be reached."
+    "List a Hub data set; raise an error of one sentence when it can't be reached."
     revision = revision or "main"
-    kept = lambda r: _kept(repo_id)/f"{quote(r, safe='')}.json"
-    settled = is_offline() or re.fullmatch(r"[0-9a-f]{40}", revision)
-    if settled and (held := _held(kept(revision), repo_id)): return held
-    if is_offline(): raise _offline(repo_id, f"revision {revision}")
-    from huggingface_hub import HfApi
-    with told(repo_id, revision):
-        info = patiently(
-            lambda: HfApi(endpoint=endpoint()).dataset_info(repo_id, revision=revision, files_metadata=True)
-        )
-    repo = Repo(repo_id, info.sha, {s.rfilename: (s.size or 0, s.lfs.sha256 if s.lfs else "") for s in info.siblings})
-    for r in {revision, repo.sha}:
-        _write(kept(r), json.dumps({"sha": repo.sha, "files": repo.files}).encode())
+    if is_offline() or re.fullmatch(r"[0-9a-f]{40}", revision):
+        kept = _kept_list(_list_path(repo_id, revision), repo_id)
+        if kept: return kept
+    if is_offline(): raise offline_error(repo_id, f"revision {revision}")
+    repo = _listed(repo_id, revision)
+    for name in {revision, repo.sha}: _keep_list(repo, name)
     return repo
 
 # %% ../nbs/13_hub.ipynb #46e6eed2
 def cached_file(
     repo: Repo,  # The data set
     path: str,  # A file of it
-) -> Path | None: # Where it lies; none when it isn't here
+) -> Path | None: # Where it is on this machine; none when it isn't here
     "Find a file in the cache of the Hub's client."
     from huggingface_hub import try_to_load_from_cache
-    found = try_to_load_from_cache(repo.id, path, cache_dir=hub_cache(), revision=repo.sha, repo_type="dataset")
-    return Path(found) if isinstance(found, str) else None
+    file = try_to_load_from_cache(repo.id, path, cache_dir=hub_cache(), revision=repo.sha, repo_type="dataset")
+    return Path(file) if isinstance(file, str) else None
 
 # %% ../nbs/13_hub.ipynb #d2516cd5
 def whole_file(
     repo: Repo,  # The data set
     path: str,  # A small file of it
-) -> Path: # Where it lies
+) -> Path: # Where it is on this machine
     "Have a file in the cache of the Hub's client."
-    if found := cached_file(repo, path): return found
-    if is_offline(): raise _offline(repo.id, path)
+    if file := cached_file(repo, path): return file
+    if is_offline(): raise offline_error(repo.id, path)
     from huggingface_hub import hf_hub_download
+    where = {"revision": repo.sha, "cache_dir": hub_cache(), "endpoint": endpoint()}
     go_on()
-    with told(repo.id, repo.sha):
-        return Path(
-            patiently(
-                lambda: hf_hub_download(
-                    repo.id, path, repo_type="dataset", revision=repo.sha, cache_dir=hub_cache(), endpoint=endpoint()
-                )
-            )
-        )
+    with explained_hub_errors(repo.id, repo.sha):
+        file = request(lambda: hf_hub_download(repo.id, path, repo_type="dataset", **where))
+    return Path(file)
 
 # %% ../nbs/13_hub.ipynb #0b72ae25
 BLOCK = 8 << 20  # Bytes asked for at a time, at most
+_FIRST_BLOCK = 1 << 18
+_LEAST_BLOCK = 1 << 16
 
 # %% ../nbs/13_hub.ipynb #a676d097
 class RangeFile(io.RawIOBase):
@@ -293,119 +134,121 @@ class RangeFile(io.RawIOBase):
     def __init__(self,
         repo: Repo,  # The data set
         path: str,  # A file of it
-        keep: Path | None = None,  # Folder in which ranges stay; none to forget them
+        keep: Path | None = None,  # Folder in which ranges are kept; none to forget them
     ):
-        self.repo, self.path, self.keep, self.pos, self.size, self.file = repo, path, keep, 0, repo.files[path][0], None
-        self.block, self.go_on = min(BLOCK, 1 << 18), listener()
+        self.repo = repo
+        self.path = path
+        self.keep = keep
+        self.size = repo.files[path][0]
+        self.pos = 0
+        self.file = None
+        self.block = min(BLOCK, _FIRST_BLOCK)
+        self.go_on = listener()
 
     def readable(self): return True
     def seekable(self): return True
     def tell(self): return self.pos
     def seek(self, to, whence=0):
-        self.pos = to + (0, self.pos, self.size)[whence]
+        begins = (0, self.pos, self.size)
+        self.pos = begins[whence] + to
         return self.pos
 
     def read(self, n=-1):
-        n = self.size - self.pos if n is None or n < 0 else max(0, min(n, self.size - self.pos))
+        left = self.size - self.pos
+        n = left if n is None or n < 0 else max(0, min(n, left))
         kept = self.keep and self.keep/f"{self.pos}-{n}"
-        data = kept.read_bytes() if kept and kept.is_file() and kept.stat().st_size == n else b""
-        if len(data) != n:
-            data = self._fetch(n)
-            if kept: _write(kept, data)
+        content = kept.read_bytes() if kept and kept.is_file() and kept.stat().st_size == n else b""
+        if len(content) != n:
+            content = self._fetch(n)
+            if kept: _keep(kept, content)
         self.pos += n
-        return data
+        return content
 
     def _fetch(self, n):
-        if self.file is None: self.file = self._open()
-        blocks, at, end = [], self.pos, self.pos + n
-        while at < end:
+        if self.file is None: self.file = _open_remote(self.repo, self.path)
+        blocks = []
+        at = self.pos
+        while at < self.pos + n:
             self.go_on(0, None)
-            blocks.append(_fetch_block(self, at, min(self.block, end - at)))
+            blocks.append(_fetch_block(self, at, min(self.block, self.pos + n - at)))
             at += len(blocks[-1])
         return b"".join(blocks)
-
-    def _open(self):
-        if found := cached_file(self.repo, self.path):
-            return open(found, "rb")
-        if is_offline(): raise _offline(self.repo.id, self.path)
-        from huggingface_hub import HfFileSystem
-        with told(self.repo.id, self.repo.sha):
-            return HfFileSystem(endpoint=endpoint()).open(
-                f"datasets/{self.repo.id}@{self.repo.sha}/{self.path}", cache_type="none"
-            )
 
     def close(self):
         if self.file: self.file.close()
         super().close()
 
 # %% ../nbs/13_hub.ipynb #40315f9a
+def _open_remote(repo, path):
+    "Open a file on the Hub, or in the client's cache."
+    if file := cached_file(repo, path): return open(file, "rb")
+    if is_offline(): raise offline_error(repo.id, path)
+    from huggingface_hub import HfFileSystem
+    files = HfFileSystem(endpoint=endpoint())
+    with explained_hub_errors(repo.id, repo.sha):
+        return files.open(f"datasets/{repo.id}@{repo.sha}/{path}", cache_type="none")
 def _fetch_block(ranges, at, n):
     "Fetch some bytes; the next block is what would have come in a second."
     began = time.monotonic()
-    with told(ranges.repo.id, ranges.repo.sha):
+    with explained_hub_errors(ranges.repo.id, ranges.repo.sha):
         ranges.file.seek(at)
-        data = ranges.file.read(n)
-    if len(data) != n:
+        content = ranges.file.read(n)
+    if len(content) != n:
         raise ConnectionError(
-            f"{ranges.path} of {ranges.repo.id}: asked for {n} bytes at {at}, and {len(data)} came; a proxy may not"
+            f"{ranges.path} of {ranges.repo.id}: asked for {n} bytes at {at}, and {len(content)} came; a proxy may not"
             " pass ranges on, run again elsewhere"
         )
-    ranges.block = min(BLOCK, max(1 << 16, int(n / max(time.monotonic() - began, 1e-3))))
+    seconds = max(time.monotonic() - began, 1e-3)
+    ranges.block = min(BLOCK, max(_LEAST_BLOCK, int(n / seconds)))
     ranges.go_on(n, None)
-    return data
+    return content
 
 # %% ../nbs/13_hub.ipynb #96660b48
 def fetched_part(
     repo: Repo,  # The data set
     path: str,  # A large file of it
-) -> tuple[Path, int]: # Where its beginning lies; how many bytes of it
+) -> tuple[Path, int]: # Where its beginning is; how many bytes of it
     "Find what is here of a file."
-    if found := cached_file(repo, path):
-        return found, repo.files[path][0]
-    place = repo.folder()/path
-    have = place.stat().st_size if place.exists() else 0
-    return place, have if have <= repo.files[path][0] else 0
+    size = repo.files[path][0]
+    if file := cached_file(repo, path): return file, size
+    part = repo.folder()/path
+    fetched = part.stat().st_size if part.exists() else 0
+    return part, fetched if fetched <= size else 0
 
 # %% ../nbs/13_hub.ipynb #2f06e28a
-def _check_whole(place, size, digest):
+def _check_whole(file, size, digest):
     "Compare a whole file with its hash, once."
-    mark = place.with_name(f"{place.name}.checked")
+    mark = file.with_name(f"{file.name}.checked")
     if not digest or mark.exists(): return
-    if file_sha256(place) != digest:
-        place.unlink()
+    if file_sha256(file) != digest:
+        file.unlink()
         raise OSError(
-            f"{place.name} came with other bytes than the Hub holds, and was removed: run the same command again"
+            f"{file.name} came with other bytes than the Hub holds, and was removed: run the same command again"
         )
     mark.touch()
 
 # %% ../nbs/13_hub.ipynb #396f5edf
+def _lengthen(part, ranges, upto):
+    "Fetch what a part lacks up to some bytes."
+    while (at := part.tell()) < upto:
+        ranges.seek(at)
+        part.write(ranges.read(min(ranges.block, upto - at)))
+        part.flush()
 def file_start(
     repo: Repo,  # The data set
     path: str,  # A large file of it
     upto: int,  # Bytes that are needed, from its start
 ) -> Path: # A file with at least those
     "Have the beginning of a file here."
-    (place, have) = fetched_part(repo, path)
-    (size, digest) = repo.files[path]
-    if have >= upto and (have < size or place != repo.folder()/path):
-        return place
-    own_folder(place.parent)
-    with FileLock(f"{place}.lock"), open(place, "ab") as out, RangeFile(repo, path) as f:
+    part, fetched = fetched_part(repo, path)
+    size, digest = repo.files[path]
+    is_ours = part == repo.folder()/path
+    if fetched >= upto and (fetched < size or not is_ours): return part
+    own_folder(part.parent)
+    with FileLock(f"{part}.lock"), open(part, "ab") as out, RangeFile(repo, path) as ranges:
         if out.tell() > size: out.truncate(0)
         if out.tell() < upto:
             _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
-        while (at := out.tell()) < upto:
-            f.seek(at)
-            out.write(f.read(min(f.block, upto - at)))
-            out.flush()
-        if out.tell() == size: _check_whole(place, size, digest)
-    return place
-
-# %% ../nbs/13_hub.ipynb #3941bb13
-def have_room(
-    need: int,  # Bytes to be fetched
-    repo_id: str,  # The data set
-) -> None:
-    "Raise `OSError` when the disk is too small for what is to be fetched."
-    check_room(need, parts_folder(), f"fetching the audio of {repo_id}", "HF_HOME")
-    go_on(need=need)
+        _lengthen(out, ranges, upto)
+        if out.tell() == size: _check_whole(part, size, digest)
+    return part

@@ -1,6 +1,6 @@
 """Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 
-A tree of transcripts and tars, as in `commonvoice`, read from the Hub. Transcripts are fetched, rows are chosen, and only then tars: all of them when all rows are prepared, and otherwise as much from the start of each as it takes to find the chosen clips. The rows that come of it are the same as from a copy of the tree on disk.
+A tree of transcripts and tars, as in `commonvoice`, read from the Hub. Transcripts are fetched, rows are chosen, and only then tars: all of them when all rows are prepared, and otherwise as much from the start of each as it takes to find the chosen clips. The rows are the same as from a copy of the tree on disk.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/hubtars.html.md"""
 
@@ -11,31 +11,35 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .tarindex import Clips, index_tars
-from .corpora import audio_ending, describe, first_places, matching_language
-from .joining import by_ending, clip_faults, join_clips
-from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
-from .given import given_seconds
 from .config import PrepConfig, split_name
-from .splits import split_roles
-from .hub import Repo, fetched_part, file_start, have_room, whole_file
-from .rows import Corpus, Remote, with_places
+from .corpora import audio_ending, describe, first_places, matching_language
+from .given import given_seconds
+from .hub import Repo, fetched_part, file_start, whole_file
+from .hubclient import have_room
+from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject, rejects_table
+from .rows import Corpus, Remote, with_places
+from .splits import split_roles, usual_first
+from .tarindex import Clips, index_tars
+from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
 
 # %% auto #0
-__all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'TarAudio', 'placed_rows', 'read_hub_tars',
+__all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'placed_rows', 'TarAudio', 'read_hub_tars',
            'inspect_hub_tars']
 
 # %% ../nbs/14_hubtars.ipynb #808c040e
+_TRANSCRIPT = re.compile(r"transcript/[^/]+/.+\.tsv")
+_TAR = re.compile(r"audio/[^/]+/.+\.tar")
 def is_hub_tars(
     repo: Repo,  # A Hub data set
 ) -> bool: # Whether it holds transcripts and tars
-    "Tell a Common Voice tree from other data sets."
-    return any(re.fullmatch(r"transcript/[^/]+/.+\.tsv", p) for p in repo.files) and any(
-        re.fullmatch(r"audio/[^/]+/.+\.tar", p) for p in repo.files
-    )
+    "Say whether a data set is a Common Voice tree."
+    return any(map(_TRANSCRIPT.fullmatch, repo.files)) and any(map(_TAR.fullmatch, repo.files))
 
 # %% ../nbs/14_hubtars.ipynb #5cebc3e5
+def _by_numbers(path):
+    "Sorts it_train_10.tar behind it_train_9.tar."
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 def split_files(
     repo: Repo,  # A Hub data set
     top: str,  # transcript or audio
@@ -43,13 +47,14 @@ def split_files(
     suffix: str,  # Of the files
 ) -> dict[str, list[str]]: # Files of each split, in their order
     "List the files of a language by split, whether a split is a file or a folder."
-    number = lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", p)]
-    start = f"{top}/{language}/"
-    found = {}
-    for p in sorted((p for p in repo.files if p.startswith(start) and p.endswith(suffix)), key=number):
-        found.setdefault(split_name(p.removeprefix(start).partition("/")[0].removesuffix(suffix)), []).append(p)
-    found.pop("clip_durations", None)
-    return found
+    folder = f"{top}/{language}/"
+    paths = [p for p in repo.files if p.startswith(folder) and p.endswith(suffix)]
+    files = {}
+    for path in sorted(paths, key=_by_numbers):
+        name = path.removeprefix(folder).partition("/")[0].removesuffix(suffix)
+        files.setdefault(split_name(name), []).append(path)
+    files.pop("clip_durations", None)
+    return files
 
 # %% ../nbs/14_hubtars.ipynb #9a84218a
 def hub_language(
@@ -57,18 +62,18 @@ def hub_language(
     language_code: str,  # Locale as the user writes it
 ) -> str: # The folder's name
     "Find a language in the tree; raise `FileNotFoundError` with those that are there."
-    have = sorted({p.split("/")[1] for p in repo.files if p.startswith("transcript/") and p.count("/") > 1})
-    if found := matching_language(have, language_code): return found
+    have = {p.split("/")[1] for p in repo.files if p.startswith("transcript/") and p.count("/") > 1}
+    names = sorted(have)
+    language = matching_language(names, language_code)
+    if language: return language
     raise FileNotFoundError(
-        f"no language {language_code or '(none given)'} in {repo.id}: set language_code to one of {', '.join(have)}"
+        f"no language {language_code or '(none given)'} in {repo.id}: set language_code to one of {', '.join(names)}"
     )
 
-# %% ../nbs/14_hubtars.ipynb #5d706791
-SPARE = 128 * 1024  # Bytes fetched beyond the expected place, since clips differ in length
-
 # %% ../nbs/14_hubtars.ipynb #68526df6
+SPARE = 128 * 1024  # Bytes fetched beyond where a clip is expected, since clips differ in length
 def expected_starts(
-    at: np.ndarray,  # Places of the chosen rows in their transcript
+    at: np.ndarray,  # Positions of the chosen rows in their transcript
     rows: int,  # Rows of the transcript
     sizes: list[int],  # Bytes of each tar
 ) -> dict[int, int]: # Bytes needed from the start, by number of the tar
@@ -76,10 +81,53 @@ def expected_starts(
     ends = np.cumsum(sizes)
     if not len(at) or not len(ends): return {}
     upto = (at + 1) / rows * ends[-1]
-    tar = np.minimum(np.searchsorted(ends, upto), len(ends) - 1)
-    return {
-        int(i): int(min(sizes[i], 1.1 * (upto[tar == i].max() - ends[i] + sizes[i]) + SPARE)) for i in np.unique(tar)
-    }
+    tars = np.minimum(np.searchsorted(ends, upto), len(ends) - 1)
+    starts = {}
+    for tar in np.unique(tars):
+        in_tar = upto[tars == tar].max() - ends[tar] + sizes[tar]
+        starts[int(tar)] = int(min(sizes[tar], 1.1 * in_tar + SPARE))
+    return starts
+
+# %% ../nbs/14_hubtars.ipynb #f030bc6b
+def _promised(table):
+    "Every clip that a transcript names, as if it were here."
+    endings = [audio_ending(p) for p in table["path"].to_pylist()]
+    pairs = pa.table({"name": clip_ids(table), "ending": pa.array(endings, pa.string())})
+    pairs = pairs.filter(pc.field("name") != "")
+    pairs = pairs.group_by(["name", "ending"], use_threads=False).aggregate([]).combine_chunks()
+    def column(name): return pa.concat_arrays([pa.array([], pa.string()), *pairs[name].chunks])
+    zeros = np.zeros(len(pairs), np.int64)
+    return Clips(column("name"), file=zeros, offset=zeros, size=zeros, audio=zeros.astype(bool),
+                 files=[""], unsafe={}, broken="", endings=column("ending"))
+
+# %% ../nbs/14_hubtars.ipynb #87f76b3a
+def _transcript(repo, paths, role, split, language, durations):
+    "Table, rows and rejects of one split."
+    table, bad = read_tsvs([whole_file(repo, p) for p in paths])
+    rows, faults = join_clips(table, _promised(table), role, split, language, durations)
+    return table, rows, [Reject(role, split, *fault) for fault in faults + bad]
+def _durations(repo, language):
+    "The durations that a tree gives; none where it has no such file."
+    path = f"transcript/{language}/clip_durations.tsv"
+    return given_seconds(whole_file(repo, path).parent) if path in repo.files else None
+
+# %% ../nbs/14_hubtars.ipynb #bed0e52f
+def _missing(name, clips):
+    "Why a clip isn't there."
+    if name in clips.unsafe: return name, "unsafe_path", clips.unsafe[name]
+    return name, "missing_audio", clips.lost.get(name, clips.broken)
+def placed_rows(
+    rows: pa.Table,  # Rows
+    clips: Clips,  # Where clips are
+) -> tuple[pa.Table, list[tuple]]: # Rows that were found, with where their audio is; (id, reason, detail) of the others
+    "Say where rows have their audio."
+    at = first_places(rows["id"].combine_chunks(), clips.ids)
+    is_there = pa.array(at >= 0)
+    faults = [_missing(name, clips) for name in rows["id"].filter(pc.invert(is_there)).to_pylist()]
+    at = at[at >= 0]
+    tars = pa.array(clips.file[at], pa.int32())
+    files = pa.DictionaryArray.from_arrays(tars, pa.array(clips.files, pa.string()))
+    return with_places(rows.filter(is_there), files, clips.offset[at], clips.size[at]), faults
 
 # %% ../nbs/14_hubtars.ipynb #8799670a
 @dataclass(frozen=True, repr=False)
@@ -91,97 +139,74 @@ class TarAudio(Remote):
     roles: dict[str, str]  # What each split is for: train or eval
 
     def fetch_bytes(self, rows, whole):
-        starts = [s for split, mine in self._splits(rows) for s in self._starts(split, mine, whole).items()]
-        return sum(max(0, upto - fetched_part(self.repo, p)[1]) for p, upto in starts)
+        missing = 0
+        for split, of_split in self._splits(rows):
+            for path, upto in self._starts(split, of_split, whole).items():
+                missing += max(0, upto - fetched_part(self.repo, path)[1])
+        return missing
 
     def fetch(self, rows, whole):
         have_room(self.fetch_bytes(rows, whole), self.repo.id)
-        parts, faults = [rows.slice(0, 0)], []
-        for split, mine in self._splits(rows):
-            clips = self._fetch(split, mine, whole)
-            placed, bad = placed_rows(mine, clips)
-            if whole: bad = self._all_faults(split, clips)
-            parts, faults = parts + [placed], faults + [Reject(self.roles[split], split, *f) for f in bad]
-        return pa.concat_tables(parts).unify_dictionaries(), faults
+        parts = [rows.slice(0, 0)]
+        rejects = []
+        for split, of_split in self._splits(rows):
+            clips = self._fetch_clips(split, of_split, whole)
+            found, faults = placed_rows(of_split, clips)
+            if whole: faults = self._all_faults(split, clips)
+            parts.append(found)
+            rejects += [Reject(self.roles[split], split, *fault) for fault in faults]
+        return pa.concat_tables(parts).unify_dictionaries(), rejects
 
     def _splits(self, rows):
         "Rows of each split that serves as these do."
         if not len(rows): return
         role = rows["split"][0].as_py()
-        of = rows["source_split"].cast(pa.string())
-        for split in [s for s, r in self.roles.items() if r == role]:
-            yield split, rows.filter(pc.equal(of, split))
+        source_splits = rows["source_split"].cast(pa.string())
+        for split in self.roles:
+            if self.roles[split] == role: yield split, rows.filter(pc.equal(source_splits, split))
 
     def _starts(self, split, rows, whole):
+        "Bytes needed from the start of each tar."
         paths = self.tars[split]
-        ids = by_ending(self.tables[split], _promised(self.tables[split]))[0]
-        sizes = [self.repo.files[p][0] for p in paths]
+        sizes = [self.repo.files[path][0] for path in paths]
         if whole: return dict(zip(paths, sizes))
-        return {
-            paths[i]: upto
-            for i, upto in expected_starts(first_places(rows["id"].combine_chunks(), ids), len(ids), sizes).items()
-        }
+        table = self.tables[split]
+        ids, _ = by_ending(table, _promised(table))
+        at = first_places(rows["id"].combine_chunks(), ids)
+        starts = expected_starts(at, len(ids), sizes)
+        return {paths[tar]: upto for tar, upto in starts.items()}
 
-    def _fetch(self, split, rows, whole):
+    def _fetched(self, split):
+        "How much is here of each tar of which not all is here."
+        fetched = {path: fetched_part(self.repo, path)[1] for path in self.tars[split]}
+        return {path: n for path, n in fetched.items() if n < self.repo.files[path][0]}
+
+    def _clips_here(self, split):
+        "The clips in what is here of the tars."
+        parts = [fetched_part(self.repo, path) for path in self.tars[split]]
+        clips = index_tars([file for file, n in parts if n])
+        return by_ending(self.tables[split], clips)[1]
+
+    def _fetch_clips(self, split, rows, whole):
         "Fetch tars, or their beginnings, until every row is found or all is read."
-        for p, upto in self._starts(split, rows, whole).items():
-            file_start(self.repo, p, upto)
+        for path, upto in self._starts(split, rows, whole).items(): file_start(self.repo, path, upto)
         while True:
-            tars = [place for place, have in (fetched_part(self.repo, p) for p in self.tars[split]) if have]
-            clips = by_ending(self.tables[split], index_tars(tars))[1]
-            lost = rows.filter(pa.array(first_places(rows["id"].combine_chunks(), clips.ids) < 0))
-            more = {
-                p: have for p in self.tars[split] if (have := fetched_part(self.repo, p)[1]) < self.repo.files[p][0]
-            }
-            if not len(lost) or not more: return clips
-            for p in [p for p in self._starts(split, lost, False) if p in more] or list(more)[:1]:
-                file_start(self.repo, p, min(self.repo.files[p][0], more[p] + max(SPARE, more[p] // 2)))
+            clips = self._clips_here(split)
+            at = first_places(rows["id"].combine_chunks(), clips.ids)
+            lost = rows.filter(pa.array(at < 0))
+            incomplete = self._fetched(split)
+            if not len(lost) or not incomplete: return clips
+            expected = [path for path in self._starts(split, lost, False) if path in incomplete]
+            for path in expected or list(incomplete)[:1]:
+                fetched = incomplete[path]
+                upto = fetched + max(SPARE, fetched // 2)
+                file_start(self.repo, path, min(self.repo.files[path][0], upto))
 
     def _all_faults(self, split, clips):
+        "What is wrong with all rows and clips of a split."
         table = self.tables[split]
-        return [*join_clips(table, clips, self.roles[split], split, "")[1], *clip_faults(*by_ending(table, clips))]
-
-# %% ../nbs/14_hubtars.ipynb #bed0e52f
-def placed_rows(
-    rows: pa.Table,  # Rows
-    clips: Clips,  # Where clips lie
-) -> tuple[pa.Table, list[tuple]]: # Rows that were found, with their places; (id, reason, detail) of the others
-    "Say where rows have their audio."
-    at = first_places(rows["id"].combine_chunks(), clips.ids)
-    lost = rows["id"].filter(pa.array(at < 0)).to_pylist()
-    rows, at = rows.filter(pa.array(at >= 0)), at[at >= 0]
-    files = pa.DictionaryArray.from_arrays(pa.array(clips.file[at], pa.int32()), pa.array(clips.files, pa.string()))
-    faults = [
-        (
-            (n, "unsafe_path", clips.unsafe[n])
-            if n in clips.unsafe
-            else (n, "missing_audio", clips.lost.get(n, clips.broken))
-        )
-        for n in lost
-    ]
-    return with_places(rows, files, clips.offset[at], clips.size[at]), faults
-
-# %% ../nbs/14_hubtars.ipynb #f030bc6b
-def _promised(table):
-    "Every clip that a transcript names, as if it were here."
-    endings = pa.array([audio_ending(p) for p in table["path"].to_pylist()], pa.string())
-    pairs = pa.table({"name": clip_ids(table), "ending": endings}).filter(pc.field("name") != "")
-    pairs = pairs.group_by(["name", "ending"], use_threads=False).aggregate([]).combine_chunks()
-    none = np.zeros(len(pairs), np.int64)
-    names, endings = (pa.concat_arrays([pa.array([], pa.string()), *pairs[c].chunks]) for c in ("name", "ending"))
-    return Clips(names, none, none, none, none.astype(bool), [""], {}, "", endings=endings)
-
-# %% ../nbs/14_hubtars.ipynb #87f76b3a
-def _transcript(repo, paths, role, split, language, given):
-    "Table, rows and rejects of one split."
-    table, bad = read_tsvs([whole_file(repo, p) for p in paths])
-    rows, faults = join_clips(table, _promised(table), role, split, language, given)
-    return table, rows, [Reject(role, split, *f) for f in faults + bad]
-
-# %% ../nbs/14_hubtars.ipynb #99377ebe
-def _durations(repo, language):
-    path = f"transcript/{language}/clip_durations.tsv"
-    return given_seconds(whole_file(repo, path).parent) if path in repo.files else None
+        _, faults = join_clips(table, clips, self.roles[split], split, "")
+        return [*faults, *clip_faults(*by_ending(table, clips))]
 
 # %% ../nbs/14_hubtars.ipynb #12cf822c
 def read_hub_tars(
@@ -192,45 +217,38 @@ def read_hub_tars(
     language = hub_language(repo, cfg.language_code)
     texts = split_files(repo, "transcript", language, ".tsv")
     archives = split_files(repo, "audio", language, ".tar")
-    given = _durations(repo, language)
+    durations = _durations(repo, language)
     roles = split_roles(cfg)
-    if lost := [s for s in roles if s not in texts]:
-        raise FileNotFoundError(
-            f"no transcript of split {lost[0]} in transcript/{language} of {repo.id}: it has {', '.join(texts)}"
-        )
-    read = {s: _transcript(repo, texts[s], role, s, language, given) for s, role in roles.items()}
-    rows = pa.concat_tables([r for _, r, _ in read.values()]).unify_dictionaries()
-    rejects = [f for *_, bad in read.values() for f in bad]
-    audio = TarAudio(repo, {s: archives.get(s, []) for s in roles}, {s: t for s, (t, _, _) in read.items()}, roles)
-    source = {
-        "kind": "commonvoice",
-        "dataset_name": cfg.dataset_name,
-        "revision": repo.sha,
-        "language": language,
-        "identity": repo.sha,
-        "notes": [],
-    }
-    return Corpus(rows, rejects_table(rejects), source, audio)
+    missing = [s for s in roles if s not in texts]
+    if missing:
+        where = f"transcript/{language} of {repo.id}"
+        raise FileNotFoundError(f"no transcript of split {missing[0]} in {where}: it has {', '.join(texts)}")
+    tables, rows, rejects = {}, [], []
+    for split, role in roles.items():
+        tables[split], of_split, faults = _transcript(repo, texts[split], role, split, language, durations)
+        rows.append(of_split)
+        rejects += faults
+    audio = TarAudio(repo, {s: archives.get(s, []) for s in roles}, tables, roles)
+    source = {"kind": "commonvoice", "dataset_name": cfg.dataset_name, "revision": repo.sha}
+    source |= {"language": language, "identity": repo.sha, "notes": []}
+    return Corpus(pa.concat_tables(rows).unify_dictionaries(), rejects_table(rejects), source, audio)
 
 # %% ../nbs/14_hubtars.ipynb #fde49abe
+def _described(repo, texts, split, language, durations):
+    "One split of a tree, as `describe` gives it."
+    _, rows, rejects = _transcript(repo, texts, "train", split, language, durations)
+    header = next(tsv_lines(whole_file(repo, texts[0])))
+    tars = split_files(repo, "audio", language, ".tar").get(split, [])
+    return describe(rows, rejects, header) | {"tars": len(tars), "bytes": repo.size(tars)}
 def inspect_hub_tars(
     repo: Repo,  # A Common Voice tree on the Hub
     language_code: str = "",  # Locale
 ) -> dict: # Splits by language, each as `describe` gives it
     "Describe a language of a tree on the Hub, from its transcripts alone."
-    name = hub_language(repo, language_code)
-    given = _durations(repo, name)
-    archives = split_files(repo, "audio", name, ".tar")
-    out = {}
-    for split, paths in split_files(repo, "transcript", name, ".tsv").items():
-        if not (texts := [p for p in paths if is_transcript(whole_file(repo, p))]):
-            continue
-        _, rows, rejects = _transcript(repo, texts, "train", split, name, given)
-        tars = archives.get(split, [])
-        out[split] = {
-            **describe(rows, rejects, next(tsv_lines(whole_file(repo, texts[0])))),
-            "tars": len(tars),
-            "bytes": repo.size(tars),
-        }
-    usual = ("train", "validation", "test")
-    return {name: {s: out[s] for s in sorted(out, key=lambda s: (usual.index(s) if s in usual else 9, s))}}
+    language = hub_language(repo, language_code)
+    durations = _durations(repo, language)
+    splits = {}
+    for split, paths in split_files(repo, "transcript", language, ".tsv").items():
+        texts = [p for p in paths if is_transcript(whole_file(repo, p))]
+        if texts: splits[split] = _described(repo, texts, split, language, durations)
+    return {language: {split: splits[split] for split in usual_first(sorted(splits))}}

@@ -21,7 +21,8 @@ from .release import near_release, release_folders
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
 from .folder import find_lists, inspect_folder, near_lists, read_folder
-from .hub import Repo, is_hub_id, open_repo
+from .hub import Repo, open_repo
+from .hubclient import is_hub_id
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .links import walk_files
 from .rows import Corpus

@@ -24,7 +24,7 @@ from audio_ft_prep.forecast import (
     AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
     parent_memory, sample_clips, worker_memory
 )
-from .hub import hub_cache, parts_folder
+from .hubclient import hub_cache, parts_folder
 from .load import load_rows
 from .models import Model, load_model, save_processor
 from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose

@@ -17,8 +17,8 @@ from .arrow import explained, open_arrow, open_parquet
 from .audiocolumn import AudioColumn, arrow_places, audio_values, is_list, places_in_arrow, wav_of
 from .corpora import first_places
 from .datafiles import DataFiles, named_file
-from .hub import have_room, own_folder, parts_folder
-from .paths import check_room
+from .hubclient import have_room, own_folder, parts_folder
+from .paths import atomic_write, check_room
 from .progress import go_on
 from .rejects import BadClip, Reject
 from .rows import ROWS, Remote, read_bytes, with_places
@@ -55,7 +55,7 @@ def _batches_of(data, group):
         with open_parquet(f, name) as parquet:
             yield from parquet.iter_batches(1, row_groups=[group.number], columns=columns)
 
-# %% ../nbs/15_tableaudio.ipynb #dba76980
+# %% ../nbs/15_tableaudio.ipynb #7d763f70
 def _samples(scalar):
     "The numbers of a row, without a Python object for each where that can be."
     if not scalar.is_valid: return None
@@ -157,14 +157,9 @@ def lay_out(
     "Write the audio of a group to a file of which each clip is a range, unless an earlier run has."
     to = _laid_out_path(data, group)
     if _is_whole(to, group): return to
-    part = own_folder(to.parent)/f"{to.name}.{os.getpid()}.part"
-    try:
-        with pa.OSFile(str(part), "wb") as out, pa.ipc.new_stream(out, _LAID_OUT) as writer:
-            for batch in _joined(_clip_rows(data, group)): writer.write_batch(batch)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    os.replace(part, to)
+    own_folder(to.parent)
+    with atomic_write(to) as out, pa.ipc.new_stream(out, _LAID_OUT) as writer:
+        for batch in _joined(_clip_rows(data, group)): writer.write_batch(batch)
     return to
 
 # %% ../nbs/15_tableaudio.ipynb #821da4fb

@@ -18,7 +18,8 @@ from .tarindex import open_tar, tar_members
 from .config import PrepConfig, split_name
 from .datafiles import DataFiles, read_card
 from .folder import Line, Listing, filled_line, inspect_listing, read_listing
-from .hub import Repo, file_start, have_room
+from .hub import Repo, file_start
+from .hubclient import have_room
 from .links import is_audio, walk_files
 from .rows import Corpus, read_bytes
 from .rejects import BadClip

@@ -36,7 +36,7 @@ from audio_ft_prep.config import (
 from .doctor import platform_settings
 from .splits import split_roles, splits_there
 from .forecast import show_time
-from .hub import is_hub_id
+from .hubclient import is_hub_id
 from .languages import canonical_language, language_names, nearest_languages
 from .load import corpus_path, inspect_corpus, local_path, source_kind
 from .models import SIZES, languages, load_model, packaged_variant

@@ -10,6 +10,7 @@ from audio_ft_prep import PrepConfig, hub as hub_module, plan, prepare
 from audio_ft_prep.cli import run
 from audio_ft_prep.tablesets import read_parquet
 from audio_ft_prep.hub import RangeFile, fetched_part, file_start, open_repo
+from audio_ft_prep.hubclient import hub_cache
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
@@ -171,7 +172,7 @@ def test_a_file_that_the_client_has_cached_is_used_as_it_is(hub, tmp_path):
     from huggingface_hub import hf_hub_download
     many(served(tmp_path / "x", REPO))
     path = hf_hub_download(
-        REPO, TAR.format(0), repo_type="dataset", cache_dir=hub_module.hub_cache(), endpoint=hub.endpoint
+        REPO, TAR.format(0), repo_type="dataset", cache_dir=hub_cache(), endpoint=hub.endpoint
     )
     hub.clear()
     chosen(config(REPO, train_splits="train", max_train_samples=5, max_eval_samples=1))

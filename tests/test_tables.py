@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.fields import read_labels, read_parts, read_texts
-from audio_ft_prep.hub import open_repo, own_folder, parts_folder
+from audio_ft_prep.hub import open_repo
+from audio_ft_prep.hubclient import own_folder, parts_folder
 from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.rows import read_bytes
 from audio_ft_prep.rejects import BadClip
