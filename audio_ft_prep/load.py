@@ -1,6 +1,6 @@
 """One door to every kind of corpus: what is there decides how it is read
 
-`load_rows` looks at what `dataset_name` names, chooses the reader by rule, says which and why in the log, and never tries one reader after another.
+`load_rows` looks at what `dataset_name` names, chooses the reader by rule, says in the log which and why, and never tries one reader after another. `SOURCES` is the list of readers: a new layout of corpora is one line there.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/load.html.md"""
 
@@ -27,30 +27,86 @@ from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
 from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
-from .tablerows import inspect_tables
-from .tablesets import parquet_tables, read_parquet, read_saved, saved_tables
+from .tablesets import inspect_parquet, inspect_saved, read_parquet, read_saved, why_parquet, why_saved
 from .tarred import inspect_tarred, is_tarred, is_webdataset, read_tarred
 from .trees import inspect_tree, read_tree, tree_kind
 
 # %% auto #0
-__all__ = ['SAMPLE', 'SAMPLE_LICENCE', 'PARQUET_BRANCH', 'SOURCES', 'HUB_SOURCES', 'SETTINGS', 'local_path', 'corpus_path',
-           'hub_repo', 'Source', 'source_kind', 'load_rows', 'inspect_corpus']
+__all__ = ['SOURCES', 'HUB_SOURCES', 'SETTINGS', 'SAMPLE', 'SAMPLE_LICENCE', 'PARQUET_BRANCH', 'Source', 'local_path', 'hub_repo',
+           'corpus_path', 'source_kind', 'load_rows', 'inspect_corpus']
 
 # %% ../nbs/19_load.ipynb #d8036c45
 _log = logger_of(__name__)
 
+# %% ../nbs/19_load.ipynb #7afdebe4
+@dataclass(frozen=True)
+class Source:
+    "A kind of corpus that can be read."
+    why: Callable[[Any], str]  # What shows that a location holds it; empty where nothing does
+    read: Callable[[PrepConfig, Any], Corpus]  # Reads the splits asked for
+    inspect: Callable[..., dict]  # Describes a location: location, locale, and settings by name
+    settings: tuple[str, ...] = ()  # Settings that it has a use for
+
+# %% ../nbs/19_load.ipynb #1c03bbfe
+def _why_commonvoice(location): return "it holds a folder transcript" if is_commonvoice(location) else ""
+def _why_collective(location):
+    if is_archive(location): return "it is an archive"
+    return "it holds transcripts beside clips" if release_folders(location) else ""
+def _why_tarred(location): return "it holds tars of recordings" if is_tarred(location) else ""
+def _list_kind(layout, path):
+    "What a list is, in words."
+    if layout == "kaldi": return "wav.scp of Kaldi"
+    if layout == "audiofolder": return "the metadata of an AudioFolder"
+    return "a manifest" if path.suffix in (".json", ".jsonl") else "a table"
+def _why_folder(location):
+    layout, lists = find_lists(location)
+    if not lists: return ""
+    names = [p.name if p == location else p.relative_to(location).as_posix() for p in lists[:3]]
+    more = f" and {len(lists) - 3} more" if len(lists) > 3 else ""
+    return f"it has {_list_kind(layout, lists[0])}, {', '.join(names)}{more}"
+_TREES = {
+    "librispeech": "it has transcripts beside folders of recordings",
+    "texts": "it has a text beside each recording",
+}
+def _why_tree(location): return _TREES.get(tree_kind(location), "")
+def _why_hub_tars(location): return "it holds transcripts and tars on the Hub" if is_hub_tars(location) else ""
+def _why_hub_webdataset(location): return "it holds tars on the Hub" if is_webdataset(location) else ""
+
+# %% ../nbs/19_load.ipynb #cf6c24d1
+_TABLE = ("audio_column", "text_column", "language_column")
+_PARQUET = (*_TABLE, "dataset_config")
+_TARS = ("language_column", "dataset_config")
+_HUB = ("dataset_revision",)
+
+SOURCES = {
+    "commonvoice": Source(_why_commonvoice, read_commonvoice, inspect_commonvoice),
+    "saved": Source(why_saved, read_saved, inspect_saved, _TABLE),
+    "collective": Source(_why_collective, read_collective, inspect_collective),
+    "tarred": Source(_why_tarred, read_tarred, inspect_tarred, _TARS),
+    "folder": Source(_why_folder, read_folder, inspect_folder, _TABLE),
+    "tree": Source(_why_tree, read_tree, inspect_tree),
+    "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET),
+}
+HUB_SOURCES = {
+    "commonvoice": Source(_why_hub_tars, read_hub_tars, inspect_hub_tars, _HUB),
+    "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET + _HUB),
+    "tarred": Source(_why_hub_webdataset, read_tarred, inspect_tarred, _TARS + _HUB),
+}
+SETTINGS = _PARQUET + _HUB
+
 # %% ../nbs/19_load.ipynb #d1eea8bc
-SAMPLE, SAMPLE_LICENCE = "sample", "cc0-1.0"  # Its name; its licence, as the Hub writes licences
+SAMPLE = "sample"  # Its name
+SAMPLE_LICENCE = "cc0-1.0"  # As the Hub writes licences
 _SAMPLE_FOLDER = Path(str(files("audio_ft_prep")/"data/sample"))
 
 # %% ../nbs/19_load.ipynb #18692352
 def local_path(
     dataset_name: str,  # As in `PrepConfig`
 ) -> Path: # Where it would be on this machine; nothing need be there
-    "Read a name as a path, or raise the sentence that says why it can be none."
+    "Read a name as a path, or raise the error that says why it can be none."
     try:
-        place = Path(dataset_name).expanduser()
-        place.exists()
+        path = Path(dataset_name).expanduser()
+        path.exists()
     except RuntimeError:
         raise ValueError(
             f"dataset_name must begin with a home folder that is known here, got {dataset_name}: write the whole"
@@ -62,197 +118,123 @@ def local_path(
             f"dataset_name must name a folder, a file or a data set, got {len(dataset_name)} characters, and no name"
             f" is so long: {dataset_name[:40]} …"
         ) from None
-    return place
-
-# %% ../nbs/19_load.ipynb #1eb48298
-def corpus_path(
-    dataset_name: str,  # A folder, a file, `sample`, mdc: and the id of a data set, or the id of a Hub data set
-    revision: str = "",  # Branch, tag or commit of a Hub data set
-) -> Path | Repo: # The folder or file, or the data set on the Hub
-    "Give the place that a data set's name means; a release of Mozilla Data Collective is downloaded."
-    if dataset_name.startswith(PREFIX): return fetch_release(dataset_name)
-    if "://" in dataset_name:
-        raise ValueError(
-            f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder"
-        )
-    place = local_path(dataset_name)
-    if dataset_name == SAMPLE and not place.exists():
-        place = _SAMPLE_FOLDER
-    return hub_repo(dataset_name, revision) if is_hub_id(dataset_name) and not place.exists() else place
-
-# %% ../nbs/19_load.ipynb #ca45d9b0
-PARQUET_BRANCH = "refs/convert/parquet"
+    return path
 
 # %% ../nbs/19_load.ipynb #da698cdf
+PARQUET_BRANCH = "refs/convert/parquet"
 def hub_repo(
     repo_id: str,  # Namespace and name
     revision: str = "",  # Branch, tag or commit; empty for main, or for the Parquet copy where main can't be read
 ) -> Repo: # The data set
     "List a data set on the Hub, or the Parquet copy of one that a script makes."
     repo = open_repo(repo_id, revision)
-    if revision or any(s.fits(repo) for s in HUB_SOURCES.values()):
-        return repo
+    if revision or any(source.why(repo) for source in HUB_SOURCES.values()): return repo
     try: copy = open_repo(repo_id, PARQUET_BRANCH)
     except FileNotFoundError: return repo
-    _log.info(
-        "%s holds nothing that can be read as it is: its Parquet copy is taken, revision %s", repo_id, PARQUET_BRANCH
-    )
+    note = "%s holds nothing that can be read as it is: its Parquet copy is taken, revision %s"
+    _log.info(note, repo_id, PARQUET_BRANCH)
     return copy
 
-# %% ../nbs/19_load.ipynb #1c03bbfe
-def _lists_named(place):
-    layout, lists = find_lists(place)
-    names = ", ".join(p.relative_to(place).as_posix() if p != place else p.name for p in lists[:3])
-    what = {"kaldi": "wav.scp of Kaldi", "audiofolder": "the metadata of an AudioFolder"}.get(layout) or (
-        "a manifest" if lists[0].suffix in (".json", ".jsonl") else "a table"
-    )
-    return f"it has {what}, {names}" + (f" and {len(lists) - 3} more" if len(lists) > 3 else "")
-
-# %% ../nbs/19_load.ipynb #cf6c24d1
-@dataclass(frozen=True)
-class Source:
-    "A kind of corpus that can be read."
-    why: Callable[[Any], str]  # What in a place decides, for the log
-    fits: Callable[[Any], bool]  # Whether a place holds it
-    read: Callable[[PrepConfig, Any], Corpus]  # Reads the splits asked for
-    look: Callable[..., dict]  # Describes a place: place, locale and the settings of `takes`
-    takes: tuple[str, ...] = ()  # Settings that only such a source has a use for
-
-_COLUMNS = ("audio_column", "text_column", "language_column")
-def _look_parquet(place, language_code, dataset_config="", **columns):
-    return inspect_tables(parquet_tables(place, dataset_config, language_code), language_code, **columns)
-def _has_parquet(place): return any(place.rglob("*.parquet")) if place.is_dir() else place.suffix == ".parquet"
-
-_IN_TARS = ("language_column", "dataset_config")
-_KINDS_OF_TREE = {
-    "librispeech": "it has transcripts beside folders of recordings",
-    "texts": "it has a text beside each recording",
-}
-def _texts_named(place): return _KINDS_OF_TREE[tree_kind(place)]
-
-SOURCES = {
-    "commonvoice": Source(
-        lambda p: "it holds a folder transcript", is_commonvoice, read_commonvoice, inspect_commonvoice
-    ),
-    "saved": Source(
-        lambda p: "save_to_disk wrote it",
-        lambda p: (p / "dataset_dict.json").is_file() or (p / "state.json").is_file(),
-        read_saved,
-        lambda p, code, **columns: inspect_tables(saved_tables(p), code, **columns),
-        _COLUMNS,
-    ),
-    "collective": Source(
-        lambda p: "it is an archive" if is_archive(p) else "it holds transcripts beside clips",
-        lambda p: is_archive(p) or bool(release_folders(p)),
-        read_collective,
-        inspect_collective,
-    ),
-    "tarred": Source(lambda p: "it holds tars of recordings", is_tarred, read_tarred, inspect_tarred, _IN_TARS),
-    "folder": Source(_lists_named, lambda p: bool(find_lists(p)[0]), read_folder, inspect_folder, _COLUMNS),
-    "tree": Source(_texts_named, lambda p: bool(tree_kind(p)), read_tree, inspect_tree),
-    "parquet": Source(
-        lambda p: "it holds Parquet files", _has_parquet, read_parquet, _look_parquet, (*_COLUMNS, "dataset_config")
-    ),
-}
-HUB_SOURCES = {
-    "commonvoice": Source(
-        lambda r: "it holds transcripts and tars on the Hub",
-        is_hub_tars,
-        read_hub_tars,
-        inspect_hub_tars,
-        ("dataset_revision",),
-    ),
-    "parquet": Source(
-        lambda r: "it holds Parquet files on the Hub",
-        lambda r: any(p.endswith(".parquet") for p in r.files),
-        read_parquet,
-        _look_parquet,
-        (*_COLUMNS, "dataset_config", "dataset_revision"),
-    ),
-    "tarred": Source(
-        lambda r: "it holds tars on the Hub",
-        is_webdataset,
-        read_tarred,
-        inspect_tarred,
-        (*_IN_TARS, "dataset_revision"),
-    ),
-}
-
-# %% ../nbs/19_load.ipynb #41a1dcb5
-def _sources(place): return HUB_SOURCES if isinstance(place, Repo) else SOURCES
-def source_kind(
-    place: Path | Repo,  # What `dataset_name` names
-) -> str: # A key of `SOURCES`, or of `HUB_SOURCES` for a data set on the Hub
-    "Say which reader a corpus needs; raise `FileNotFoundError` for a place that holds none."
-    on_hub = isinstance(place, Repo)
-    for kind, source in _sources(place).items():
-        if (on_hub or place.exists()) and source.fits(place):
-            return kind
-    raise _unreadable_repo(place) if on_hub else _unreadable(place)
+# %% ../nbs/19_load.ipynb #1eb48298
+def corpus_path(
+    dataset_name: str,  # A folder, a file, `sample`, mdc: and the id of a data set, or the id of a Hub data set
+    revision: str = "",  # Branch, tag or commit of a Hub data set
+) -> Path | Repo: # The folder or file, or the data set on the Hub
+    "Find the corpus that a name means; a release of Mozilla Data Collective is downloaded."
+    if dataset_name.startswith(PREFIX): return fetch_release(dataset_name)
+    if "://" in dataset_name:
+        raise ValueError(
+            f"dataset_name can't be a URL, got {dataset_name}: fetch the corpus first, or mount it as a folder"
+        )
+    path = local_path(dataset_name)
+    if path.exists(): return path
+    if dataset_name == SAMPLE: return _SAMPLE_FOLDER
+    return hub_repo(dataset_name, revision) if is_hub_id(dataset_name) else path
 
 # %% ../nbs/19_load.ipynb #fad8679a
 def _unreadable_repo(repo):
+    "The error for a data set on the Hub that no source reads."
     script = f"{repo.id.rpartition('/')[2]}.py"
     if script in repo.files:
         return ValueError(
             f"{repo.id} is made by a script, {script}, which is never run, and there is no Parquet copy of it:"
             " download its recordings and lists, and give that folder as dataset_name"
         )
+    holds = ", ".join(sorted(repo.files)[:6]) or "nothing"
     return FileNotFoundError(
         f"{repo.id} is no corpus that can be read from the Hub: it should hold transcript/<language>/<split>.tsv and"
         " audio/<language>/<split>/*.tar, or tars of recordings with their texts, or Parquet files, and holds"
-        f" {', '.join(sorted(repo.files)[:6]) or 'nothing'}; download it, and give that folder as dataset_name"
+        f" {holds}; download it, and give that folder as dataset_name"
     )
 
 # %% ../nbs/19_load.ipynb #e8290e4f
-def _arrow_files(place):
-    found = [str(place)] if not place.is_dir() else islice(walk_files(place), 10_000)
-    return [p for p in found if p.lower().endswith((".arrow", ".feather"))][:1]
-def _unreadable(place):
-    if not place.exists():
-        return FileNotFoundError(
-            f"no corpus at {place}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID"
-            " for a download, or a Hub data set such as google/fleurs"
-        )
-    if arrow := _arrow_files(place):
+_LOOKED_AT = 10_000  # Files
+def _arrow_file(path):
+    "The first Arrow file at a path; empty for none."
+    names = islice(walk_files(path), _LOOKED_AT) if path.is_dir() else [str(path)]
+    return next((n for n in names if n.lower().endswith((".arrow", ".feather"))), "")
+def _nothing_there(path):
+    "The error for a path that isn't there."
+    return FileNotFoundError(
+        f"no corpus at {path}: dataset_name names a folder, a file, {SAMPLE} for the sample corpus, {PREFIX}ID"
+        " for a download, or a Hub data set such as google/fleurs"
+    )
+def _unreadable(path):
+    "The error for a path that no source reads."
+    if not path.exists(): return _nothing_there(path)
+    arrow = _arrow_file(path)
+    if arrow:
         return ValueError(
-            f"{arrow[0]} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with"
+            f"{arrow} is a file of Arrow without the state.json that save_to_disk writes beside it: load it with"
             " datasets.Dataset.from_file, call save_to_disk, and give that folder"
         )
-    holds = ", ".join(sorted(p.name for p in place.iterdir())[:6]) or "nothing" if place.is_dir() else "a file"
-    nearly = "".join(f"; {said}" for said in [near_release(place), *near_lists(place)] if said)
+    holds = "a file"
+    if path.is_dir(): holds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+    nearly = [near_release(path), *near_lists(path)]
     return FileNotFoundError(
-        f"{place} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar,"
+        f"{path} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar,"
         " or <split>.tsv beside clips, or metadata.csv, a table of files and sentences, a manifest, wav.scp or"
-        f" texts beside recordings, tars of both, or Parquet files, and holds {holds}{nearly}"
+        " texts beside recordings, tars of both, or Parquet files, and holds"
+        f" {'; '.join([holds, *filter(None, nearly)])}"
     )
 
+# %% ../nbs/19_load.ipynb #41a1dcb5
+def _sources(location): return HUB_SOURCES if isinstance(location, Repo) else SOURCES
+def source_kind(
+    location: Path | Repo,  # What `dataset_name` names
+) -> str: # A key of `SOURCES`, or of `HUB_SOURCES` for a data set on the Hub
+    "Say which source reads a corpus; raise `FileNotFoundError` for a location that holds none."
+    on_hub = isinstance(location, Repo)
+    for kind, source in _sources(location).items():
+        if (on_hub or location.exists()) and source.why(location): return kind
+    raise _unreadable_repo(location) if on_hub else _unreadable(location)
+
 # %% ../nbs/19_load.ipynb #e61b0738
-def _shown(place): return place.id if isinstance(place, Repo) else str(place)
-SETTINGS = (*_COLUMNS, "dataset_config", "dataset_revision")
-_ONLY_READ = ("dataset_revision", "language_column")  # Which a look at a corpus has no use for
 def _source(dataset_name, settings):
-    "Place, kind and source; a setting that such a source has no use for is refused."
-    place = corpus_path(dataset_name, settings["dataset_revision"])
-    kind = source_kind(place)
-    source = _sources(place)[kind]
-    if idle := [k for k, v in settings.items() if v and k not in source.takes]:
-        raise ValueError(
-            f"{idle[0]} is for another kind of data set, and {dataset_name} is read as {kind}: leave it out"
-        )
-    return place, kind, source, {k: v for k, v in settings.items() if k in source.takes and k not in _ONLY_READ}
+    "Location and kind of a corpus, and its source; a setting that such a source has no use for is refused."
+    location = corpus_path(dataset_name, settings["dataset_revision"])
+    kind = source_kind(location)
+    source = _sources(location)[kind]
+    idle = [name for name, value in settings.items() if value and name not in source.settings]
+    if not idle: return location, kind, source
+    raise ValueError(
+        f"{idle[0]} is for another kind of data set, and {dataset_name} is read as {kind}: leave it out"
+    )
+def _shown(location): return location.id if isinstance(location, Repo) else str(location)
 
 # %% ../nbs/19_load.ipynb #1e15420a
 def load_rows(
     cfg: PrepConfig,  # What to read
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read the rows of a corpus, whatever its kind; no audio is decoded."
-    place, kind, source, _ = _source(cfg.dataset_name, {k: getattr(cfg, k) for k in SETTINGS})
-    _log.info("%s is read as %s: %s", _shown(place), kind, source.why(place))
-    corpus = source.read(cfg, place)
-    return replace(corpus, source={**corpus.source, "licence": SAMPLE_LICENCE}) if place == _SAMPLE_FOLDER else corpus
+    location, kind, source = _source(cfg.dataset_name, {name: getattr(cfg, name) for name in SETTINGS})
+    _log.info("%s is read as %s: %s", _shown(location), kind, source.why(location))
+    corpus = source.read(cfg, location)
+    if location != _SAMPLE_FOLDER: return corpus
+    return replace(corpus, source={**corpus.source, "licence": SAMPLE_LICENCE})
 
 # %% ../nbs/19_load.ipynb #a4e36b2d
+_ONLY_READ = ("dataset_revision", "language_column")  # Settings that an inspection has no use for
 def inspect_corpus(
     dataset_name: str,  # As in `PrepConfig`
     language_code: str = "",  # Locale; empty for all languages
@@ -262,11 +244,10 @@ def inspect_corpus(
     dataset_revision: str = "",  # Branch, tag or commit of a Hub data set
 ) -> dict: # kind, why, folder, and splits by language
     "Describe a corpus before anything is prepared; no audio is decoded."
-    settings = dict(zip(SETTINGS, (audio_column, text_column, "", dataset_config, dataset_revision)))
-    place, kind, source, more = _source(dataset_name, settings)
-    return {
-        "kind": kind,
-        "why": source.why(place),
-        "folder": _shown(place),
-        "languages": source.look(place, language_code, **more),
-    }
+    settings = dict.fromkeys(SETTINGS, "")
+    settings |= {"audio_column": audio_column, "text_column": text_column}
+    settings |= {"dataset_config": dataset_config, "dataset_revision": dataset_revision}
+    location, kind, source = _source(dataset_name, settings)
+    used = {name: settings[name] for name in source.settings if name not in _ONLY_READ}
+    languages = source.inspect(location, language_code, **used)
+    return {"kind": kind, "why": source.why(location), "folder": _shown(location), "languages": languages}
