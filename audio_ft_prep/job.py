@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Iterator, get_args, get_origin
 from filelock import FileLock, Timeout
 from .config import PrepConfig, config_from, field_types, fingerprint_of, user_path
-from .hub import causes
+from .hubclient import causes
 from .parts import Part
 from .paths import NO_ROOM
 from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised

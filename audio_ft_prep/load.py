@@ -38,7 +38,7 @@ __all__ = ['SOURCES', 'HUB_SOURCES', 'SETTINGS', 'SAMPLE', 'SAMPLE_LICENCE', 'PA
 # %% ../nbs/19_load.ipynb #d8036c45
 _log = logger_of(__name__)
 
-# %% ../nbs/19_load.ipynb #7afdebe4
+# %% ../nbs/19_load.ipynb #112a91c7
 @dataclass(frozen=True)
 class Source:
     "A kind of corpus that can be read."
