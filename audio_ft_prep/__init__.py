@@ -40,14 +40,16 @@ Modules:
 - `audio_ft_prep.languages`: A language by any of its codes or names
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
+- `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
-- `audio_ft_prep.parts`: One data set made by several jobs, and put together as if one had made it
+- `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
+- `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
-- `audio_ft_prep.pipeline`: What would come of it, and then the thing itself: `plan` and `prepare`
+- `audio_ft_prep.pipeline`: `plan` says what a run would keep and write; `prepare` makes it
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
@@ -58,13 +60,14 @@ Modules:
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
+- `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
+- `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
 - `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
-- `audio_ft_prep.store`: Shards written once, a folder that `datasets` opens, and an account that balances
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablerows`: Rows of a data set with an audio column: named, dealt to their splits, and with a reason for each that is none
 - `audio_ft_prep.tables`: Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line

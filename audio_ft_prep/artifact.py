@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Callable
 from .paths import scratch, sync_folder
 from .prepjson import is_beside, shard_index
-from .reading import faults_of, load_prep, read_bytes, read_listed, verify
+from .reading import PreparedFolder, read_bytes, verify
 from .sdk import cause_of, get_project, latest_ready, stored_files
 from .secrets import no_secrets_raised
 from .upload import Patience, Upload, folder_label, manifest, send_upload, verified_folder
@@ -84,9 +84,10 @@ def _unlisted(folder, prep):
     return sorted(files - set(manifest(prep)))
 def _check_fetched(folder, name):
     "Raise `RuntimeError` unless what was fetched is a prepared folder, as it was written, and nothing else."
-    try: prep, _ = load_prep(folder)
+    fetched = PreparedFolder.of(folder)
+    try: prep = fetched.prep
     except (FileNotFoundError, ValueError): raise _not_prepared(name) from None
-    faults = faults_of(folder, prep) + [f"{file} is not named in prep.json" for file in _unlisted(folder, prep)]
+    faults = fetched.faults() + [f"{file} is not named in prep.json" for file in _unlisted(folder, prep)]
     if faults: raise RuntimeError(f"artifact {name} is damaged in the store: {'; '.join(faults)}; upload it again")
 
 # %% ../nbs/61_artifact.ipynb #3326c3d7
@@ -152,8 +153,9 @@ def _same_working_folder():
 # %% ../nbs/61_artifact.ipynb #33d2aeaa
 def _write_item(target, folder, address):
     "Write what the SDK logs as a data item: Croissant metadata, and prep.json."
-    prep, data = load_prep(folder)
-    metadata = json.loads(read_listed(folder, prep, "croissant.json"))
+    prepared = PreparedFolder.of(folder)
+    data = prepared.prep_bytes
+    metadata = json.loads(prepared.read_listed("croissant.json"))
     metadata = addressed(metadata, address, hashlib.sha256(data).hexdigest())
     (target/"metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     (target/"prep.json").write_bytes(data)

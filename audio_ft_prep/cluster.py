@@ -19,7 +19,8 @@ from typing import Callable, Iterator
 from .engines import Job, Watchdog, stuck_seconds, usable_cores, preload_worker
 from .features import LOG_MELS
 from .paths import NO_ROOM, Url, atomic_write_bytes
-from .store import Shard, ShardResult, prepare_shard, explained_errors, versions, work_folder
+from .manifest import versions
+from .shards import Shard, ShardResult, explained_errors, prepare_shard
 
 # %% auto #0
 __all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray']
@@ -329,7 +330,7 @@ def _check_machines(ray, makers, job, wait_s=180):
     asked = {}
     run = token_hex(4)
     for n in _nodes(ray, 1, TASK_MEMORY):
-        proof = work_folder(job.folder)/f"seen-from-{n['NodeID'][:16]}-{run}"
+        proof = job.folder.work/f"seen-from-{n['NodeID'][:16]}-{run}"
         asked[
             ray.remote(_look)
             .options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False))
@@ -362,7 +363,7 @@ def _attempt(shard, job, here, limit_s):
         with explained_errors(job.folder), Watchdog(limit_s) as dog:
             result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns, job.token)
     except OSError as e:
-        if isinstance(job.folder, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG):
+        if isinstance(job.folder.at, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG):
             raise  # at a URL it is the machine's own disk
         raise _NoRoom(str(e)) from None
     return result, time.monotonic() - began
@@ -548,7 +549,7 @@ def run_ray(
     "Have a Ray cluster make shards; raise what ends the run, tasks ended."
     if not makers: return
     clips = samples = rejects = 0
-    with _connected(address, workers, job.folder) as ray:
+    with _connected(address, workers, job.folder.at) as ray:
         cores = _room(ray)
         flight = _Flight(ray, makers, job, workers or cores + min(cores, 32), stuck_seconds())
         _check_machines(ray, makers, job)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Callable, Iterator
 import pyarrow as pa
 from .example import ExampleMaker
-from .paths import Url
+from .output import OutputFolder
 from .process import open_standard_streams
 from .secrets import logger_of
-from .store import Shard, ShardResult, prepare_shard, read_record, sweep, work_folder
+from .shards import Shard, ShardResult, prepare_shard
 
 # %% auto #0
 __all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
@@ -119,9 +119,9 @@ class Job:
     "What every worker of a run needs."
     maker: ExampleMaker  # Makes examples
     schema: pa.Schema  # Columns of an example
-    folder: Path | Url  # The prepared folder
+    folder: OutputFolder  # The prepared folder
     since_ns: int | None = None  # When the corpus was looked at, for `prepare_shard`
-    token: str = ""  # The run's, as `run_token` gives it, for the shards' records
+    token: str = ""  # The run's, for the shards' records
 
 # %% ../nbs/50_engines.ipynb #76bbe355
 def _leave_with_parent():
@@ -424,7 +424,7 @@ class Workers:
             until = time.monotonic() + 10
             for w in self.all:
                 w.leave(max(0.01, until - time.monotonic()))
-            if self.folder: sweep(self.folder)
+            if self.folder: self.folder.sweep()
             self.all, self.folder = [], None
 
     def __enter__(self): return self
@@ -501,9 +501,9 @@ def _result(run, worker, wrong):
     "A shard's record, when its worker says that it is done."
     task, worker.task, worker.ready, run.workers.false_starts = worker.task, None, True, 0
     if wrong: raise _in_short(wrong)
-    if not (result := read_record(run.folder, task.shard.name, run.token)):
+    if not (result := run.folder.record(task.shard.key, run.token)):
         raise RuntimeError(
-            f"{task.shard.name} was made, and its record in {work_folder(run.folder)} is gone: let nothing else"
+            f"{task.shard.name} was made, and its record in {run.folder.work} is gone: let nothing else"
             " write there, and run it again to go on"
         )
     run.done = [
@@ -523,7 +523,7 @@ def _collected(run, wait_s):
             _watch(w, passed_s); continue
         task, suspect = _replaced(run.workers, w, run.tries)
         if task:
-            sweep(run.folder, task.shard.name)
+            run.folder.sweep(task.shard.name)
             (run.waiting if suspect else run.ready).append(task)
     return results
 

@@ -1,6 +1,6 @@
-"""One data set made by several jobs, and put together as if one had made it
+"""One data set made by several jobs, and merged as if one had made it
 
-The shards of a run can be divided among jobs that know nothing of each other. Each makes its `Part`: a prepared folder of its own, with its own account. `merge_parts` checks that the parts are of one run and that none is
+The shards of a run can be divided among jobs that know nothing of each other. Each makes its `Part`: a prepared folder of its own, with its own counts. `merge_parts` checks that the parts are of one run and that none is
 missing, and makes of them the folder that a single run would have made, `prep.json` included.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/parts.html.md"""
@@ -11,188 +11,176 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/parts.html.md"""
 from __future__ import annotations
 import hashlib, os, stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 import pyarrow as pa
-from .paths import check_room
-from .config import config_from
-from .example import example_schema
-from .paths import atomic_write, open_plain, plain_folders
+from .output import DataSet, OutputFolder
+from .manifest import other_run
+from .paths import atomic_write, check_room, open_plain, plain_folders
 from .prepjson import SELECTION, check_shards, shard_index
-from .reading import copy_processor, faults_of, file_identity, read_prep, read_rejects
-from .store import ShardResult, balance, finish, open_folder, other_run, work_folder
+from .reading import PreparedFolder, file_identity
+from .shards import ShardResult
 
 # %% auto #0
-__all__ = ['Part', 'read_parts', 'whole_purpose', 'merge_parts']
+__all__ = ['read_parts', 'whole_manifest', 'merge_parts']
 
-# %% ../nbs/45_parts.ipynb #b5b7f173
-@dataclass(frozen=True)
-class Part:
-    "One job's share of a run."
-    index: int  # Which of the jobs, from 0
-    of: int  # How many jobs there are
-
-    def __post_init__(self):
-        if self.of < 1: raise ValueError(f"num_shards must be 1 or more, got {self.of}")
-        if not 0 <= self.index < self.of:
-            raise ValueError(f"shard must lie in 0 to {self.of - 1} when num_shards is {self.of}, got {self.index}")
-
-    def __str__(self): return f"part {self.index} of {self.of}"
-
-    def share(self,
-        shards: list,  # All shards of the run
-    ) -> list: # This job's
-        "Take this job's shards, neighbours of each other."
-        if len(shards) < self.of:
-            raise ValueError(
-                f"num_shards is {self.of}, and there are {len(shards)} shards to divide: ask for {len(shards)} jobs"
-                " at most, or set shard_rows to fewer rows a shard"
-            )
-        at = lambda i: len(shards) * i // self.of
-        return shards[at(self.index):at(self.index + 1)]
+# %% ../nbs/45_parts.ipynb #9c87b2d2
+def _division(prep):
+    "How the run of a part was divided, and what every part of it holds alike."
+    about = {name: value for name, value in prep["part"].items() if name != "index"}
+    alike = {n: h for n, h in prep["files"].items() if n == SELECTION or n.startswith("processor/")}
+    return about, alike
 
 # %% ../nbs/45_parts.ipynb #d407cf01
-def _same_run(paths, preps):
+def _same_run(folders):
     "Refuse parts that no single run would have made."
-    for path, prep in zip(paths, preps):
+    first = folders[0]
+    for folder in folders:
+        prep = folder.prep
         if "part" not in prep:
-            raise ValueError(f"{path} is no part of a run but a whole data set: name the folders of the parts")
-        if why := other_run({**preps[0], "part": None}, {**prep, "part": None}):
-            raise ValueError(f"{paths[0]} and {path} are parts of different runs: {why}; make them again")
-        theirs, ours = ({k: v for k, v in p["part"].items() if k != "index"} for p in (prep, preps[0]))
-        beside = lambda p: {n: h for n, h in p["files"].items() if n == SELECTION or n.startswith("processor/")}
-        if theirs != ours or beside(prep) != beside(preps[0]):
-            raise ValueError(f"{paths[0]} and {path} are parts of runs that were divided differently: make them again")
+            raise ValueError(f"{folder} is no part of a run but a whole data set: name the folders of the parts")
+        why = other_run({**first.prep, "part": None}, {**prep, "part": None})
+        if why: raise ValueError(f"{first} and {folder} are parts of different runs: {why}; make them again")
+        if _division(prep) != _division(first.prep):
+            raise ValueError(f"{first} and {folder} are parts of runs that were divided differently: make them again")
 
 # %% ../nbs/45_parts.ipynb #1ed0a7f1
-def _complete(paths, preps):
+def _complete(folders):
     "Order the parts, each there once."
-    found = {p["part"]["index"]: (path, p) for path, p in zip(paths, preps)}
-    if len(found) < len(preps):
-        raise ValueError(f"a part stands twice among {', '.join(map(str, paths))}: name each once")
-    of = preps[0]["part"]["of"]
-    if lost := [str(i) for i in range(of) if i not in found]:
+    by_index = {folder.prep["part"]["index"]: folder for folder in folders}
+    if len(by_index) < len(folders):
+        raise ValueError(f"a part stands twice among {', '.join(map(str, folders))}: name each once")
+    of = folders[0].prep["part"]["of"]
+    missing = [str(i) for i in range(of) if i not in by_index]
+    if missing:
+        verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
         raise ValueError(
-            f"of {of} parts, {' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} missing: make"
-            f" {'it' if len(lost) == 1 else 'them'} and merge again"
-        )
-    return [found[i] for i in range(of)]
+            f"of {of} parts, {' and '.join(missing)} {verb} missing: make {pronoun} and merge again")
+    return [by_index[i] for i in range(of)]
+
+# %% ../nbs/45_parts.ipynb #994ddb64
+def _check_together(folders):
+    "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
+    rows_in = folders[0].prep["part"]["rows_in"]
+    shards = [shard for folder in folders for shard in folder.prep["shards"]]
+    splits = dict.fromkeys(split for split in rows_in if any(s["split"] == split for s in shards))
+    try: check_shards(shards, splits, True)
+    except ValueError as e:
+        raise ValueError(
+            f"{folders[0]} and the other parts name no shard of the whole twice and leave none out, but here {e}:"
+            " make them again"
+        ) from None
 
 # %% ../nbs/45_parts.ipynb #3e09d302
 def read_parts(
     folders: list[str | Path],  # The parts' folders, in any order
-) -> list[tuple[Path, dict]]: # Folder and prep.json of each, in order
-    "Read the accounts of a run's parts; raise the sentence that says why they make no whole."
-    paths = [Path(f) for f in folders]
-    if not paths: raise ValueError("there are no parts to merge: name their folders")
-    preps = [read_prep(p) for p in paths]
-    _same_run(paths, preps)
-    parts = _complete(paths, preps)
+) -> list[PreparedFolder]: # In order
+    "Read what a run's parts hold; raise the sentence that says why they make no whole."
+    if not folders: raise ValueError("there are no parts to merge: name their folders")
+    parts = [PreparedFolder(Path(folder)) for folder in folders]
+    _same_run(parts)
+    parts = _complete(parts)
     _check_together(parts)
     return parts
-def _check_together(parts):
-    "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
-    rows_in = parts[0][1]["part"]["rows_in"]
-    shards = [s for _, prep in parts for s in prep["shards"]]
-    splits = {split: 0 for split in rows_in if any(s["split"] == split for s in shards)}
-    try: check_shards(shards, splits, True)
-    except ValueError as e:
-        raise ValueError(
-            f"{parts[0][0]} and the other parts name no shard of the whole twice and leave none out, but here {e}:"
-            " make them again"
-        ) from None
-
 
 # %% ../nbs/45_parts.ipynb #470eafd7
 def _is_private(f):
-    "Whether an open file is this user's own, and nobody else may write to it."
+    "Whether an open file is this user's own, and no other user may write to it."
     about = os.fstat(f.fileno())
     return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+# %% ../nbs/45_parts.ipynb #87129c72
 def _link(f, target, folder):
     "Give an open file one more name; whether that could be done."
-    part = target.with_name(f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
+    temporary = f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part"
     with plain_folders(folder, target.parent) as (_, at):
         try:
-            os.link(f"/proc/self/fd/{f.fileno()}", part.name, dst_dir_fd=at, follow_symlinks=True)
+            os.link(f"/proc/self/fd/{f.fileno()}", temporary, dst_dir_fd=at, follow_symlinks=True)
             os.fsync(f.fileno())
-            os.replace(part.name, target.name, src_dir_fd=at, dst_dir_fd=at)
+            os.replace(temporary, target.name, src_dir_fd=at, dst_dir_fd=at)
             os.fsync(at)
             return True
         except OSError: return False
         finally:
-            with suppress(OSError): os.unlink(part.name, dir_fd=at)
-def _copy(f, target, near, sha256):
+            with suppress(OSError): os.unlink(temporary, dir_fd=at)
+
+# %% ../nbs/45_parts.ipynb #c64d52be
+def _copy(f, target, temporary, sha256):
     "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
     whole = hashlib.sha256()
-    with atomic_write(target, near) as out:
+    with atomic_write(target, temporary) as out:
         while block := f.read(1 << 20):
             whole.update(block)
             out.write(block)
         if whole.hexdigest() != sha256:
+            name = f.name if isinstance(f.name, str) else target.name
             raise RuntimeError(
-                f"{f.name if isinstance(f.name, str) else target.name} was changed while it was merged: let nobody"
-                " write to the parts, and merge again"
-            )
+                f"{name} was changed while it was merged: let nobody write to the parts, and merge again")
 
 # %% ../nbs/45_parts.ipynb #0ec97311
 def _take(part, shard, identity, folder):
-    "Have a verified shard of a part appear in the folder, whole or not at all, and be on the disk."
+    "Link or copy a verified shard of a part into the folder, whole or not at all."
     target = folder/shard["file"]
-    with open_plain(part, shard["file"]) as f:
+    with open_plain(part.at, shard["file"]) as f:
         same = file_identity(f) == identity and _is_private(f)
-        if not (same and _link(f, target, folder)):
-            _copy(f, target, work_folder(folder)/target.name, shard["sha256"])
+        if same and _link(f, target, folder.at): return
+        _copy(f, target, folder.work/target.name, shard["sha256"])
+
+# %% ../nbs/45_parts.ipynb #953693cb
 def _to_copy(parts, folder):
     "Bytes of shards on other disks that are not in the folder yet."
-    far = [
-        (s, folder / s["file"])
-        for path, prep in parts
-        if path.stat().st_dev != folder.stat().st_dev
-        for s in prep["shards"]
-    ]
-    return sum(s["bytes"] for s, target in far if not target.exists())
+    own_disk = folder.at.stat().st_dev
+    shards = []
+    for part in parts:
+        if part.at.stat().st_dev != own_disk: shards += part.prep["shards"]
+    return sum(s["bytes"] for s in shards if not (folder/s["file"]).exists())
 
 # %% ../nbs/45_parts.ipynb #e6c83fc1
-def _results(prep):
-    return [ShardResult(index=shard_index(s["file"])[1], **s) for s in prep["shards"]]
+def _results(part):
+    "What became of a part's shards."
+    return [ShardResult(index=shard_index(s["file"])[1], **s) for s in part.prep["shards"]]
 def _rejects(parts):
     "All rejects, in the order in which a single run has them."
-    first, about = parts[0]
-    return pa.concat_tables(
-        [read_rejects(first, about, SELECTION), *(read_rejects(path, prep) for path, prep in parts)]
-    )
+    selection = parts[0].read_rejects(SELECTION)
+    return pa.concat_tables([selection, *(part.read_rejects() for part in parts)])
 
 # %% ../nbs/45_parts.ipynb #4002e39f
-def whole_purpose(
-    parts: list[tuple[Path, dict]],  # As `read_parts` gives them
-) -> dict: # Config, source, versions
-    "Say what the parts make together."
-    return {k: parts[0][1][k] for k in ("config", "fingerprint", "source", "versions")}
+def whole_manifest(
+    parts: list[PreparedFolder],  # As `read_parts` gives them
+) -> dict: # Config, fingerprint, source, versions
+    "Describe what the parts make together."
+    prep = parts[0].prep
+    return {name: prep[name] for name in ("config", "fingerprint", "source", "versions")}
 
 # %% ../nbs/45_parts.ipynb #2096d714
 def _verified(parts):
-    "Identity of each shard's file, by the part's folder and the shard's name; raise where a part isn't as it was written."
-    seen = {path: {} for path, _ in parts}
-    for path, prep in parts:
-        if faults := faults_of(path, prep, seen[path]):
-            raise RuntimeError(f"{path} is not as it was written: {'; '.join(faults)}; make this part again")
-    return seen
+    "Identity of each shard's file, by the shard's name, for each part; raise where a part isn't as it was written."
+    identities = [{} for _ in parts]
+    for part, found in zip(parts, identities):
+        faults = part.faults(found)
+        if faults: raise RuntimeError(f"{part} is not as it was written: {'; '.join(faults)}; make this part again")
+    return identities
+def _made_of(parts):
+    "The data set that parts make together."
+    prep = parts[0].prep
+    results = [result for part in parts for result in _results(part)]
+    rows_in = prep["part"]["rows_in"]
+    manifest = whole_manifest(parts)
+    return DataSet(
+        manifest, results, _rejects(parts), rows_in, parts[0].schema, prep["model"], parts[0].copy_processor)
+
+# %% ../nbs/45_parts.ipynb #62a034ea
 def merge_parts(
-    parts: list[tuple[Path, dict]],  # As `read_parts` gives them
-    folder: Path,  # The folder to write
+    parts: list[PreparedFolder],  # As `read_parts` gives them
+    folder: OutputFolder,  # The folder to write
 ) -> dict: # What its prep.json says
-    "Make one prepared folder of a run's parts, every file's SHA-256 and the balance of the whole checked."
-    run, seen = whole_purpose(parts), _verified(parts)
-    results = [r for _, p in parts for r in _results(p)]
-    rejects = _rejects(parts)
-    about = parts[0][1]["model"]
-    counts = balance(parts[0][1]["part"]["rows_in"], results, rejects)
-    folder.mkdir(parents=True, exist_ok=True)
-    check_room(_to_copy(parts, folder), folder, "merging the parts", "output_dir")
-    open_folder(folder, run, list(counts))
-    for path, prep in parts:
-        for s in prep["shards"]:
-            _take(path, s, seen[path][s["file"]], folder)
-    schema = example_schema(config_from(run["config"]), about["mels"])
-    return finish(folder, run, results, rejects, counts, schema, about, lambda to: copy_processor(*parts[0], to))
+    "Make one prepared folder of a run's parts, every file's SHA-256 and the counts of the whole checked."
+    identities = _verified(parts)
+    made = _made_of(parts)
+    splits = list(made.counts)
+    folder.at.mkdir(parents=True, exist_ok=True)
+    check_room(_to_copy(parts, folder), folder.at, "merging the parts", "output_dir")
+    folder.start(made.manifest, splits)
+    for part, found in zip(parts, identities):
+        for shard in part.prep["shards"]: _take(part, shard, found[shard["file"]], folder)
+    return folder.finalize(made)

@@ -1,6 +1,6 @@
-"""What would come of it, and then the thing itself: `plan` and `prepare`
+"""`plan` says what a run would keep and write; `prepare` makes it
 
-`plan` tells what a run would keep, drop and write, without decoding the corpus. `prepare` makes it: rows are selected, shards are made by workers, and the account is drawn up: what became of each row. Killed and started again it goes on; started again when all is done, it says so and touches nothing.
+`plan` says what a run would keep, drop and write, without decoding the corpus. `prepare` makes it: rows are selected, shards are made by workers, and every row is accounted for. Killed and started again it continues; started again when all is done, it says so and touches nothing.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 
@@ -10,135 +10,63 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 from __future__ import annotations
 import os, sys, tempfile, time
 from collections import Counter
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
-from filelock import Timeout
-from .paths import free_bytes, standing
-from .config import PrepConfig, split_names
+from typing import Callable
+from .config import PrepConfig
 from .engines import Job, Workers, check_limits, check_room, memory_explained, run_local, usable_cores
-from .example import ExampleMaker, example_maker, example_schema
+from .example import example_maker
 from audio_ft_prep.forecast import (
     AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
     parent_memory, sample_clips, worker_memory
 )
 from .hubclient import hub_cache, parts_folder
 from .load import load_rows
-from .models import Model, load_model, save_processor
-from .parts import SELECTION, Part, merge_parts, read_parts, whole_purpose
-from .paths import Url, held, modified_ns, as_path
-from .rows import Corpus, audio_bytes
-from .rejects import REASONS, reason_counts, rejects_table
-from .sampling import Selection, bytes_to_fetch, fetch_audio, labelled, select
+from .output import DataSet, OutputFolder, write_table
+from .parts import merge_parts, read_parts, whole_manifest
+from .paths import Url, free_bytes, modified_ns, standing
+from .prepjson import SELECTION
+from .reading import has_clips
+from .rejects import REASONS, reason_counts
+from .rows import audio_bytes
+from .run import Part, Run, make_recipe, make_run, manifest_of, with_audio
+from .sampling import bytes_to_fetch
 from .secrets import logger_of
+from .shards import explained_errors
 from .show import markdown_table, show_bytes, show_hours, text_table
-from audio_ft_prep.store import (
-    all_rejects, balance, done_shards, finish, has_clips, is_finished, open_folder, purpose, read_prep,
-    read_record, rows_per_shard, run_token, shard_slices, explained_errors, work_folder, write_table
-)
-from .workdir import check_work, clear_work, work_alone
-from .text import label_language, language_tokenizer
+from .workdir import check_work
 
 # %% auto #0
-__all__ = ['Task', 'Plan', 'plan', 'Prepared', 'Progress', 'prepare', 'merge']
+__all__ = ['worker_count', 'Plan', 'plan', 'Prepared', 'Progress', 'prepare', 'merge']
 
 # %% ../nbs/60_pipeline.ipynb #5b571768
 _log = logger_of(__name__)
 
-# %% ../nbs/60_pipeline.ipynb #4914b19a
-@dataclass(frozen=True, repr=False)
-class Task:
-    "A run, ready to start: its model, its rows, its makers."
-    cfg: PrepConfig  # What to prepare
-    model: Model  # The model to prepare for
-    tokenizer: Any  # Makes the labels
-    corpus: Corpus  # Where the rows come from
-    selection: Selection  # Rows to prepare, and rejects so far
-    maker: ExampleMaker  # Makes examples
-    part: Part | None = None  # Which of the shards; none for all
-
-    @property
-    def splits(self):
-        return [
-            s
-            for s, names in (("train", self.cfg.train_splits), ("eval", self.cfg.eval_splits))
-            if split_names(names)
-        ]
-    @property
-    def shard_rows(self):
-        return rows_per_shard(sum(len(self.selection[s]) for s in self.splits), self.cfg.shard_rows)
-    def every_shard(self):
-        return [
-            (f"{s}-{i:05d}", m)
-            for s in self.splits
-            for i, m in enumerate(shard_slices(self.selection[s], s, self.shard_rows, self.label))
-        ]
-    def label(self, rows): return labelled(rows, self.tokenizer, model=self.model if self.cfg.language_column else None)
-    def shards(self): return self.part.share(self.every_shard()) if self.part else self.every_shard()
-    def sizes(self):
-        "Rows of each shard, by its name."
-        named = ((name, *name.split("-")) for name, _ in self.shards())
-        return {
-            name: min(self.shard_rows, len(self.selection[split]) - int(i) * self.shard_rows)
-            for name, split, i in named
-        }
-    @property
-    def workers(self): return min(self.cfg.num_workers or usable_cores(), len(self.shards()))
-    def rows(self):
-        "Rows to decode, by split."
-        sizes = self.sizes()
-        return {
-            s: sum(n for name, n in sizes.items() if name.startswith(f"{s}-"))
-            for s in dict.fromkeys(name.split("-")[0] for name in sizes)
-        }
-
-# %% ../nbs/60_pipeline.ipynb #9e9d7f1f
-def _model_of(cfg):
-    model = load_model(cfg.model_id)
-    return (
-        model,
-        language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task),
-        example_maker(cfg, model.extractor),
-    )
-
-# %% ../nbs/60_pipeline.ipynb #9cfa3bbe
-def _select(cfg, model, tokenizer, corpus): return select(corpus, cfg, model, tokenizer, labels=False)
-def _task(cfg, model, tokenizer, maker, corpus):
-    return _worthwhile(Task(cfg, model, tokenizer, corpus, _select(cfg, model, tokenizer, corpus), maker))
-def _brought(task):
-    "A task whose rows have their audio here."
-    if task.corpus.remote is None: return task
-    return _worthwhile(
-        replace(task, selection=fetch_audio(task.corpus, lambda c: _select(task.cfg, task.model, task.tokenizer, c)))
-    )
-def _worthwhile(task):
-    if not sum(len(task.selection[s]) for s in task.splits):
-        why = {k: v for s in task.splits for k, v in reason_counts(task.selection.rejects, s).items()}
-        raise ValueError(
-            f"nothing to prepare: of {sum(task.selection.rows_in.values())} rows none is left"
-            f" ({', '.join(f'{v} {k}' for k, v in why.items()) or 'the splits are empty'}); see `audio-ft-prep"
-            " inspect`"
-        )
-    return task
+# %% ../nbs/60_pipeline.ipynb #76eed75f
+def worker_count(
+    run: Run,  # A run, ready to start
+) -> int: # Processes
+    "Count the workers that a run has on this machine."
+    return min(run.cfg.num_workers or usable_cores(), len(run.shards))
 
 # %% ../nbs/60_pipeline.ipynb #6c7de679
-def _sample_of(task, split):
+def _sample_of(run, split):
     "What a few clips of a split tell; none where its audio isn't here."
-    rows = task.selection[split]
+    rows = run.selection[split]
     if not len(rows):
         return Sample(0, 0, 0, 0, 0., 0., 0)
-    return sample_clips(rows, task.maker, task.cfg.seed) if rows["file"][0].as_py() else None
+    return sample_clips(rows, run.maker, run.cfg.seed) if rows["file"][0].as_py() else None
 
 # %% ../nbs/60_pipeline.ipynb #63a38cdc
-def _looked(task):
+def _looked(run):
     "What a few clips of each split tell, and the best that the machine did before each and after the last."
-    look = lambda: machine_pace(min(task.workers, usable_cores()))
+    look = lambda: machine_pace(min(worker_count(run), usable_cores()))
     samples = {}
     pace = look()
-    for split in task.splits:
-        samples[split], pace = _sample_of(task, split), pace.best(look())
+    for split in run.splits:
+        samples[split], pace = _sample_of(run, split), pace.best(look())
     return samples, pace
 
 # %% ../nbs/60_pipeline.ipynb #e2b74f94
@@ -149,54 +77,54 @@ def _known_audio(rows, maker):
     return len(kept), float(kept.sum())
 
 # %% ../nbs/60_pipeline.ipynb #7668dd5e
-def _split_forecast(task, split, seen):
+def _split_forecast(run, split, seen):
     "What is told of one split; `seen` are the few clips."
-    rows = task.selection[split]
+    rows = run.selection[split]
     all_seen = seen is not None and seen.clips == len(rows)
     known = not all_seen and not rows["seconds"].null_count
-    why = reason_counts(task.selection.rejects, split)
+    why = reason_counts(run.selection.rejects, split)
     told = {
-        "rows": task.selection.rows_in[split],
+        "rows": run.selection.rows_in[split],
         "selected": len(rows),
         "rejects": why,
         "audio_bytes": audio_bytes(rows),
     }
     if not seen and not known:
         return {**told, "seconds": None, "seconds_from": "nothing yet", "bytes": None}
-    kept, seconds = _known_audio(rows, task.maker) if known else expected_audio(rows, task.maker, seen)
+    kept, seconds = _known_audio(rows, run.maker) if known else expected_audio(rows, run.maker, seen)
     how = "the corpus" if known else f"{seen.clips} clips" if seen.clips < len(rows) else "all clips"
     flac_rate = seen.flac_bytes / seen.seconds if seen and seen.seconds else None
-    unknown = task.cfg.storage == "audio" and len(rows) and flac_rate is None
+    unknown = run.cfg.storage == "audio" and len(rows) and flac_rate is None
     return {
         **told,
         "seconds": round(seconds, 1),
         "seconds_from": how,
-        "bytes": None if unknown else expected_bytes(task.maker, kept, seconds, flac_rate or 0.0),
+        "bytes": None if unknown else expected_bytes(run.maker, kept, seconds, flac_rate or 0.0),
     }
 
 # %% ../nbs/60_pipeline.ipynb #d3361256
 def _total(values): return None if None in values else sum(values)
-def _forecast(task, splits, samples, before_s, pace):
+def _forecast(run, splits, samples, before_s, pace):
     "What the run takes on this machine; of a cluster's machines nothing is known."
-    cfg, fetch, sizes = task.cfg, bytes_to_fetch(task.corpus, task.selection), list(task.sizes().values())
+    cfg, fetch, sizes = run.cfg, bytes_to_fetch(run.corpus, run.selection), [shard.size for shard in run.shards]
     durations = [d["seconds"] for d in splits.values()]
     size = _total([d["bytes"] for d in splits.values()])
     known = None not in (*samples, *durations, size)
     afar = bool(cfg.ray_address)
     seconds, cpu_s = (
-        forecast(task.maker, samples, durations, sizes, size, task.workers, before_s, pace)
+        forecast(run.maker, samples, durations, sizes, size, worker_count(run), before_s, pace)
         if known
         else (None, None)
     )
     return Forecast(
-        0 if afar and not cfg.num_workers else task.workers,
+        0 if afar and not cfg.num_workers else worker_count(run),
         bool(cfg.num_workers),
         None if afar else seconds,
         cpu_s,
         fetch,
         size,
-        parent_memory(len(task.corpus.rows)),
-        worker_memory(task.maker),
+        parent_memory(len(run.corpus.rows)),
+        worker_memory(run.maker),
         afar,
     )
 
@@ -264,17 +192,17 @@ class Plan:
 # %% ../nbs/60_pipeline.ipynb #76f8ef12
 def _plan(cfg):
     start = time.perf_counter()
-    task = _task(cfg, *_model_of(cfg), load_rows(cfg))
+    run = make_run(cfg)
     before_s = time.perf_counter() - start
-    samples, pace = _looked(task)
-    splits = {s: _split_forecast(task, s, seen) for s, seen in samples.items()}
+    samples, pace = _looked(run)
+    splits = {s: _split_forecast(run, s, seen) for s, seen in samples.items()}
     return Plan(
         cfg,
-        f"{cfg.model_id}, processor from {task.model.origin}",
-        task.corpus.source,
+        f"{cfg.model_id}, processor from {run.model.origin}",
+        run.corpus.source,
         splits,
-        len(task.shards()),
-        _forecast(task, splits, list(samples.values()), before_s, pace),
+        len(run.shards),
+        _forecast(run, splits, list(samples.values()), before_s, pace),
     )
 def plan(
     cfg: PrepConfig,  # What would be prepared
@@ -286,7 +214,7 @@ def plan(
 # %% ../nbs/60_pipeline.ipynb #d9a24234
 @dataclass(frozen=True, repr=False)
 class Prepared:
-    "A prepared folder and its account."
+    "A prepared folder and what it holds."
     folder: Path | Url  # Where it is
     prep: dict  # What its prep.json says
 
@@ -295,24 +223,28 @@ class Prepared:
     @property
     def counts(self): return self.prep["counts"]
     def to_dict(self):
-        return {"folder": str(self.folder), "hash": self.hash, "counts": self.counts, "bytes": self._bytes()}
-    def _bytes(self, split=None):
-        return sum(s["bytes"] for s in self.prep["shards"] if split in (None, s["split"]))
-    def _rows(self):
-        reasons = dict.fromkeys(r for c in self.counts.values() for r in c["rejects"])
-        head = [
-            ["", *self.counts],
-            ["rows in", *(c["rows"] for c in self.counts.values())],
-            ["kept", *(c["kept"] for c in self.counts.values())],
-        ]
-        head += [[f"rejected: {r}", *(c["rejects"].get(r, 0) for c in self.counts.values())] for r in reasons]
-        rate = self.prep["model"]["rate_hz"]
-        return head + [
-            ["duration kept", *(show_hours(c["samples"] / rate) for c in self.counts.values())],
-            ["bytes", *(show_bytes(self._bytes(s)) for s in self.counts)],
-        ]
-    def __repr__(self): return f"{text_table(self._rows())}\nhash {self.hash[:16]} in {self.folder}"
-    def _repr_markdown_(self): return f"{markdown_table(self._rows())}\n\nhash `{self.hash[:16]}` in `{self.folder}`"
+        return {"folder": str(self.folder), "hash": self.hash, "counts": self.counts, "bytes": _bytes_in(self.prep)}
+    def __repr__(self): return f"{text_table(_prepared_rows(self.prep))}\nhash {self.hash[:16]} in {self.folder}"
+    def _repr_markdown_(self):
+        return f"{markdown_table(_prepared_rows(self.prep))}\n\nhash `{self.hash[:16]}` in `{self.folder}`"
+
+# %% ../nbs/60_pipeline.ipynb #4aedcf36
+def _bytes_in(prep, split=None): return sum(s["bytes"] for s in prep["shards"] if split in (None, s["split"]))
+def _prepared_rows(prep):
+    "What a prepared folder holds, as the rows of a table."
+    counts = prep["counts"]
+    rate = prep["model"]["rate_hz"]
+    def line(name, value): return [name, *(value(split) for split in counts)]
+    rows = [
+        ["", *counts],
+        line("rows in", lambda s: counts[s]["rows"]),
+        line("kept", lambda s: counts[s]["kept"]),
+    ]
+    reasons = dict.fromkeys(reason for count in counts.values() for reason in count["rejects"])
+    for reason in reasons: rows.append(line(f"rejected: {reason}", lambda s: counts[s]["rejects"].get(reason, 0)))
+    rows.append(line("duration kept", lambda s: show_hours(counts[s]["samples"] / rate)))
+    rows.append(line("bytes", lambda s: show_bytes(_bytes_in(prep, s))))
+    return rows
 
 # %% ../nbs/60_pipeline.ipynb #dd31e763
 @dataclass(frozen=True)
@@ -330,33 +262,39 @@ def _live(): return "ipykernel" in sys.modules or bool(sys.stderr) and sys.stder
 def _bar(show, start):
     "A progress bar over clips, with hours and rejects."
     from tqdm.auto import tqdm
-    with tqdm(
-        total=start.total,
-        initial=start.clips,
-        unit="clip",
-        disable=not (show and sys.stderr),
-        mininterval=0.2 if _live() else 10,
-        miniters=1,
-    ) as bar:
-        def tell(now):
+    how = dict(unit="clip", disable=not (show and sys.stderr), mininterval=0.2 if _live() else 10, miniters=1)
+    with tqdm(total=start.total, initial=start.clips, **how) as bar:
+        def on_progress(now):
             bar.set_postfix_str(f"{now.seconds / 3600:.2f} h kept, {now.rejects} rejected", refresh=False)
             bar.update(now.clips - bar.n)
-        yield tell
+        yield on_progress
 
 # %% ../nbs/60_pipeline.ipynb #b584498c
-def _in_order(why): return {r: why[r] for r in REASONS if why[r]}
-def _so_far(task, found):
+def _in_order(reasons): return {r: reasons[r] for r in REASONS if reasons[r]}
+def _so_far(run, results):
     "What the shards that are done hold."
-    there = [r for r in found.values() if r]
-    rejects = [x.reason for r in there for x in r.rejects]
-    seconds = sum(r.samples for r in there) / task.maker.limits.rate_hz
-    return Progress(
-        sum(r.rows for r in there) + len(rejects),
-        sum(task.rows().values()),
-        seconds,
-        len(rejects),
-        _in_order(Counter(rejects)),
-    )
+    done = [result for result in results.values() if result]
+    reasons = Counter(reject.reason for result in done for reject in result.rejects)
+    rejects = sum(reasons.values())
+    clips = sum(result.rows for result in done) + rejects
+    seconds = sum(result.samples for result in done) / run.maker.limits.rate_hz
+    return Progress(clips, sum(run.rows.values()), seconds, rejects, _in_order(reasons))
+
+# %% ../nbs/60_pipeline.ipynb #c58e7ec6
+class _Meter:
+    "Passes on how far a run is, earlier shards counted."
+    def __init__(self, start, rate_hz, on_progress):
+        self.start = start
+        self.rate_hz = rate_hz
+        self.on_progress = on_progress
+        self.reasons = Counter(start.reasons)
+    def add(self, result): self.reasons.update(reject.reason for reject in result.rejects)
+    def __call__(self, clips, samples, rejects):
+        start = self.start
+        clips = min(start.clips + clips, start.total)
+        seconds = start.seconds + samples / self.rate_hz
+        self.on_progress(
+            Progress(clips, start.total, seconds, start.rejects + rejects, _in_order(self.reasons)))
 
 # %% ../nbs/60_pipeline.ipynb #3e3bbf34
 def _engine(cfg, workers, shards):
@@ -368,96 +306,47 @@ def _engine(cfg, workers, shards):
     return partial(run_ray, workers=cfg.num_workers, address=cfg.ray_address)
 
 # %% ../nbs/60_pipeline.ipynb #5a46df05
-def _make_shards(task, folder, schema, since_ns, workers, progress):
-    token = run_token(folder)
-    found = done_shards(folder, [name for name, _ in task.shards()], token)
-    todo = [(name, m) for name, m in task.shards() if not found[name]]
-    start, rate_hz = _so_far(task, found), task.maker.limits.rate_hz
-    why = Counter(start.reasons)
+def _make_shards(run, folder, since_ns, workers, progress):
+    "Have the engine make the shards that an earlier run didn't; give every shard's result, in order."
+    token = folder.token
+    results = folder.done_shards([shard.key for shard in run.shards], token)
+    todo = [shard for shard in run.shards if not results[shard.key]]
+    start = _so_far(run, results)
     if start.clips: _log.info("%d clips are done already: going on", start.clips)
-    with nullcontext(progress) if callable(progress) else _bar(progress, start) as tell:
-        def seen(clips, samples, rejects):
-            tell(
-                Progress(
-                    min(start.clips + clips, start.total),
-                    start.total,
-                    start.seconds + samples / rate_hz,
-                    start.rejects + rejects,
-                    _in_order(why),
-                )
-            )
-        seen(0, 0, 0)
-        job = Job(task.maker, schema, folder, since_ns, token)
-        with closing(_engine(task.cfg, workers, len(todo))([m for _, m in todo], job, seen=seen)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
-            for r in made:
-                found[f"{r.split}-{r.index:05d}"] = r
-                why.update(x.reason for x in r.rejects)
-    return list(found.values())
-
-# %% ../nbs/60_pipeline.ipynb #b476b613
-def _leave_selection(task, folder):
-    "Leave the whole run's rejects beside a part; give the rejects that are the part's own so far, none."
-    write_table(folder/SELECTION, task.selection.rejects)
-    return rejects_table([])
+    job = Job(run.maker, run.schema, folder, since_ns, token)
+    with nullcontext(progress) if callable(progress) else _bar(progress, start) as on_progress:
+        meter = _Meter(start, run.maker.limits.rate_hz, on_progress)
+        meter(0, 0, 0)
+        engine = _engine(run.cfg, workers, len(todo))
+        with closing(engine(todo, job, seen=meter)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
+            for result in made:
+                results[result.key] = result
+                meter.add(result)
+    return list(results.values())
 
 # %% ../nbs/60_pipeline.ipynb #5055c10b
-def _audio_files(task, most=1000):
-    chunks = [c for s in task.splits for c in task.selection[s]["file"].chunks]
-    return [f for f in dict.fromkeys(f for c in chunks for f in c.dictionary.slice(0, most).to_pylist()) if f][:most]
+def _audio_files(run, most=1000):
+    "Files that a run reads, the first ones."
+    files = {}
+    for split in run.splits:
+        for chunk in run.selection[split]["file"].chunks:
+            files.update(dict.fromkeys(chunk.dictionary.slice(0, most).to_pylist()))
+    return [file for file in files if file][:most]
 
 # %% ../nbs/60_pipeline.ipynb #3a52369c
-def _steady_since(task, folder, began_ns):
-    "Say from when on no file of the corpus may change; raise when one has since the folder was begun."
-    root = os.path.realpath(os.path.expanduser(task.cfg.dataset_name))
-    plan_ns = modified_ns(work_folder(folder)/"plan.json")
-    files = _audio_files(task)
-    if all(f.startswith((f"{parts_folder()}/", f"{hub_cache()}/")) for f in files):
-        return None
-    own = [f for f in files if f"{os.path.realpath(f)}/".startswith(f"{root}/")]
-    for f in own:
-        if plan_ns < os.stat(f).st_mtime_ns <= began_ns:
+def _steady_since(run, folder, began_ns):
+    "Give the time from which on no file of the corpus may change; raise when one has since the folder was begun."
+    files = _audio_files(run)
+    caches = (f"{parts_folder()}/", f"{hub_cache()}/")
+    if all(file.startswith(caches) for file in files): return None
+    root = os.path.realpath(os.path.expanduser(run.cfg.dataset_name))
+    plan_ns = modified_ns(folder.work/"plan.json")
+    own = [file for file in files if f"{os.path.realpath(file)}/".startswith(f"{root}/")]
+    for file in own:
+        if plan_ns < os.stat(file).st_mtime_ns <= began_ns:
             raise ValueError(
-                f"{f} has changed since {folder} was begun: set output_dir to another folder, or remove this one"
-            )
+                f"{file} has changed since {folder} was begun: set output_dir to another folder, or remove this one")
     return began_ns if own else time.time_ns()
-
-# %% ../nbs/60_pipeline.ipynb #0c401ab1
-def _purpose(cfg, source, part): return purpose(cfg, source) | ({"part": asdict(part)} if part else {})
-def _run(task, folder, mine, began_ns, workers, progress):
-    model = task.model
-    if task.part:
-        mine = {**mine, "part": {**mine["part"], "shards": len(task.every_shard()), "rows_in": task.selection.rows_in}}
-    schema = example_schema(task.cfg, model.extractor.feature_size)
-    open_folder(folder, mine, task.rows())
-    before, rows_in = (
-        (_leave_selection(task, folder), task.rows())
-        if task.part
-        else (task.selection.rejects, task.selection.rows_in)
-    )
-    results = _make_shards(task, folder, schema, _steady_since(task, folder, began_ns), workers, progress)
-    rejects = all_rejects(before, results)
-    counts = balance(rows_in, results, rejects)
-    mel = task.maker.log_mel
-    about = {
-        "origin": model.origin,
-        "start_id": model.start_id,
-        "mels": mel.mels,
-        "frames": mel.n_frames,
-        "rate_hz": mel.rate_hz,
-        "max_labels": model.max_labels,
-    }
-    check_room()
-    check_work(work_folder(folder))  # is still this run's own
-    return finish(
-        folder,
-        mine,
-        results,
-        rejects,
-        counts,
-        schema,
-        about,
-        lambda to: save_processor(to, model.extractor, task.tokenizer),
-    )
 
 # %% ../nbs/60_pipeline.ipynb #0b51ee71
 _TABLE_REMEDIES = {
@@ -466,161 +355,160 @@ _TABLE_REMEDIES = {
 }
 def _why_none(counts):
     "Reasons with their numbers, the most frequent first, and what to do about that one."
-    why = Counter()
-    for c in counts.values(): why.update(c["rejects"])
-    if not why: return "the splits are empty", "see audio-ft-prep inspect"
-    first = why.most_common(1)[0][0]
-    hints = filter(None, [_TABLE_REMEDIES.get(first), REASONS[first].remedy])
-    return ", ".join(f"{n} {reason}" for reason, n in why.most_common()), "; or ".join(hints)
+    reasons = Counter()
+    for count in counts.values(): reasons.update(count["rejects"])
+    if not reasons: return "the splits are empty", "see audio-ft-prep inspect"
+    first = reasons.most_common(1)[0][0]
+    remedies = filter(None, [_TABLE_REASONS[first].remedy, REASONS[first].remedy])
+    return ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()), "; or ".join(remedies)
+
+# %% ../nbs/60_pipeline.ipynb #d4eb5f0b
 def _with_clips(made):
     "Give what was prepared; raise when no clip was kept, and warn of a split without any."
     counts = made.counts
     if "part" in made.prep: return made
     if not has_clips(counts):
-        why, hint = _why_none(counts)
+        why, remedy = _why_none(counts)
         raise RuntimeError(
             f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as"
-            f" rejects.parquet in {made.folder} tells of each: {hint}; then set output_dir to another folder, or"
+            f" rejects.parquet in {made.folder} tells of each: {remedy}; then set output_dir to another folder, or"
             " remove this one"
         )
-    for split, c in counts.items():
-        if c["rows"] and not c["kept"]:
-            _log.warning(
-                "%s holds no clip: all its %d rows were rejected (%s)", split, c["rows"], _why_none({split: c})[0]
-            )
+    for split, count in counts.items():
+        if count["kept"] or not count["rows"]: continue
+        why, _ = _why_none({split: count})
+        _log.warning("%s holds no clip: all its %d rows were rejected (%s)", split, count["rows"], why)
     return made
 
 # %% ../nbs/60_pipeline.ipynb #026b499f
-def _place(output_dir):
-    folder = as_path(output_dir)
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir must be a folder, got the file {folder}: name another")
-    is_link = isinstance(folder, Path) and folder.is_symlink()
-    return Path(os.path.realpath(folder)) if is_link else folder  # which leads there from now on, whatever becomes of the link
-def _folder(output_dir, why):
-    folder = _place(output_dir)
-    if isinstance(folder, Url): raise ValueError(f"{why} a folder, got {folder}: set output_dir to a folder")
+def _output_folder(output_dir, only=""):
+    "The folder to write; `only` begins the sentence where it can't be a URL."
+    folder = OutputFolder.of(output_dir)
+    at = folder.at
+    if isinstance(at, Url):
+        if only: raise ValueError(f"{only} a folder, got {at}: set output_dir to a folder")
+        return folder
+    if at.exists() and not at.is_dir():
+        raise ValueError(f"output_dir must be a folder, got the file {at}: name another")
+    if at.is_symlink(): return OutputFolder(Path(os.path.realpath(at)))  # which leads there from now on, whatever becomes of the link
     return folder
-def _ours(folder):
-    return not folder.exists() or work_folder(folder).is_dir() or not any(folder.iterdir())
-def _finished(folder, mine):
-    if not is_finished(folder, mine): return None
-    _log.warning("%s is finished already: nothing to do", folder)
-    clear_work(work_folder(folder))  # left by a run that was killed as it tidied up
-    return _with_clips(Prepared(folder, read_prep(folder)))
 
-# %% ../nbs/60_pipeline.ipynb #34527db4
-@contextmanager
-def _alone(folder):
-    "Write a folder while no other run does."
-    if isinstance(folder, Url):
-        work_folder(folder).mkdir(parents=True, exist_ok=True)  # says so where there is no such bucket
-    with ExitStack() as stack:
-        try: stack.enter_context(work_alone(work_folder(folder), held))
-        except Timeout:
-            raise RuntimeError(
-                f"another run is writing {folder}: wait for it, or set output_dir to another folder"
-            ) from None
-        except (OSError, NotImplementedError) as e:
-            why = getattr(e, "strerror", None) or e
-            raise OSError(
-                f"{folder} can't be kept for this run alone ({why}): set output_dir to a folder where files can be"
-                " made and locked"
-            ) from e
-        yield
+# %% ../nbs/60_pipeline.ipynb #c8139592
+def _finished(folder, manifest):
+    "What this run has made already; none where it hasn't."
+    if not folder.is_finished(manifest): return None
+    _log.warning("%s is finished already: nothing to do", folder)
+    folder.clear_work()  # left by a run that was killed as it tidied up
+    prep, _ = folder.load_prep()
+    return _with_clips(Prepared(folder.at, prep))
 
 # %% ../nbs/60_pipeline.ipynb #54922caa
-def _to_write(task, folder):
-    "Where shards are written on this machine, rows of those that will lie there together, and what to do where there is no room."
-    sizes, token = task.sizes(), "" if isinstance(folder, Url) else run_token(folder)
-    if not isinstance(folder, Url):
-        return (
-            folder,
-            {name: n for name, n in sizes.items() if not read_record(folder, name, token)},
-            "set output_dir to a larger disk, or take fewer rows with max_train_samples",
-        )
-    at_once = 0 if task.cfg.ray_address else task.workers
-    largest = sorted(sizes, key=sizes.get, reverse=True)[:at_once]
-    return (
-        Path(tempfile.gettempdir()),
-        {name: sizes[name] for name in largest},
-        "set TMPDIR to a folder on a larger disk, or num_workers to fewer",
-    )
+def _to_write(run, folder):
+    "Where shards are written on this machine, those that will be there together, and what to do where there is no room."
+    if isinstance(folder.at, Url):
+        at_once = 0 if run.cfg.ray_address else worker_count(run)
+        largest = sorted(run.shards, key=lambda shard: shard.size, reverse=True)[:at_once]
+        remedy = "set TMPDIR to a folder on a larger disk, or num_workers to fewer"
+        return Path(tempfile.gettempdir()), largest, remedy
+    token = folder.token
+    todo = [shard for shard in run.shards if not folder.record(shard.key, token)]
+    return folder.at, todo, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
 
 # %% ../nbs/60_pipeline.ipynb #1009c92e
-def _bytes_of(task, sizes, fetch):
-    "Bytes of some shards, as a few clips tell, or what is still to be fetched."
-    told = {s: _split_forecast(task, s, _sample_of(task, s)) for s in task.splits}
-    if None in [d["bytes"] for d in told.values()]:
-        return AS_FETCHED * fetch * sum(sizes.values()) / sum(task.sizes().values())
-    return sum(
-        n * told[s]["bytes"] / told[s]["selected"] for name, n in sizes.items() for s in [name.split("-")[0]] if n
-    )
+def _bytes_of(run, shards, fetch):
+    "Bytes of some shards, as a few clips suggest, or as what is still to be fetched does."
+    forecasts = {split: _split_forecast(run, split, _sample_of(run, split)) for split in run.splits}
+    if None in [about["bytes"] for about in forecasts.values()]:
+        share = sum(shard.size for shard in shards) / sum(run.rows.values())
+        return AS_FETCHED * fetch * share
+    size = 0
+    for shard in shards:
+        about = forecasts[shard.split]
+        if shard.size: size += shard.size * about["bytes"] / about["selected"]
+    return size
 
 # %% ../nbs/60_pipeline.ipynb #b042b3e1
-def _check_disk(task, folder):
+def _check_disk(run, folder):
     "Raise `RuntimeError` when a disk is clearly too small for what is to be fetched and written."
-    (at, sizes, remedy) = _to_write(task, folder)
-    fetch = bytes_to_fetch(task.corpus, task.selection)
+    at, shards, remedy = _to_write(run, folder)
+    rows = sum(shard.size for shard in shards)
+    fetch = bytes_to_fetch(run.corpus, run.selection)
     free = free_bytes(at)
-    beside = fetch if standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev else 0
-    if beside > free or most_bytes(task.maker, sum(sizes.values())) + beside < free:
-        return  # the first is said by what fetches, with a remedy of its own
-    need = _bytes_of(task, sizes, fetch) + beside
+    same_disk = standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev
+    fetched = fetch if same_disk else 0
+    if fetched > free or most_bytes(run.maker, rows) + fetched < free: return  # the first is said by what fetches, with a remedy of its own
+    need = _bytes_of(run, shards, fetch) + fetched
     if free < 0.9 * need:
         raise RuntimeError(
-            f"about {show_bytes(need)} are to be {'fetched and ' * bool(beside)}written, and {show_bytes(free)} are"
+            f"about {show_bytes(need)} are to be {'fetched and ' * bool(fetched)}written, and {show_bytes(free)} are"
             f" free where {at} is: free some, {remedy}"
         )
+
+# %% ../nbs/60_pipeline.ipynb #bf950d09
+def _first_worker(cfg, folder, maker):
+    "Workers of this machine, one of them started."
+    idle = cfg.engine != "local" or (folder/"prep.json").exists()
+    return Workers(0 if idle else 1, maker.preload)
+
+# %% ../nbs/60_pipeline.ipynb #888a597a
+def _fetched(run, folder):
+    "A run whose audio is on this machine; its disk is checked once more, now that its clips can be looked at."
+    local = with_audio(run)
+    if local is not run: _check_disk(local, folder)
+    return local
+
+# %% ../nbs/60_pipeline.ipynb #c05c0003
+def _finalize(run, folder, results):
+    "Write what makes the shards a data set; a part also leaves what the selection of the whole rejected, for the merge."
+    if run.part: write_table(folder/SELECTION, run.selection.rejects)
+    made = DataSet.of(run, results)
+    check_room()
+    check_work(folder.work)  # is still this run's own
+    return Prepared(folder.at, folder.finalize(made))
 
 # %% ../nbs/60_pipeline.ipynb #1dd363f7
 def prepare(
     cfg: PrepConfig,  # What to prepare
-    progress: bool | Callable[[Progress], None] = True,  # Show a bar; or what is told how far the run is, and may raise to stop it
+    progress: bool | Callable[[Progress], None] = True,  # Show a bar; or a function called with how far the run is, which may raise to stop it
     part: Part | None = None,  # One job's share of the shards; none for all
-) -> Prepared: # The folder and its account
+) -> Prepared: # The folder and what it holds
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
     check_limits()
-    folder = _folder(cfg.output_dir, "one job's share of a run is written to") if part else _place(cfg.output_dir)
+    folder = _output_folder(cfg.output_dir, "one job's share of a run is written to" if part else "")
     with memory_explained(), explained_errors(f"what {cfg.dataset_name} needs"):
-        return _prepare(cfg, folder, progress, part)
+        check_room()
+        recipe = make_recipe(cfg)
+        with _first_worker(cfg, folder, recipe.maker) as workers:
+            return _with_clips(_prepare(cfg, folder, progress, part, recipe, workers))
 
-# %% ../nbs/60_pipeline.ipynb #2f49f84a
-def _prepare(cfg, folder, progress, part):
-    check_room()
-    model, tokenizer, maker = _model_of(cfg)
-    with Workers(0 if cfg.engine != "local" or (folder/"prep.json").exists() else 1, maker.preload) as workers:
-        return _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part)
-
-# %% ../nbs/60_pipeline.ipynb #8a06db94
-def _prepare_with(workers, cfg, folder, model, tokenizer, maker, progress, part):
-    began_ns, corpus = time.time_ns(), load_rows(cfg)
-    mine = _purpose(cfg, corpus.source, part)
-    if made := _finished(folder, mine): return made
-    task = replace(_task(cfg, model, tokenizer, maker, corpus), part=part)
-    rows = task.rows()  # a part too many is refused before anything is written
-    check_work(work_folder(folder))
-    if not _ours(folder): open_folder(folder, mine, rows)  # says why not
-    _check_disk(task, folder)
-    with _alone(folder), workers:  # which end before the folder is another's
-        if made := _finished(folder, mine): return made  # by a run that was at it when this one began
-        here = _brought(task)
-        if here is not task: _check_disk(here, folder)  # now that its clips can be looked at
+def _prepare(cfg, folder, progress, part, recipe, workers):
+    began_ns = time.time_ns()
+    corpus = load_rows(cfg)
+    if made := _finished(folder, manifest_of(cfg, corpus, part)): return made
+    run = make_run(cfg, part, recipe, corpus)
+    run.shards  # a part too many is refused before anything is written
+    folder.check()
+    _check_disk(run, folder)
+    with folder.alone(), workers:  # which end before the folder is another's
+        if made := _finished(folder, run.manifest): return made  # by a run that was at it when this one began
+        run = _fetched(run, folder)
         with explained_errors(folder):
-            made = Prepared(folder, _run(here, folder, mine, began_ns, workers, progress))
-    return _with_clips(made)
+            folder.start(run.manifest, run.rows)
+            since_ns = _steady_since(run, folder, began_ns)
+            results = _make_shards(run, folder, since_ns, workers, progress)
+            return _finalize(run, folder, results)
 
 # %% ../nbs/60_pipeline.ipynb #aa8a71cc
 def merge(
     folders: list[str | Path],  # The parts' folders, in any order
     output_dir: str | Path,  # Folder to write
-) -> Prepared: # The folder and its account
+) -> Prepared: # The folder and what it holds
     "Make of a run's parts the data set that a single run would have made."
-    folder, parts = _folder(output_dir, "parts are merged in"), read_parts(folders)
-    mine = whole_purpose(parts)
-    if made := _finished(folder, mine): return made
-    check_work(work_folder(folder))
-    if not _ours(folder): open_folder(folder, mine, ())  # says why not
-    with _alone(folder), explained_errors(folder):
-        made = Prepared(folder, merge_parts(parts, folder))
+    folder = _output_folder(output_dir, "parts are merged in")
+    parts = read_parts(folders)
+    manifest = whole_manifest(parts)
+    if made := _finished(folder, manifest): return made
+    folder.check()
+    with folder.alone(), explained_errors(folder):
+        made = Prepared(folder.at, merge_parts(parts, folder))
     return _with_clips(made)

@@ -18,7 +18,7 @@ from .config import PrepConfig, fingerprint_of
 from .doctor import hf_home_fault, requirements, room_fault
 from .job import WORK, hub_token, job_config, job_part, log_lines, log_metrics, logged_failures
 from .job import metrics, only_job, part_name, read_parameter, show_log, whole_path, work_path, work_root
-from .parts import Part
+from .run import Part
 from .pipeline import Plan, merge, plan, prepare
 from .secrets import logger_of
 

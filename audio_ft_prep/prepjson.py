@@ -14,8 +14,8 @@ from typing import Any, Callable
 from .values import shown
 
 # %% auto #0
-__all__ = ['MOST_JSON_BYTES', 'SPLITS', 'SELECTION', 'read_json', 'shard_index', 'is_beside', 'check_shard', 'check_shards',
-           'check_prep']
+__all__ = ['MOST_JSON_BYTES', 'SPLITS', 'SELECTION', 'read_json', 'shard_file', 'shard_index', 'is_beside', 'check_shard',
+           'check_shards', 'check_prep']
 
 # %% ../nbs/36_prepjson.ipynb #f8ff5bc9
 MOST_JSON_BYTES = 1 << 25  # No prep.json comes near: that would be 100,000 shards
@@ -63,6 +63,13 @@ _BESIDE = ("rejects.parquet", SELECTION, "dataset_dict.json", "README.md", "croi
 _OF_SPLIT = ("dataset_info.json", "state.json")
 
 # %% ../nbs/36_prepjson.ipynb #468f4d8f
+def shard_file(
+    split: str,  # train or eval
+    index: int,  # Which of the split's shards
+    count: int,  # How many the split has
+) -> str: # Its path in the prepared folder
+    "Name a shard's file."
+    return f"{split}/data-{index:05d}-of-{count:05d}.arrow"
 def shard_index(
     name: Any,  # A shard's file, as a record names it
 ) -> tuple[str, int, int] | None: # Split, which of the split's shards, and how many it has; none where it is no such name
@@ -72,7 +79,7 @@ def shard_index(
     split = found[1]
     index = int(found[2])
     count = int(found[3])
-    same = name == f"{split}/data-{index:05d}-of-{count:05d}.arrow"
+    same = name == shard_file(split, index, count)
     return (split, index, count) if same and index < count else None
 def is_beside(
     name: Any,  # A file's path in a prepared folder, as a record names it

@@ -19,9 +19,8 @@ from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
 from .features import LogMel, pad_frames
 from .models import load_model
-from .paths import Url, open_plain, as_path
-from .reading import check_layout, processor_copy, read_prep, stored_schema
-from .store import has_clips
+from .paths import Url, open_plain
+from .reading import PreparedFolder
 
 # %% auto #0
 __all__ = ['FORMAT', 'stored_features', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
@@ -86,9 +85,10 @@ class FeatureFormatter(Formatter):
 _register_formatter(FeatureFormatter, FORMAT)
 
 # %% ../nbs/41_train.ipynb #9a75a744
-def _checked(folder, prep, data):
+def _checked(folder, data):
     "The data set, once its columns are those of prep.json and no offset leads out of a file."
-    schema = stored_schema(prep)
+    prep = folder.prep
+    schema = folder.schema
     for split, rows in data.items():
         table, kept = rows.data.table, prep["counts"][split]["kept"]
         if not table.schema.equals(schema) or len(table) != kept:
@@ -119,26 +119,22 @@ def _check_shards(folder, prep):
 
 # %% ../nbs/41_train.ipynb #c70808e9
 def load_prepared(
-    folder: str | Path | Url,  # A prepared folder, or its URL
+    folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
 ) -> DatasetDict: # train and eval; items carry `input_features` (float32, mels × frames), `labels` and what else was stored
     "Open a prepared folder for training; raise `FileNotFoundError` where none is, and `ValueError` where it isn't what its prep.json says."
-    prep, at, log_mel = read_prep(folder), as_path(folder), None
-    if "part" not in prep and not has_clips(prep["counts"]):
-        raise ValueError(
-            f"{folder} holds no clip, every row was rejected: see its rejects.parquet, and prepare again into"
-            " another folder"
-        )
-    check_layout(at, prep)
-    if isinstance(at, Path): _check_shards(at, prep)
-    try:
-        data = _checked(at, prep, DatasetDict.load_from_disk(str(at)))
+    folder = PreparedFolder.of(folder)
+    prep = folder.prep
+    log_mel = None
+    folder.check_clips()
+    folder.check_layout()
+    if isinstance(folder.at, Path): _check_shards(folder.at, prep)
+    try: data = _checked(folder, DatasetDict.load_from_disk(str(folder)))
     except pa.ArrowException as e:
         raise ValueError(
-            f"{at} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again"
+            f"{folder} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again"
         ) from None
     if prep["config"]["storage"] == "audio":
-        with processor_copy(at, prep) as here:
-            log_mel = LogMel(load_model(str(here)).extractor)
+        with folder.processor_copy() as processor: log_mel = LogMel(load_model(str(processor)).extractor)
         data = data.rename_column("audio", "input_features")
     return data.with_format(FORMAT, reader=FeatureReader(prep["model"]["frames"], log_mel))
 

@@ -12,12 +12,11 @@ import hashlib, io, os, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
-from .paths import Url, as_path, open_plain
-from .reading import faults_of, load_prep
+from .paths import Url, open_plain
+from .reading import PreparedFolder
 from .sdk import cause_of, etag, file_info, lacking, laid_out, new_path
 from .sdk import ready_versions, stored_files, versions_of
 from .secrets import logger_of
-from .store import has_clips
 
 # %% auto #0
 __all__ = ['manifest', 'batches', 'facts', 'labels', 'folder_label', 'description', 'Patience', 'Upload', 'verified_folder',
@@ -142,19 +141,16 @@ class Upload:
 def _size(folder, name):
     with open_plain(folder, name) as f: return os.fstat(f.fileno()).st_size
 def verified_folder(
-    folder: str | Path,  # A prepared folder
+    folder: str | Path | PreparedFolder,  # A prepared folder
 ) -> tuple[Path, dict, bytes, dict[str, int]]: # It, what its prep.json says, the bytes that say so, sizes of files
     "Verify a folder that is to be sent; raise a sentence where it may not be."
-    if isinstance(as_path(folder), Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
-    folder = Path(folder)
-    prep, data = load_prep(folder)
-    if "part" not in prep and not has_clips(prep["counts"]):
-        remedy = "see its rejects.parquet, and prepare again into another folder"
-        raise ValueError(f"{folder} holds no clip, every row was rejected: {remedy}")
-    if faults := faults_of(folder, prep):
+    folder = PreparedFolder.of(folder)
+    if isinstance(folder.at, Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
+    folder.check_clips()
+    if faults := folder.faults():
         raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
-    sizes = {name: _size(folder, name) for name in manifest(prep)[:-1]}
-    return folder, prep, data, sizes | {"prep.json": len(data)}
+    sizes = {name: _size(folder.at, name) for name in manifest(folder.prep)[:-1]}
+    return folder.at, folder.prep, folder.prep_bytes, sizes | {"prep.json": len(folder.prep_bytes)}
 
 # %% ../nbs/54_upload.ipynb #38c0ffee
 def _new_stage(up):

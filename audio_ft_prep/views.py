@@ -23,9 +23,9 @@ from .features import LogMel, pad_frames
 from .hub import Repo
 from .load import SAMPLE, load_rows
 from .models import Model, load_model
-from .paths import Url, as_path
+from .paths import Url
 from .pipeline import Prepared
-from .reading import processor_copy, read_prep, read_rejects
+from .reading import PreparedFolder
 from .rejects import REASONS, BadClip
 from .rows import Corpus, Row, read_bytes
 from .show import show_bytes
@@ -201,12 +201,13 @@ class PreparedClips:
         prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
         corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
     ):
-        self.folder = prepared.folder if isinstance(prepared, Prepared) else as_path(prepared)
-        self.prep = read_prep(self.folder)
-        self.data = load_prepared(self.folder)
+        self.at = PreparedFolder.of(prepared.folder if isinstance(prepared, Prepared) else prepared)
+        self.folder = self.at.at
+        self.prep = self.at.prep
+        self.data = load_prepared(self.at)
         self.cfg = config_from(self.prep["config"])
         self.moved = str(corpus)
-        self.rejects = read_rejects(self.folder, self.prep)
+        self.rejects = self.at.read_rejects()
         self.rate_hz = self.prep["model"]["rate_hz"]
         self.splits = list(self.data)
         self.max_labels = self.prep["model"].get("max_labels", 448)
@@ -216,7 +217,7 @@ class PreparedClips:
 
     @cached_property
     def model(self):
-        with processor_copy(self.folder, self.prep) as folder:
+        with self.at.processor_copy() as folder:
             return load_model(str(folder))
     @cached_property
     def tokenizer(self):

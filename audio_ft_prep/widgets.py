@@ -44,7 +44,7 @@ from .pipeline import Prepared, Progress, plan, prepare
 from .paths import as_path
 from .progress import stoppable
 from .show import show_bytes, show_hours
-from .store import read_prep
+from .reading import read_prep
 from .text import label_language
 from .typed import read_typed
 

@@ -10,7 +10,7 @@ assumed, and can be set: see --help. The engine's rules are those of `run_ray`: 
 import argparse, heapq, random, statistics
 from dataclasses import dataclass
 
-from audio_ft_prep.store import rows_per_shard
+from audio_ft_prep.shards import rows_per_shard
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep.load import inspect_corpus
-from audio_ft_prep.parts import Part
+from audio_ft_prep.run import Part
 from audio_ft_prep.pipeline import merge, plan
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.report import write_report
@@ -525,13 +525,13 @@ COMMAND_LINE = [
 
 
 def in_the_midst(monkeypatch, act, of):
-    "Have the second user act when a run comes to a function of the store."
-    from audio_ft_prep import store
-    whole = getattr(store, of)
+    "Have the second user act when a run comes to a function that writes its folder."
+    from audio_ft_prep import output
+    whole = getattr(output, of)
     def met(*args, **how):
         as_second(act)
         return whole(*args, **how)
-    monkeypatch.setattr(store, of, met)
+    monkeypatch.setattr(output, of, met)
 
 
 SWAPS = [

@@ -12,11 +12,11 @@ import yaml
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.card import card_header, column_words, croissant, data_card, source_name
 from audio_ft_prep.load import load_rows
-from audio_ft_prep.parts import Part
+from audio_ft_prep.run import Part
 from audio_ft_prep.pipeline import merge
-from audio_ft_prep.rows import file_sha256
+from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.rejects import REASONS
-from audio_ft_prep.store import read_prep, verify
+from audio_ft_prep.rows import file_sha256
 from conftest import SAMPLE
 from layouts import tar_tree, utterances
 
@@ -250,7 +250,8 @@ def shown(text):
 def test_what_a_corpus_calls_things_is_shown_and_does_nothing(prepared, payload):
     pytest.importorskip("markdown_it")
     import yaml
-    from audio_ft_prep.store import _for_pages, json_bytes
+    from audio_ft_prep.output import _for_pages
+    from audio_ft_prep.shards import json_bytes
     prep = prepared().prep
     name = payload.replace("/", "")
     hostile = {

@@ -12,16 +12,13 @@ import psutil
 import pytest
 from filelock import FileLock, Timeout
 
-from audio_ft_prep import PrepConfig, engines, load_prepared, pipeline, prepare, store
+from audio_ft_prep import PrepConfig, engines, load_prepared, pipeline, prepare, shards
 from audio_ft_prep.engines import Job, Workers, run_local
-from audio_ft_prep.example import example_maker, example_schema
-from audio_ft_prep.load import load_rows
-from audio_ft_prep.models import load_model
-from audio_ft_prep.paths import as_path
+from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.pipeline import Part, merge
-from audio_ft_prep.sampling import select
-from audio_ft_prep.store import open_folder, prepare_shard, purpose, shard_slices, verify
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.reading import PreparedFolder, verify
+from audio_ft_prep.run import make_run
+from audio_ft_prep.shards import prepare_shard
 from conftest import COMMAND, SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
 
 pytestmark = pytest.mark.long
@@ -531,7 +528,7 @@ def test_a_worker_that_gets_no_memory_or_thread_ends_the_run_in_a_sentence(corpu
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment from shared object"), type("PanicException", (BaseException,), {})("out of memory")], ids=lambda e: type(e).__name__)
 def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met(tmp_path, monkeypatch, error):
     def fail(*a, **kw): raise error
-    for name in ("load_rows", "finish", "all_rejects", "_make_shards"):
+    for name in ("load_rows", "make_run", "_make_shards", "_finalize"):
         with monkeypatch.context() as patch, pytest.raises(
             RuntimeError,
             match="ran out: give the run more, or fewer workers .num_workers., and run it again to go on",
@@ -616,15 +613,9 @@ def sample(tmp_path):
         log_mel="fast",
         output_dir=str(tmp_path / "out"),
     )
-    model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
-    rows = select(corpus, cfg, model, language_tokenizer(model, "it")).train
-    open_folder(out, purpose(cfg, corpus.source), ["train"])
-    return SimpleNamespace(
-        cfg=cfg,
-        out=out,
-        makers=shard_slices(rows, "train", cfg.shard_rows),
-        job=Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out),
-    )
+    run, folder = make_run(cfg), OutputFolder.of(cfg.output_dir)
+    folder.start(run.manifest, run.splits)
+    return SimpleNamespace(cfg=cfg, out=folder.at, makers=run.shards, job=Job(run.maker, run.schema, folder))
 
 
 def test_an_error_of_who_looks_on_stops_the_workers_and_the_run_goes_on_from_there(sample):
@@ -775,14 +766,14 @@ def test_a_shard_gives_signs_of_life_while_it_is_sent_and_waits_for_its_disk_on_
     shard, syncs, told, fsync = sample.makers[0](), [], [], os.fsync
     job = sample.job
     monkeypatch.setattr(os, "fsync", lambda fd: (syncs.append(fd), fsync(fd)))
-    monkeypatch.setattr(store, "_UNSYNCED", 10_000)
+    monkeypatch.setattr(shards, "_UNSYNCED", 10_000)
     made = prepare_shard(shard, job.maker, job.schema, job.folder)
     assert len(syncs) > 4, "two files and their folders, and the shard on the way"
     sent = prepare_shard(
         shard,
         job.maker,
         job.schema,
-        as_path("memory://signs/out"),
+        PreparedFolder.of("memory://signs/out"),
         lambda tally: told.append(tally.rows + len(tally.rejects)),
     )
     assert sent.sha256 == made.sha256 and told[-2:] == [len(shard.table())] * 2 and len(told) > len(shard.table())

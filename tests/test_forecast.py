@@ -8,15 +8,15 @@ import soundfile as sf
 
 from audio_ft_prep import forecast
 from audio_ft_prep.config import PrepConfig
-from audio_ft_prep.example import example_maker, example_schema
+from audio_ft_prep.example import example_maker
 from audio_ft_prep.forecast import longest_share, machine_pace, most_bytes, sample_clips, worker_memory
 from audio_ft_prep.load import load_rows
-from audio_ft_prep.models import Extractor, load_model
+from audio_ft_prep.models import Extractor
 from audio_ft_prep.pipeline import Part, merge, plan, prepare
 from audio_ft_prep.paths import atomic_write, as_path
-from audio_ft_prep.sampling import select
-from audio_ft_prep.store import open_folder, prepare_shard, purpose, run_token, shard_slices
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.output import OutputFolder
+from audio_ft_prep.run import make_run
+from audio_ft_prep.shards import prepare_shard
 from conftest import SAMPLE
 
 STORED = {
@@ -77,15 +77,15 @@ def test_a_disk_that_is_short_by_a_hair_is_tried(small_disk):
 
 def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path):
     cfg = PrepConfig("sample", "it", storage="padded", log_mel="fast", shard_rows=4)
-    model, corpus = load_model(cfg.model_id), load_rows(cfg)
-    chosen, make = select(corpus, cfg, model, language_tokenizer(model, "it")), example_maker(cfg, model.extractor)
+    run = make_run(cfg)
     folder = small_disk(plan(cfg).forecast.bytes + 12_000_000) / "out"
     filler = folder.parent / "filler"
     filler.write_bytes(bytes(16_000_000))
     with pytest.raises(RuntimeError, match="are to be written"): prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
     filler.unlink()
-    open_folder(folder, purpose(cfg, corpus.source), ["train", "eval"])
-    for shard in shard_slices(chosen.train, "train", 4)[:5]: prepare_shard(shard(), make, example_schema(cfg, 80), folder, token=run_token(folder))
+    out = OutputFolder.of(folder)
+    out.start(run.manifest, run.splits)
+    for shard in run.shards[:5]: prepare_shard(shard(), run.maker, run.schema, out, token=out.token)
     (folder.parent / "filler").write_bytes(bytes(5_000_000))
     got = prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
     assert got.hash == prepare(PrepConfig(**{**vars(cfg), "output_dir": str(tmp_path / "whole")}), progress=False).hash

@@ -13,7 +13,7 @@ from layouts import LAYOUTS, utterances
 from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep import platform as ours
 from audio_ft_prep.artifact import fetch_prepared, get_project, latest_ready
-from audio_ft_prep.store import read_prep
+from audio_ft_prep.reading import read_prep
 from standin import platform
 from standin.pod import run_pod
 from standin_hub import StandinHub

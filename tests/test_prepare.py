@@ -18,14 +18,14 @@ from audio_ft_prep.audio import read_clip
 from audio_ft_prep.cli import run as run_command
 from audio_ft_prep.config import fingerprint_of, shaping
 from audio_ft_prep.engines import Job, run_local
-from audio_ft_prep.example import example_maker, example_schema
 from audio_ft_prep.features import valid_frames
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Part, merge
-from audio_ft_prep.sampling import select
-from audio_ft_prep.store import is_finished, open_folder, purpose, read_prep, shard_slices, verify
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.manifest import run_manifest
+from audio_ft_prep.output import OutputFolder
+from audio_ft_prep.reading import read_prep, verify
+from audio_ft_prep.run import make_run
 from conftest import (
     SAMPLE, USED, flags, halted, read_all, readme_table, reopened, sentence, tar_clips, tsv_rows, until,
     write_corpus, written
@@ -545,17 +545,15 @@ def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
     cfg = PrepConfig(
         "sample", "it", train_splits="train", eval_splits="", shard_rows=2, output_dir=str(tmp_path / "out")
     )
-    model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
-    rows = select(corpus, cfg, model, language_tokenizer(model, "it")).train
-    open_folder(out, purpose(cfg, corpus.source), ["train"])
-    makers, got = shard_slices(rows, "train", cfg.shard_rows), []
+    run, folder, got = make_run(cfg), OutputFolder.of(cfg.output_dir), []
+    folder.start(run.manifest, run.splits)
     before = set(mp.active_children())
-    for result in run_local(makers, Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out), 1):
+    for result in run_local(run.shards, Job(run.maker, run.schema, folder), 1):
         got.append(result.file)
         if len(got) != 2: continue
         for p in set(mp.active_children()) - before: p.kill()
         time.sleep(1)
-    assert sorted(got) == sorted(m().file for m in makers)
+    assert sorted(got) == sorted(m().file for m in run.shards)
 
 
 @pytest.mark.parametrize("when", ["as it starts", "at work"])
@@ -669,11 +667,10 @@ def test_a_worker_loads_only_what_its_examples_are_computed_with(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     from noting import Noting
     cfg = PrepConfig("sample", "it", train_splits="", output_dir=str(tmp_path / "out"), **how)
-    model, corpus, out = load_model(cfg.model_id), load_rows(cfg), Path(cfg.output_dir)
-    rows = select(corpus, cfg, model, language_tokenizer(model, "it")).eval
-    open_folder(out, purpose(cfg, corpus.source), ["eval"])
-    maker = Noting(example_maker(cfg, model.extractor), str(tmp_path / "loaded"))
-    [made] = run_local(shard_slices(rows, "eval", 250), Job(maker, example_schema(cfg, 80), out), 1)
+    run, folder = make_run(cfg), OutputFolder.of(cfg.output_dir)
+    folder.start(run.manifest, run.splits)
+    maker = Noting(run.maker, str(tmp_path / "loaded"))
+    [made] = run_local(run.shards, Job(maker, run.schema, folder), 1)
     loaded = set((tmp_path / "loaded").read_text().split())
     assert made.rows and {"soundfile", "soxr", "pyarrow"} < loaded
     assert loaded & {"torch", "asrfront"} == needs
@@ -775,7 +772,7 @@ def test_a_folder_that_another_config_made_is_refused_by_the_field_that_differs(
             " folder"
         ),
     ):
-        is_finished(done.folder, purpose(cfg, load_rows(replace(cfg, **OF_OTHER_KINDS)).source))
+        OutputFolder.of(done.folder).is_finished(run_manifest(cfg, load_rows(replace(cfg, **OF_OTHER_KINDS)).source))
 
 
 def test_an_unfinished_folder_of_another_config_is_refused_by_the_field_that_differs(half, long_corpus):

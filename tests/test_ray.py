@@ -13,13 +13,9 @@ import psutil
 from audio_ft_prep import prepare
 from audio_ft_prep.cluster import _kill, run_ray
 from audio_ft_prep.engines import Job
-from audio_ft_prep.example import example_maker, example_schema
-from audio_ft_prep.load import load_rows
-from audio_ft_prep.models import load_model
+from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.rows import close_files
-from audio_ft_prep.sampling import select
-from audio_ft_prep.store import open_folder, purpose, shard_slices
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.run import make_run
 from audio_ft_prep.workdir import MARK
 from conftest import COMMAND, flags, sentence, until
 from test_urls import SETTINGS, config, contents, corpus, s3, same_at, whole
@@ -100,14 +96,12 @@ def hashes(done): return {s["file"]: s["sha256"] for s in done.prep["shards"]}
 def task(corpus, out, **maker):
     "The shards of a corpus, and the job to make them, as `prepare` has them; its workers begin at once, for they need no torch."
     cfg = config(corpus, out, log_mel="fast")
-    model, rows = load_model(cfg.model_id), load_rows(cfg)
-    chosen = select(rows, cfg, model, language_tokenizer(model, "it"))
-    open_folder(out, purpose(cfg, rows.source), ["train", "eval"])
-    makers = [m for s in ("train", "eval") for m in shard_slices(chosen[s], s, cfg.shard_rows)]
+    run, folder = make_run(cfg), OutputFolder.of(out)
+    folder.start(run.manifest, run.splits)
     close_files()
-    job = Job(example_maker(cfg, model.extractor), example_schema(cfg, 80), out)
+    job = Job(run.maker, run.schema, folder)
     for k, v in maker.items(): object.__setattr__(job.maker, k, v)
-    return makers, job
+    return run.shards, job
 
 
 @pytest.fixture

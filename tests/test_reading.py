@@ -7,10 +7,11 @@ from hypothesis import given, settings, strategies as st
 
 from audio_ft_prep import load_prepared, prepare
 from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.paths import open_plain
 from audio_ft_prep.prepjson import check_prep, is_beside, read_json, shard_index
 from audio_ft_prep.reading import read_prep, verify
-from audio_ft_prep.store import done, done_shards, json_bytes, open_folder, record_bytes, result_of, run_token
+from audio_ft_prep.shards import ShardKey, json_bytes, record_bytes, result_of
 
 DIGITS = "0" * 64
 WHOLE = {
@@ -154,19 +155,19 @@ def half(prepared, tmp_path):
     "A folder in which all shards are made and nothing is finished, as a kill leaves it."
     made = prepared("it", storage="audio", shard_rows=8)
     out = tmp_path / "out"
-    open_folder(out, {k: made.prep[k] for k in ("config", "fingerprint", "source", "versions")}, ["train", "eval"])
-    token = run_token(out)
+    folder = OutputFolder.of(out)
+    folder.start({k: made.prep[k] for k in ("config", "fingerprint", "source", "versions")}, ["train", "eval"])
     for i, s in enumerate(made.prep["shards"]):
         split, index, _ = shard_index(s["file"])
         (out / s["file"]).write_bytes((made.folder / s["file"]).read_bytes())
         rejects = [["train", "train", str(n), "silent", ""] for n in range(8 if (i, split) == (0, "x") else 0)]
         result = result_of(json.loads(record_bytes(result_for(s, index, rejects))))
-        (out / f".work/{split}-{index:05d}.json").write_bytes(record_bytes(result, token))
-    return out
+        (out / f".work/{split}-{index:05d}.json").write_bytes(record_bytes(result, folder.token))
+    return folder
 
 
 def result_for(shard, index, rejects):
-    from audio_ft_prep.store import ShardResult
+    from audio_ft_prep.shards import ShardResult
     return ShardResult(**shard, index=index, rejects=rejects)
 
 
@@ -191,11 +192,11 @@ def gone(path): path.unlink()
 
 @pytest.mark.parametrize("damage", [middle_zeroed, one_bit, cut, other_shard, is_link, is_fifo, gone])
 def test_a_shard_that_is_not_the_recorded_one_is_made_again(half, damage):
-    names = ["train-00000", "train-00001", "train-00002", "eval-00000"]
-    assert all(done_shards(half, names, run_token(half)).values())
+    keys = [ShardKey("train", 0), ShardKey("train", 1), ShardKey("train", 2), ShardKey("eval", 0)]
+    assert all(half.done_shards(keys, half.token).values())
     damage(half / "train/data-00000-of-00003.arrow")
-    found = done_shards(half, names, run_token(half))
-    assert [n for n in names if not found[n]] == ["train-00000"]
+    found = half.done_shards(keys, half.token)
+    assert [key for key in keys if not found[key]] == [("train", 0)]
 
 
 @settings(max_examples=150)
@@ -207,18 +208,15 @@ def test_a_record_with_another_value_is_no_record(at, new):
 
 
 def test_a_record_of_another_run_is_not_believed(half):
-    assert (
-        done(half, "train-00000", run_token(half))
-        and not done(half, "train-00000", "another")
-        and not done(half, "train-00001", "")
-    )
+    first, second = ShardKey("train", 0), ShardKey("train", 1)
+    assert half.done(first, half.token) and not half.done(first, "another") and not half.done(second, "")
 
 
-@pytest.mark.parametrize("name", ["train-00000", "eval-00000"])
+@pytest.mark.parametrize("key", [ShardKey("train", 0), ShardKey("eval", 0)], ids=str)
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{", b'{"file": "/etc/passwd"}', b"\xff", b"[" * 10**5])
-def test_a_damaged_record_is_no_record(half, name, data):
-    (half / f".work/{name}.json").write_bytes(data)
-    assert done(half, name, run_token(half)) is None
+def test_a_damaged_record_is_no_record(half, key, data):
+    (half.work / key.record).write_bytes(data)
+    assert half.done(key, half.token) is None
 
 
 def test_a_run_goes_on_from_whole_shards_and_makes_a_damaged_one_again(start, tmp_path, long_corpus):

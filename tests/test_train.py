@@ -13,7 +13,7 @@ from transformers import (
 from transformers.models.whisper.tokenization_whisper import WhisperTokenizer
 
 from audio_ft_prep import SpeechCollator, load_prepared
-from audio_ft_prep.store import verify
+from audio_ft_prep.reading import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STORED = {

@@ -5,7 +5,8 @@ import pytest
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.pipeline import merge
-from audio_ft_prep.store import done, open_folder, run_token, work_folder
+from audio_ft_prep.output import OutputFolder
+from audio_ft_prep.shards import ShardKey
 from audio_ft_prep.workdir import MARK, check_work, clear_work, make_work, work_alone
 
 
@@ -150,17 +151,13 @@ def test_a_record_without_the_runs_token_is_not_believed(tmp_path):
     def stop(now):
         if [*tmp_path.glob(".work/*-00*.json")]: raise KeyError("stop")
     with pytest.raises(KeyError): prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(tmp_path)), progress=stop)
-    token = run_token(tmp_path)
-    record = next(work_folder(tmp_path).glob("*-00*.json"))
-    assert (
-        len(token) == 32
-        and done(tmp_path, record.stem, token)
-        and not done(tmp_path, record.stem, "0" * 32)
-        and not done(tmp_path, record.stem)
-    )
+    folder = OutputFolder.of(tmp_path)
+    token, record = folder.token, next(folder.work.glob("*-00*.json"))
+    key = ShardKey(record.stem.partition("-")[0], int(record.stem.partition("-")[2]))
+    assert len(token) == 32 and folder.done(key, token) and not folder.done(key, "0" * 32) and not folder.done(key, "")
     for odd in ("[]", "7", "null", '{"token": 7}', record.read_text().replace(token, "")):
         record.write_text(odd)
-        assert done(tmp_path, record.stem, token) is None
+        assert folder.done(key, token) is None
     assert prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(tmp_path)), progress=False).hash
 
 
