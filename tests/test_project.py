@@ -134,7 +134,7 @@ def test_there_is_something_to_hold():
         "audio",
         "text",
         "features",
-        "store",
+        "output",
         "train",
         "pipeline",
         "cli",
