@@ -212,7 +212,7 @@ def verify(
     as_json: AsJson = False,
 ):
     "Compare a prepared folder with its prep.json: every shard is hashed again."
-    from audio_ft_prep.store import read_prep, verify
+    from audio_ft_prep.reading import read_prep, verify
     folder = _folder_or_url(folder)
     faults, prep = verify(folder), read_prep(folder)
     if as_json: _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})

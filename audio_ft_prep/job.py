@@ -15,10 +15,10 @@ from typing import Any, Iterator, get_args, get_origin
 from filelock import FileLock, Timeout
 from .config import PrepConfig, config_from, field_types, fingerprint_of, user_path
 from .hubclient import causes
-from .parts import Part
+from .manifest import run_manifest
 from .paths import NO_ROOM
 from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised
-from .store import purpose
+from .run import Part
 
 # %% auto #0
 __all__ = ['WORK', 'read_parameter', 'job_config', 'job_part', 'part_name', 'hub_token', 'whole_path', 'work_root', 'work_path',
@@ -138,7 +138,7 @@ def work_path(
     source: dict,  # What identifies the corpus
 ) -> Path: # A folder that only this very work is done in
     "Name the folder of a job's work, the same for the same work."
-    return root/f"{name}-{fingerprint_of(purpose(cfg, source))}"
+    return root/f"{name}-{fingerprint_of(run_manifest(cfg, source))}"
 
 # %% ../nbs/62_job.ipynb #ccf9601a
 @contextmanager
