@@ -37,13 +37,17 @@ Modules:
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 - `audio_ft_prep.job`: What surrounds a run when it is a job of the platform: parameters, a token, a folder to work in, metrics, the log, advice
 - `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
+- `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
 - `audio_ft_prep.languages`: A language by any of its codes or names
+- `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
+- `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
+- `audio_ft_prep.naming`: A name for every clip that a list means, the same in every layout, and a split for every line
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set

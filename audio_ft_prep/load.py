@@ -20,7 +20,8 @@ from .archive import is_archive
 from .release import near_release, release_folders
 from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
 from .config import PrepConfig
-from .folder import find_lists, inspect_folder, near_lists, read_folder
+from .listing import find_lists, near_lists
+from .folder import inspect_folder, read_folder
 from .hub import Repo, open_repo
 from .hubclient import is_hub_id
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars

@@ -9,13 +9,14 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splits.html.md"""
 
 # %% ../nbs/05_splits.ipynb #31f1c770
 from __future__ import annotations
-import hashlib
+import hashlib, re
 from collections import Counter
 from typing import Iterable
-from .config import PrepConfig, split_names
+from .config import PrepConfig, split_name, split_names
 
 # %% auto #0
-__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'rank', 'seeded_splits']
+__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'usual_splits', 'first_split', 'rank',
+           'seeded_splits']
 
 # %% ../nbs/05_splits.ipynb #8d8a0c81
 USUAL = ("train", "validation", "test")  # Splits that most corpora have, in the order in which they are shown
@@ -46,6 +47,24 @@ def splits_there(
         return missing, []
     missing.remove("validation")
     return missing, [f"no split validation: {role} is made of the others"]
+
+# %% ../nbs/05_splits.ipynb #b1dc6079
+def usual_splits(
+    name: str,  # Name of a file or a folder
+) -> set[str]: # train, validation or test, whatever the words for them
+    "Find the usual splits that the words of a name mean."
+    words = re.split("[^a-z]+", name.lower())
+    return {split_name(word) for word in words} & set(USUAL)
+
+def first_split(
+    names: Iterable[str],  # Names of a file and of its folders
+) -> str: # train, validation or test; empty where no name means one
+    "Find the split that the first name which means only one is for."
+    for name in names:
+        splits = usual_splits(name)
+        if len(splits) == 1:
+            return splits.pop()
+    return ""
 
 # %% ../nbs/05_splits.ipynb #f73ebda5
 def rank(

@@ -19,7 +19,8 @@ from .columns import Texts, names_splits
 from .config import PrepConfig, split_name
 from .corpora import clip_id, describe
 from .datafiles import DataFiles
-from .folder import Line, with_splits
+from .lines import Line
+from .naming import with_splits
 from .links import is_audio, shown_path, walk_files
 from .progress import go_on
 from .rejects import Reject, rejects_table

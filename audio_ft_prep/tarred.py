@@ -17,7 +17,9 @@ from typing import Iterator, NamedTuple
 from .tarindex import open_tar, tar_members
 from .config import PrepConfig, split_name
 from .datafiles import DataFiles, read_card
-from .folder import Line, Listing, filled_line, inspect_listing, read_listing
+from .lines import Line, filled_line
+from .listing import Listing
+from .folder import inspect_listing, read_listing
 from .hub import Repo, file_start
 from .hubclient import have_room
 from .links import is_audio, walk_files
@@ -107,7 +109,7 @@ def _said(line, parts):
 def _fitted(line):
     "A line whose times fit the audio that the tar holds."
     if line.reason or line.start is None: return line
-    lasts = clip_seconds(read_bytes(*line.placed))
+    lasts = clip_seconds(read_bytes(*line.audio))
     if lasts is None: raise BadClip("bad_row", f"a start at {line.start:g} s in a recording whose length can't be told")
     start, seconds = part_of_clip(lasts, line.start, line.seconds)
     return line._replace(start=start, seconds=seconds)
@@ -119,7 +121,7 @@ def _sample_line(line, parts):
     if not recordings: return None
     first = recordings[0]
     line = line._replace(
-        path=first.path, placed=(first.tar, first.offset, first.size), where=f"{line.where}: {first.path}"
+        path=first.path, audio=(first.tar, first.offset, first.size), where=f"{line.where}: {first.path}"
     )
     try:
         if len(recordings) > 1:
@@ -271,7 +273,7 @@ def _nemo_line(line, record, tars):
     try:
         member = tars.find(line.path, _shard_id(record))
         if member.why: raise BadClip("unsafe_path", member.why)
-        line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), placed=member[0:1] + member[2:4])
+        line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), audio=member[0:1] + member[2:4])
         return _fitted(line) if line.start else line  # a part that begins where its recording does needs no look at it
     except BadClip as e:
         return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Iterator
 from .corpora import clip_id, text_lines
 from .config import PrepConfig, split_name
-from .folder import Line, Listing, inspect_listing, read_listing
+from .lines import Line
+from .listing import Listing
+from .folder import inspect_listing, read_listing
 from .links import corpus_file, is_audio, list_file, shown_path, walk_files
 from .rows import Corpus
 from .rejects import BadClip

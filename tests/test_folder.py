@@ -8,7 +8,9 @@ import soundfile as sf
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
-from audio_ft_prep.folder import choose_columns, find_lists, inspect_folder
+from audio_ft_prep.tables import choose_columns
+from audio_ft_prep.listing import find_lists
+from audio_ft_prep.folder import inspect_folder
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
 from audio_ft_prep.rows import close_files
 from audio_ft_prep.rejects import BadClip
@@ -808,7 +810,7 @@ def test_a_key_that_stands_twice_in_a_kaldi_file_is_on_record(tmp_path, name, li
 def test_of_two_texts_of_a_kaldi_key_the_first_is_kept_and_the_other_on_record(tmp_path):
     audio(tmp_path / "a.wav")
     got = read(kaldi(tmp_path, wav_scp="u a.wav\n", text="u Uno.\nu Due.\n"))
-    assert sentences(got) == {"u": "Uno."} and told(got) == {"text:2": "u stands in line 1 of text already"}
+    assert sentences(got) == {"u": "Uno."} and told(got) == {"text:2": "u is in line 1 of text already"}
 
 
 @pytest.mark.parametrize("times", ["0,5 1", "0:00 0:01", "-1 1", "0 -2", "x 1", "0.5 0.5", "0 1e999", "0 -1 2", "nan -1"])

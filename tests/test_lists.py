@@ -70,7 +70,7 @@ def test_any_bytes_are_records_or_a_sentence_that_names_the_file(tmp_path_factor
 
 
 def test_a_line_without_end_is_refused_and_not_held(tmp_path, monkeypatch):
-    for module in ("commonvoice", "tables"): monkeypatch.setattr(f"audio_ft_prep.{module}.LONGEST_LINE", 1000)
+    for module in ("corpora", "tables"): monkeypatch.setattr(f"audio_ft_prep.{module}.LONGEST_LINE", 1000)
     for name, text in (
         ("x.tsv", "path\ttext\n" + "x" * 2000),
         ("x.jsonl", "x" * 2000),
