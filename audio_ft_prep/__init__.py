@@ -23,8 +23,10 @@ Modules:
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
+- `audio_ft_prep.disk`: How much room a disk has, and what a file holds
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
 - `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
+- `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
@@ -43,6 +45,7 @@ Modules:
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
 - `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
+- `audio_ft_prep.locks`: One run at a time at a URL, where there are no locks
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
@@ -54,11 +57,12 @@ Modules:
 - `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.pipeline`: `plan` says what a run would keep and write; `prepare` makes it
+- `audio_ft_prep.plain`: Files and folders reached through no link, in folders that others may write to
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
-- `audio_ft_prep.progress`: Long work says how far it is, asks whether to continue
+- `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
@@ -69,7 +73,7 @@ Modules:
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
-- `audio_ft_prep.show`: Small tables, bytes and hours, written for a person
+- `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
 - `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file

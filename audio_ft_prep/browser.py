@@ -19,7 +19,8 @@ import ipywidgets as w
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
 from IPython.display import display
-from .config import PrepConfig, completed, differing, html_text, shaping, visible
+from .config import PrepConfig, completed, differing, shaping
+from .show import html_text, visible
 from .load import load_rows
 from .models import load_model
 from .pipeline import Prepared

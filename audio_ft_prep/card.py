@@ -11,11 +11,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/card.html.md"""
 from __future__ import annotations
 import re
 from pathlib import Path
-from .config import as_it_is, code_cell, config_from
+from .config import config_from
 from .example import example_columns
 from .measures import MEASURES, measures_of
 from .rejects import REASONS
-from .show import markdown_table, show_bytes, show_hours
+from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
 # %% auto #0
 __all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text',

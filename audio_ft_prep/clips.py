@@ -12,7 +12,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/clips.html.md"""
 from __future__ import annotations
 from typing import Any
 import numpy as np
-from .config import html_text
+from .show import html_text
 from .container import read_container
 from .example import flac_bytes
 from .figures import CARD, COLOURS, FAINT, INK, Plot, drawing_style, needs_lab, new_figure

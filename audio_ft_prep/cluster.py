@@ -18,9 +18,10 @@ from secrets import token_hex
 from typing import Callable, Iterator
 from .engines import Job, Watchdog, stuck_seconds, usable_cores, preload_worker
 from .features import LOG_MELS
-from .paths import NO_ROOM, Url, atomic_write_bytes
+from .paths import Url, atomic_write_bytes
+from .errors import NO_ROOM, explained_errors
 from .manifest import versions
-from .shards import Shard, ShardResult, explained_errors, prepare_shard
+from .shards import Shard, ShardResult, prepare_shard
 
 # %% auto #0
 __all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray']

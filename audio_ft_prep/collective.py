@@ -23,7 +23,8 @@ from .links import links_followed
 from .rejects import Reject
 from .release import (
     audio_folders, deal, index_folder, read_tables, release_folder, release_folders, transcripts_of)
-from .rows import Corpus, file_sha256
+from .rows import Corpus
+from .disk import file_sha256
 from .splits import split_roles, usual_first
 from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, no_split, say_splits, table_files, tsv_lines

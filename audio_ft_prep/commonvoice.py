@@ -16,7 +16,8 @@ from .corpora import describe, matching_language, pass_over, plain_files, read_c
 from .given import given_seconds
 from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject
-from .rows import Corpus, file_sha256
+from .rows import Corpus
+from .disk import file_sha256
 from .splits import split_roles, usual_first
 from .tarindex import index_tars
 from .tsv import is_transcript, no_split, read_tsvs, say_splits, tsv_lines

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from .config import visible
+from .show import visible
 from .hub import RangeFile, Repo, whole_file
 from .links import corpus_file, walk_files
 from .rejects import BadClip

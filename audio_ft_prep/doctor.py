@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 from packaging.requirements import Requirement
 from packaging.version import Version
-from .paths import free_bytes, standing
+from .disk import free_bytes, nearest_folder
 from .secrets import small_file, without_secrets
 from .show import show_bytes
 
@@ -80,7 +80,7 @@ def room_fault(
 ) -> str: # Why it won't do; empty when it does
     "Say what is wrong with a place before anything is written there."
     try:
-        with tempfile.TemporaryFile(dir=standing(folder)): pass
+        with tempfile.TemporaryFile(dir=nearest_folder(folder)): pass
     except OSError as e:
         return (
             f"{what} must be a folder that can be written, got {folder} ({e.strerror}): name another, such as one on"

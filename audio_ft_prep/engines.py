@@ -22,10 +22,11 @@ from .output import OutputFolder
 from .process import open_standard_streams
 from .secrets import logger_of
 from .shards import Shard, ShardResult, prepare_shard
+from .errors import NO_MEMORY, wants_memory
 
 # %% auto #0
-__all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'wants_memory', 'memory_explained', 'check_limits', 'check_room',
-           'Job', 'preload_worker', 'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
+__all__ = ['LEAST_BYTES', 'STUCK_SECONDS', 'usable_cores', 'check_limits', 'check_memory', 'Job', 'preload_worker',
+           'stuck_seconds', 'Watchdog', 'Workers', 'run_local']
 
 # %% ../nbs/50_engines.ipynb #368ededa
 _log = logger_of(__name__)
@@ -66,31 +67,6 @@ def usable_cores() -> int: # At least 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _quota() or cores)
 
-# %% ../nbs/50_engines.ipynb #44d3a8df
-_NO_MEMORY = "memory or threads ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
-_MEMORY_WORDS = (
-    "can't start new thread",
-    "failed to map segment",
-    "cannot allocate memory",
-    "thread pool has not been initialized",
-)
-def wants_memory(
-    e: BaseException,  # What was raised
-) -> bool: # Whether more memory, or more threads, would have helped
-    "Tell that memory ran out, however the library that met it says so."
-    if isinstance(e, MemoryError) or type(e).__name__ == "PanicException": return True  # the second is how Rust ends
-    return isinstance(e, (RuntimeError, ImportError, OSError)) and any(w in str(e).lower() for w in _MEMORY_WORDS)
-
-# %% ../nbs/50_engines.ipynb #44d3a8e2
-@contextmanager
-def memory_explained():
-    "Have a want of memory, however it is met, be a `RuntimeError` that says what to do."
-    try: yield
-    except BaseException as e:
-        if not wants_memory(e) or isinstance(e, RuntimeError) and str(e) == _NO_MEMORY:
-            raise
-        raise RuntimeError(_NO_MEMORY) from None
-
 # %% ../nbs/50_engines.ipynb #44d3a8e3
 LEAST_BYTES = 1 << 30  # What a process of a run has mapped, at its leanest, and room
 _LIMITS = {"RLIMIT_AS": "address space (ulimit -v)", "RLIMIT_DATA": "data (ulimit -d)"}
@@ -105,7 +81,7 @@ def check_limits(
             f"each process may have {allowed >> 20} MB of {what}, and a run needs {least_bytes >> 20} MB: allow"
             " more, and run it again to go on"
         )
-def check_room(
+def check_memory(
     room_bytes: int = 1 << 28,  # What comes next may take this much
 ) -> None:
     "Raise `MemoryError` when this process can't have so much more memory."
@@ -190,7 +166,7 @@ class _Counting:
 _PLAIN = (OSError, ValueError, RuntimeError)
 def _in_short(e):
     "An exception that fits in a message; the stack of one that nobody expects goes to stderr."
-    if wants_memory(e): return RuntimeError(_NO_MEMORY)
+    if wants_memory(e): return RuntimeError(NO_MEMORY)
     if isinstance(e, OSError) and e.errno:
         return OSError(e.errno, str(e.strerror)[:300], e.filename and str(e.filename)[:1000])
     if isinstance(e, _PLAIN):

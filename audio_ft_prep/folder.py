@@ -22,7 +22,8 @@ from .links import corpus_file, folder_entries, is_audio, links_followed, shown_
 from .listing import Listing, is_table, read_lists
 from .naming import name_lines, with_splits
 from .rejects import REASONS, BadClip, Reject
-from .rows import Corpus, file_sha256, rows_table
+from .rows import Corpus, rows_table
+from .disk import file_sha256
 from .splits import USUAL, split_roles, splits_there, usual_first
 from .tables import choose_columns
 

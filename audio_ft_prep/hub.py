@@ -18,7 +18,7 @@ from audio_ft_prep.hubclient import (
 )
 from .paths import atomic_write_bytes
 from .progress import go_on, listener
-from .rows import file_sha256
+from .disk import file_sha256
 from .secrets import logger_of
 
 # %% auto #0

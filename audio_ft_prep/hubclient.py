@@ -12,7 +12,7 @@ import os, re, time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
-from .paths import check_room
+from .disk import check_room
 from .progress import go_on
 
 # %% auto #0

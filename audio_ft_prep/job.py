@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, get_args, get_origin
 from filelock import FileLock, Timeout
-from .config import PrepConfig, config_from, field_types, fingerprint_of, user_path
+from .config import PrepConfig, config_from, field_types, fingerprint_of
 from .hubclient import causes
 from .manifest import run_manifest
-from .paths import NO_ROOM
+from .paths import user_path
+from .errors import NO_ROOM
 from .secrets import NoSecrets, OneLine, keep_secret, logger_of, no_secrets_raised
 from .run import Part
 

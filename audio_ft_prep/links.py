@@ -13,7 +13,7 @@ import errno, os, re, stat
 from collections import Counter
 from pathlib import Path
 from typing import Iterable, Iterator
-from .config import visible
+from .show import visible
 from .rejects import BadClip
 from .progress import go_on
 from .secrets import logger_of

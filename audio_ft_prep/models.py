@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 import numpy as np
-from .config import user_path
+from .paths import user_path
 from .secrets import logger_of, without_secrets
 
 # %% auto #0

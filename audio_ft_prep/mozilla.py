@@ -10,7 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/mozilla.html.md"""
 from __future__ import annotations
 import contextlib, os, sys
 from pathlib import Path
-from .paths import check_room
+from .disk import check_room
 
 # %% auto #0
 __all__ = ['PREFIX', 'fetch_release']

@@ -12,7 +12,8 @@ import os, re
 from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
-from .paths import open_plain, atomic_write_bytes
+from .paths import atomic_write_bytes
+from .plain import open_plain
 
 # %% auto #0
 __all__ = ['tutorials', 'for_readers', 'lay_out']

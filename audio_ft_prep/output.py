@@ -22,13 +22,13 @@ from .card import croissant, data_card
 from .example import add_hashes
 from .manifest import clash, other_run
 from .measures import measures_entry
-from audio_ft_prep.paths import (
-    Url, atomic_write, atomic_write_bytes, held, open_sha256, plain_folders, remove_at, remove_plain, scratch
-)
+from .paths import Url, atomic_write, atomic_write_bytes, remove_plain, scratch
+from .locks import held
+from .disk import file_sha256, open_sha256
+from .plain import plain_folders, remove_at
 from .prepjson import SELECTION, read_json, shard_index
 from .reading import PreparedFolder, example_features, has_clips, read_bytes, split_state
 from .rejects import reason_counts, rejects_table
-from .rows import file_sha256
 from .shards import ShardKey, ShardResult, json_bytes, result_of
 from .workdir import check_work, clear_work, make_work, work_alone
 

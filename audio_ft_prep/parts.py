@@ -16,7 +16,9 @@ from uuid import uuid4
 import pyarrow as pa
 from .output import DataSet, OutputFolder
 from .manifest import other_run
-from .paths import atomic_write, check_room, open_plain, plain_folders
+from .paths import atomic_write
+from .disk import check_room
+from .plain import open_plain, plain_folders
 from .prepjson import SELECTION, check_shards, shard_index
 from .reading import PreparedFolder, file_identity
 from .shards import ShardResult

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Callable
 from .config import PrepConfig
-from .engines import Job, Workers, check_limits, check_room, memory_explained, run_local, usable_cores
+from .engines import Job, Workers, check_limits, check_memory, run_local, usable_cores
+from .errors import explained_errors
 from .example import example_maker
 from audio_ft_prep.forecast import (
     AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
@@ -26,7 +27,8 @@ from .hubclient import hub_cache, parts_folder
 from .load import load_rows
 from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest
-from .paths import Url, free_bytes, modified_ns, standing
+from .paths import Url, modified_ns
+from .disk import free_bytes, nearest_folder
 from .prepjson import SELECTION
 from .reading import has_clips
 from .rejects import REASONS, reason_counts
@@ -34,7 +36,6 @@ from .rows import audio_bytes
 from .run import Part, Run, make_recipe, make_run, manifest_of, with_audio
 from .sampling import bytes_to_fetch
 from .secrets import logger_of
-from .shards import explained_errors
 from .show import markdown_table, show_bytes, show_hours, text_table
 from .workdir import check_work
 
@@ -209,7 +210,7 @@ def plan(
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
     "Tell what `prepare` would do, decoding a small sample at most and writing nothing."
     check_limits()
-    with memory_explained(): return _plan(cfg)
+    with explained_errors(f"what {cfg.dataset_name} needs"): return _plan(cfg)
 
 # %% ../nbs/60_pipeline.ipynb #d9a24234
 @dataclass(frozen=True, repr=False)
@@ -359,7 +360,7 @@ def _why_none(counts):
     for count in counts.values(): reasons.update(count["rejects"])
     if not reasons: return "the splits are empty", "see audio-ft-prep inspect"
     first = reasons.most_common(1)[0][0]
-    remedies = filter(None, [_TABLE_REASONS[first].remedy, REASONS[first].remedy])
+    remedies = filter(None, [_TABLE_REMEDIES.get(first), REASONS[first].remedy])
     return ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()), "; or ".join(remedies)
 
 # %% ../nbs/60_pipeline.ipynb #d4eb5f0b
@@ -434,7 +435,7 @@ def _check_disk(run, folder):
     rows = sum(shard.size for shard in shards)
     fetch = bytes_to_fetch(run.corpus, run.selection)
     free = free_bytes(at)
-    same_disk = standing(parts_folder()).stat().st_dev == standing(at).stat().st_dev
+    same_disk = nearest_folder(parts_folder()).stat().st_dev == nearest_folder(at).stat().st_dev
     fetched = fetch if same_disk else 0
     if fetched > free or most_bytes(run.maker, rows) + fetched < free: return  # the first is said by what fetches, with a remedy of its own
     need = _bytes_of(run, shards, fetch) + fetched
@@ -462,7 +463,7 @@ def _finalize(run, folder, results):
     "Write what makes the shards a data set; a part also leaves what the selection of the whole rejected, for the merge."
     if run.part: write_table(folder/SELECTION, run.selection.rejects)
     made = DataSet.of(run, results)
-    check_room()
+    check_memory()
     check_work(folder.work)  # is still this run's own
     return Prepared(folder.at, folder.finalize(made))
 
@@ -475,8 +476,8 @@ def prepare(
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
     check_limits()
     folder = _output_folder(cfg.output_dir, "one job's share of a run is written to" if part else "")
-    with memory_explained(), explained_errors(f"what {cfg.dataset_name} needs"):
-        check_room()
+    with explained_errors(f"what {cfg.dataset_name} needs"):
+        check_memory()
         recipe = make_recipe(cfg)
         with _first_worker(cfg, folder, recipe.maker) as workers:
             return _with_clips(_prepare(cfg, folder, progress, part, recipe, workers))

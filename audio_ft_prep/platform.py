@@ -16,8 +16,9 @@ from typing import Any, Callable
 from .artifact import check_name, fetch_prepared, get_project, latest_ready, log_prepared
 from .config import PrepConfig, fingerprint_of
 from .doctor import hf_home_fault, requirements, room_fault
-from .job import WORK, hub_token, job_config, job_part, log_lines, log_metrics, logged_failures
-from .job import metrics, only_job, part_name, read_parameter, show_log, whole_path, work_path, work_root
+from .job import (
+    WORK, hub_token, job_config, job_part, log_lines, log_metrics, logged_failures, metrics, only_job, part_name,
+    read_parameter, show_log, whole_path, work_path, work_root)
 from .run import Part
 from .pipeline import Plan, merge, plan, prepare
 from .secrets import logger_of

@@ -20,7 +20,8 @@ import pyarrow as pa
 from .config import fingerprint_of
 from .example import add_hashes, example_schema
 from .measures import measures_of
-from .paths import Url, open_sha256, opened, as_path, scratch
+from .paths import Url, as_path, opened, scratch
+from .disk import open_sha256
 from .prepjson import MOST_JSON_BYTES, check_prep, read_json
 from .rejects import Reject
 

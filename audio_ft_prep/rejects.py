@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Iterable, NamedTuple
 import pyarrow as pa, pyarrow.compute as pc
-from .config import as_it_is, pairs_table
+from .show import as_it_is, pairs_table
 
 # %% auto #0
 __all__ = ['READING', 'CHOOSING', 'DECODING', 'REASONS', 'REJECTS', 'Reason', 'BadClip', 'Reject', 'rejects_of', 'rejects_table',

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pyarrow.compute as pc
 from .card import reason_rows, source_name, title
-from .config import html_text
 from .example import flac_bytes
 from .pipeline import Prepared
 from .paths import Url, atomic_write_bytes
@@ -22,7 +21,7 @@ from audio_ft_prep.plots import (
     clip_numbers, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits,
     speaker_shares)
 from .views import PreparedClips, clips_of
-from .show import markdown_table, show_bytes, show_hours, text_table
+from .show import html_text, markdown_table, show_bytes, show_hours, text_table
 
 # %% auto #0
 __all__ = ['QUANTILES', 'SplitStatistics', 'Statistics', 'statistics', 'clips_at_the_edges', 'report_html', 'write_report']

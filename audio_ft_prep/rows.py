@@ -9,20 +9,19 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/rows.html.md"""
 
 # %% ../nbs/06_rows.ipynb #5966ac6f
 from __future__ import annotations
-import hashlib, io, os, threading
+import io, os, threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Iterable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .config import as_it_is, pairs_table
-from .progress import go_on
+from .show import as_it_is, pairs_table
 from .rejects import REASONS, BadClip, Reject
 
 # %% auto #0
 __all__ = ['ROWS', 'MOST_BYTES', 'Row', 'repeated', 'rows_table', 'row_at', 'memory_bytes', 'read_bytes', 'close_files',
-           'check_unchanged', 'audio_bytes', 'file_sha256', 'Remote', 'with_places', 'Corpus']
+           'check_unchanged', 'audio_bytes', 'Remote', 'with_places', 'Corpus']
 
 # %% ../nbs/06_rows.ipynb #142517b6
 @dataclass(frozen=True, repr=False)
@@ -231,18 +230,6 @@ def audio_bytes(
         return pc.sum(rows["size"]).as_py() or 0
     places = pa.table([rows["file"].cast(pa.string()), rows["offset"], rows["size"]], ["file", "offset", "size"])
     return pc.sum(places.group_by(places.column_names).aggregate([])["size"]).as_py() or 0
-
-# %% ../nbs/06_rows.ipynb #97240d81
-def file_sha256(
-    path: str | os.PathLike,  # A file
-) -> str: # 64 hexadecimal digits
-    "Hash a file."
-    h = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(1 << 20):
-            go_on()
-            h.update(block)
-    return h.hexdigest()
 
 # %% ../nbs/06_rows.ipynb #04efad65
 class Remote(ABC):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from .config import visible, visible_lines
+from .show import visible, visible_lines
 
 # %% auto #0
 __all__ = ['SHORTEST', 'HIDDEN', 'is_secret', 'small_file', 'keep_secret', 'without_secrets', 'clean_error', 'no_secrets_raised',

@@ -9,60 +9,20 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/shards.html.md"""
 
 # %% ../nbs/38_shards.ipynb #6681cbbf
 from __future__ import annotations
-import errno, hashlib, io, json, os, resource
-from contextlib import contextmanager
+import hashlib, io, json, os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Callable, NamedTuple
 import pyarrow as pa
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
-from .paths import NO_ROOM, atomic_write, atomic_write_bytes
+from .paths import atomic_write, atomic_write_bytes
 from .prepjson import check_shard, shard_file
 from .reading import PreparedFolder
 from .rejects import BadClip, Reject
 from .rows import check_unchanged
 
 # %% auto #0
-__all__ = ['explained_errors', 'ShardKey', 'rows_per_shard', 'Shard', 'ShardSlice', 'shard_slices', 'ShardResult', 'json_bytes',
-           'record_bytes', 'result_of', 'prepare_shard']
-
-# %% ../nbs/38_shards.ipynb #7feca521
-_FILES = (errno.EMFILE, errno.ENFILE)
-_BROKEN = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENXIO, errno.ENODEV)
-def _remedy(e, where):
-    if e.errno in NO_ROOM: return f"no room is left for {where} ({e.strerror}): make room"
-    if e.errno == errno.EFBIG:
-        return (
-            f"a file would be too large for {where} ({e.strerror}): allow larger ones (ulimit -f), or set output_dir"
-            " to another disk"
-        )
-    if e.errno in _FILES:
-        return (
-            f"too many files are open, {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed: allow more"
-            " (ulimit -n)"
-        )
-    if e.errno in _BROKEN:
-        return f"{e.filename or where} can't be read or written ({e.strerror}): see to its disk or its mount"
-    if e.errno in (errno.ENOMEM, errno.EAGAIN):
-        return (
-            f"the system has no memory or no processes to spare ({e.strerror}): give the run more, or fewer workers"
-            " (num_workers)"
-        )
-
-# %% ../nbs/38_shards.ipynb #7687c5cb
-@contextmanager
-def explained_errors(
-    where: str | Path,  # What is read or written, where the system doesn't say
-):
-    "Have what the system refuses said in a sentence that ends with what to do."
-    try: yield
-    except OSError as e:
-        if not (remedy := _remedy(e, where)): raise
-        raise OSError(f"{remedy}, and run it again to go on") from e
-    except MemoryError:
-        raise RuntimeError(
-            "memory ran out: give the run more, or fewer workers (num_workers), and run it again to go on"
-        ) from None
+__all__ = ['ShardKey', 'rows_per_shard', 'Shard', 'ShardSlice', 'shard_slices', 'ShardResult', 'json_bytes', 'record_bytes',
+           'result_of', 'prepare_shard']
 
 # %% ../nbs/38_shards.ipynb #33b23e6a
 class ShardKey(NamedTuple):
@@ -281,7 +241,7 @@ def prepare_shard(
 ) -> ShardResult: # Also left in the folder as a record
     "Make a shard's examples and write its file and then its record, each whole or not at all."
     tally = _Tally(shard)
-    with atomic_write(folder/shard.file, folder.work/shard.name, alive=lambda: on_progress(tally)) as f:
+    with atomic_write(folder/shard.file, folder.work/shard.name, on_progress=lambda: on_progress(tally)) as f:
         size, sha256 = _write_examples(f, shard, maker, schema, tally, on_progress)
         if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
     examples = f"{tally.hash:064x}"

@@ -18,7 +18,8 @@ from .audiocolumn import AudioColumn, arrow_places, audio_values, is_list, place
 from .corpora import first_places
 from .datafiles import DataFiles, named_file
 from .hubclient import have_room, own_folder, parts_folder
-from .paths import atomic_write, check_room
+from .paths import atomic_write
+from .disk import check_room
 from .progress import go_on
 from .rejects import BadClip, Reject
 from .rows import ROWS, Remote, read_bytes, with_places

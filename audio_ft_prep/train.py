@@ -19,7 +19,8 @@ from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
 from .features import LogMel, pad_frames
 from .models import load_model
-from .paths import Url, open_plain
+from .paths import Url
+from .plain import open_plain
 from .reading import PreparedFolder
 
 # %% auto #0

@@ -14,7 +14,7 @@ from filelock import FileLock
 from .archive import is_plain_tar, members, open_archive
 from .config import split_name
 from .corpora import clip_id
-from .paths import check_room
+from .disk import check_room
 from .progress import go_on
 from .secrets import logger_of
 from .tsv import clip_ids, is_transcript, read_tsvs

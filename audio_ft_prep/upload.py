@@ -12,10 +12,11 @@ import hashlib, io, os, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
-from .paths import Url, open_plain
+from .paths import Url
+from .plain import open_plain
 from .reading import PreparedFolder
-from .sdk import cause_of, etag, file_info, lacking, laid_out, new_path
-from .sdk import ready_versions, stored_files, versions_of
+from .sdk import (
+    cause_of, etag, file_info, lacking, laid_out, new_path, ready_versions, stored_files, versions_of)
 from .secrets import logger_of
 
 # %% auto #0

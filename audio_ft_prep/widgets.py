@@ -29,10 +29,8 @@ from IPython.display import display
 from .mozilla import PREFIX
 from .archive import is_archive
 from .release import release_folders
-from audio_ft_prep.config import (
-    PrepConfig, check_field, completed, differing, field_types, html_text, setting_list, shaping, split_names,
-    to_yaml, visible_lines
-)
+from .config import (
+    PrepConfig, check_field, completed, differing, field_types, setting_list, shaping, split_names, to_yaml)
 from .doctor import platform_settings
 from .splits import split_roles, splits_there
 from .forecast import show_time
@@ -43,7 +41,7 @@ from .models import SIZES, languages, load_model, packaged_variant
 from .pipeline import Prepared, Progress, plan, prepare
 from .paths import as_path
 from .progress import stoppable
-from .show import show_bytes, show_hours
+from .show import html_text, show_bytes, show_hours, visible_lines
 from .reading import read_prep
 from .text import label_language
 from .typed import read_typed

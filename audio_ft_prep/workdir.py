@@ -13,7 +13,9 @@ import errno, fcntl, os, re, stat, tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, ContextManager
-from .paths import Url, held, plain_folders, remove_at, remove_tree, atomic_write_bytes
+from .paths import Url, atomic_write_bytes, remove_tree
+from .locks import held
+from .plain import plain_folders, remove_at
 
 # %% auto #0
 __all__ = ['MARK', 'check_work', 'make_work', 'work_alone', 'clear_work']

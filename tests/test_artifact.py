@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed: pip install 'audio_ft_prep[platform]'")
 from audio_ft_prep.artifact import fetch_prepared, get_project, latest_ready, log_croissant, log_prepared, manifest
 from audio_ft_prep.reading import read_prep, verify
-from audio_ft_prep.rows import file_sha256
+from audio_ft_prep.disk import file_sha256
 from audio_ft_prep.sdk import etag
 from conftest import COMMAND, sentence
 from standin import environment, platform, rgw, sdk_level

@@ -16,7 +16,7 @@ from audio_ft_prep.run import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.rejects import REASONS
-from audio_ft_prep.rows import file_sha256
+from audio_ft_prep.disk import file_sha256
 from conftest import SAMPLE
 from layouts import tar_tree, utterances
 

@@ -8,11 +8,12 @@ import pytest
 import yaml
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.config import (NOT_SHAPING, PrepConfig, as_it_is, code_cell, config_from, differing, field_types,
-                                  fingerprint, html_text, json_text, load_config, read_settings, save_config, shaping,
-                                  split_name, split_names, table_cell, to_json, to_yaml, visible, visible_lines)
+from audio_ft_prep.config import (
+    NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, load_config, read_settings,
+    save_config, shaping, split_name, split_names, to_json, to_yaml)
 from audio_ft_prep.rows import Row
-from audio_ft_prep.show import markdown_table, text_table
+from audio_ft_prep.show import (
+    as_it_is, code_cell, html_text, json_text, markdown_table, table_cell, text_table, visible, visible_lines)
 
 pytestmark = pytest.mark.light
 

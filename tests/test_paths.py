@@ -6,8 +6,9 @@ import fsspec, pytest
 from filelock import Timeout
 from fsspec.implementations.memory import MemoryFileSystem
 
-from audio_ft_prep import paths
-from audio_ft_prep.paths import Url, atomic_write, work_dir, fetched, held, scratch
+from audio_ft_prep import locks, paths
+from audio_ft_prep.paths import Url, atomic_write, fetched, scratch, work_dir
+from audio_ft_prep.locks import held
 from conftest import until
 
 BEAT_S = 0.05
@@ -126,7 +127,7 @@ def test_a_dead_runs_lock_is_taken_and_let_go(lock, monkeypatch):
     put(lock, b"left by a run that was killed")
     with held(lock, BEAT_S), pytest.raises(Timeout):
         before = lock.read_bytes()
-        monkeypatch.setattr(paths, "time", SimpleNamespace(sleep=lambda s: until(lambda: lock.read_bytes() != before)))
+        monkeypatch.setattr(locks, "time", SimpleNamespace(sleep=lambda s: until(lambda: lock.read_bytes() != before)))
         with held(lock, BEAT_S): pass
     assert not lock.exists()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from audio_ft_prep import load_prepared, prepare
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.output import OutputFolder
-from audio_ft_prep.paths import open_plain
+from audio_ft_prep.plain import open_plain
 from audio_ft_prep.prepjson import check_prep, is_beside, read_json, shard_index
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.shards import ShardKey, json_bytes, record_bytes, result_of

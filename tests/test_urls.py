@@ -8,7 +8,8 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 from audio_ft_prep import PrepConfig, load_prepared, prepare, workdir
 from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.pipeline import Part, merge
-from audio_ft_prep.paths import held, as_path
+from audio_ft_prep.paths import as_path
+from audio_ft_prep.locks import held
 from audio_ft_prep.reading import verify
 from conftest import COMMAND, SAMPLE, flags, tar_clips, until, write_corpus
 from standin.s3 import KEY, SECRET, store
