@@ -65,7 +65,8 @@ def _check_together(folders):
     "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
     rows_in = folders[0].prep["part"]["rows_in"]
     shards = [shard for folder in folders for shard in folder.prep["shards"]]
-    splits = dict.fromkeys(split for split in rows_in if any(s["split"] == split for s in shards))
+    made = {shard["split"] for shard in shards}
+    splits = dict.fromkeys(split for split in rows_in if split in made)
     try: check_shards(shards, splits, True)
     except ValueError as e:
         raise ValueError(

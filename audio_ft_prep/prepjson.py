@@ -1,7 +1,7 @@
-"""`prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
+"""`prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 
-A prepared folder may come from anybody: a colleague's share, a job, a store. Its prep.json names the files to read, to hash, to link and to send, so those names decide what is touched. `read_json` reads JSON of any origin in bounded time and memory, and
-`check_prep` gives back a prep.json in which every name is one that a prepared folder has, inside it, and every number is one; or it raises one sentence that names what is wrong.
+A prepared folder may come from anybody: a colleague's share, a job, a store. Its prep.json names the files to read, to hash, to link and to send, so those names decide what is touched. `read_json` reads JSON of any origin in bounded time and memory.
+`check_prep` gives back a prep.json in which every name is one that a prepared folder has, inside it, and every number is a number of the right size; or it raises one sentence that names what is wrong.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 
@@ -19,13 +19,16 @@ __all__ = ['MOST_JSON_BYTES', 'SPLITS', 'SELECTION', 'read_json', 'shard_file', 
 
 # %% ../nbs/36_prepjson.ipynb #f8ff5bc9
 MOST_JSON_BYTES = 1 << 25  # No prep.json comes near: that would be 100,000 shards
-def _once(pairs):
-    found = dict(pairs)
-    if len(found) < len(pairs): raise ValueError(f"{shown(_twice(pairs))} stands there twice")
-    return found
-def _twice(pairs):
-    names = [name for name, _ in pairs]
+def _first_twice(names):
+    "The first of some names that comes twice."
     return next(name for name in names if names.count(name) > 1)
+def _once(pairs):
+    "An object of JSON, its names all different."
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        name = _first_twice([name for name, _ in pairs])
+        raise ValueError(f"{shown(name)} is there twice")
+    return fields
 def _no_number(text): raise ValueError(f"{shown(text)} is no number")
 def _finite(text):
     number = float(text)
@@ -33,6 +36,12 @@ def _finite(text):
 def _whole(text): return int(text) if len(text) < 20 else _no_number(text)
 
 # %% ../nbs/36_prepjson.ipynb #54b3d665
+def _loads(text):
+    "Read JSON of which every name, number and character is sound."
+    checks = dict(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+    value = json.loads(text, **checks)
+    if "\\u" in text: json.dumps(value, ensure_ascii=False).encode()  # half a character, such as \ud800, can be written nowhere
+    return value
 def read_json(
     data: bytes,  # What a file holds; of one that may be too large, `MOST_JSON_BYTES` and one more
     path: Any,  # The file's name, for the sentence
@@ -41,14 +50,9 @@ def read_json(
     "Read JSON that anybody may have written; raise a `ValueError` that names the file."
     try:
         if len(data) > MOST_JSON_BYTES: raise ValueError(f"more than {MOST_JSON_BYTES >> 20} MB of JSON are not read")
-        text = data.decode("utf-8")
-        value = json.loads(
-            text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
-        )
-        if "\\u" in text: json.dumps(value, ensure_ascii=False).encode()  # half a character, such as \ud800, can be written nowhere
-        return value
+        return _loads(data.decode("utf-8"))
     except UnicodeError: why = "it holds text that is no Unicode"
-    except RecursionError: why = "lists stand within lists without end"
+    except RecursionError: why = "its lists have no end of lists within them"
     except ValueError as e: why = str(e)
     raise ValueError(f"{path} is damaged ({why}): {remedy}")
 
@@ -59,8 +63,9 @@ _SHARD = re.compile(r"(train|eval)/data-([0-9]{5,9})-of-([0-9]{5,9})\.arrow", re
 _PROCESSOR = re.compile(
     r"processor/[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\.[A-Za-z0-9_-]{1,40}){0,2}\.(json|txt|jinja|model)", re.ASCII
 )
-_BESIDE = ("rejects.parquet", SELECTION, "dataset_dict.json", "README.md", "croissant.json")
+_OF_FOLDER = ("rejects.parquet", SELECTION, "dataset_dict.json", "README.md", "croissant.json")
 _OF_SPLIT = ("dataset_info.json", "state.json")
+_KNOWN = {*_OF_FOLDER, *(f"{split}/{name}" for split in SPLITS for name in _OF_SPLIT)}
 
 # %% ../nbs/36_prepjson.ipynb #468f4d8f
 def shard_file(
@@ -70,27 +75,25 @@ def shard_file(
 ) -> str: # Its path in the prepared folder
     "Name a shard's file."
     return f"{split}/data-{index:05d}-of-{count:05d}.arrow"
+
+# %% ../nbs/36_prepjson.ipynb #ec50b1b8
 def shard_index(
     name: Any,  # A shard's file, as a record names it
 ) -> tuple[str, int, int] | None: # Split, which of the split's shards, and how many it has; none where it is no such name
     "Read the name of a shard's file, such as train/data-00000-of-00008.arrow."
-    found = _SHARD.fullmatch(name) if isinstance(name, str) else None
-    if not found: return None
-    split = found[1]
-    index = int(found[2])
-    count = int(found[3])
+    match = _SHARD.fullmatch(name) if isinstance(name, str) else None
+    if not match: return None
+    split = match[1]
+    index = int(match[2])
+    count = int(match[3])
     same = name == shard_file(split, index, count)
     return (split, index, count) if same and index < count else None
 def is_beside(
     name: Any,  # A file's path in a prepared folder, as a record names it
 ) -> bool: # Whether a prepared folder has such a file beside its shards
-    "Tell a name that a prepared folder has from any other."
+    "Look for a name among those that a prepared folder has."
     if not isinstance(name, str): return False
-    return (
-        name in _BESIDE
-        or name in [f"{s}/{n}" for s in SPLITS for n in _OF_SPLIT]
-        or bool(_PROCESSOR.fullmatch(name))
-    )
+    return name in _KNOWN or bool(_PROCESSOR.fullmatch(name))
 
 # %% ../nbs/36_prepjson.ipynb #3cf1eb0c
 _MOST = 1 << 53  # Whole numbers are the same in every reader of JSON up to here
@@ -128,13 +131,14 @@ def _check_source(source):
     for name, check in _SOURCE.items():
         if name in source or name in ("kind", "identity"):
             check(source.get(name), f"source.{name}")
-    for i, note in enumerate(_list(source.get("notes", []), "source.notes")):
-        _text(note, f"source.notes[{i}]")
+    notes = _list(source.get("notes", []), "source.notes")
+    for i, note in enumerate(notes): _text(note, f"source.notes[{i}]")
+_TEXTS = ("dataset_name", "language_code", "model_id", "train_splits", "eval_splits")
+_CHOICES = {"storage": ("features", "audio", "padded"), "feature_dtype": ("float16", "float32")}
 def _check_config(config):
     for name, value in config.items(): _scalar(value, f"config.{name}")
-    for name in ("dataset_name", "language_code", "model_id", "train_splits", "eval_splits"):
-        _text(config.get(name), f"config.{name}")
-    for name, known in (("storage", ("features", "audio", "padded")), ("feature_dtype", ("float16", "float32"))):
+    for name in _TEXTS: _text(config.get(name), f"config.{name}")
+    for name, known in _CHOICES.items():
         if name in config and config[name] not in known:
             _refuse(f"config.{name}", " or ".join(known), config[name])
 
@@ -151,67 +155,73 @@ def _check_model(model):
         if name in model or name != "max_labels":
             _count(model.get(name), f"model.{name}", least, most)
     if "origin" in model: _text(model["origin"], "model.origin")
+_VERSION = re.compile(r"[\w.+-]{1,60}", re.ASCII)  # A name and a version, joined
 def _check_versions(versions):
     for name, version in versions.items():
-        if not isinstance(version, str) or not re.fullmatch(r"[\w.+-]{1,60}", f"{name}{version}", re.ASCII):
+        if not isinstance(version, str) or not _VERSION.fullmatch(f"{name}{version}"):
             _refuse("versions", "an object of names and versions such as 1.2.3", {name: version})
     if "audio_ft_prep" not in versions: _refuse("versions", "an object that names audio_ft_prep", versions)
 
 # %% ../nbs/36_prepjson.ipynb #e6a6ea6f
+_REASON = re.compile("[a-z][a-z0-9_]{0,40}")
+def _check_count(count, at):
+    "Check the counts of one split."
+    for name in ("rows", "kept", "samples"): _count(_object(count, at).get(name), f"{at}.{name}")
+    rejects = _object(count.get("rejects"), f"{at}.rejects")
+    for reason, n in rejects.items():
+        if not _REASON.fullmatch(reason): _refuse(f"{at}.rejects", "an object of reasons such as silent", reason)
+        _count(n, f"{at}.rejects.{reason}")
 def _check_counts(counts):
     if not counts or not set(counts) <= set(SPLITS):
         _refuse("counts", "an object of train, eval or both", list(counts))
-    for split, count in counts.items():
-        at = f"counts.{split}"
-        for name in ("rows", "kept", "samples"):
-            _count(_object(count, at).get(name), f"{at}.{name}")
-        for reason, n in _object(count.get("rejects"), f"{at}.rejects").items():
-            if not re.fullmatch("[a-z][a-z0-9_]{0,40}", reason):
-                _refuse(f"{at}.rejects", "an object of reasons such as silent", reason)
-            _count(n, f"{at}.rejects.{reason}")
+    for split, count in counts.items(): _check_count(count, f"counts.{split}")
 
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
 _SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples")
 def check_shard(
     shard: Any,  # What is said of a shard
-    field: str,  # Where that stands, for the sentence
+    field: str,  # Where it is said, for the sentence
 ) -> tuple[str, int, int]: # Split, index, and how many shards the split has
-    "Check what is said of one shard; raise `ValueError` for whatever no shard of ours has."
+    "Check what is said of one shard; raise `ValueError` for anything that no shard of ours has."
     for name in _object(shard, field):
         if name not in _SHARD_FIELDS: _refuse(field, f"an object of {', '.join(_SHARD_FIELDS)}", name)
-    where = shard_index(shard.get("file"))
+    file = shard.get("file")
+    where = shard_index(file)
     if not where or shard.get("split") != where[0]:
-        _refuse(
-            f"{field}.file",
-            f"such as train/data-00000-of-00008.arrow, in the folder of its split",
-            shard.get("file"),
-        )
-    for name in ("rows", "samples", "bytes"):
-        _count(shard.get(name), f"{field}.{name}")
-    for name in ("sha256", "examples"):
-        _hex(shard.get(name), f"{field}.{name}")
+        _refuse(f"{field}.file", "such as train/data-00000-of-00008.arrow, in the folder of its split", file)
+    for name in ("rows", "samples", "bytes"): _count(shard.get(name), f"{field}.{name}")
+    for name in ("sha256", "examples"): _hex(shard.get(name), f"{field}.{name}")
     return where
+
+# %% ../nbs/36_prepjson.ipynb #fed816a8
+def _are_neighbours(shards, whole):
+    "Whether shards, by index and count, are neighbours; of a whole split, the first and the last among them."
+    if not shards: return False
+    first, count = shards[0]
+    if shards != [(first + i, count) for i in range(len(shards))]: return False
+    return not whole or (first == 0 and len(shards) == count)
 def check_shards(
     shards: list,  # What is said of each shard
     counts: dict,  # By split
     whole: bool,  # Whether all shards of each split must be there; else neighbours
 ) -> None:
     "Check what is said of the shards of a data set, or of a part; raise `ValueError`."
-    found = [check_shard(s, f"shards[{i}]") for i, s in enumerate(shards)]
-    for split in dict.fromkeys([*counts, *(s for s, _, _ in found)]):
-        places = [(i, n) for s, i, n in found if s == split]
-        if split not in counts: _refuse("shards", f"of the splits that counts has", split)
-        if not _follow_on(places, whole):
+    of_split = {split: [] for split in counts}
+    for i, shard in enumerate(shards):
+        split, index, count = check_shard(shard, f"shards[{i}]")
+        of_split.setdefault(split, []).append((index, count))
+    for split, places in of_split.items():
+        if split not in counts: _refuse("shards", "of the splits that counts has", split)
+        if not _are_neighbours(places, whole):
             _refuse(f"the shards of {split}", "in order, each once and none left out", [i for i, _ in places])
-def _follow_on(places, whole):
-    "Whether shards, each by index and count, are neighbours; those of a whole split begin at 0 and end with the last."
-    if not places: return False
-    first, count = places[0]
-    return places == [(first + i, count) for i in range(len(places))] and (
-        not whole or (first == 0 and len(places) == count)
-    )
 
 # %% ../nbs/36_prepjson.ipynb #3b0e09b5
+def _needed_files(counts):
+    "Files that every prepared folder has beside its shards; one that kept no clip is no data set to open."
+    needed = ["rejects.parquet"]
+    if any(count["kept"] for count in counts.values()): needed.append("dataset_dict.json")
+    for split in counts: needed += [f"{split}/{name}" for name in _OF_SPLIT]
+    return needed
 def _check_files(files, counts):
     for name, sha256 in files.items():
         if not is_beside(name):
@@ -219,11 +229,11 @@ def _check_files(files, counts):
         _hex(sha256, f"files.{name}")
     folded = [name.casefold() for name in files]
     if len(set(folded)) < len(folded):
-        _refuse("files", "an object of names that differ by more than capitals", _twice([(n, 0) for n in folded]))
-    listing = ["dataset_dict.json"] * any(c["kept"] for c in counts.values())  # what kept no clip is no data set to open
-    needed = ["rejects.parquet", *listing, *(f"{s}/{n}" for s in counts for n in _OF_SPLIT)]
-    if lost := [name for name in needed if name not in files]:
-        _refuse("files", f"an object that names {lost[0]}", list(files))
+        _refuse("files", "an object of names that differ by more than capitals", _first_twice(folded))
+    for name in _needed_files(counts):
+        if name not in files: _refuse("files", f"an object that names {name}", list(files))
+
+# %% ../nbs/36_prepjson.ipynb #42f726d2
 def _check_part(part, files, counts):
     _count(part.get("of"), "part.of", 1, 1 << 30)
     _count(part.get("index"), "part.index", 0, part["of"] - 1)
@@ -232,34 +242,35 @@ def _check_part(part, files, counts):
     for split, rows in rows_in.items():
         if split not in SPLITS: _refuse("part.rows_in", "an object of train, eval or both", split)
         _count(rows, f"part.rows_in.{split}")
-    if lost := [s for s in counts if s not in rows_in]:
-        _refuse("part.rows_in", f"an object that names {lost[0]}", rows_in)
+    for split in counts:
+        if split not in rows_in: _refuse("part.rows_in", f"an object that names {split}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
 
 # %% ../nbs/36_prepjson.ipynb #198e140f
+def _later(value): pass  # together with counts
 _TOP: dict[str, Callable] = {
     "config": _check_config,
-    "fingerprint": lambda v: _hex(v, "fingerprint", 16),
+    "fingerprint": lambda value: _hex(value, "fingerprint", 16),
     "source": _check_source,
     "versions": _check_versions,
     "model": _check_model,
     "counts": _check_counts,
-    "shards": lambda v: None,
-    "files": lambda v: None,
-    "hash": lambda v: _hex(v, "hash"),
+    "shards": _later,
+    "files": _later,
+    "hash": lambda value: _hex(value, "hash"),
 }
+_NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):
+    "Check everything that a prep.json says."
     _object(prep, "prep.json")
     for name, check in _TOP.items():
         if name not in prep: raise ValueError(f"{name} is missing")
-        if name not in ("fingerprint", "hash", "shards"):
-            _object(prep[name], name)
+        if name not in _NO_OBJECTS: _object(prep[name], name)
         check(prep[name])
     part = prep.get("part")
     check_shards(_list(prep["shards"], "shards"), prep["counts"], part is None)
     _check_files(prep["files"], prep["counts"])
-    if part is not None:
-        _check_part(_object(part, "part"), prep["files"], prep["counts"])
+    if part is not None: _check_part(_object(part, "part"), prep["files"], prep["counts"])
 
 # %% ../nbs/36_prepjson.ipynb #baeb4125
 def check_prep(
@@ -270,6 +281,6 @@ def check_prep(
     try: _check(prep)
     except ValueError as e:
         raise ValueError(
-            f"{path} is no account of a prepared data set, {e}: prepare it again, or fetch it again"
+            f"{path} describes no prepared data set, {e}: prepare it again, or fetch it again"
         ) from None
     return prep

@@ -104,7 +104,7 @@ class PreparedFolder:
 def read_prep(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder
 ) -> dict: # What prep.json says
-    "Read prep.json; raise `FileNotFoundError` where no finished data set is, and `ValueError` where it says what none does."
+    "Read prep.json; raise `FileNotFoundError` where there is none, and `ValueError` for what none says."
     return PreparedFolder.of(folder).load_prep()[0]
 
 # %% ../nbs/37_reading.ipynb #c5b6382a
@@ -351,7 +351,7 @@ def _faults(folder, verified=None):
 def verify(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder
 ) -> list[str]: # What is wrong, a sentence each; empty when all is well
-    "Compare every shard, every other file and every count of a prepared folder with its prep.json, and that with itself."
+    "Compare every file and every count of a prepared folder with its prep.json, and that with itself."
     fresh = PreparedFolder(PreparedFolder.of(folder).at)
     try: fresh.prep
     except ValueError as e: return [str(e)]

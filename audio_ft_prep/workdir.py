@@ -1,7 +1,7 @@
-"""The folder in which a run keeps its records: nobody else's, and never taken for one's own by its name
+"""The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 
-A run keeps its plan and the records of its shards in a folder `.work` inside the output folder. Whoever may write there decides what a resumed run believes, so it is made for this user alone, with a mark in it. One that
-is somebody else's, that others can write to, that is a link, or that holds what no run made is refused in a sentence and left as it is. In the end only what a run made is removed.
+A run keeps its manifest and the records of its shards in a folder `.work` inside the output folder. A user who may write there decides what a resumed run believes, so the folder is made for this user alone, with a mark in it. A folder that
+belongs to another user, that others can write to, that is a link, or that holds what no run made is refused in a sentence and left as it is. In the end only what a run made is removed.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/workdir.html.md"""
 
@@ -34,7 +34,7 @@ def _as_made_here(folder):
     probe = tempfile.mkdtemp(prefix=".probe-", dir=folder)
     try: return os.stat(probe)
     finally: os.rmdir(probe)
-def _private(about, folder):
+def _not_private(about, folder):
     "Why a folder isn't this user's alone; empty when it is."
     open_to = about.st_mode & _OTHERS_WRITE
     if about.st_uid == os.geteuid() and not open_to: return ""
@@ -57,18 +57,18 @@ def _open_work(work):
 
 # %% ../nbs/37_workdir.ipynb #9f600177
 def _stranger(names):
-    "What of a folder's content speaks against a run of ours; empty when nothing does."
-    odd = sorted(n for n in names if not _is_known(n))
+    "What of a folder's content shows that no run of ours made it; empty when nothing does."
+    odd = sorted(name for name in names if not _is_known(name))
     if odd: return f"holds {odd[0]!r}, which no run of audio_ft_prep made"
     if MARK not in names and set(names) - {_LOCK}: return "was not made by a run of this release, which leaves a mark"
     return ""
 def _look(fd, work):
-    "Raise when an open work folder isn't this user's run's."
-    names, about = os.listdir(fd), os.fstat(fd)
+    "Raise when an open work folder isn't a run's of this user."
+    names = os.listdir(fd)
+    about = os.fstat(fd)
+    marked = MARK in names
     why = _stranger(names)
-    if not why and MARK in names: why = _private(about, work.parent)
-    if not why and about.st_uid != os.geteuid():
-        why = _private(about, work.parent)
+    if not why and (marked or about.st_uid != os.geteuid()): why = _not_private(about, work.parent)
     if why: raise _refusal(work, why)
 
 # %% ../nbs/37_workdir.ipynb #bd4a1c19
@@ -167,7 +167,7 @@ def _clear_url(work):
         (work/name).unlink(missing_ok=True)
 def _clear(work):
     with plain_folders(work.parent, work) as (above, fd):
-        if _private(os.fstat(fd), work.parent): return
+        if _not_private(os.fstat(fd), work.parent): return
         names = [n for n in os.listdir(fd) if _is_known(n)]
         for name in sorted(names, key=lambda n: n in (MARK, _LOCK)):
             with suppress(OSError): remove_at(fd, name)

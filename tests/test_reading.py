@@ -111,7 +111,7 @@ def inside(prep):
 @given(at=st.sampled_from([*paths(WHOLE)]), new=ANY)
 def test_any_json_in_any_field_is_taken_as_it_may_stand_or_refused_in_a_sentence(at, new):
     try: prep = check_prep(put(WHOLE, at, new))
-    except ValueError as e: assert str(e).startswith("prep.json is no account of a prepared data set, ") and len(str(e)) < 2500 and "\n" not in str(e)
+    except ValueError as e: assert str(e).startswith("prep.json describes no prepared data set, ") and len(str(e)) < 2500 and "\n" not in str(e)
     else: assert inside(prep)
 
 
@@ -125,7 +125,7 @@ def test_a_field_that_is_missing_is_refused_or_was_never_needed(at):
     del within[at[-1]]
     for damaged in (prep, holder):
         try: assert inside(check_prep(damaged))
-        except ValueError as e: assert "is no account of a prepared data set" in str(e)
+        except ValueError as e: assert "describes no prepared data set" in str(e)
 
 
 @settings(max_examples=300)
