@@ -8,12 +8,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/hubclient.html.md"""
 
 # %% ../nbs/12_hubclient.ipynb #67fe5034
 from __future__ import annotations
-import os, re, time
+import os, re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 from .disk import check_room
-from .progress import go_on
+from .progress import go_on, retry
 
 # %% auto #0
 __all__ = ['endpoint', 'hub_cache', 'is_offline', 'is_hub_id', 'parts_folder', 'own_folder', 'have_room', 'causes',
@@ -195,18 +195,13 @@ def explained_hub_errors(
 # %% ../nbs/12_hubclient.ipynb #9aa92e70
 def _is_worth_again(error):
     "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
+    from huggingface_hub.errors import HTTPError
+    if not isinstance(error, HTTPError): return False
     status = _status(error)
     return not status or status >= 500 or status in (408, 429)
 def request(
     call: Callable[[], Any],  # A request
-    tries: int = 4,  # Times it is made at most
-    pause_s: float = 0.5,  # Seconds before the second; doubled each time
+    wait_s: float = 0.5,  # Seconds before the second try; each next wait is twice as long
 ) -> Any: # What it gives
     "Make a request, again when the connection fails or the Hub is busy."
-    from huggingface_hub.errors import HTTPError
-    for left in reversed(range(tries)):
-        try: return call()
-        except HTTPError as e:
-            if not left or not _is_worth_again(e): raise
-        time.sleep(pause_s)
-        pause_s *= 2
+    return retry(call, _is_worth_again, wait_s=wait_s)

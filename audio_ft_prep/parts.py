@@ -10,15 +10,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/parts.html.md"""
 # %% ../nbs/45_parts.ipynb #b9c08287
 from __future__ import annotations
 import hashlib, os, stat
-from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 import pyarrow as pa
 from .output import DataSet, OutputFolder
 from .manifest import other_run
-from .paths import atomic_write
+from .paths import atomic_link, atomic_write
 from .disk import check_room
-from .plain import open_plain, plain_folders
+from .plain import open_plain
 from .prepjson import SELECTION, check_shards, shard_index
 from .reading import PreparedFolder, file_identity
 from .shards import ShardResult
@@ -92,21 +90,6 @@ def _is_private(f):
     about = os.fstat(f.fileno())
     return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
-# %% ../nbs/45_parts.ipynb #87129c72
-def _link(f, target, folder):
-    "Give an open file one more name; whether that could be done."
-    temporary = f".{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part"
-    with plain_folders(folder, target.parent) as (_, at):
-        try:
-            os.link(f"/proc/self/fd/{f.fileno()}", temporary, dst_dir_fd=at, follow_symlinks=True)
-            os.fsync(f.fileno())
-            os.replace(temporary, target.name, src_dir_fd=at, dst_dir_fd=at)
-            os.fsync(at)
-            return True
-        except OSError: return False
-        finally:
-            with suppress(OSError): os.unlink(temporary, dir_fd=at)
-
 # %% ../nbs/45_parts.ipynb #c64d52be
 def _copy(f, target, temporary, sha256):
     "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
@@ -126,7 +109,7 @@ def _take(part, shard, identity, folder):
     target = folder/shard["file"]
     with open_plain(part.at, shard["file"]) as f:
         same = file_identity(f) == identity and _is_private(f)
-        if same and _link(f, target, folder.at): return
+        if same and atomic_link(f, target, folder.at): return
         _copy(f, target, folder.work/target.name, shard["sha256"])
 
 # %% ../nbs/45_parts.ipynb #953693cb

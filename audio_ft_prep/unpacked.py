@@ -19,6 +19,7 @@ from .progress import go_on
 from .secrets import logger_of
 from .tsv import clip_ids, is_transcript, read_tsvs
 from .values import shown
+from .paths import atomic_folder
 
 # %% auto #0
 __all__ = ['CACHE_VARIABLE', 'ROOM', 'ArchivePass', 'go_through', 'cache_folder', 'own_cache', 'read_pack', 'unpack']
@@ -228,26 +229,10 @@ def _remove(path):
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
 
-def _sync_files(folder):
-    "Have a folder's files on disk before it gets its name."
-    for path in folder.iterdir():
-        with open(path, "rb") as f:
-            os.fsync(f.fileno())
-
 def _laid_out(path, folder, asked):
-    "Make a folder under another name, whole or not at all."
-    part = folder.with_suffix(".part")
+    "Lay out what is asked for in a folder that appears whole or not at all."
     _remove(folder)
-    _remove(part)
-    part.mkdir(mode=0o700)
-    try:
-        about = _pack(path, part, asked)
-    except BaseException:
-        _remove(part)
-        raise
-    _sync_files(part)
-    os.rename(part, folder)
-    return about
+    with atomic_folder(folder, 0o700) as part: return _pack(path, part, asked)
 
 def unpack(
     path: Path,  # An archive of a release
@@ -261,8 +246,7 @@ def unpack(
     folder = cache/f"{name}-{_short_hash(*sorted(asked))}"
     with FileLock(cache/f"{name}.lock"):
         for made in sorted(cache.glob(f"{name}-*")):
-            if made.suffix != ".part" and _covers(made, path, asked):
-                return made
+            if _covers(made, path, asked): return made
         if not is_plain:
             check_room(round(ROOM * size), cache, f"laying out {path.name}", CACHE_VARIABLE)
         what = "its transcripts go" if is_plain else "its clips go"

@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/upload.html.md"""
 
 # %% ../nbs/54_upload.ipynb #c39939f2
 from __future__ import annotations
-import hashlib, io, os, re, sys, time
+import hashlib, io, os, re, sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -18,6 +18,7 @@ from .reading import PreparedFolder
 from .sdk import (
     cause_of, etag, file_info, lacking, laid_out, new_path, ready_versions, stored_files, versions_of)
 from .secrets import logger_of
+from .progress import retry
 
 # %% auto #0
 __all__ = ['manifest', 'batches', 'facts', 'labels', 'folder_label', 'description', 'Patience', 'Upload', 'verified_folder',
@@ -103,12 +104,10 @@ class Patience:
     retries: int  # Times that a step is tried again
     wait_s: float  # Seconds before the first of them; each next wait is twice as long
     def __call__(self, what, action):
-        for i in range(self.retries + 1):
-            try: return action()
-            except Exception as e:
-                if i == self.retries or isinstance(e, LookupError): raise
-                _log.warning("%s failed, trying again (%d of %d): %s", what, i + 1, self.retries, cause_of(e))
-                time.sleep(self.wait_s * 2**i)
+        def warn(e, failures):
+            _log.warning("%s failed, trying again (%d of %d): %s", what, failures, self.retries, cause_of(e))
+        return retry(action, _may_pass, self.retries + 1, self.wait_s, warn)
+def _may_pass(e): return not isinstance(e, LookupError)
 
 # %% ../nbs/54_upload.ipynb #9a78d2e4
 @dataclass(frozen=True)

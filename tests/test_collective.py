@@ -301,9 +301,10 @@ def test_what_was_laid_out_is_used_again_and_made_again_where_it_is_too_little(t
 def test_what_a_killed_run_left_is_not_taken_for_a_result(tmp_path, own_cache):
     archive = pack(release(tmp_path / "cv", train=[1, 2]), tmp_path / "it.tar.gz")
     folder = unpack(archive, {"train"})
-    folder.rename(folder.with_suffix(".part"))
-    put(folder.with_suffix(".part") / "clips.tar", b"half")
-    (folder.with_suffix(".part") / "pack.json").unlink()
+    killed = folder.parent / "audio_ft_prep-killed"
+    put(killed / ".audio_ft_prep.lock", b"")
+    put(killed / folder.name / "clips.tar", b"half")
+    shutil.rmtree(folder)
     assert ids(read(archive)) == ["clip_1", "clip_2"] and {p.suffix for p in folder.parent.iterdir()} == {"", ".lock"}
     (folder / "pack.json").unlink()
     assert ids(read(archive)) == ["clip_1", "clip_2"]
