@@ -25,7 +25,7 @@ Modules:
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
-- `audio_ft_prep.engines`: Shards, made by worker processes that don't trip over each other
+- `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
@@ -45,7 +45,9 @@ Modules:
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
 - `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
+- `audio_ft_prep.local`: The shards of a run, made by processes of this machine
 - `audio_ft_prep.locks`: One run at a time at a URL, where there are no locks
+- `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
@@ -60,7 +62,7 @@ Modules:
 - `audio_ft_prep.plain`: Files and folders reached through no link, in folders that others may write to
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
-- `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
+- `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
@@ -92,7 +94,8 @@ Modules:
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
-- `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name"""
+- `audio_ft_prep.workdir`: The folder in which a run keeps its records: nobody else's, and never taken for one's own by its name
+- `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from secrets import token_hex
 from typing import Callable, Iterator
-from .engines import Job, Watchdog, stuck_seconds, usable_cores, preload_worker
+from .engines import Engine, Job, OnProgress, Watchdog, no_progress, preload_worker, stuck_seconds
 from .features import LOG_MELS
+from .machine import usable_cores
 from .paths import Url, atomic_write_bytes
 from .errors import NO_ROOM, explained_errors
 from .manifest import versions
 from .shards import Shard, ShardResult, prepare_shard
 
 # %% auto #0
-__all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray']
+__all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray', 'RayEngine']
 
 # %% ../nbs/52_cluster.ipynb #670095be
 _ONE = threading.Lock()
@@ -542,24 +543,31 @@ def run_ray(
     makers: list[Callable[[], Shard]],  # The shards to make, as `shard_slices` gives them
     job: Job,  # What every worker needs
     workers: int = 0,  # Shards with Ray at once; 0: one a processor of the cluster, and up to 32 that wait for one
-    seen: Callable[[int, int, int], None] = lambda clips, samples, rejects: None,  # Called about twice a second with what the finished shards hold
+    on_progress: OnProgress = no_progress,  # Called about twice a second with what the finished shards hold
     address: str = "",  # host:port of a cluster's head, or auto; empty for a Ray of this run's own
     tries: int = 3,  # Attempts at a shard whose worker dies
     stall_s: float = 0.0,  # Seconds without a result after which shards are given out once more; 0: by what they take
 ) -> Iterator[ShardResult]: # Results, in the order in which they are done
-    "Have a Ray cluster make shards; raise what ends the run, tasks ended."
+    "Have a Ray cluster make shards, as an `Engine` does; tasks end when the generator is closed."
     if not makers: return
     clips = samples = rejects = 0
     with _connected(address, workers, job.folder.at) as ray:
         cores = _room(ray)
         flight = _Flight(ray, makers, job, workers or cores + min(cores, 32), stuck_seconds())
         _check_machines(ray, makers, job)
-        seen(0, 0, 0)
+        on_progress(0, 0, 0)
         while flight.missing:
             more = flight.submit()
             for r in _collect(flight, tries, 0 if more else 0.5):
                 yield r
                 clips, samples, rejects = clips + r.rows + len(r.rejects), samples + r.samples, rejects + len(r.rejects)
-            seen(clips, samples, rejects)
+            on_progress(clips, samples, rejects)
             _give_again(flight, stall_s)
     if flight.failed: raise RuntimeError(_sentence(flight.failed))
+
+# %% ../nbs/52_cluster.ipynb #1540b864
+class RayEngine(Engine):
+    "A Ray cluster, or a Ray of this run's own; it has nothing to start early, and ends with the generator of `run`."
+    def run(self, makers, job, on_progress=no_progress):
+        "Make shards on the cluster that the config names."
+        return run_ray(makers, job, self.cfg.num_workers, on_progress, self.cfg.ray_address)

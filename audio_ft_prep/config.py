@@ -18,7 +18,7 @@ from .paths import user_path
 from .show import code_cell, pairs_table, visible
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'PrepConfig',
+__all__ = ['SPLIT_ALIASES', 'RULES', 'ENGINES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'PrepConfig',
            'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings', 'load_config', 'shaping',
            'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
 
@@ -116,6 +116,12 @@ def check_field(
         raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
 _HALVES = re.compile("[\ud800-\udfff]")
 
+# %% ../nbs/02_config.ipynb #dba365ca
+ENGINES = {
+    "local": "local.LocalEngine",  # Processes of this machine
+    "ray": "cluster.RayEngine",  # A Ray cluster
+}
+
 # %% ../nbs/02_config.ipynb #7fd3595d
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
@@ -145,7 +151,7 @@ class PrepConfig:
     log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
     shard_rows: int = 0  # Rows in a shard; 0: at least 250, and about 84 shards at most
     num_workers: int = 0  # Shards made at once; 0: one a core
-    engine: Literal["local", "ray"] = "local"  # What makes shards: processes of this machine, or a Ray cluster
+    engine: Literal[tuple(ENGINES)] = "local"  # What makes shards: processes of this machine, or a Ray cluster
     ray_address: str = ""  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
     def __post_init__(self):

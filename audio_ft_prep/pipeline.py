@@ -12,11 +12,10 @@ import os, sys, tempfile, time
 from collections import Counter
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Callable
 from .config import PrepConfig
-from .engines import Job, Workers, check_limits, check_memory, run_local, usable_cores
+from .engines import Job, open_engine
 from .errors import explained_errors
 from .example import example_maker
 from audio_ft_prep.forecast import (
@@ -25,6 +24,7 @@ from audio_ft_prep.forecast import (
 )
 from .hubclient import hub_cache, parts_folder
 from .load import load_rows
+from .machine import check_limits, check_memory, usable_cores
 from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest
 from .paths import Url, modified_ns
@@ -297,17 +297,8 @@ class _Meter:
         self.on_progress(
             Progress(clips, start.total, seconds, start.rejects + rejects, _in_order(self.reasons)))
 
-# %% ../nbs/60_pipeline.ipynb #3e3bbf34
-def _engine(cfg, workers, shards):
-    "What makes the shards; Ray is imported only where it is asked for."
-    if cfg.engine == "local":
-        workers.grow(min(cfg.num_workers or usable_cores(), shards))
-        return partial(run_local, workers=workers)
-    from audio_ft_prep.cluster import run_ray
-    return partial(run_ray, workers=cfg.num_workers, address=cfg.ray_address)
-
 # %% ../nbs/60_pipeline.ipynb #5a46df05
-def _make_shards(run, folder, since_ns, workers, progress):
+def _make_shards(run, folder, since_ns, engine, progress):
     "Have the engine make the shards that an earlier run didn't; give every shard's result, in order."
     token = folder.token
     results = folder.done_shards([shard.key for shard in run.shards], token)
@@ -318,8 +309,7 @@ def _make_shards(run, folder, since_ns, workers, progress):
     with nullcontext(progress) if callable(progress) else _bar(progress, start) as on_progress:
         meter = _Meter(start, run.maker.limits.rate_hz, on_progress)
         meter(0, 0, 0)
-        engine = _engine(run.cfg, workers, len(todo))
-        with closing(engine(todo, job, seen=meter)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
+        with closing(engine.run(todo, job, meter)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
             for result in made:
                 results[result.key] = result
                 meter.add(result)
@@ -446,10 +436,11 @@ def _check_disk(run, folder):
         )
 
 # %% ../nbs/60_pipeline.ipynb #bf950d09
-def _first_worker(cfg, folder, maker):
-    "Workers of this machine, one of them started."
-    idle = cfg.engine != "local" or (folder/"prep.json").exists()
-    return Workers(0 if idle else 1, maker.preload)
+def _started_engine(cfg, folder, maker):
+    "The engine that a config asks for, started where there seems to be work."
+    engine = open_engine(cfg, maker.preload)
+    if not (folder/"prep.json").exists(): engine.start()
+    return engine
 
 # %% ../nbs/60_pipeline.ipynb #888a597a
 def _fetched(run, folder):
@@ -479,10 +470,10 @@ def prepare(
     with explained_errors(f"what {cfg.dataset_name} needs"):
         check_memory()
         recipe = make_recipe(cfg)
-        with _first_worker(cfg, folder, recipe.maker) as workers:
-            return _with_clips(_prepare(cfg, folder, progress, part, recipe, workers))
+        with _started_engine(cfg, folder, recipe.maker) as engine:
+            return _with_clips(_prepare(cfg, folder, progress, part, recipe, engine))
 
-def _prepare(cfg, folder, progress, part, recipe, workers):
+def _prepare(cfg, folder, progress, part, recipe, engine):
     began_ns = time.time_ns()
     corpus = load_rows(cfg)
     if made := _finished(folder, manifest_of(cfg, corpus, part)): return made
@@ -490,13 +481,13 @@ def _prepare(cfg, folder, progress, part, recipe, workers):
     run.shards  # a part too many is refused before anything is written
     folder.check()
     _check_disk(run, folder)
-    with folder.alone(), workers:  # which end before the folder is another's
+    with folder.alone(), engine:  # whose workers end before the folder is another's
         if made := _finished(folder, run.manifest): return made  # by a run that was at it when this one began
         run = _fetched(run, folder)
         with explained_errors(folder):
             folder.start(run.manifest, run.rows)
             since_ns = _steady_since(run, folder, began_ns)
-            results = _make_shards(run, folder, since_ns, workers, progress)
+            results = _make_shards(run, folder, since_ns, engine, progress)
             return _finalize(run, folder, results)
 
 # %% ../nbs/60_pipeline.ipynb #aa8a71cc

@@ -5,8 +5,8 @@ from multiprocessing import popen_spawn_posix, resource_tracker
 
 import pytest
 
-from audio_ft_prep import engines
-from audio_ft_prep.engines import Workers
+from audio_ft_prep import machine
+from audio_ft_prep.workers import Workers
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def test_cores_are_those_that_the_control_groups_grant(tmp_path, what):
     for name, text in files.items():
         (path := tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
-    assert engines._quota(tmp_path / "listed", tmp_path / "groups") == cores
-    assert engines._quota(tmp_path / "no such list") is None
+    assert machine._quota(tmp_path / "listed", tmp_path / "groups") == cores
+    assert machine._quota(tmp_path / "no such list") is None
 
 
 @pytest.mark.light

@@ -12,13 +12,15 @@ import psutil
 import pytest
 from filelock import FileLock, Timeout
 
-from audio_ft_prep import PrepConfig, engines, load_prepared, pipeline, prepare, shards
-from audio_ft_prep.engines import Job, Workers, run_local
+from audio_ft_prep import PrepConfig, load_prepared, local, pipeline, prepare, shards, workers
+from audio_ft_prep.engines import Job
+from audio_ft_prep.local import run_local
 from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.reading import PreparedFolder, verify
 from audio_ft_prep.run import make_run
 from audio_ft_prep.shards import prepare_shard
+from audio_ft_prep.workers import Workers
 from conftest import COMMAND, SAMPLE, flags, halted, read_all, sentence, tar_clips, until, write_corpus, written
 
 pytestmark = pytest.mark.long
@@ -271,7 +273,7 @@ def test_a_stopped_worker_is_noticed_and_its_shard_made_by_another(corpus, whole
         if p != stopped: p.resume()
     end = run.wait()
     assert end.code == 0 and re.search(
-        "its (worker|own) was stuck for 4 s", end.err
+        "its (worker died|own died before it began): timed out after 4 s", end.err
     ), "on a shard, or as it was to begin the next"
     same(out, whole.bytes)
 
@@ -331,7 +333,7 @@ def test_a_worker_that_stands_still_again_and_again_ends_the_run_in_a_sentence_t
     over.set()
     freezing.join()
     assert end.code == 1 and re.search(
-        r"a worker died 3 times .*stuck for .*AUDIO_FT_PREP_STUCK_SECONDS", sentence(end.err)
+        r"a worker died 3 times .*timed out after .*AUDIO_FT_PREP_STUCK_SECONDS", sentence(end.err)
     )
     assert start("prepare", *clips.args).wait().code == 0
     same(clips.out, wanted)
@@ -658,8 +660,8 @@ def frozen(monkeypatch):
         held.append(worker.process.pid)
     monkeypatch.setattr(mp.process.BaseProcess, "kill", lambda p: None if p.pid in held else kill(p))
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "300")
-    monkeypatch.setattr(engines, "STUCK_SECONDS", 1.)
-    monkeypatch.setattr(engines, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(workers, "STUCK_SECONDS", 1.)
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.5)
     yield freeze
     for pid in held: os.kill(pid, signal.SIGKILL)
 
@@ -688,7 +690,7 @@ def test_a_worker_that_nothing_can_end_before_it_began_is_told_as_that(sample, f
         with pytest.raises(
             RuntimeError,
             match=(
-                "a worker died 1 times before it began, stuck for 1 s .and can't be ended.: see that the disk with"
+                "a worker died 1 times before it began, timed out after 1 s .and can't be ended.: see that the disk with"
                 " Python's packages answers"
             ),
         ):
@@ -700,7 +702,7 @@ def test_a_dead_worker_is_seen_where_the_system_tells_nothing_of_children(sample
     before, struck = signal.signal(signal.SIGCHLD, signal.SIG_IGN), []
     def look(*seen):
         assert time.monotonic() < end
-        if not struck and crew.all[0].board[3]: struck.append(crew.all[0].process.kill())
+        if not struck and crew.all[0].begun(): struck.append(crew.all[0].process.kill())
     try:
         with Workers(1, sample.job.maker.preload) as crew:
             end = time.monotonic() + 600
@@ -735,7 +737,7 @@ def makers(tmp_path, monkeypatch):
     return odd_makers
 
 
-def test_a_worker_that_leaves_with_code_1_is_not_said_to_be_stuck(sample, makers):
+def test_a_worker_that_leaves_with_code_1_is_not_said_to_have_timed_out(sample, makers):
     with Workers(1, int) as crew, pytest.raises(
         RuntimeError,
         match=r"a worker died 1 times while train-00000 was made, ended with code 1 at clip \S+: take that clip out",
@@ -743,12 +745,12 @@ def test_a_worker_that_leaves_with_code_1_is_not_said_to_be_stuck(sample, makers
         [*run_local(sample.makers[:1], replace(sample.job, maker=makers.Maker(True)), crew, tries=1)]
 
 
-def test_a_worker_that_is_stuck_after_its_last_clip_is_none_of_the_corpus_s_fault(sample, makers, monkeypatch):
+def test_a_worker_that_times_out_after_its_last_clip_is_none_of_the_corpus_s_fault(sample, makers, monkeypatch):
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", "4")
     with Workers(1, int) as crew, pytest.raises(
         RuntimeError,
         match=(
-            "stuck for 4 s after its last clip: see that output_dir's disk or store answers, or allow it more"
+            "timed out after 4 s past its last clip: see that output_dir's disk or store answers, or allow it more"
             " than 4 s"
         ),
     ):
@@ -787,7 +789,7 @@ def test_no_other_run_has_the_folder_before_the_workers_are_gone(tmp_path, monke
                 with pytest.raises(Timeout), FileLock(out / ".work/lock", timeout=0): pass
                 seen.append(len(self.all))
             super().close()
-    monkeypatch.setattr(pipeline, "Workers", Watched)
+    monkeypatch.setattr(local, "Workers", Watched)
     def stop(now): raise KeyError("stop")
     with pytest.raises(KeyError, match="stop"): prepare(PrepConfig("sample", "it", num_workers=1, output_dir=str(out)), progress=stop)
     assert seen == [1]

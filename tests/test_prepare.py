@@ -17,9 +17,10 @@ from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.audio import read_clip
 from audio_ft_prep.cli import run as run_command
 from audio_ft_prep.config import fingerprint_of, shaping
-from audio_ft_prep.engines import Job, run_local
+from audio_ft_prep.engines import Job
 from audio_ft_prep.features import valid_frames
 from audio_ft_prep.load import load_rows
+from audio_ft_prep.local import run_local
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Part, merge
 from audio_ft_prep.manifest import run_manifest

@@ -226,7 +226,7 @@ def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made
             r" done, and the same command tries it again$"
         ),
     ):
-        for r in run_ray(makers, job, seen=lambda *n: seen.append(n), address=cluster.address): made.append(r)
+        for r in run_ray(makers, job, on_progress=lambda *n: seen.append(n), address=cluster.address): made.append(r)
     assert sorted(r.file for r in made) == sorted(m().file for m in makers[:-1])
     assert seen[-1] == (
         sum(r.rows + len(r.rejects) for r in made),
