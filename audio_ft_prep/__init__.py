@@ -62,7 +62,7 @@ Modules:
 - `audio_ft_prep.plain`: Files and folders reached through no link, in folders that others may write to
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
-- `audio_ft_prep.prepjson`: `prep.json`, read as a claim of whoever wrote it, and checked before anything is done with it
+- `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
@@ -94,7 +94,7 @@ Modules:
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
-- `audio_ft_prep.workdir`: The folder in which a run keeps its records: nobody else's, and never taken for one's own by its name
+- `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 - `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""
 
 from importlib import import_module
