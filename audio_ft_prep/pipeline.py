@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 
 # %% ../nbs/60_pipeline.ipynb #7a283ac3
 from __future__ import annotations
-import os, sys, tempfile, time
+import os, tempfile, time
 from collections import Counter
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +30,7 @@ from .parts import merge_parts, read_parts, whole_manifest
 from .paths import Url, modified_ns
 from .disk import free_bytes, nearest_folder
 from .prepjson import SELECTION
+from .progress import progress_bar
 from .reading import has_clips
 from .rejects import REASONS, reason_counts
 from .rows import audio_bytes
@@ -258,13 +259,10 @@ class Progress:
     reasons: dict[str, int]  # Rejects by reason, in the order of `REASONS`, of the shards that are done
 
 # %% ../nbs/60_pipeline.ipynb #0d46ce0d
-def _live(): return "ipykernel" in sys.modules or bool(sys.stderr) and sys.stderr.isatty()
 @contextmanager
 def _bar(show, start):
     "A progress bar over clips, with hours and rejects."
-    from tqdm.auto import tqdm
-    how = dict(unit="clip", disable=not (show and sys.stderr), mininterval=0.2 if _live() else 10, miniters=1)
-    with tqdm(total=start.total, initial=start.clips, **how) as bar:
+    with progress_bar(start.total, start.clips, show, unit="clip", miniters=1) as bar:
         def on_progress(now):
             bar.set_postfix_str(f"{now.seconds / 3600:.2f} h kept, {now.rejects} rejected", refresh=False)
             bar.update(now.clips - bar.n)

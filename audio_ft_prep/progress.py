@@ -10,13 +10,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/progress.html.md"""
 
 # %% ../nbs/00_progress.ipynb #fc0bacc9
 from __future__ import annotations
-import time
+import sys, time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Callable
 
 # %% auto #0
-__all__ = ['stoppable', 'listener', 'go_on', 'retry']
+__all__ = ['stoppable', 'listener', 'go_on', 'progress_bar', 'retry']
 
 # %% ../nbs/00_progress.ipynb #ee6132b8
 _LISTENER = ContextVar("audio_ft_prep_listener", default=lambda fetched, need: None)
@@ -42,6 +42,21 @@ def go_on(
 ) -> None:
     "Ask whether to continue; raise what the listener raises."
     listener()(fetched, need)
+
+# %% ../nbs/00_progress.ipynb #c004277c
+def _can_redraw():
+    "Whether a bar can be drawn over: in a notebook, or in a terminal."
+    return "ipykernel" in sys.modules or bool(sys.stderr) and sys.stderr.isatty()
+def progress_bar(
+    total: int,  # Clips or bytes in all
+    done: int = 0,  # How many are done as it begins
+    show: bool = True,  # Whether it is seen
+    **how,  # Further arguments of `tqdm`, such as the unit
+) -> Any: # To be moved with `update`, and closed
+    "Make a progress bar; in a log, where it can't be drawn over, it is written every ten seconds."
+    from tqdm.auto import tqdm
+    wait_s = 0.2 if _can_redraw() else 10
+    return tqdm(total=total, initial=done, disable=not (show and sys.stderr), mininterval=wait_s, **how)
 
 # %% ../nbs/00_progress.ipynb #ee7374fe
 def retry(

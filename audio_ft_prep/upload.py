@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/upload.html.md"""
 
 # %% ../nbs/54_upload.ipynb #c39939f2
 from __future__ import annotations
-import hashlib, io, os, re, sys
+import hashlib, io, os, re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -18,7 +18,7 @@ from .reading import PreparedFolder
 from .sdk import (
     cause_of, etag, file_info, lacking, laid_out, new_path, ready_versions, stored_files, versions_of)
 from .secrets import logger_of
-from .progress import retry
+from .progress import progress_bar, retry
 
 # %% auto #0
 __all__ = ['manifest', 'batches', 'facts', 'labels', 'folder_label', 'description', 'Patience', 'Upload', 'verified_folder',
@@ -176,21 +176,14 @@ def _sent_before(up, stored):
     "The files of an upload that the store holds already."
     return [name for name in up.sizes if name in stored and stored[name].etag == _etag_of(up, name)]
 
-# %% ../nbs/54_upload.ipynb #2a3bee43
-def _bar(total, sent, progress):
-    "A bar of bytes, shown where it is asked for."
-    from tqdm.auto import tqdm
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    hidden = not progress or callable(progress)
-    return tqdm(total=total, initial=sent, unit="B", unit_scale=True, disable=hidden, mininterval=0.2 if live else 10)
-
 # %% ../nbs/54_upload.ipynb #c1466b68
 class _SentBytes:
     "Show how much of an upload is in the store, as a bar or by calling a function."
     def __init__(self, sizes, sent, progress):
         self.sizes, self.sent, self.total = sizes, list(sent), sum(sizes.values())
         self.call = progress if callable(progress) else lambda sent, total: None
-        self.bar = _bar(self.total, self.bytes, progress)
+        visible = bool(progress) and not callable(progress)
+        self.bar = progress_bar(self.total, self.bytes, visible, unit="B", unit_scale=True)
 
     @property
     def bytes(self): return sum(self.sizes[name] for name in self.sent)
