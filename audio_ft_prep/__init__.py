@@ -86,13 +86,14 @@ Modules:
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
-- `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
+- `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
+- `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 - `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""

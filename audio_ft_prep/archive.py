@@ -181,11 +181,13 @@ def _infos(tar, stream):
         last = shown(info.name)
         if not 0 <= info.size <= stream.most:
             claim = f"{stream.path} is damaged at {last}, which claims {info.size} bytes"
-            raise DamagedArchive(f"{claim}: more than {MOST_TIMES} times its size is taken for a bomb; get the archive again")
+            bomb = f"more than {MOST_TIMES} times its size is taken for a bomb"
+            raise DamagedArchive(f"{claim}: {bomb}; get the archive again")
         yield info
     while data := tar.fileobj.read(1 << 20):
         if data.strip(b"\0"):
-            raise DamagedArchive(f"{stream.path} is damaged behind its member at byte {tar.offset:,}: get the archive again")
+            damaged = f"{stream.path} is damaged behind its member at byte {tar.offset:,}"
+            raise DamagedArchive(f"{damaged}: get the archive again")
 
 # %% ../nbs/12_archive.ipynb #bc82bdb7
 def _open_stream(stream, is_plain):

@@ -76,7 +76,8 @@ def _files_by_split(folder, suffix):
             continue
         split = split_name(entry.name if is_folder else entry.stem)
         if split in files:
-            raise ValueError(f"{folder} holds the split {split} twice, under two names: remove one, such as {entry.name}")
+            twice = f"{folder} holds the split {split} twice, under two names"
+            raise ValueError(f"{twice}: remove one, such as {entry.name}")
         files[split] = plain_files(_split_files(entry, suffix), root)
     return files
 
@@ -166,7 +167,8 @@ def read_commonvoice(
     tsvs = transcripts(root, language)
     archives = tars(root, language)
     given = given_seconds(folder)
-    parts, rejects, files, notes = [], [], [], []
+    parts, rejects = [], []
+    files, notes = [], []
     for split, role in split_roles(cfg).items():
         if split not in tsvs:
             raise no_split(split, folder, tsvs)

@@ -21,8 +21,9 @@ from .rows import Corpus, audio_bytes
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['LONGEST_LINE', 'clip_id', 'audio_ending', 'first_places', 'file_name', 'as_utf8', 'refuse_utf16', 'text_lines',
-           'matching_language', 'pass_over', 'plain_files', 'open_plain_file', 'hash_clips', 'read_corpus', 'describe']
+__all__ = ['LONGEST_LINE', 'MOST_TEXT', 'clip_id', 'audio_ending', 'first_places', 'file_name', 'as_utf8', 'refuse_utf16',
+           'text_lines', 'plain_text', 'matching_language', 'pass_over', 'plain_files', 'open_plain_file', 'hash_clips',
+           'read_corpus', 'describe']
 
 # %% ../nbs/10_corpora.ipynb #18a27d40
 _log = logger_of(__name__)
@@ -108,6 +109,19 @@ def text_lines(
             except UnicodeDecodeError:
                 yield None
 
+# %% ../nbs/10_corpora.ipynb #95897670
+MOST_TEXT = 1 << 20  # Bytes of a text file that are read
+def plain_text(
+    data: bytes,  # Content of a text file
+) -> str: # Its text, line breaks as blanks
+    "Read text; raise `BadClip` for what is too long or isn't UTF-8."
+    if len(data) > MOST_TEXT:
+        raise BadClip("bad_row", f"its text is longer than {MOST_TEXT} bytes")
+    try:
+        return " ".join(data.decode("utf-8-sig").split())
+    except UnicodeDecodeError:
+        raise BadClip("bad_row", "its text is not valid UTF-8") from None
+
 # %% ../nbs/10_corpora.ipynb #b111705e
 def _hyphened(code):
     "A code of a language in small letters, with hyphens."
@@ -191,7 +205,12 @@ def read_corpus(
     "Put together what was read; the notes are logged."
     for note in notes:
         _log.warning(note)
-    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": language, "identity": identity, "notes": notes}
+    source = {
+        "kind": kind,
+        "dataset_name": cfg.dataset_name,
+        "language": language,
+        "identity": identity,
+        "notes": notes}
     return Corpus(rows, rejects_table(rejects), source)
 
 # %% ../nbs/10_corpora.ipynb #d73d4f5b

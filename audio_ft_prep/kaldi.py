@@ -1,6 +1,6 @@
 """The utterances of a Kaldi directory, and whatever its files disagree about
 
-`wav.scp` says where the recordings are, `text` what is said, `segments` which part of which recording an utterance is, `utt2spk` who speaks. `kaldi_lines` joins them by the key of the utterance. Commands in `wav.scp`, which Kaldi would run, are never run.
+`wav.scp` says where the recordings are, `text` what is said, `segments` where in a recording an utterance is, `utt2spk` who speaks. `kaldi_lines` joins them by the key of the utterance. Commands in `wav.scp`, which Kaldi would run, are never run.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/kaldi.html.md"""
 
@@ -67,7 +67,8 @@ def _kaldi_files(folder):
     files = {name: _keyed(folder/name) for name in KALDI_FILES}
     for key, value in files["wav.scp"].values.items():
         if what := _no_file(value):
-            raise ValueError(f"{folder/'wav.scp'} must name audio files, and {key} is {what}: write the audio to files first")
+            rule = f"{folder/'wav.scp'} must name audio files, and {key} is {what}"
+            raise ValueError(f"{rule}: write the audio to files first")
     return files
 
 # %% ../nbs/13_kaldi.ipynb #f4f0da3c

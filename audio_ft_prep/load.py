@@ -29,7 +29,8 @@ from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
 from .tablesets import inspect_parquet, inspect_saved, read_parquet, read_saved, why_parquet, why_saved
-from .tarred import inspect_tarred, is_tarred, is_webdataset, read_tarred
+from .tarred import inspect_tarred, is_tarred, read_tarred
+from .webdataset import is_webdataset
 from .trees import inspect_tree, read_tree, tree_kind
 
 # %% auto #0

@@ -24,8 +24,9 @@ def _client():
     try:
         import datacollective
     except ImportError:
+        needed = "downloading from Mozilla Data Collective needs its package"
         install = 'pip install "audio_ft_prep[collective]"'
-        raise ImportError(f"downloading from Mozilla Data Collective needs its package: {install}, or {_BY_HAND}") from None
+        raise ImportError(f"{needed}: {install}, or {_BY_HAND}") from None
     if not os.environ.get("MDC_API_KEY"):
         need = "MDC_API_KEY must hold a key of Mozilla Data Collective to download from there"
         raise ValueError(f"{need}: make one on its site, or {_BY_HAND}")
@@ -55,7 +56,8 @@ def fetch_release(
     try:
         return _download(client, dataset_id)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{site} has no data set {dataset_id}: name it as the address of its page does") from None
+        unknown = f"{site} has no data set {dataset_id}"
+        raise FileNotFoundError(f"{unknown}: name it as the address of its page does") from None
     except PermissionError as e:
         refused = f"{site} refuses {dataset_id} to this account"
         raise PermissionError(f"{refused}: accept its terms on its page, then run again ({e})") from None

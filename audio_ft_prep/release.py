@@ -98,7 +98,8 @@ def release_folder(
     name = matching_language(list(languages), language_code)
     if name:
         return languages[name]
-    raise FileNotFoundError(f"no language {language_code} in {root}: set language_code to one of {', '.join(languages)}")
+    choice = ", ".join(languages)
+    raise FileNotFoundError(f"no language {language_code} in {root}: set language_code to one of {choice}")
 
 # %% ../nbs/13_release.ipynb #f9a615e9
 def transcripts_of(
@@ -123,8 +124,8 @@ def _parts_by_split(path, table):
 def read_tables(
     folder: Path,  # Folder of a language
     asked: set[str] | None = None,  # Splits to read; none for all
-) -> tuple[dict[str, pa.Table], list[tuple]]: # Rows by split, of splits not asked for their paths; (split, id, reason, detail) of lines that are no rows
-    "Read the transcripts of a release; rows that belong to no split are under an empty name."
+) -> tuple[dict[str, pa.Table], list[tuple]]: # Rows by split; (split, id, reason, detail) of what is no row
+    "Read the transcripts of a release, of other splits the paths; rows without a split are under an empty name."
     tables = {}
     faults = []
     for path in transcripts_of(folder):

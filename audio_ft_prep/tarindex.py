@@ -130,7 +130,7 @@ def open_tar(
 def tar_members(
     tar: tarfile.TarFile,  # Just opened
     size: int,  # Its bytes
-) -> Iterator[tuple[str, int, int, str, int]]: # Path, first byte, bytes, what is wrong, and the byte behind it; a folder has no path
+) -> Iterator[tuple[str, int, int, str, int]]: # Path, none for a folder; first byte; bytes; what is wrong; end
     "Go through the members of a tar, up to the first that is damaged."
     fd = tar.fileobj.fileno()
     end = 0
@@ -195,7 +195,8 @@ def index_tar(
     size = path.stat().st_size
     offsets = array("q")
     sizes = array("q")
-    endings, refused, next_names, names = [], [], [], []
+    endings, refused = [], []
+    names, next_names = [], []
     end = 0
     with (tar := open_tar(path)).fileobj:
         for member, start, n_bytes, why, end in tar_members(tar, size):

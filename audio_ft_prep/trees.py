@@ -1,7 +1,7 @@
-"""Recordings with a text beside each, or one for each folder, as LibriSpeech has them
+"""Recordings with a text for each, or one for each folder, as LibriSpeech has them
 
-Some corpora have no table. LibriSpeech has a file `84-121123.trans.txt` in each chapter's folder, with a line for each recording in it; Multilingual LibriSpeech has one `transcripts.txt` for each split. Others have a text file of the same name beside each recording. `read_tree` reads these,
-and what it makes of them are the lines of `audio_ft_prep.folder`, so names of clips, splits, rejects and notes are the same.
+Some corpora have no table. LibriSpeech has a file `84-121123.trans.txt` in each chapter's folder, with a line for each recording in it; Multilingual LibriSpeech has one `transcripts.txt` for each split. Others have a text file of the same name for each recording. `read_tree` reads these,
+and what it makes of them are the lines of `audio_ft_prep.lines`, so names of clips, splits, rejects and notes are the same.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/trees.html.md"""
 
@@ -9,192 +9,191 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/trees.html.md"""
 
 # %% ../nbs/16_trees.ipynb #19f51df8
 from __future__ import annotations
-import logging, os, re, stat
+import os, re
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
-from typing import Iterator
-from .corpora import clip_id, text_lines
-from .config import PrepConfig, split_name
-from .lines import Line
-from .listing import Listing
+from .config import PrepConfig
+from .corpora import MOST_TEXT, clip_id, open_plain_file, plain_text, text_lines
 from .folder import inspect_listing, read_listing
+from .lines import Line, refused_line
 from .links import corpus_file, is_audio, list_file, shown_path, walk_files
-from .rows import Corpus
-from .rejects import BadClip
+from .listing import Listing
 from .progress import go_on
-from .splits import USUAL
+from .rejects import BadClip
+from .rows import Corpus
+from .splits import first_split
 
 # %% auto #0
-__all__ = ['MOST_TEXT', 'tree_kind', 'read_text_file', 'plain_text', 'read_trees', 'read_tree', 'inspect_tree']
+__all__ = ['tree_kind', 'read_text_file', 'read_trees', 'read_tree', 'inspect_tree']
 
 # %% ../nbs/16_trees.ipynb #decafbff
 _LOOKED_AT = 20_000  # files
+
 def _is_transcript(path):
+    "Whether a file has a line for each recording of its folder."
     name = os.path.basename(path).lower()
     return name.endswith(".trans.txt") or name == "transcripts.txt"
-def _is_text(path): return path.lower().endswith(".txt")
+
+def _is_text(path):
+    return path.lower().endswith(".txt")
+
 def _stem(path):
-    "A path without its endings, which a recording shares with the text beside it."
+    "A path without its endings, which a recording shares with its text."
     folder, name = os.path.split(path)
-    return os.path.join(folder, clip_id(name[:-4] if _is_text(name) else name))
+    if _is_text(name):
+        name = name[:-4]
+    return os.path.join(folder, clip_id(name))
 
 # %% ../nbs/16_trees.ipynb #34affc7d
 def tree_kind(
-    place: Path,  # A folder
+    path: Path,  # A folder
 ) -> str: # librispeech, texts, or empty where it is neither
     "Tell a tree of recordings and texts from other folders."
-    if not os.path.isdir(place): return ""
+    if not os.path.isdir(path):
+        return ""
     recordings, texts = set(), set()
-    for path in islice(walk_files(place), _LOOKED_AT):
-        if _is_transcript(path): return "librispeech"
-        if is_audio(path): recordings.add(_stem(path))
-        elif _is_text(path): texts.add(_stem(path))
+    for file in islice(walk_files(path), _LOOKED_AT):
+        if _is_transcript(file):
+            return "librispeech"
+        if is_audio(file):
+            recordings.add(_stem(file))
+        elif _is_text(file):
+            texts.add(_stem(file))
     return "texts" if recordings & texts else ""
 
 # %% ../nbs/16_trees.ipynb #1ee02a40
-def _split_of(path, root):
+def _folder_split(path, root):
     "The split that a folder of a path names; empty where none does."
-    for part in Path(os.path.relpath(os.path.dirname(path), root)).parts:
-        words = {split_name(w) for w in re.split("[^a-z]+", part.lower())} & set(USUAL)
-        if len(words) == 1: return words.pop()
-    return ""
+    inner = os.path.relpath(os.path.dirname(path), root)
+    return first_split(Path(inner).parts)
+
 def _speaker(name):
     "84 of 84-121123-0000, and 7 of 7_1_000003; empty where a name isn't made so."
-    found = re.fullmatch(r"([0-9]+)([-_])[0-9]+\2[0-9]+", name)
-    return found[1] if found else ""
+    parts = re.fullmatch(r"([0-9]+)([-_])[0-9]+\2[0-9]+", name)
+    return parts[1] if parts else ""
 
 # %% ../nbs/16_trees.ipynb #c35a6f6d
 def _recordings(folder):
     "Paths of the recordings below a folder, by name."
-    found = defaultdict(list)
+    paths = defaultdict(list)
     for path in walk_files(folder):
         if is_audio(path):
-            found[clip_id(path)].append(os.path.relpath(path, folder))
-    return found
+            paths[clip_id(path)].append(os.path.relpath(path, folder))
+    return paths
+
+def _said_line(line, text, recordings):
+    "A line with the recording and the sentence that its text gives."
+    name, *sentence = text.strip().split(None, 1)
+    paths = recordings.get(name, [])
+    if len(paths) > 1:
+        several = f"{name} is the name of {len(paths)} recordings, such as {' and '.join(paths[:2])}"
+        return refused_line(line, BadClip("bad_row", several))
+    path = paths[0] if paths else f"{name}.flac"
+    return line._replace(path=path, sentence="".join(sentence), speaker=_speaker(name))
+
 def _transcript_lines(path, root):
     "Lines of one file of texts."
     folder = os.path.dirname(path)
     inner = os.path.relpath(path, root)
-    recordings, split = _recordings(folder), _split_of(path, root)
+    recordings = _recordings(folder)
+    split = _folder_split(path, root)
     for n, text in enumerate(text_lines(Path(path)), 1):
-        if text is not None and not text.strip(): continue
         line = Line("", "", f"{inner}:{n}", folder, split)
-        yield (
-            line._replace(reason="bad_row", detail="the line is not valid UTF-8")
-            if text is None
-            else _named(line, text, recordings)
-        )
-def _named(line, text, recordings):
-    "A line with the recording and the sentence that its text gives."
-    name, sentence = (*text.strip().split(None, 1), "")[:2]
-    found = recordings.get(name, [])
-    if len(found) > 1:
-        return line._replace(
-            reason="bad_row",
-            detail=(
-                f"{name} is the name of {len(found)} recordings, such as {' and '.join(found[:2])} ({line.where})"
-            ),
-        )
-    return line._replace(path=found[0] if found else f"{name}.flac", sentence=sentence, speaker=_speaker(name))
+        if text is None:
+            yield line._replace(reason="bad_row", detail="the line is not valid UTF-8")
+        elif text.strip():
+            yield _said_line(line, text, recordings)
 
 # %% ../nbs/16_trees.ipynb #92d9451f
-MOST_TEXT = 1 << 20  # Bytes of a text file that are read
 def read_text_file(
     path: str | os.PathLike,  # A text file
 ) -> str: # Its text, line breaks as blanks
     "Read a small text file; raise `BadClip` for one that is large, isn't UTF-8 or is no plain file."
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(fd, "rb") as f:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BadClip("bad_row", "its text is no plain file")
-        data = f.read(MOST_TEXT + 1)
-    return plain_text(data)
-def plain_text(
-    data: bytes,  # Content of a text file
-) -> str: # Its text, line breaks as blanks
-    "Read text; raise `BadClip` for what is too long or isn't UTF-8."
-    if len(data) > MOST_TEXT: raise BadClip("bad_row", f"its text is longer than {MOST_TEXT} bytes")
-    try: return " ".join(data.decode("utf-8-sig").split())
-    except UnicodeDecodeError: raise BadClip("bad_row", "its text is not valid UTF-8") from None
+    file = open_plain_file(path)
+    if file is None:
+        raise BadClip("bad_row", "its text is no plain file")
+    with file:
+        return plain_text(file.read(MOST_TEXT + 1))
 
 # %% ../nbs/16_trees.ipynb #17fd9a56
-def _beside(root):
-    "Recordings with the text beside each; texts that have no recording."
-    recordings, texts = {}, {}
+def _pairs(root):
+    "Text by recording; texts that have no recording."
+    recordings, texts = defaultdict(list), {}
     for n, path in enumerate(walk_files(root)):
-        if n % 1000 == 0: go_on()
+        if n % 1000 == 0:
+            go_on()
         if is_audio(path):
-            recordings.setdefault(_stem(path), []).append(path)
-        elif _is_text(path): texts.setdefault(_stem(path), path)
-    pairs = {r: texts[stem] for stem, found in recordings.items() if stem in texts for r in found}
-    return pairs, [os.path.relpath(t, root) for stem, t in texts.items() if stem not in recordings]
+            recordings[_stem(path)].append(path)
+        elif _is_text(path):
+            texts.setdefault(_stem(path), path)
+    pairs = {}
+    for stem, paths in recordings.items():
+        if stem in texts:
+            pairs |= dict.fromkeys(paths, texts[stem])
+    alone = [os.path.relpath(text, root) for stem, text in texts.items() if stem not in recordings]
+    return pairs, alone
 
 # %% ../nbs/16_trees.ipynb #ebd16348
 def _text_line(recording, text, root):
-    "The line that a text file beside a recording makes."
-    line = Line(
-        os.path.basename(recording),
-        "",
-        shown_path(os.path.relpath(text, root)),
-        os.path.dirname(recording),
-        _split_of(recording, root),
-    )
+    "The line that the text of a recording makes."
+    inner = os.path.relpath(text, root)
+    folder, name = os.path.split(recording)
+    line = Line(name, "", shown_path(inner), folder, _folder_split(recording, root))
     try:
-        corpus_file(os.path.relpath(text, root), root)
+        corpus_file(inner, root)
         return line._replace(sentence=read_text_file(text))
     except BadClip as e:
-        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+        return refused_line(line, e)
     except OSError as e:
-        return line._replace(reason="bad_row", detail=f"its text can't be read: {e.strerror} ({line.where})")
+        return refused_line(line, BadClip("bad_row", f"its text can't be read: {e.strerror}"))
 
 # %% ../nbs/16_trees.ipynb #265d5660
+def _leads_out(path, root):
+    try:
+        list_file(path, root)
+    except ValueError:
+        return True
+    return False
+
+def _libri_listing(root):
+    "The lines of files that have a line for each recording."
+    lists = [list_file(path, root) for path in walk_files(root) if _is_transcript(path)]
+    lines = []
+    for path in lists:
+        lines += _transcript_lines(path, root)
+    return Listing("librispeech", Path(root), list(map(Path, lists)), lines, ["id", "text"], True)
+
+def _texts_listing(root, kind):
+    "The lines of texts that belong to a recording each."
+    pairs, alone = _pairs(root)
+    lines = [_text_line(recording, text, root) for recording, text in pairs.items()]
+    lists = [Path(text) for text in dict.fromkeys(pairs.values()) if not _leads_out(text, root)]
+    notes = []
+    if alone:
+        first = ", ".join(map(shown_path, alone[:3]))
+        notes.append(f"{len(alone)} text files have no recording beside them and are passed over: {first}")
+    return Listing(kind, Path(root), lists, lines, ["text"], True, notes)
+
 def read_trees(
-    place: Path,  # A folder of recordings and texts
+    path: Path,  # A folder of recordings and texts
 ) -> Listing: # All its lines
     "Read every text of a tree."
-    kind = tree_kind(place)
-    if kind == "librispeech":
-        lists = [list_file(p, place) for p in walk_files(place) if _is_transcript(p)]
-        lines = [line for p in lists for line in _transcript_lines(p, place)]
-        notes = []
-    else:
-        pairs, alone = _beside(place)
-        lines = [_text_line(r, t, place) for r, t in pairs.items()]
-        lists = [t for t in dict.fromkeys(pairs.values()) if _is_inside(t, place)]
-        notes = (
-            [
-                f"{len(alone)} text files have no recording beside them and are passed over:"
-                f" {', '.join(map(shown_path, alone[:3]))}"
-            ]
-            if alone
-            else []
-        )
-    return Listing(
-        kind,
-        Path(place),
-        [Path(p) for p in lists],
-        lines,
-        ["id", "text"] if kind == "librispeech" else ["text"],
-        True,
-        notes,
-    )
-def _is_inside(path, place):
-    try: return bool(list_file(path, place))
-    except ValueError: return False
+    kind = tree_kind(path)
+    return _libri_listing(path) if kind == "librispeech" else _texts_listing(path, kind)
 
 # %% ../nbs/16_trees.ipynb #0bb21b5f
 def read_tree(
     cfg: PrepConfig,  # Which splits to read
-    place: Path,  # A folder of recordings and texts
+    path: Path,  # A folder of recordings and texts
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a tree of recordings and texts; raise `FileNotFoundError` for a split it lacks."
-    return read_listing(cfg, place, read_trees(place))
+    return read_listing(cfg, path, read_trees(path))
 
 # %% ../nbs/16_trees.ipynb #76e8406b
 def inspect_tree(
-    place: Path,  # A folder of recordings and texts
+    path: Path,  # A folder of recordings and texts
     language_code: str = "",  # Locale; empty when it doesn't matter
 ) -> dict: # Splits by language, each as `describe` gives it, with notes
     "Describe a tree of recordings and texts without decoding a clip."
-    return inspect_listing(place, read_trees(place), language_code)
+    return inspect_listing(path, read_trees(path), language_code)

@@ -119,6 +119,8 @@ class _Shape:
         return f"{n} fields in {table}: its end is missing, or is in another line"
 
 # %% ../nbs/11_tsv.ipynb #aa11bb22
+_ONE_LINE = "write each row in one line"
+
 class _HeldLines:
     "Lines held back until it is known whether they are a row; what can't be one is a fault."
     def __init__(self, shape, name, stripped):
@@ -185,11 +187,11 @@ class _HeldLines:
         "Set aside lines of which it isn't certain that they are one row."
         (number, _), *rest = held
         following, last = rest[0][0], rest[-1]
-        self._fault(number, f"its sentence may continue in line {following}, which names no clip: write each row in one line")
+        self._fault(number, f"its sentence may continue in line {following}, which names no clip: {_ONE_LINE}")
         self.orphan = last[0]
         self.orphan_is_bare = "\t" not in last[1]
         for n, _ in rest:
-            self._fault(n, f"it names no clip, and may continue from line {number}: write each row in one line")
+            self._fault(n, f"it names no clip, and may continue from line {number}: {_ONE_LINE}")
 
     def _fault(self, number, why):
         self.faults.append((f"{self.name}:{number}", why))
@@ -247,7 +249,7 @@ class _RowLines(_HeldLines):
         if not begun or shape.sentence_is_last:
             return [(number, line)]
         if shape.sentence_before_path:
-            self._fault(number, f"its sentence may begin in line {begun}, which names no clip: write each row in one line")
+            self._fault(number, f"its sentence may begin in line {begun}, which names no clip: {_ONE_LINE}")
             return []
         if not self.orphan_is_bare or not shape.at["path"]:
             return [(number, line)]
@@ -305,7 +307,7 @@ def _read_rows(path, chunk, stripped):
 def read_tsv(
     path: Path,  # A transcript
     chunk: int = 10_000,  # Lines turned into columns at a time
-) -> tuple[pa.Table, list[tuple[str, str]]]: # Text columns named as in `COLUMNS`, and line; (line, fault) of lines that are no rows
+) -> tuple[pa.Table, list[tuple]]: # Text columns named as in `COLUMNS`, and line; (line, fault) of what is no row
     "Read a transcript as it is: no quoting, no guessing."
     table, rows = _read_rows(path, chunk, False)
     if rows.seems_stripped:
@@ -321,7 +323,7 @@ def read_tsv(
 # %% ../nbs/11_tsv.ipynb #e1ffe4b9
 def read_tsvs(
     paths: list[Path],  # Transcripts of one split
-) -> tuple[pa.Table, list[tuple[str, str, str]]]: # Text columns, with file and line; (line, bad_row, fault) of lines that are no rows
+) -> tuple[pa.Table, list[tuple]]: # Text columns, with file and line; (line, bad_row, fault) of what is no row
     "Read a split's transcripts as one."
     tables = []
     rejects = []
@@ -373,7 +375,9 @@ def no_split(
 ) -> FileNotFoundError: # To be raised
     "Say which splits are there, and which setting names them."
     names = ", ".join(split for split in have if split)
-    instead = f"it has {names}; train_splits and eval_splits say which are read, '' for none" if names else "it has none"
+    instead = "it has none"
+    if names:
+        instead = f"it has {names}; train_splits and eval_splits say which are read, '' for none"
     return FileNotFoundError(f"no transcript of split {name} in {folder}: {instead}")
 
 # %% ../nbs/11_tsv.ipynb #f70086cd

@@ -73,7 +73,8 @@ class ArchivePass:
     def _transcript(self, member):
         path = self.folder/member.name
         if not _can_be_file(member.name):
-            _log.warning("the archive's table %s has a name that no file can have: it is passed over", shown(member.name))
+            said = "the archive's table %s has a name that no file can have: it is passed over"
+            _log.warning(said, shown(member.name))
             return
         if path.exists():
             raise ValueError(f"the archive holds {member.name} twice: get it again")
@@ -151,7 +152,8 @@ def own_cache(
         if os.lstat(folder).st_mode & 0o077:
             os.chmod(folder, 0o700)
         return folder
-    raise ValueError(f"{parent} can't be used, others hold the names in it: set {CACHE_VARIABLE} to a folder of your own")
+    refused = f"{parent} can't be used, others hold the names in it"
+    raise ValueError(f"{refused}: set {CACHE_VARIABLE} to a folder of your own")
 
 # %% ../nbs/13_unpacked.ipynb #ef92bc19
 def _short_hash(*parts):
