@@ -20,6 +20,7 @@ Modules:
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
+- `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Annotated, Optional, get_args, get_origin
 import typer
 from fastcore.docments import docments
-from .config import PrepConfig, config_from, field_types, read_settings
+from .config import PrepConfig, config_from, field_types
+from .configfile import read_settings
 from .show import json_text, visible, visible_lines
 from .paths import user_path
 from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere

@@ -1,7 +1,7 @@
 """One run, described once: what to prepare, for which model, and how it is stored
 
-`PrepConfig` is one frozen dataclass. The command's flags, the form, the platform handler and `prep.json` are views of it,
-so a rule is written once and holds everywhere. It is checked when it is made: a bad value costs a sentence, not an hour.
+`PrepConfig` is one frozen dataclass. The command's flags, the form, the platform handler and `prep.json` are views of it, so a rule is
+written once and holds everywhere. A config is checked when it is made: a bad value is refused before a run begins.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/config.html.md"""
 
@@ -10,22 +10,18 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/config.html.md"""
 # %% ../nbs/02_config.ipynb #c8521b1f
 from __future__ import annotations
 import hashlib, json, re
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
-from .paths import user_path
+from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from .show import code_cell, pairs_table, visible
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'RULES', 'ENGINES', 'NOT_SHAPING', 'GROUPS', 'split_name', 'split_names', 'check_field', 'PrepConfig',
-           'field_types', 'config_from', 'to_json', 'to_yaml', 'save_config', 'read_settings', 'load_config', 'shaping',
-           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
-
-# %% ../nbs/02_config.ipynb #e0d522f9
-SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
+__all__ = ['SPLIT_ALIASES', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'split_name', 'split_names', 'Rule',
+           'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
+           'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
+SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
 def split_name(
     name: str,  # A split's name as a corpus or a user writes it
 ) -> str: # The name used here
@@ -45,76 +41,36 @@ def split_names(
     if len(set(names)) < len(names): raise ValueError(f"{field} must name each split once, got {text!r}")
     return names
 
-# %% ../nbs/02_config.ipynb #25f2766c
-def _at_least(n, what): return lambda v: v is None or v >= n, f"{what}"
+# %% ../nbs/02_config.ipynb #57750920
+class Rule(NamedTuple):
+    "What a value must be, beyond its type."
+    holds: Callable[[Any], Any]  # Whether a value is that
+    words: str  # What it must be, for the error
+def _names(what): return Rule(lambda v: v.strip() != "", f"must name {what}")
+def _at_least(n, words): return Rule(lambda v: v is None or v >= n, words)
+
+# %% ../nbs/02_config.ipynb #bead2834
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
-RULES = {
-    "dataset_name": (lambda v: v.strip() != "", "must name a folder or a Hub data set"),
-    "language_code": (lambda v: _CODE.fullmatch(v), "must be a locale such as it, it-IT or zh-CN"),
-    "model_id": (lambda v: v.strip() != "", "must name a folder or a Hub model"),
-    "output_dir": (lambda v: v.strip() != "", "must name the folder to write"),
-    "max_train_samples": _at_least(1, "must be 1 or more, or left out for all"),
-    "max_eval_samples": _at_least(1, "must be 1 or more, or left out for all"),
-    "min_seconds": (lambda v: 0 <= v < 30, "must be from 0 to below 30"),
-    "max_seconds": (lambda v: 0 < v <= 30, "must be above 0, and 30 at most"),
-    "seed": _at_least(0, "must be 0 or more"),
-    "shard_rows": _at_least(0, "must be 1 or more, or 0 to have it chosen"),
-    "num_workers": _at_least(0, "must be 1 or more, or 0 for one a core"),
-    "ray_address": (
-        lambda v: "://" not in v and v != "local",
-        "must be host:port of the cluster's head, or auto on one of its machines, or left out",
-    ),
-}
+_LOCALE = Rule(_CODE.fullmatch, "must be a locale such as it, it-IT or zh-CN")
+_ADDRESS = Rule(
+    lambda v: "://" not in v and v != "local",
+    "must be host:port of the cluster's head, or auto on one of its machines, or left out",
+)
+_SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
+_LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
 
-# %% ../nbs/02_config.ipynb #242303ac
-def _fits(v, typ):
-    if get_origin(typ) is Literal: return v in get_args(typ)
-    if args := get_args(typ):
-        return any(_fits(v, t) for t in args)
-    if typ is float:
-        return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300
-    if typ is int:
-        return isinstance(v, int) and not isinstance(v, bool)
-    return v is None if typ is type(None) else isinstance(v, typ)
-
-# %% ../nbs/02_config.ipynb #a911b756
-def _kind(typ):
-    if get_origin(typ) is Literal:
-        return "one of " + ", ".join(map(str, get_args(typ)))
-    if args := get_args(typ):
-        return " or ".join(_kind(t) for t in args)
-    return {
-        str: "text (in YAML, in quotes)",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        type(None): "null",
-    }[typ]
-
-# %% ../nbs/02_config.ipynb #8986068b
-def _got(value):
-    "A value as an error quotes it: on one line, and not the whole of a long one."
-    if isinstance(value, (dict, list, tuple, set)):
-        return type(value).__name__
-    if isinstance(value, int) and value.bit_length() > 300: return "a number of hundreds of digits"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:80]} … ({len(value):,} characters)"
-def check_field(
-    name: str,  # A field of `PrepConfig`
-    value: Any,  # The value meant for it
-    typ: Any,  # The field's type
-) -> None:
-    "Raise the one sentence that says why `value` can't stand in field `name`."
-    if not _fits(value, typ):
-        wrong = ValueError if get_origin(typ) is Literal else TypeError
-        raise wrong(f"{name} must be {_kind(typ)}, got {_got(value)}")
-    ok, must = RULES.get(name, (None, ""))
-    if ok and not ok(value): raise ValueError(f"{name} {must}, got {_got(value)}")
-    if isinstance(value, int) and value.bit_length() > (128 if name == "seed" else 63):
-        raise ValueError(f"{name} must be smaller, got {_got(value)}")
-    if isinstance(value, str) and _HALVES.search(value):
-        raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
-_HALVES = re.compile("[\ud800-\udfff]")
+# %% ../nbs/02_config.ipynb #a4a70393
+def setting(
+    group: str,  # Where the form and the page of settings show it: data, model, selection, audio or output
+    default: Any = MISSING,  # Its value where none is given; left out where one must be
+    rule: Rule | None = None,  # What it must be, beyond its type
+    shapes: bool = True,  # Whether another value makes other data
+    verbatim: bool = False,  # Whether text is taken with blanks at its ends
+    bits: int = 63,  # The largest whole number, in bits
+) -> Any: # A field of a dataclass
+    "Declare a setting."
+    about = {"group": group, "rule": rule, "shapes": shapes, "verbatim": verbatim, "bits": bits}
+    return field(default=default, metadata=about)
 
 # %% ../nbs/02_config.ipynb #dba365ca
 ENGINES = {
@@ -126,78 +82,152 @@ ENGINES = {
 @dataclass(frozen=True, repr=False)
 class PrepConfig:
     "What to prepare, for which model, and how it is stored; checked when made."
-    dataset_name: str  # Folder, file or archive of the corpus, or its Hub id; mdc:ID for a download from Mozilla Data Collective
-    language_code: str  # Locale of the corpus: it, it-IT, zh-CN
-    language: str = ""  # Language token written into the labels: Italian, it; empty: that of language_code
-    model_id: str = "openai/whisper-small"  # Model to prepare for: a folder or a Hub id
-    output_dir: str = "prepared"  # Folder to write, or a URL such as s3://bucket/prepared
-    task: Literal["transcribe", "translate"] = "transcribe"  # Task token written into the labels
-    train_splits: str = "train+validation"  # Corpus splits that make train; empty for none
-    eval_splits: str = "test"  # Corpus splits that make eval; empty for none
-    max_train_samples: int | None = None  # Rows of train at most, chosen before audio is decoded
-    max_eval_samples: int | None = None  # Rows of eval at most, chosen before audio is decoded
-    sampling: Literal["first", "random"] = "first"  # Which rows a maximum takes: the first ones, or a random choice by seed
-    seed: int = 42  # Seed of every random choice
-    min_seconds: float = 0.0  # Shorter clips are rejected, in seconds
-    max_seconds: float = 30.0  # Longer clips are rejected, in seconds; a clip of just this length is kept
-    dataset_config: str = ""  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
-    dataset_revision: str = ""  # Branch, tag or commit of a Hub data set; empty for the newest
-    audio_column: str = ""  # Column that names the audio, in a table of your own; empty: found by its name
-    text_column: str = ""  # Column that holds the sentence, in a table of your own; empty: found by its name
-    language_column: str = ""  # Column with the language of each row, which its labels announce; empty: all have that of language
-    lower_case: bool = False  # Lower-case the sentences
-    storage: Literal["features", "audio", "padded"] = "features"  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
-    feature_dtype: Literal["float16", "float32"] = "float16"  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
-    log_mel: Literal["exact", "fast"] = "exact"  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
-    shard_rows: int = 0  # Rows in a shard; 0: at least 250, and about 84 shards at most
-    num_workers: int = 0  # Shards made at once; 0: one a core
-    engine: Literal[tuple(ENGINES)] = "local"  # What makes shards: processes of this machine, or a Ray cluster
-    ray_address: str = ""  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
+    dataset_name: str = setting("data", rule=_names("a folder or a Hub data set"))  # Folder, file or archive of the corpus, or its Hub id; mdc:ID for a download from Mozilla Data Collective
+    language_code: str = setting("data", rule=_LOCALE)  # Locale of the corpus: it, it-IT, zh-CN
+    language: str = setting("data", "")  # Language token written into the labels: Italian, it; empty: that of language_code
+    model_id: str = setting("model", "openai/whisper-small", _names("a folder or a Hub model"))  # Model to prepare for: a folder or a Hub id
+    output_dir: str = setting("output", "prepared", _names("the folder to write"), shapes=False)  # Folder to write, or a URL such as s3://bucket/prepared
+    task: Literal["transcribe", "translate"] = setting("model", "transcribe")  # Task token written into the labels
+    train_splits: str = setting("selection", "train+validation")  # Corpus splits that make train; empty for none
+    eval_splits: str = setting("selection", "test")  # Corpus splits that make eval; empty for none
+    max_train_samples: int | None = setting("selection", None, _at_least(1, "must be 1 or more, or left out for all"))  # Rows of train at most, chosen before audio is decoded
+    max_eval_samples: int | None = setting("selection", None, _at_least(1, "must be 1 or more, or left out for all"))  # Rows of eval at most, chosen before audio is decoded
+    sampling: Literal["first", "random"] = setting("selection", "first")  # Which rows a maximum takes: the first ones, or a random choice by seed
+    seed: int = setting("selection", 42, _at_least(0, "must be 0 or more"), bits=128)  # Seed of every random choice
+    min_seconds: float = setting("audio", 0.0, _SHORTEST)  # Shorter clips are rejected, in seconds
+    max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept
+    dataset_config: str = setting("data", "")  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
+    dataset_revision: str = setting("data", "")  # Branch, tag or commit of a Hub data set; empty for the newest
+    audio_column: str = setting("data", "", verbatim=True)  # Column that names the audio, in a table of your own; empty: found by its name
+    text_column: str = setting("data", "", verbatim=True)  # Column that holds the sentence, in a table of your own; empty: found by its name
+    language_column: str = setting("data", "", verbatim=True)  # Column with the language of each row, which its labels announce; empty: all have that of language
+    lower_case: bool = setting("data", False)  # Lower-case the sentences
+    storage: Literal["features", "audio", "padded"] = setting("output", "features")  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
+    feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
+    log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
+    shard_rows: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 to have it chosen"))  # Rows in a shard; 0: at least 250, and about 84 shards at most
+    num_workers: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 for one a core"), shapes=False)  # Shards made at once; 0: one a core
+    engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False)  # What makes shards: processes of this machine, or a Ray cluster
+    ray_address: str = setting("output", "", _ADDRESS, shapes=False)  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
     def __post_init__(self):
         for name, typ in field_types().items():
             check_field(name, getattr(self, name), typ)
-        for name, typ in field_types().items():
-            if typ is float:
-                object.__setattr__(self, name, float(getattr(self, name)))
-        if self.min_seconds >= self.max_seconds:
-            raise ValueError(f"min_seconds must be below max_seconds ({self.max_seconds}), got {self.min_seconds}")
-        if self.ray_address and self.engine != "ray":
-            raise ValueError(
-                f"ray_address is for engine ray, got {self.ray_address} with engine {self.engine}: set engine to ray"
-            )
-        if (self.storage, self.log_mel) == ("audio", "fast"):
-            raise ValueError(
-                "log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its"
-                " features are made when a batch is"
-            )
-        _check_splits(self.train_splits, self.eval_splits)
+            if typ is float: object.__setattr__(self, name, float(getattr(self, name)))
+        _check_together(self)
 
     def _given(self):
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._given().items())})"
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
     def _repr_markdown_(self):
-        return (
-            pairs_table({k: code_cell(v) for k, v in self._given().items()})
-            + "\n\nAll other settings have their defaults."
-        )
-
-# %% ../nbs/02_config.ipynb #8600c747
-def field_types() -> dict[str, Any]: # Type of each field, by name
-    "The fields of `PrepConfig` with their types, in order."
-    hints = get_type_hints(PrepConfig)
-    return {f.name: hints[f.name] for f in fields(PrepConfig)}
+        table = pairs_table({name: code_cell(value) for name, value in self._given().items()})
+        return f"{table}\n\nAll other settings have their defaults."
 
 # %% ../nbs/02_config.ipynb #8641c0a9
 def _check_splits(train, evaluation):
-    a, b = split_names(train, "train_splits"), split_names(evaluation, "eval_splits")
-    if not a and not b:
+    train = split_names(train, "train_splits")
+    evaluation = split_names(evaluation, "eval_splits")
+    if not train and not evaluation:
         raise ValueError("train_splits and eval_splits are both empty: name at least one split to prepare")
-    if both := set(a) & set(b):
+    shared = sorted(set(train) & set(evaluation))
+    if shared:
         raise ValueError(
-            f"train_splits and eval_splits must share no split, got {sorted(both)[0]} in both: a split serves one of"
-            " the two"
+            f"train_splits and eval_splits must share no split, got {shared[0]} in both: a split serves one of the two"
         )
+
+# %% ../nbs/02_config.ipynb #8f13406d
+def _check_together(cfg):
+    "Refuse settings that contradict each other."
+    if cfg.min_seconds >= cfg.max_seconds:
+        raise ValueError(f"min_seconds must be below max_seconds ({cfg.max_seconds}), got {cfg.min_seconds}")
+    if cfg.ray_address and cfg.engine != "ray":
+        raise ValueError(
+            f"ray_address is for engine ray, got {cfg.ray_address} with engine {cfg.engine}: set engine to ray"
+        )
+    if (cfg.storage, cfg.log_mel) == ("audio", "fast"):
+        raise ValueError(
+            "log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its features"
+            " are made when a batch is"
+        )
+    _check_splits(cfg.train_splits, cfg.eval_splits)
+
+# %% ../nbs/02_config.ipynb #80891309
+def _about(name): return {f.name: f.metadata[name] for f in fields(PrepConfig)}
+RULES: dict[str, Rule] = {name: rule for name, rule in _about("rule").items() if rule}  # By setting
+NOT_SHAPING = tuple(name for name, shapes in _about("shapes").items() if not shapes)  # Settings that change where and how fast, not what
+GROUPS = {group: () for group in ("data", "model", "selection", "audio", "output")}  # Settings of each group
+for name, group in _about("group").items(): GROUPS[group] += (name,)
+BITS = _about("bits")  # The largest whole number of each setting
+VERBATIM = tuple(name for name, verbatim in _about("verbatim").items() if verbatim)  # Settings whose text is taken with blanks at its ends
+
+# %% ../nbs/02_config.ipynb #8600c747
+def field_types() -> dict[str, Any]: # Type of each setting, by name
+    "List the fields of `PrepConfig` with their types, in order."
+    hints = get_type_hints(PrepConfig)
+    return {f.name: hints[f.name] for f in fields(PrepConfig)}
+
+# %% ../nbs/02_config.ipynb #242303ac
+def _fits(value, typ):
+    "Whether a value is of a type; true and false are no numbers here."
+    if get_origin(typ) is Literal: return value in get_args(typ)
+    if args := get_args(typ): return any(_fits(value, t) for t in args)
+    if typ is type(None): return value is None
+    if typ not in (int, float): return isinstance(value, typ)
+    if isinstance(value, bool): return False
+    return isinstance(value, int) if typ is int else isinstance(value, (int, float)) and abs(value) < 1e300
+
+# %% ../nbs/02_config.ipynb #a911b756
+_KINDS = {
+    str: "text (in YAML, in quotes)",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+def _kind(typ):
+    "A type in words."
+    args = get_args(typ)
+    if get_origin(typ) is Literal: return "one of " + ", ".join(map(str, args))
+    return " or ".join(map(_kind, args)) if args else _KINDS[typ]
+
+# %% ../nbs/02_config.ipynb #bbd68690
+def _quoted(value):
+    "A value as an error quotes it: on one line, and not the whole of a long one."
+    if isinstance(value, (dict, list, tuple, set)): return type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 300: return "a number of hundreds of digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:80]} … ({len(value):,} characters)"
+
+# %% ../nbs/02_config.ipynb #b84d3ffb
+_HALVES = re.compile("[\ud800-\udfff]")
+def check_field(
+    name: str,  # A field of `PrepConfig`
+    value: Any,  # The value meant for it
+    typ: Any,  # The field's type
+) -> None:
+    "Raise the one sentence that says why a setting can't have a value."
+    if not _fits(value, typ):
+        wrong = ValueError if get_origin(typ) is Literal else TypeError
+        raise wrong(f"{name} must be {_kind(typ)}, got {_quoted(value)}")
+    rule = RULES.get(name)
+    if rule and not rule.holds(value): raise ValueError(f"{name} {rule.words}, got {_quoted(value)}")
+    if isinstance(value, int) and value.bit_length() > BITS[name]:
+        raise ValueError(f"{name} must be smaller, got {_quoted(value)}")
+    if isinstance(value, str) and _HALVES.search(value):
+        raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
+
+# %% ../nbs/02_config.ipynb #d0012d4d
+def _check_keys(settings):
+    known = field_types()
+    for key in settings:
+        if key in known: continue
+        near = get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"
+        raise ValueError(f"{key!r} is no field of PrepConfig: {meant}")
+    for f in fields(PrepConfig):
+        if f.default is MISSING and f.name not in settings:
+            raise ValueError(f"{f.name} is missing: it {RULES[f.name].words}")
 
 # %% ../nbs/02_config.ipynb #5ef81446
 def config_from(
@@ -206,127 +236,15 @@ def config_from(
     "Make a config from a dictionary, refusing keys it doesn't know."
     if not isinstance(settings, dict):
         raise TypeError(f"a config is a mapping of fields to values, got {type(settings).__name__}")
-    known = field_types()
-    for key in settings:
-        if key in known: continue
-        near = get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.5)
-        raise ValueError(
-            f"{key!r} is no field of PrepConfig: "
-            + (f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}")
-        )
-    for f in fields(PrepConfig):
-        if f.default is MISSING and f.name not in settings:
-            raise ValueError(f"{f.name} is missing: it {RULES[f.name][1]}")
+    _check_keys(settings)
     return PrepConfig(**settings)
-
-# %% ../nbs/02_config.ipynb #e01683e1
-def to_json(
-    cfg: PrepConfig,  # The config
-) -> str: # JSON, one field a line
-    "Write a config as JSON."
-    return json.dumps(asdict(cfg), indent=2, ensure_ascii=False) + "\n"
-
-# %% ../nbs/02_config.ipynb #3b39c707
-def to_yaml(
-    cfg: PrepConfig,  # The config
-) -> str: # YAML, one field a line
-    "Write a config as YAML."
-    import yaml
-    next_line = any("\x85" in str(v) for v in asdict(cfg).values())  # PyYAML writes this one as it is and reads it as a blank
-    return yaml.safe_dump(asdict(cfg), sort_keys=False, allow_unicode=not next_line)
-
-# %% ../nbs/02_config.ipynb #fe3d9bd9
-_WRITERS = {".json": to_json, ".yaml": to_yaml, ".yml": to_yaml}
-def _suffix(path):
-    if path.suffix not in _WRITERS: raise ValueError(f"a config file ends in .json, .yaml or .yml, got {path.name}")
-    return path.suffix
-
-# %% ../nbs/02_config.ipynb #5e698fe4
-def save_config(
-    cfg: PrepConfig,  # The config
-    path: str | Path,  # File to write; its ending says JSON or YAML
-) -> None:
-    "Write a config to a file that `load_config` reads."
-    path = Path(path)
-    path.write_text(_WRITERS[_suffix(path)](cfg), encoding="utf-8")
-
-# %% ../nbs/02_config.ipynb #df651024
-_MOST_BYTES = 1 << 16  # The most that a config file may have; one with all fields has a fiftieth of it
-def _text_of(path):
-    "A small file's text; a sentence that names file and line where it isn't UTF-8."
-    with open(path, "rb") as f:
-        data = f.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"{path} must be a config file of at most {_MOST_BYTES >> 10} kB, and is larger: name another")
-    try: return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = data.count(b"\n", 0, e.start) + 1
-    raise ValueError(f"{path} must be UTF-8, and isn't in line {line}: save it as UTF-8")
-
-# %% ../nbs/02_config.ipynb #3a2662fb
-def _from_json(text):
-    def pairs(found):
-        names = [k for k, _ in found]
-        for i, name in enumerate(names):
-            if name in names[:i]: raise ValueError(f"line {_line_of(text, name)}: {name} is given twice")
-        return dict(found)
-    return json.loads(text, object_pairs_hook=pairs)
-def _line_of(text, name):
-    "Line where a key stands for the second time."
-    places = [m.start() for m in re.finditer(re.escape(json.dumps(name)) + r"\s*:", text)]
-    return text.count("\n", 0, places[1]) + 1 if len(places) > 1 else 1
-
-# %% ../nbs/02_config.ipynb #30b02def
-def _from_yaml(text):
-    import yaml
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > 10: raise ValueError(f"line {event.start_mark.line + 1}: it is nested too deeply")
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError(
-                f"line {event.start_mark.line + 1}: *{event.anchor} stands for another value: write the value itself"
-            )
-    whole, names = yaml.compose(text, yaml.SafeLoader), []
-    for key, _ in whole.value if isinstance(whole, yaml.MappingNode) else ():
-        if key.value in names: raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
-        names.append(key.value)
-    return yaml.safe_load(text)
-
-# %% ../nbs/02_config.ipynb #f4b61bc8
-def read_settings(
-    path: str | Path,  # A JSON or YAML file
-) -> dict: # Fields and their values, not yet checked
-    "Read the settings that a file gives, which may be only some of the fields."
-    import yaml
-    path = user_path(path, "the config file")
-    if not path.is_file(): raise FileNotFoundError(f"no config file {path}")
-    kind, text = _suffix(path), _text_of(path)
-    try: got = _from_json(text) if kind == ".json" else _from_yaml(text)
-    except RecursionError: raise ValueError(f"{path} is nested too deeply: a config is fields and values") from None
-    except (ValueError, yaml.YAMLError) as e:
-        why = re.sub(r'in "<unicode string>", ', "", " ".join(str(e).split()))
-        raise ValueError(f"{path} is not valid {kind[1:].upper()}: {why}") from None
-    if not isinstance(got, dict):
-        raise ValueError(f"{path} must hold fields and values such as language_code: it, got {type(got).__name__}")
-    return got
-
-# %% ../nbs/02_config.ipynb #6e9c16e3
-def load_config(
-    path: str | Path,  # A file that `save_config` or a person wrote
-) -> PrepConfig: # The checked config
-    "Read a config from a JSON or YAML file."
-    return config_from(read_settings(path))
-
-# %% ../nbs/02_config.ipynb #45d7ee18
-NOT_SHAPING = ("output_dir", "num_workers", "engine", "ray_address")
 
 # %% ../nbs/02_config.ipynb #9072a10a
 def shaping(
     cfg: PrepConfig,  # The config
 ) -> dict: # Fields and values
-    "Give the fields that decide what the prepared data set holds."
-    return {k: v for k, v in asdict(cfg).items() if k not in NOT_SHAPING}
+    "Give the settings that decide what the prepared data set holds."
+    return {name: value for name, value in asdict(cfg).items() if name not in NOT_SHAPING}
 
 # %% ../nbs/02_config.ipynb #446d8197
 def fingerprint_of(
@@ -334,8 +252,6 @@ def fingerprint_of(
 ) -> str: # 16 hexadecimal digits
     "Name shaping settings."
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-# %% ../nbs/02_config.ipynb #c85e4d34
 def fingerprint(
     cfg: PrepConfig,  # The config
 ) -> str: # 16 hexadecimal digits
@@ -345,39 +261,18 @@ def fingerprint(
 # %% ../nbs/02_config.ipynb #97f2b303
 def completed(
     settings: dict,  # As `shaping` gave them, perhaps in an older release
-) -> dict: # The same, with the fields it lacked
-    "Add the defaults of fields that settings don't name."
-    return {
-        **{f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING and f.name not in NOT_SHAPING},
-        **settings,
-    }
+) -> dict: # The same, with the settings it lacked
+    "Add the defaults of settings that aren't named."
+    defaults = {f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING and f.metadata["shapes"]}
+    return defaults | settings
 
 # %% ../nbs/02_config.ipynb #51647b09
 def differing(
     a: dict,  # Settings of one run, as `shaping` gives them
     b: dict,  # Settings of another
-) -> list[str]: # Names of fields, sorted
-    "Name the fields in which two runs' shaping settings differ."
-    return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-
-# %% ../nbs/02_config.ipynb #71f1b036
-GROUPS = {
-    "data": (
-        "dataset_name",
-        "language_code",
-        "language",
-        "dataset_config",
-        "dataset_revision",
-        "audio_column",
-        "text_column",
-        "language_column",
-        "lower_case",
-    ),
-    "model": ("model_id", "task"),
-    "selection": ("train_splits", "eval_splits", "max_train_samples", "max_eval_samples", "sampling", "seed"),
-    "audio": ("min_seconds", "max_seconds", "log_mel"),
-    "output": ("output_dir", "storage", "feature_dtype", "shard_rows", "num_workers", "engine", "ray_address"),
-}
+) -> list[str]: # Names of settings, sorted
+    "Name the settings in which two runs differ."
+    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
 
 # %% ../nbs/02_config.ipynb #d95b7c1d
 class Setting(NamedTuple):
@@ -393,21 +288,14 @@ class Setting(NamedTuple):
 
 # %% ../nbs/02_config.ipynb #3a2e93b9
 def setting_list() -> list[Setting]: # By group
-    "Say of each field of `PrepConfig` what a reader may want to know."
+    "Describe every setting for a reader."
     from fastcore.docments import docments
-    told = docments(PrepConfig)
+    helps = docments(PrepConfig)
     types = field_types()
-    group = {n: g for g, names in GROUPS.items() for n in names}
-    def setting(f):
+    def described(f):
+        flag = "--" + f.name.replace("_", "-")
         default = "" if f.default is MISSING else repr(f.default)
-        return Setting(
-            f.name,
-            group.get(f.name, "output"),
-            "--" + f.name.replace("_", "-"),
-            _kind(types[f.name]),
-            default,
-            RULES.get(f.name, (None, ""))[1],
-            told[f.name],
-            f.name not in NOT_SHAPING,
-        )
-    return sorted(map(setting, fields(PrepConfig)), key=lambda s: list(GROUPS).index(s.group))
+        rule = RULES[f.name].words if f.name in RULES else ""
+        kind = _kind(types[f.name])
+        return Setting(f.name, f.metadata["group"], flag, kind, default, rule, helps[f.name], f.metadata["shapes"])
+    return sorted(map(described, fields(PrepConfig)), key=lambda s: list(GROUPS).index(s.group))

@@ -12,7 +12,7 @@ import re, unicodedata
 from dataclasses import MISSING, fields
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args
-from .config import PrepConfig, check_field, field_types
+from .config import VERBATIM, PrepConfig, check_field, field_types
 from .languages import canonical_language
 
 # %% auto #0
@@ -105,5 +105,5 @@ def read_typed(
     typ = field_types()[name]
     kinds = get_args(typ) or (typ,)
     if int in kinds or float in kinds: return _number_of(name, text, kinds)
-    if name in ("audio_column", "text_column", "language_column"): return text
+    if name in VERBATIM: return text
     return _code_of(text.strip()) if name == "language_code" else text.strip()

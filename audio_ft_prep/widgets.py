@@ -30,7 +30,8 @@ from .mozilla import PREFIX
 from .archive import is_archive
 from .release import release_folders
 from .config import (
-    PrepConfig, check_field, completed, differing, field_types, setting_list, shaping, split_names, to_yaml)
+    PrepConfig, check_field, completed, differing, field_types, setting_list, shaping, split_names)
+from .configfile import to_yaml
 from .doctor import platform_settings
 from .splits import split_roles, splits_there
 from .forecast import show_time

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import example, given, settings, strategies as st
 
 from audio_ft_prep.config import (
-    NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, load_config, read_settings,
-    save_config, shaping, split_name, split_names, to_json, to_yaml)
+    NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, shaping, split_name, split_names)
+from audio_ft_prep.configfile import load_config, read_settings, save_config, to_json, to_yaml
 from audio_ft_prep.rows import Row
 from audio_ft_prep.show import (
     as_it_is, code_cell, html_text, json_text, markdown_table, table_cell, text_table, visible, visible_lines)

@@ -19,7 +19,8 @@ from hypothesis import given, settings, strategies as st
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import KEPT, PAGE, REJECTED, ClipBrowser, corpus_clips, find_clips, prepared_clips
 from audio_ft_prep.cli import app
-from audio_ft_prep.config import GROUPS, check_field, config_from, field_types, load_config, to_yaml
+from audio_ft_prep.config import GROUPS, check_field, config_from, field_types
+from audio_ft_prep.configfile import load_config, to_yaml
 from audio_ft_prep.pipeline import Progress
 from audio_ft_prep import hub as hub_module
 from audio_ft_prep.unpacked import unpack
