@@ -15,7 +15,7 @@ import numpy as np, pyarrow as pa
 from .arrow import explained, open_arrow
 from .fields import is_text
 from .rejects import BadClip
-from .tables import COLUMNS
+from .tablecolumns import COLUMNS
 from .values import shown
 
 # %% auto #0

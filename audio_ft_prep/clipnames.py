@@ -1,6 +1,6 @@
 """What the clips of a table are called, so that rows of one clip have one name and two clips never share one
 
-A clip is called by the base name of its path, as long as that means one clip of the data set. Clips that would share it are called by their paths, and those that share a path too, because it means nothing (`audio.wav` in every row), by the split and the number of the first row that holds them. Rows that hold the same clip get the same name: that is how a clip in train and in test is found, and one that stands twice.
+A clip is called by the base name of its path, as long as that means one clip of the data set. Clips that would share it are called by their paths. Where a path means nothing (`audio.wav` in every row), a clip is called by the split and the number of the first row that holds it. Rows that hold the same clip get the same name: that is how a clip is found that is in train and in test, or twice in one split.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/clipnames.html.md"""
 
@@ -17,74 +17,98 @@ from .corpora import clip_id
 __all__ = ['MOST_REPEATS', 'plain_path', 'clip_names', 'part_names', 'clips_by_rows']
 
 # %% ../nbs/14_clipnames.ipynb #62984513
+_NOTHING = ("", ".", "..", "none", "nan", "null")
 def plain_path(
     path: str,  # As a table gives it
 ) -> str: # Without a beginning that leads out; empty for one that means nothing
     "Write a path as it can be part of a name."
-    path = os.path.normpath(path.strip().replace("\\", "/")) if path.strip() else ""
+    if not path.strip():
+        return ""
+    path = os.path.normpath(path.strip().replace("\\", "/"))
     path = re.sub(r"^(\.\./|/)+", "", path)
-    return "" if path.lower() in ("", ".", "..", "none", "nan", "null") else path
+    return "" if path.lower() in _NOTHING else path
 
 # %% ../nbs/14_clipnames.ipynb #87a00acb
 def _means_one(names, clips):
     "Names that mean one clip each."
-    held = defaultdict(set)
+    clips_of = defaultdict(set)
     for name, clip in zip(names, clips):
-        held[name].add(clip)
-    return {name for name, found in held.items() if name and len(found) == 1}
+        clips_of[name].add(clip)
+    return {name for name, of_name in clips_of.items() if name and len(of_name) == 1}
+
+# %% ../nbs/14_clipnames.ipynb #34e277ce
+def _without_ending(path):
+    "A path as a name: its folder, and the name of its clip."
+    return os.path.join(os.path.dirname(path), clip_id(path))
+def _free(name, taken):
+    "A name that isn't taken."
+    while name in taken:
+        name += "_"
+    return name
 
 # %% ../nbs/14_clipnames.ipynb #6ea2c5ee
 def clip_names(
     paths: list[str],  # Path of each row's clip, as the table gives it
-    clips: list[Hashable],  # What tells the clip of each row from others: equal for rows that hold the same
+    clips: list[Hashable],  # What makes the clip of each row different from others: equal for rows that hold the same
     number: Callable[[int], str],  # Names a row by its number
 ) -> list[str]: # Name of each row's clip
     "Name clips, each by its own name and by one alone."
     paths = [plain_path(p) for p in paths]
-    ways = [[clip_id(p) for p in paths], [os.path.join(os.path.dirname(p), clip_id(p)) for p in paths], paths]
-    short, *longer = [_means_one(names, clips) for names in ways]
-    taken = {n for names, good in zip(ways, (short, *longer)) for n in names if n in good}
-    first, out = {}, []
-    for i, (clip, names) in enumerate(zip(clips, zip(*ways))):
-        if clip not in first:
-            own = next((n for n, good in zip(names, (short, *longer)) if n in good), "")
-            first[clip] = own or _free(number(i), taken)
-        out.append(first[clip])
-    return out
-def _free(name, taken):
-    while name in taken: name += "_"
-    return name
+    ways = [[clip_id(p) for p in paths]]
+    ways.append([_without_ending(p) for p in paths])
+    ways.append(paths)
+    good = [_means_one(names, clips) for names in ways]
+    taken = set().union(*good)
+    name_of = {}
+    for i, (clip, *choices) in enumerate(zip(clips, *ways)):
+        if clip in name_of:
+            continue
+        own = [name for name, unique in zip(choices, good) if name in unique]
+        name_of[clip] = own[0] if own else _free(number(i), taken)
+    return [name_of[clip] for clip in clips]
 
 # %% ../nbs/14_clipnames.ipynb #d0d653f0
-def _part(start, seconds, number="{:.0f}"):
-    "Begin and end in milliseconds."
-    end = "" if seconds is None else number.format((start + seconds) * 1000)
-    return f"{number.format(start * 1000)}-{end}"
+def _milliseconds(start, seconds):
+    "Begin and end of a part in whole milliseconds."
+    end = "" if seconds is None else f"{(start + seconds) * 1000:.0f}"
+    return f"{start * 1000:.0f}-{end}"
+def _exact_part(start, seconds):
+    "Begin and end of a part in milliseconds, with all their digits."
+    end = "" if seconds is None else repr((start + seconds) * 1000)
+    return f"{start * 1000!r}-{end}"
 def part_names(
     names: list[str],  # Of clips
     starts: list[float | None],  # Where the part of each row begins, in seconds; none for a whole clip
     seconds: list[float | None],  # How long it lasts, in seconds; none to the end
 ) -> list[str]: # The same, with milliseconds where a clip is used in parts
     "Add to the names of recordings which part a row means."
-    uses, meant = Counter(names), defaultdict(set)
-    rows = [(n, s, None if s is None else d) for n, s, d in zip(names, starts, seconds)]
-    told = [n if s is None or uses[n] < 2 else f"{n}_{_part(s, d)}" for n, s, d in rows]
-    for name, row in zip(told, rows):
-        meant[name].add(row)
-    exact = lambda n, s, d: n if s is None else f"{n}//{_part(s, d, '{!r}')}"  # where milliseconds don't tell
-    return [name if len(meant[name]) == 1 else exact(*row) for name, row in zip(told, rows)]
+    uses = Counter(names)
+    parts = [(n, s, None if s is None else d) for n, s, d in zip(names, starts, seconds)]
+    meant = defaultdict(set)
+    short = []
+    for name, start, length in parts:
+        is_part = start is not None and uses[name] > 1
+        short.append(f"{name}_{_milliseconds(start, length)}" if is_part else name)
+        meant[short[-1]].add((name, start, length))
+    named = []
+    for name, (recording, start, length) in zip(short, parts):
+        if len(meant[name]) > 1:  # parts that differ by less than a millisecond
+            name = recording if start is None else f"{recording}//{_exact_part(start, length)}"
+        named.append(name)
+    return named
 
 # %% ../nbs/14_clipnames.ipynb #dabdc440
-MOST_REPEATS = 10  # Rows of one clip; a path that stands in more of them names none
+MOST_REPEATS = 10  # Rows of one clip; a path that is in more of them names none
 def clips_by_rows(
     paths: list[str],  # Path of each row's clip
-    said: list[Any],  # What each row says of it: sentence, speaker, duration
-) -> list[Hashable]: # What tells the clips of rows apart
+    rows: list[Any],  # What each row says of it: sentence, speaker, duration
+) -> list[Hashable]: # What makes the clips of rows different
     "Tell clips apart by what rows say."
-    paths, told = [plain_path(p) for p in paths], defaultdict(set)
+    paths = [plain_path(p) for p in paths]
     uses = Counter(paths)
-    for path, words in zip(paths, said):
-        told[path].add(words)
     most = 2 if len(uses) == 1 else MOST_REPEATS
-    one = {p for p, words in told.items() if p and len(words) == 1 and uses[p] <= most}
-    return [p if p in one else (p, i) for i, p in enumerate(paths)]
+    rows_of = defaultdict(set)
+    for path, row in zip(paths, rows):
+        rows_of[path].add(row)
+    means_one = {p for p, said in rows_of.items() if p and len(said) == 1 and uses[p] <= most}
+    return [p if p in means_one else (p, i) for i, p in enumerate(paths)]

@@ -17,7 +17,7 @@ from .audiocolumn import AudioColumn, audio_column, find_audio
 from .datafiles import DataFiles
 from .fields import is_text, read_labels, read_parts, read_texts
 from .tableaudio import Group
-from .tables import COLUMNS
+from .tablecolumns import COLUMNS
 from .values import PART_COLUMNS
 
 # %% auto #0
@@ -35,7 +35,7 @@ def type_of(
     return schema.field(schema.names.index(name)).type
 def column_named(
     schema: pa.Schema,  # Of a table
-    what: str,  # A key of `audio_ft_prep.tables.COLUMNS`, such as sentence
+    what: str,  # A key of `audio_ft_prep.tablecolumns.COLUMNS`, such as sentence
     fits=lambda typ: True,  # Whether a type will do
 ) -> str: # The column; empty for none
     "Find the column with one of the names that mean something, in upper or lower case, and whose type fits."

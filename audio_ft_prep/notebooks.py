@@ -1,6 +1,6 @@
 """The tutorials as notebooks of your own, to run and to change
 
-The tutorials come with the package. `lay_out` puts them into a folder, where JupyterLab opens them; a file that is there already is left as it is, and that is said.
+The tutorials come with the package. `lay_out` puts them into a folder, where JupyterLab opens them. A file that is there already is left as it is, and its line of the answer says so.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/notebooks.html.md"""
 
@@ -23,12 +23,17 @@ def tutorials() -> list[Path]: # Their files, by name
     "Find the tutorials that come with the package."
     package = Path(str(files("audio_ft_prep")))
     folder = package/"data/notebooks"
-    return sorted((folder if folder.is_dir() else package.parent/"nbs/tutorials").glob("*.ipynb"))
+    if not folder.is_dir():
+        folder = package.parent/"nbs/tutorials"
+    return sorted(folder.glob("*.ipynb"))
 
 # %% ../nbs/59_notebooks.ipynb #1f0d228f
 def _site():
     "Where the docs are, as the package says it."
-    urls = dict(line.split(", ", 1) for line in metadata("audio_ft_prep").get_all("Project-URL"))
+    urls = {}
+    for line in metadata("audio_ft_prep").get_all("Project-URL"):
+        label, url = line.split(", ", 1)
+        urls[label] = url
     return urls["Documentation"].rstrip("/") + "/"
 _LINK = re.compile(r"\]\(\.\./(?P<folder>(?:[a-z_]+/)*)(?:[0-9]{2}_)?(?P<name>[a-z_]+)\.ipynb")
 def for_readers(
@@ -38,19 +43,25 @@ def for_readers(
     return _LINK.sub(rf"]({_site()}\g<folder>\g<name>.html", text)
 
 # %% ../nbs/59_notebooks.ipynb #7964a7d5
-def _written(path, text, replace):
-    "Write a file unless another one is there; say what became of it."
-    there, data = os.path.lexists(path), text.encode()
-    if there and _holds(path, data): return "there already"
-    if there and not replace: return "there already and another: left as it is"
-    atomic_write_bytes(path, data)
-    return "written anew, over what was there" if there else "written"
-def _holds(path, data):
+def _holds(path, content):
     "Whether a plain file has just this content."
     try:
         with open_plain(path.parent, path.name) as f:
-            return f.read(len(data) + 1) == data
-    except (OSError, ValueError): return False
+            return f.read(len(content) + 1) == content
+    except (OSError, ValueError):
+        return False
+def _write(path, text, replace):
+    "Write a file unless another one is there; say what became of it."
+    content = text.encode()
+    is_there = os.path.lexists(path)
+    if is_there and _holds(path, content):
+        return "there already"
+    if is_there and not replace:
+        return "there already and another: left as it is"
+    atomic_write_bytes(path, content)
+    return "written anew, over what was there" if is_there else "written"
+
+# %% ../nbs/59_notebooks.ipynb #b3a13989
 def lay_out(
     folder: str | Path,  # Where to; made where there is none
     replace: bool = False,  # Also over files of these names that are there
@@ -61,7 +72,8 @@ def lay_out(
         raise ValueError(f"the tutorials need a folder, got the file {folder}: name another place")
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    return {
-        path.name: _written(folder / path.name, for_readers(path.read_text(encoding="utf-8")), replace)
-        for path in tutorials()
-    }
+    results = {}
+    for path in tutorials():
+        text = for_readers(path.read_text(encoding="utf-8"))
+        results[path.name] = _write(folder/path.name, text, replace)
+    return results

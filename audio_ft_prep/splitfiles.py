@@ -1,7 +1,6 @@
 """Which files of a data set make which split of which configuration, as its card says or as their paths do
 
-A data set's card may say which files make which split of which configuration; where it doesn't, paths do. The card was written by somebody else: its head is read up to a limit, every value as text, and a pattern of it is compared with a path in time that grows with their lengths, whatever stars it has.
-A card that can't be used is passed over, and a note says so.
+A data set's card may say which files make which split of which configuration; where it doesn't, paths do. The card was written by somebody we don't know: its head is read up to a limit, every value as text, and a pattern of it is compared with a path in time that grows with their lengths, however many stars it has. A card that can't be used is passed over, and a note says so.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/splitfiles.html.md"""
 
@@ -20,47 +19,72 @@ from .secrets import logger_of
 __all__ = ['MOST_CARD', 'MOST_PATTERNS', 'config_and_split', 'Entry', 'card_entries', 'table_files', 'choose_config']
 
 # %% ../nbs/13_splitfiles.ipynb #992945fd
+_PART_OF_SPLIT = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$|^\d+$|[-_]\d+$")
 def config_and_split(
     path: str,  # A file's path in its data set
 ) -> tuple[str, str]: # Configuration; split
     "Read configuration and split off a path."
     *folders, name = path.split("/")
-    stem = re.sub(r"-\d{5}-of-\d{5}(-[0-9a-f]{16})?$|^\d+$|[-_]\d+$", "", name.rpartition(".")[0])
-    if folders and (not stem or split_name(stem) not in USUAL and split_name(folders[-1]) in USUAL):
+    stem = _PART_OF_SPLIT.sub("", name.rpartition(".")[0])
+    is_usual = split_name(stem) in USUAL
+    if folders and (not stem or not is_usual and split_name(folders[-1]) in USUAL):
         stem = folders.pop().removeprefix("partial-")
-    return "/".join(folders[folders[:1] == ["data"]:]) or "default", split_name(stem)
+    if folders[:1] == ["data"]:
+        del folders[0]
+    return "/".join(folders) or "default", split_name(stem)
 
 # %% ../nbs/13_splitfiles.ipynb #07ff1473
 def _tokens(pattern):
     "Parts of a pattern: **/ as two, ** and * and ?, and single characters."
-    parts = re.findall(r"\*\*/|\*\*|\*|\?|.", re.sub(r"\*{3,}", "**", pattern), re.S)
-    return [t for p in parts for t in (("enter", "inside") if p == "**/" else (p,))]
+    pattern = re.sub(r"\*{3,}", "**", pattern)
+    tokens = []
+    for part in re.findall(r"\*\*/|\*\*|\*|\?|.", pattern, re.S):
+        tokens += ["enter", "inside"] if part == "**/" else [part]
+    return tokens
 
 # %% ../nbs/13_splitfiles.ipynb #66fbb191
 class _Pattern:
     "A pattern in which * stays within a folder and ** doesn't, ready to be compared with paths."
     def __init__(self, pattern):
-        tokens = _tokens(pattern.removeprefix("./"))
-        where = lambda *kinds: sum(1 << i for i, t in enumerate(tokens) if t in kinds)
-        self.enter, self.inside, self.free, self.star, self.one = map(where, ("enter", "inside", "**", "*", "?"))
+        pattern = pattern.removeprefix("./")
+        tokens = _tokens(pattern)
+        bits = dict.fromkeys(("enter", "inside", "**", "*", "?"), 0)
+        for i, token in enumerate(tokens):
+            bits[token] = bits.get(token, 0) | 1 << i
+        self.enter = bits.pop("enter")
+        self.inside = bits.pop("inside")
+        self.free = bits.pop("**")
+        self.star = bits.pop("*")
+        self.one = bits.pop("?")
+        self.letters = bits
         self.end = 1 << len(tokens)
-        self.letters = {t: where(t) for t in set(tokens) if len(t) == 1 and t not in "*?"}
-        self.begin = re.match(r"[^*?]*", pattern.removeprefix("./"))[0]
+        self.begin = re.match(r"[^*?]*", pattern)[0]
     def _closed(self, states):
         "States that are reached from others without a character."
         while True:
-            more = states | (states & (self.enter | self.free | self.star)) << 1 | (states & self.enter) << 2
-            if more == states: return states
-            states = more
+            skips = (states & (self.enter | self.free | self.star)) << 1
+            skips |= (states & self.enter) << 2
+            if states | skips == states:
+                return states
+            states |= skips
     def _after(self, states, letter):
-        moved = (states & self.letters.get(letter, 0)) << 1 | states & (self.free | self.inside)
-        moved |= (states & self.inside) << 1 if letter == "/" else (states & self.one) << 1 | states & self.star
-        return self._closed(moved)
+        "States that are reached by a character."
+        reached = (states & self.letters.get(letter, 0)) << 1
+        reached |= states & (self.free | self.inside)
+        if letter == "/":
+            reached |= (states & self.inside) << 1
+        else:
+            reached |= (states & self.one) << 1
+            reached |= states & self.star
+        return self._closed(reached)
     def __call__(self, path):
-        if not path.startswith(self.begin): return False
+        if not path.startswith(self.begin):
+            return False
         states = self._closed(1)
         for letter in path:
-            if not (states := self._after(states, letter)): return False
+            states = self._after(states, letter)
+            if not states:
+                return False
         return bool(states & self.end)
 
 # %% ../nbs/13_splitfiles.ipynb #b9632aeb
@@ -77,71 +101,87 @@ def _head(card):
     found = re.match(rb"\xef?\xbb?\xbf?---[ \t]*\r?\n(.*?)\r?\n---", card[:MOST_CARD], re.S)
     return found[1].decode() if found else ""
 def _parsed(text):
+    "YAML with each value as text."
     import yaml
     return yaml.load(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
 
 # %% ../nbs/13_splitfiles.ipynb #09f6edd2
-MOST_PATTERNS, _LONGEST_PATTERN = 5000, 1000
+MOST_PATTERNS = 5000
+_LONGEST_PATTERN = 1000  # Characters
 class _OddCard(ValueError): "A card that has another shape than cards have"
 def _listed(value): return value if isinstance(value, list) else [value]
 def _texts(values, what):
-    for v in values:
-        if isinstance(v, str) and len(v) <= _LONGEST_PATTERN: continue
-        raise _OddCard(f"{what} must be text, at most {_LONGEST_PATTERN} characters of it")
+    "Values of a card, all of which must be text."
+    for value in values:
+        if not isinstance(value, str) or len(value) > _LONGEST_PATTERN:
+            raise _OddCard(f"{what} must be text, at most {_LONGEST_PATTERN} characters of it")
     return values
+def _text(value, what): return _texts([value], what)[0]
 
 # %% ../nbs/13_splitfiles.ipynb #0923d7e9
 def _entries(config):
     "Entries of one configuration."
-    if not isinstance(config, dict): raise _OddCard("a configuration must have config_name and data_files")
-    name, = _texts([config.get("config_name", "default")], "config_name")
-    folder, = _texts([config.get("data_dir", ".")], "data_dir")
-    for files in _listed(config.get("data_files") or f"{folder}/**".removeprefix("./")):
-        files = files if isinstance(files, dict) else {"path": files}
-        split, = _texts([files.get("split", "")], "split")
-        yield Entry(name, split_name(split) if split else "", _texts(_listed(files.get("path")), "data_files"))
+    if not isinstance(config, dict):
+        raise _OddCard("a configuration must have config_name and data_files")
+    name = _text(config.get("config_name", "default"), "config_name")
+    folder = _text(config.get("data_dir", "."), "data_dir")
+    all_files = f"{folder}/**".removeprefix("./")
+    for files in _listed(config.get("data_files") or all_files):
+        if not isinstance(files, dict):
+            files = {"path": files}
+        split = _text(files.get("split", ""), "split")
+        patterns = _texts(_listed(files.get("path")), "data_files")
+        yield Entry(name, split_name(split) if split else "", patterns)
 
-# %% ../nbs/13_splitfiles.ipynb #e4b5cb28
+# %% ../nbs/13_splitfiles.ipynb #388c314b
+def _why(error):
+    "Why a card is passed over."
+    if isinstance(error, _OddCard):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "its head is not UTF-8"
+    mark = getattr(error, "problem_mark", None)
+    return f"its head is no YAML, line {mark.line + 2}" if mark else "its head is no YAML"
+def _card_configs(card):
+    "The configurations in a card, as it has them."
+    head = _parsed(_head(card))
+    configs = head.get("configs") if isinstance(head, dict) else None
+    return _listed(configs or [])
 def card_entries(
     card: bytes,  # README.md of a data set, or its beginning
     name: str = "README.md",  # What it is called in the note
 ) -> tuple[list[Entry], str]: # Files by configuration and split; why the card is passed over, mostly empty
     "Read which files make which split."
+    entries = []
     try:
-        found = _parsed(_head(card))
-        configs = found.get("configs") if isinstance(found, dict) else None
-        entries = [e for c in _listed(configs or []) for e in _entries(c)]
+        for config in _card_configs(card):
+            entries += _entries(config)
         count = sum(len(e.patterns) for e in entries)
-        if count > MOST_PATTERNS: raise _OddCard(f"it has {count} patterns, and at most {MOST_PATTERNS} are read")
-    except Exception as e: return [], f"the configurations in {name} are passed over: {_why(e)}"
+        if count > MOST_PATTERNS:
+            raise _OddCard(f"it has {count} patterns, and at most {MOST_PATTERNS} are read")
+    except Exception as e:
+        return [], f"the configurations in {name} are passed over: {_why(e)}"
     return entries, ""
-
-# %% ../nbs/13_splitfiles.ipynb #388c314b
-def _why(error):
-    if isinstance(error, _OddCard): return str(error)
-    if isinstance(error, UnicodeDecodeError): return "its head is not UTF-8"
-    mark = getattr(error, "problem_mark", None)
-    return f"its head is no YAML, line {mark.line + 2}" if mark else "its head is no YAML"
 
 # %% ../nbs/13_splitfiles.ipynb #c45c5ca3
 _log = logger_of(__name__)
 _MOST_WORK = 20_000_000  # Characters of paths that are compared with patterns
-_MOST_USES = 20  # Splits in which a file may stand, on average
+_MOST_USES = 20  # Splits in which a file may be, on average
 def _matched(paths, entries):
     "Configuration, split and path of each file that an entry names, each once; none for a card that asks for too much."
-    found, work = {}, 0
+    files = {}
+    work = 0
     for entry in entries:
-        fits = [_Pattern(p) for p in entry.patterns]
+        patterns = [_Pattern(p) for p in entry.patterns]
         for path in paths:
-            work += sum(len(path) for f in fits if path.startswith(f.begin))
-            if work > _MOST_WORK or len(found) > _MOST_USES * len(paths):
-                return _too_much()
-            if any(f(path) for f in fits):
-                found[entry.config, entry.split or config_and_split(path)[1], path] = True
-    return list(found)
-def _too_much():
-    _log.warning("the configurations in README.md are passed over: they name too many files too often")
-    return []
+            work += sum(len(path) for p in patterns if path.startswith(p.begin))
+            if work > _MOST_WORK or len(files) > _MOST_USES * len(paths):
+                _log.warning("the configurations in README.md are passed over: they name too many files too often")
+                return []
+            if any(p(path) for p in patterns):
+                split = entry.split or config_and_split(path)[1]
+                files[entry.config, split, path] = True
+    return list(files)
 
 # %% ../nbs/13_splitfiles.ipynb #98405740
 def table_files(
@@ -149,11 +189,13 @@ def table_files(
     entries: Iterable[Entry] = (),  # As `card_entries` reads them
 ) -> dict[str, dict[str, list[str]]]: # Files by configuration and split
     "Sort the files of a data set."
-    paths, out = sorted(paths), {}
-    found = _matched(paths, entries) or [(*config_and_split(p), p) for p in paths]
-    for config, split, path in found:
-        out.setdefault(config, {}).setdefault(split, []).append(path)
-    return out
+    paths = sorted(paths)
+    by_card = _matched(paths, entries)
+    files = {}
+    for config, split, path in by_card or [(*config_and_split(p), p) for p in paths]:
+        splits = files.setdefault(config, {})
+        splits.setdefault(split, []).append(path)
+    return files
 
 # %% ../nbs/13_splitfiles.ipynb #6eeb383b
 def choose_config(
@@ -161,15 +203,14 @@ def choose_config(
     asked: str,  # The one asked for; empty to find it
     language_code: str,  # Locale
     where: str,  # The data set, for the error
-) -> str: # One of them
-    "Choose a configuration: the one asked for, the only one, or the language's; raise `ValueError` with those that are there."
-    found = (
-        asked
-        if asked in configs
-        else "" if asked else configs[0] if len(configs) == 1 else matching_language(configs, language_code)
-    )
-    if found: return found
-    raise ValueError(
-        f"{where} has {f'no configuration {asked}' if asked else 'several configurations'}: set dataset_config to"
-        f" one of {', '.join(configs)[:500]}"
-    )
+) -> str: # The one asked for, the only one, or the language's
+    "Choose a configuration; raise `ValueError` with those that are there."
+    if asked in configs:
+        return asked
+    if not asked:
+        only = configs[0] if len(configs) == 1 else ""
+        chosen = only or matching_language(configs, language_code)
+        if chosen:
+            return chosen
+    problem = f"no configuration {asked}" if asked else "several configurations"
+    raise ValueError(f"{where} has {problem}: set dataset_config to one of {', '.join(configs)[:500]}")

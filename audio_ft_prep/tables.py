@@ -1,6 +1,6 @@
 """Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line
 
-A table is read as it is meant, where that is beyond doubt: tabs in a `.csv`, semicolons in a `.tsv`, quotation marks around every field. `table_style` says how a table is written, and what is odd about it. `records` reads it record by record: a record that can't be read is a sentence in place of its values, and costs itself.
+A table is read as it is meant, where that is beyond doubt: tabs in a `.csv`, semicolons in a `.tsv`, quotation marks around every field. `table_style` says how a table is written, and what is odd about it. `records` reads it record by record: for a record that can't be read it gives the reason in place of the values, and only that record is lost.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/tables.html.md"""
 
@@ -8,57 +8,17 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tables.html.md"""
 
 # %% ../nbs/11_tables.ipynb #e3051395
 from __future__ import annotations
-import ast, csv, json, os, re
-from itertools import chain, islice
+import csv, json, os, re
+from itertools import islice
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 from .corpora import LONGEST_LINE, refuse_utf16, text_lines
 from .links import is_audio
-from .values import as_text, shown
+from .tablecolumns import choose_columns
+from .values import shown
 
 # %% auto #0
-__all__ = ['COLUMNS', 'TABLES', 'SEPARATORS', 'choose_columns', 'Style', 'table_style', 'Repeated', 'records', 'table_columns',
-           'audio_path', 'columns_missing']
-
-# %% ../nbs/11_tables.ipynb #30423a1a
-COLUMNS = {
-    "path": (
-        "file_name",
-        "path",
-        "audio",
-        "audio_filepath",
-        "audio_file",
-        "audio_path",
-        "file_path",
-        "filename",
-        "file",
-        "wav",
-    ),
-    "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"),
-    "speaker": ("client_id", "speaker_id", "speaker"),
-    "split": ("split",),
-    "locale": ("locale", "language", "lang"),
-    "seconds": ("duration", "seconds"),
-    "ms": ("duration_ms", "duration[ms]"),
-    "start": ("offset",),
-    "age": ("age",),
-    "gender": ("gender",),
-    "accents": ("accents", "accent"),
-}
-
-# %% ../nbs/11_tables.ipynb #55fdb008
-def choose_columns(
-    header: list[str],  # Columns of a table
-    audio_column: str = "",  # The one that names the audio; empty to find it
-    text_column: str = "",  # The one that holds the sentence; empty to find it
-) -> dict[str, str]: # Column by what it holds; without path or sentence where there is none
-    "Find out which column holds what."
-    known = {h.lower(): h for h in reversed(header)}
-    found = {k: known[n] for k, names in COLUMNS.items() for n in reversed(names) if n in known}
-    for key, named in (("path", audio_column), ("sentence", text_column)):
-        if named: found |= {key: named} if named in header else {}
-        if named and named not in header: found.pop(key, None)
-    return found
+__all__ = ['TABLES', 'SEPARATORS', 'Style', 'table_style', 'Repeated', 'records', 'table_columns', 'columns_missing']
 
 # %% ../nbs/11_tables.ipynb #4adcf6c2
 TABLES = (".csv", ".tsv", ".json", ".jsonl")
@@ -66,7 +26,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 class Style(NamedTuple):
     "How a table is written."
     kind: str  # csv, with quotation marks as in CSV; lines, a record each; json, an object a line; list, all in one list
-    separator: str = ""  # What stands between fields
+    separator: str = ""  # What separates fields
     quoted: bool = False  # Whether marks around a field are no part of it, where a record is a line
     skip: int = 0  # Lines before that of the names
     names: tuple[str, ...] = ()  # Columns of a table that doesn't name them
@@ -85,7 +45,8 @@ def _names(head, separator):
     "Names of the columns in a first line."
     if separator in ",;":
         fields = next(csv.reader([head], delimiter=separator), [])
-    else: fields = [_bare(f) for f in head.split(separator)]
+    else:
+        fields = [_bare(f) for f in head.split(separator)]
     return [f.strip() for f in fields]
 
 # %% ../nbs/11_tables.ipynb #722bdb59
@@ -99,20 +60,26 @@ def _first_line(path, n=0):
     return line.partition("\r")[0]
 
 # %% ../nbs/11_tables.ipynb #ffe3d1a9
-def _separator(head, usual, named):
+def _has_both(columns, asked):
+    "Whether columns hold audio and sentence."
+    return {"path", "sentence"} <= choose_columns(columns, *asked).keys()
+def _separator(head, usual, asked):
     "The separator with which a first line has audio and sentence; else the one with which it has the most columns."
     order = [usual, *(s for s in SEPARATORS if s != usual)]
     columns = {s: _names(head, s) for s in order}
-    fits = [s for s in order if {"path", "sentence"} <= choose_columns(columns[s], *named).keys()]
-    return fits[0] if fits else max(order, key=lambda s: len(columns[s]))
+    for separator in order:
+        if _has_both(columns[separator], asked):
+            return separator
+    return max(order, key=lambda s: len(columns[s]))
 
 # %% ../nbs/11_tables.ipynb #fd64ca6d
 _LJ_NAMES = ("file", "text", "normalized_text")
 def _lj_speech(path, head):
     "The style of LJ Speech, where the first line names a recording in `wavs`."
     fields = head.split("|")
-    wav = path.parent/"wavs"/f"{fields[0]}.wav"
-    if not 2 <= len(fields) <= 3 or "\0" in head or len(fields[0]) > 200 or not os.path.isfile(wav):
+    if not 2 <= len(fields) <= 3 or "\0" in head or len(fields[0]) > 200:
+        return None
+    if not os.path.isfile(path.parent/"wavs"/f"{fields[0]}.wav"):
         return None
     note = f"{path.name} is read as LJ Speech has it: wavs/<name>.wav, and the second field is the sentence"
     return Style("lines", "|", names=_LJ_NAMES[:len(fields)], note=note)
@@ -120,16 +87,23 @@ def _lj_speech(path, head):
 # %% ../nbs/11_tables.ipynb #c80c8ebc
 def _quoting(path, separator, head):
     "Kind of a table with separators, and whether its fields have marks around them."
-    if separator in ",;": return "csv", True
+    if separator in ",;":
+        return "csv", True
     return "lines", path.suffix.lower() == ".csv" or _is_quoted(head.split(separator))
 def _oddity(path, separator, head):
+    "What is odd about the separators and marks of a table; empty for nothing."
     is_tsv = path.suffix.lower() == ".tsv"
     if separator not in ("\t" if is_tsv else ",;"):
         return f"{path.name} has {SEPARATORS[separator]} between its fields, and is read so"
-    if not is_tsv or not _is_quoted(head.split("\t")): return ""
-    return f"{path.name} has quotation marks around its fields, which are taken off"
+    if is_tsv and _is_quoted(head.split("\t")):
+        return f"{path.name} has quotation marks around its fields, which are taken off"
+    return ""
 
 # %% ../nbs/11_tables.ipynb #d923dc34
+def _usual_separator(path, head):
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return ";" if head.count(";") > head.count(",") else ","
 def table_style(
     path: Path,  # A table
     audio_column: str = "",  # The column that names the audio; empty to find it
@@ -140,14 +114,17 @@ def table_style(
         return Style("list" if _begins_list(path) else "json")
     head = _first_line(path)
     stated = re.fullmatch(r"sep=(.)\s*", head, re.I | re.S)  # a line for spreadsheets
-    if stated: return Style("csv", stated[1], skip=1)
-    usual = "\t" if path.suffix.lower() == ".tsv" else ";" if head.count(";") > head.count(",") else ","
-    separator = _separator(head, usual, (audio_column, text_column))
-    known = choose_columns(_names(head, separator), audio_column, text_column).keys()
-    if "path" not in known and not audio_column and (lj := _lj_speech(path, head)):
-        return lj
+    if stated:
+        return Style("csv", stated[1], skip=1)
+    asked = (audio_column, text_column)
+    separator = _separator(head, _usual_separator(path, head), asked)
+    columns = _names(head, separator)
+    names_audio = audio_column or "path" in choose_columns(columns)
+    lj_speech = None if names_audio else _lj_speech(path, head)
+    if lj_speech:
+        return lj_speech
     kind, quoted = _quoting(path, separator, head)
-    note = _oddity(path, separator, head) if {"path", "sentence"} <= known else ""
+    note = _oddity(path, separator, head) if _has_both(columns, asked) else ""
     return Style(kind, separator, quoted, note=note)
 
 # %% ../nbs/11_tables.ipynb #713c700d
@@ -155,12 +132,18 @@ _NUL = "\udc00"  # No text holds it: in its stead a NUL passes through csv, whic
 def _csv_lines(path, style):
     "Lines of a CSV; surrogates stand for bytes that aren't UTF-8."
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
-        for n, line in enumerate(iter(lambda: f.readline(LONGEST_LINE), ""), 1):
+        lines = iter(lambda: f.readline(LONGEST_LINE), "")
+        for n, line in enumerate(lines, 1):
             if len(line) == LONGEST_LINE:
                 raise ValueError(f"{path} has a line of more than {LONGEST_LINE} characters, line {n}: it is no table")
-            if n > style.skip: yield line.replace("\0", _NUL)
+            if n > style.skip:
+                yield line.replace("\0", _NUL)
 
 # %% ../nbs/11_tables.ipynb #13072f18
+def _unclosed(path, style, first, last, why):
+    "The error for a record whose quotation marks span lines."
+    return ValueError(f"{path} can't be read as CSV at line {last + style.skip} ({why}), in the record that begins at"
+                      f" line {first + style.skip}: see that every quotation mark is closed there")
 def _csv_fields(path, style):
     "Fields of each record of a CSV with the line it begins in."
     reader = csv.reader(_csv_lines(path, style), delimiter=style.separator, strict=True)
@@ -169,39 +152,43 @@ def _csv_fields(path, style):
         while True:
             first = reader.line_num + 1
             try:
-                yield first + style.skip, [x.replace(_NUL, "\0") for x in next(reader)]
-            except StopIteration: return
+                fields = [field.replace(_NUL, "\0") for field in next(reader)]
+            except StopIteration:
+                return
             except csv.Error as e:
                 if reader.line_num > first or "unexpected end" in str(e):
                     raise _unclosed(path, style, first, reader.line_num, e) from None
-                yield first + style.skip, f"its quotation marks don't fit ({e})"
-    finally: csv.field_size_limit(before)
-def _unclosed(path, style, first, last, why):
-    first, last = first + style.skip, last + style.skip
-    return ValueError(f"{path} can't be read as CSV at line {last} ({why}), in the record that begins at line {first}: "
-                      "see that every quotation mark is closed there")
+                fields = f"its quotation marks don't fit ({e})"
+            yield first + style.skip, fields
+    finally:
+        csv.field_size_limit(before)
 
 # %% ../nbs/11_tables.ipynb #212ecdd8
 def _line_fields(path, style):
     "Fields of each line; nothing for one that isn't UTF-8."
     for n, line in enumerate(text_lines(path), 1):
-        if n <= style.skip: continue
+        if n <= style.skip:
+            continue
         fields = None if line is None else line.split(style.separator)
-        if fields and style.quoted: fields = [_bare(f) for f in fields]
-        if fields and style.names: fields[0] = f"wavs/{fields[0]}.wav"
+        if fields and style.quoted:
+            fields = [_bare(f) for f in fields]
+        if fields and style.names:
+            fields[0] = f"wavs/{fields[0]}.wav"
         yield n, fields
-def _fields(path, style): return (_csv_fields if style.kind == "csv" else _line_fields)(path, style)
+def _fields(path, style):
+    "Fields of each record with its line, the first being the names of the columns."
+    return _csv_fields(path, style) if style.kind == "csv" else _line_fields(path, style)
 
 # %% ../nbs/11_tables.ipynb #9ab29742
 class Repeated:
-    "What stands in place of a record that says one thing twice."
+    "A record that says one thing twice, in place of its values."
     def __init__(self,
         detail: str,  # Which thing, and what it says
     ):
         self.detail = detail
     def __repr__(self): return self.detail
 def _record(pairs):
-    "A record of names and values; a name that stands twice must say the same."
+    "A record of names and values; a name that is there twice must say the same."
     record = {}
     for name, value in pairs:
         first = record.setdefault(name, value)
@@ -210,63 +197,86 @@ def _record(pairs):
     return record
 
 # %% ../nbs/11_tables.ipynb #336be124
+def _is_utf8(field):
+    return field.isascii() or not re.search("[\ud800-\udfff]", field)
 def _field_fault(fields, header, style):
     "Why fields are no record; empty when they are one."
-    if isinstance(fields, str): return fields
-    if fields is None or any(re.search("[\ud800-\udfff]", f) for f in fields if not f.isascii()):
+    if isinstance(fields, str):
+        return fields
+    if fields is None or not all(map(_is_utf8, fields)):
         return "the line is not valid UTF-8"
-    if len(fields) <= len(header): return ""
-    said = f"{len(fields)} fields in a table of {len(header)} columns"
-    if style.kind != "csv": return said
-    return (
-        f"{said}: a field with {SEPARATORS.get(style.separator, style.separator)} in it needs quotation marks"
-        " around it"
-    )
-def _cells(path, style):
-    "Turn fields into records, header first."
-    numbered = _fields(path, style)
-    header = list(style.names) or _header_of(path, next(numbered, (0, None))[1])
-    repeats = len({*header} - {""}) < len(header) - header.count("")
-    for n, fields in numbered:
-        if fields in ([], [""]): continue
-        if fault := _field_fault(fields, header, style): yield n, fault
-        else:
-            values = fields + [""] * (len(header) - len(fields))
-            record = _record(zip(header, values)) if repeats else dict(zip(header, values))
-            yield n, record.detail if isinstance(record, Repeated) else record
+    if len(fields) <= len(header):
+        return ""
+    fault = f"{len(fields)} fields in a table of {len(header)} columns"
+    if style.kind != "csv":
+        return fault
+    between = SEPARATORS.get(style.separator, style.separator)
+    return f"{fault}: a field with {between} in it needs quotation marks around it"
+
+# %% ../nbs/11_tables.ipynb #36139571
 def _header_of(path, fields):
+    "The names of columns in the first fields."
     if not fields or isinstance(fields, str):
         raise ValueError(f"{path} is empty or not UTF-8: a table begins with a line of column names")
-    return [h.strip() for h in fields]
+    return [name.strip() for name in fields]
+def _field_records(path, style):
+    "Turn fields into records, by the names of the columns."
+    numbered = _fields(path, style)
+    header = list(style.names) or _header_of(path, next(numbered, (0, None))[1])
+    named = [name for name in header if name]
+    has_repeats = len(set(named)) < len(named)
+    for n, fields in numbered:
+        if fields in ([], [""]):
+            continue
+        record = _field_fault(fields, header, style)
+        if not record:
+            missing = len(header) - len(fields)
+            pairs = zip(header, fields + [""] * missing)
+            record = _record(pairs) if has_repeats else dict(pairs)
+        yield n, record.detail if isinstance(record, Repeated) else record
 
 # %% ../nbs/11_tables.ipynb #8f2761b7
 _DECODER = json.JSONDecoder(object_pairs_hook=_record)
 def _no_object(value): return value.detail if isinstance(value, Repeated) else "it is no JSON object"
+def _object(line):
+    "The object of a line, or why it is none."
+    try:
+        value = _DECODER.decode(line)
+    except json.JSONDecodeError as e:
+        return f"the line is no JSON object ({e.msg} at character {e.pos + 1})"
+    except (ValueError, RecursionError):
+        return "the line is no JSON object"
+    return value if isinstance(value, dict) else _no_object(value)
 def _objects(path):
     "Objects of JSON lines."
     for n, line in enumerate(text_lines(path), 1):
-        if line is None: yield n, "the line is not valid UTF-8"
-        elif line.strip(): yield n, _object(line)
-def _object(line):
-    try: value = _DECODER.decode(line)
-    except json.JSONDecodeError as e: return f"the line is no JSON object ({e.msg} at character {e.pos + 1})"
-    except (ValueError, RecursionError): return "the line is no JSON object"
-    return value if isinstance(value, dict) else _no_object(value)
+        if line is None:
+            yield n, "the line is not valid UTF-8"
+        elif line.strip():
+            yield n, _object(line)
 
 # %% ../nbs/11_tables.ipynb #bde66e9a
+_BLANKS = re.compile(r"\s*")
+_PIECE = 1 << 20  # Characters that are read at a time, at least
 def _begins_list(path):
     "Whether a file is one JSON list of objects, by its first characters."
     refuse_utf16(path)
     with open(path, encoding="utf-8-sig", errors="replace") as f:
-        return bool(re.match(r"\s*\[\s*[{\]]", f.read(4096)))
-_BLANKS = re.compile(r"\s*")
+        head = f.read(4096)
+    return bool(re.match(r"\s*\[\s*[{\]]", head))
 class _Text:
     "The text of a file that is read as far as is needed."
-    def __init__(self, file): self.file, self.text, self.at, self.line = file, "", 0, 1
+    def __init__(self, file):
+        self.file = file
+        self.text = ""
+        self.at = 0
+        self.line = 1
     def more(self):
-        piece = self.file.read(max(1 << 20, len(self.text) - self.at))
+        "Read on; whether there was more."
+        piece = self.file.read(max(_PIECE, len(self.text) - self.at))
         self.line += self.text.count("\n", 0, self.at)
-        self.text, self.at = self.text[self.at:] + piece, 0
+        self.text = self.text[self.at:] + piece
+        self.at = 0
         return bool(piece)
     def next(self):
         "The next character that is no blank; empty at the end."
@@ -274,24 +284,28 @@ class _Text:
             self.at = _BLANKS.match(self.text, self.at).end()
             if self.at < len(self.text):
                 return self.text[self.at]
-            if not self.more(): return ""
+            if not self.more():
+                return ""
     def here(self): return self.line + self.text.count("\n", 0, self.at)
 
 # %% ../nbs/11_tables.ipynb #8d8fa67e
+def _no_list(path, why): return ValueError(f"{path} can't be read as a JSON list: {why}")
 def _value(text, path):
     "The JSON value that begins here."
     while True:
         start = text.at
-        try: value, end = _DECODER.raw_decode(text.text, text.at)
+        value, end, why = None, 0, ""
+        try:
+            value, end = _DECODER.raw_decode(text.text, text.at)
         except (ValueError, RecursionError) as e:
-            value, end, why = None, 0, getattr(e, "msg", "too deep")
+            why = getattr(e, "msg", "too deep")
         if 0 < end < len(text.text) or end and not text.more():
             break
-        if not end and (len(text.text) - text.at > LONGEST_LINE or not text.more()):
+        is_too_long = len(text.text) - text.at > LONGEST_LINE
+        if not end and (is_too_long or not text.more()):
             raise _no_list(path, f"{why}, in the item that begins at line {text.here()}")
     text.at += end - start
     return value
-def _no_list(path, why): return ValueError(f"{path} can't be read as a JSON list: {why}")
 def _list_objects(path):
     "Objects of a file that is one list, each with the line it begins in."
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as f:
@@ -299,14 +313,18 @@ def _list_objects(path):
         text.next()
         text.at += 1
         while (c := text.next()) not in ("]", ""):
-            line, value = text.here(), _value(text, path)
+            line = text.here()
+            value = _value(text, path)
             yield line, value if isinstance(value, dict) else _no_object(value)
-            if text.next() == ",": text.at += 1
-            elif text.next() not in ("]", ""):
+            c = text.next()
+            if c not in (",", "]", ""):
                 raise _no_list(path, f"a comma or ] is missing at line {text.here()}")
-        if not c: raise _no_list(path, f"it ends at line {text.here()} without ]")
+            text.at += c == ","
+        if not c:
+            raise _no_list(path, f"it ends at line {text.here()} without ]")
         text.at += 1
-        if text.next(): raise _no_list(path, f"more follows its end, at line {text.here()}")
+        if text.next():
+            raise _no_list(path, f"more follows its end, at line {text.here()}")
 
 # %% ../nbs/11_tables.ipynb #4e47f618
 def records(
@@ -315,11 +333,25 @@ def records(
 ) -> Iterator[tuple[int, dict | str]]: # Line; its values by column, or why it has none
     "Read a table record by record; raise `ValueError` for a table that can't be read any further."
     style = style or table_style(path)
-    if style.kind == "json": return _objects(path)
-    return _list_objects(path) if style.kind == "list" else _cells(path, style)
+    if style.kind == "json":
+        return _objects(path)
+    return _list_objects(path) if style.kind == "list" else _field_records(path, style)
 
 # %% ../nbs/11_tables.ipynb #8b0a9a9d
 _MOST_COLUMNS = 1000
+_LOOKED_AT = 1000  # Records whose columns are looked at, at least
+def _json_columns(path, style, asked):
+    "Names that the records of a JSON file use."
+    names = {}
+    has_both = False
+    for n, (_, record) in enumerate(records(path, style)):
+        if has_both and n >= _LOOKED_AT or len(names) > _MOST_COLUMNS:
+            break
+        if isinstance(record, str) or record.keys() <= names.keys():
+            continue
+        names |= dict.fromkeys(record)
+        has_both = _has_both(list(names), asked)
+    return list(names)
 def table_columns(
     path: Path,  # A table
     style: Style,  # How it is written
@@ -327,37 +359,12 @@ def table_columns(
     text_column: str = "",  # As in `choose_columns`
 ) -> list[str]: # Names; of JSON those of its first thousand records, and of more until audio and sentence are found
     "Name the columns of a table."
-    if style.names: return list(style.names)
-    if style.kind in ("csv", "lines"):
-        fields = next(_fields(path, style), (0, None))[1]
-        return [h.strip() for h in fields] if isinstance(fields, list) else []
-    names, enough = {}, False
-    for n, (_, record) in enumerate(records(path, style)):
-        if enough and n >= 1000 or len(names) > _MOST_COLUMNS: break
-        if isinstance(record, str) or record.keys() <= names.keys():
-            continue
-        names |= dict.fromkeys(record)
-        enough = {"path", "sentence"} <= choose_columns(list(names), audio_column, text_column).keys()
-    return list(names)
-
-# %% ../nbs/11_tables.ipynb #8d74fd8a
-def audio_path(
-    value: Any,  # What a table has for the audio
-    column: str,  # Its column, for the sentence
-) -> str: # The path
-    "Read the path of a recording; raise `BadClip` for a value that holds none."
-    if isinstance(value, str) and len(value) < 10_000 and value.strip()[:1] == "{":
-        value = _dictionary(value)
-    if isinstance(value, dict) and isinstance(value.get("path"), str):
-        return as_text(value["path"], column)
-    return as_text(value, column)
-def _dictionary(text):
-    "The dictionary that a text shows; the text where it shows none."
-    for read in (json.loads, ast.literal_eval):
-        try: value = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError): continue
-        if isinstance(value, dict): return value
-    return text
+    if style.names:
+        return list(style.names)
+    if style.kind not in ("csv", "lines"):
+        return _json_columns(path, style, (audio_column, text_column))
+    _, fields = next(_fields(path, style), (0, None))
+    return [name.strip() for name in fields] if isinstance(fields, list) else []
 
 # %% ../nbs/11_tables.ipynb #3bd62a73
 def columns_missing(
@@ -368,8 +375,9 @@ def columns_missing(
 ) -> str: # A sentence, without what to do
     "Say that a table has no column for something, and what it has."
     between = SEPARATORS.get(style.separator, "")
-    said = f"{path} has no column for the {what}: its columns are {', '.join(columns)[:200] or 'none'}"
+    sentence = f"{path} has no column for the {what}: its columns are {', '.join(columns)[:200] or 'none'}"
     if any(is_audio(c) for c in columns):
-        return f"{said}, as if its first line were a recording: put a line of column names before it"
-    if len(columns) == 1 and between: return f"{said}, read with {between} between them"
-    return said
+        return f"{sentence}, as if its first line were a recording: put a line of column names before it"
+    if len(columns) == 1 and between:
+        return f"{sentence}, read with {between} between them"
+    return sentence

@@ -11,7 +11,8 @@ from audio_ft_prep.corpora import text_lines
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.folder import read_folder
 from audio_ft_prep.rejects import BadClip
-from audio_ft_prep.tables import audio_path, records, table_columns, table_style
+from audio_ft_prep.tablecolumns import audio_path
+from audio_ft_prep.tables import records, table_columns, table_style
 from audio_ft_prep.values import PART_COLUMNS, read_part
 
 pytestmark = pytest.mark.light

@@ -13,7 +13,7 @@ from nbdev.showdoc import BasicMarkdownRenderer
 
 from audio_ft_prep.config import field_types
 from audio_ft_prep.rejects import REASONS
-from audio_ft_prep.tables import COLUMNS
+from audio_ft_prep.tablecolumns import COLUMNS
 
 LIB = get_config().lib_name
 # Words that mean something else than the function of that name: they are linked where they are written as a call, and on the function's own page.
