@@ -81,6 +81,7 @@ Modules:
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablecolumns`: Which column of a table holds what, by its name
+- `audio_ft_prep.tablenames`: What the clips of a table with audio are called, by their paths, their bytes, or what rows say
 - `audio_ft_prep.tablerows`: Rows of a data set with an audio column: named, dealt to their splits, and with a reason for each that is none
 - `audio_ft_prep.tables`: Tables that people keep of their recordings: CSV, TSV, JSON lines and JSON lists, record by record, each with its line
 - `audio_ft_prep.tablesets`: Parquet data sets on the Hub or on disk, and what `save_to_disk` saved: their files by split

@@ -67,7 +67,8 @@ def _struct_of_audio(name, fields):
     rate = _first_that_fits(fields, _RATES)
     if "bytes" in fields and _is_bytes(fields["bytes"]):
         return AudioColumn(name, "bytes", "bytes", path)
-    if samples and rate: return AudioColumn(name, "samples", samples, path, rate)
+    if samples and rate:
+        return AudioColumn(name, "samples", samples, path, rate)
     return AudioColumn(name, "path", path, path) if path else None
 def audio_column(
     schema: pa.Schema,  # Of a table
@@ -89,7 +90,8 @@ def _best_audio(columns):
     held = [n for n, column in columns.items() if column.kind != "path"]
     for name in held:
         if name.lower() == "audio": return name
-    if held: return held[0] if len(held) == 1 else ""
+    if held:
+        return held[0] if len(held) == 1 else ""
     paths = [n for n in columns if n.lower() in COLUMNS["path"]]
     return min(paths, key=lambda n: COLUMNS["path"].index(n.lower()), default="")
 
@@ -123,7 +125,8 @@ def audio_values(
 # %% ../nbs/14_audiocolumn.ipynb #37b4ec6c
 def _ends(values, ends):
     "Where each value of an array of bytes ends, with the begin of the first before them."
-    if not len(values): return np.zeros(1, np.int64)
+    if not len(values):
+        return np.zeros(1, np.int64)
     kind = np.int64 if pa.types.is_large_binary(values.type) else np.int32
     ends = np.frombuffer(ends, kind)[values.offset:]
     return ends[:len(values) + 1].astype(np.int64)
@@ -199,7 +202,8 @@ def _as_stored(frames):
         if peak > _LOUDEST: raise BadClip("bad_row", f"samples must lie between -1 and 1, got {peak:g}")
         return frames.astype(np.float32), "FLOAT"
     largest = int(np.abs(frames.astype(np.int64)).max())
-    if largest > 1 << 15: return frames.astype(np.int32), "PCM_32"
+    if largest > 1 << 15:
+        return frames.astype(np.int32), "PCM_32"
     return frames.astype(np.int16), "PCM_16"
 
 # %% ../nbs/14_audiocolumn.ipynb #87e415b8

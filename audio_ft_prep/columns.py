@@ -41,7 +41,8 @@ def column_named(
     "Find the column with one of the names that mean something, in upper or lower case, and whose type fits."
     columns = {n.lower(): n for n in reversed(schema.names)}
     for name in COLUMNS[what]:
-        if name in columns and fits(type_of(schema, columns[name])): return columns[name]
+        if name in columns and fits(type_of(schema, columns[name])):
+            return columns[name]
     return ""
 def _is_words(typ): return is_text(typ) or pa.types.is_null(typ)
 
@@ -73,9 +74,12 @@ def find_texts(
 ) -> dict[str, str]: # Column by what it holds
     "Find the column of sentences, and those that say more about a clip."
     columns = {"sentence": _sentence_column(schema, asked, where)}
-    for what in _LABELS: columns[what] = column_named(schema, what)
-    for what in _WORDS: columns[what] = column_named(schema, what, is_text)
-    if language: columns["locale"] = _language_column(schema, language, where)
+    for what in _LABELS:
+        columns[what] = column_named(schema, what)
+    for what in _WORDS:
+        columns[what] = column_named(schema, what, is_text)
+    if language:
+        columns["locale"] = _language_column(schema, language, where)
     return {what: column for what, column in columns.items() if column}
 
 # %% ../nbs/16_columns.ipynb #3ea2a3b9
@@ -116,12 +120,14 @@ class Wanted(NamedTuple):
     def leaves(self):
         "Their names, one within a struct as struct.field."
         names = [*self.texts.values(), *self.times]
-        if self.audio.path or self.audio.kind == "path": names.append(self.audio.leaf(self.audio.path))
+        if self.audio.path or self.audio.kind == "path":
+            names.append(self.audio.leaf(self.audio.path))
         return list(dict.fromkeys(names))
     def described(self):
         "What each column is read as, for a person."
         columns = {"audio": f"{self.audio.name} ({self.audio.kind})"}
-        if self.times: columns["times"] = ", ".join(self.times)
+        if self.times:
+            columns["times"] = ", ".join(self.times)
         return columns | self.texts
 def _wanted(schema, audio, text, language, name):
     "The columns to read of a file, by the columns asked for and its schema."
@@ -139,7 +145,8 @@ def _path_column(table, audio):
     return pa.chunked_array(paths, column.type.field(audio.path).type)
 def _clip_paths(table, audio):
     "Path of each clip, empty where the table gives none; what is wrong with it."
-    if not audio.path and audio.kind != "path": return [""] * len(table), {}
+    if not audio.path and audio.kind != "path":
+        return [""] * len(table), {}
     name = audio.leaf(audio.path)
     paths, faults = read_texts(_path_column(table, audio), name)
     paths = [p.strip() for p in paths.to_pylist()]
@@ -150,7 +157,8 @@ def _clip_paths(table, audio):
 # %% ../nbs/16_columns.ipynb #f50c143d
 def _read_times(table, names):
     "Start and duration of each row, in seconds; what is wrong."
-    if names: return read_parts({_FROM_TO.get(n, n): _column(table, n) for n in names})
+    if names:
+        return read_parts({_FROM_TO.get(n, n): _column(table, n) for n in names})
     return np.full(len(table), np.nan), np.full(len(table), np.nan), {}
 def _texts(table, wanted, name):
     "Columns as rows have them, paths of clips, and for each row the first thing that can't be read."
@@ -165,13 +173,15 @@ def _texts(table, wanted, name):
     columns["seconds"] = pa.array(seconds, from_pandas=True)
     paths, path_faults = _clip_paths(table, wanted.audio)
     first = {}
-    for more in (*all_faults, faults, path_faults): first = more | first
+    for more in (*all_faults, faults, path_faults):
+        first = more | first
     return pa.table(columns), paths, {i: f"{first[i]} ({name}, row {i + 1})" for i in sorted(first)}
 
 # %% ../nbs/16_columns.ipynb #38c960cd
 def _time_note(wanted, table):
     "How times of rows are taken where the table holds their audio."
-    if wanted.audio.kind == "path" or table["start"].null_count == len(table): return []
+    if wanted.audio.kind == "path" or table["start"].null_count == len(table):
+        return []
     names = ", ".join(wanted.times)
     return [f"{names}: audio that lasts as long as they say is the clip itself, and they say where it was cut out; "
             "of longer audio the part that they name is taken"]
@@ -232,7 +242,10 @@ def names_splits(
     "Say whether the rows of a file name their splits."
     name = data.name(path)
     kind = "Arrow" if path.endswith(".arrow") else "Parquet"
-    if kind == "Arrow": schema = open_arrow(data.file(path), name).table.schema
+    if kind == "Arrow":
+        schema = open_arrow(data.file(path), name).table.schema
     else:
-        with data.open(path, again=True) as f: schema = open_parquet(f, name).schema_arrow
-    with explained(name, kind): return bool(column_named(schema, "split"))
+        with data.open(path, again=True) as f:
+            schema = open_parquet(f, name).schema_arrow
+    with explained(name, kind):
+        return bool(column_named(schema, "split"))

@@ -42,7 +42,8 @@ class DataFiles:
         "The real path of a file on disk; raises `ValueError` where it may not be read."
         if self.location.is_file():
             return str(self.location.resolve())
-        try: return corpus_file(path, self.root())[0]
+        try:
+            return corpus_file(path, self.root())[0]
         except BadClip as e: raise ValueError(f"{self.name(path)} can't be read: {e.detail}") from None
     def open(self, path, again=False):
         "Open a file; on the Hub, what later runs read `again` is kept."
@@ -71,7 +72,8 @@ def named_file(
     if data.on_hub():
         return _file_on_hub(data.location, [os.path.normpath(p) for p in (from_table, path)])
     is_whole = os.path.isabs(path)
-    try: return corpus_file(path if is_whole else from_table, data.root(), absolute=True)
+    try:
+        return corpus_file(path if is_whole else from_table, data.root(), absolute=True)
     except BadClip:
         if is_whole or from_table == path: raise
         try: return corpus_file(path, data.root())
@@ -84,7 +86,8 @@ def _card_file(data):
     if data.on_hub():
         size = data.location.files.get("README.md", (0, ""))[0]
         return whole_file(data.location, "README.md") if 0 < size <= 4 * MOST_CARD else None
-    try: return corpus_file("README.md", data.root())[0]
+    try:
+        return corpus_file("README.md", data.root())[0]
     except BadClip: return None
 def read_card(
     data: DataFiles,  # A data set
@@ -92,4 +95,5 @@ def read_card(
     "Read the card of a data set, as far as it is read at all."
     file = _card_file(data)
     if file is None: return b""
-    with open(file, "rb") as f: return f.read(MOST_CARD)
+    with open(file, "rb") as f:
+        return f.read(MOST_CARD)

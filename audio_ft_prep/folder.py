@@ -25,7 +25,7 @@ from .rejects import REASONS, BadClip, Reject
 from .rows import Corpus, rows_table
 from .disk import file_sha256
 from .splits import USUAL, split_roles, splits_there, usual_first
-from .tables import choose_columns
+from .tablecolumns import choose_columns
 
 # %% auto #0
 __all__ = ['line_file', 'Hints', 'split_rows', 'strays', 'folder_identity', 'read_listing', 'read_folder', 'inspect_listing',

@@ -95,7 +95,8 @@ def open_repo(
         if kept: return kept
     if is_offline(): raise offline_error(repo_id, f"revision {revision}")
     repo = _listed(repo_id, revision)
-    for name in {revision, repo.sha}: _keep_list(repo, name)
+    for name in {revision, repo.sha}:
+        _keep_list(repo, name)
     return repo
 
 # %% ../nbs/13_hub.ipynb #46e6eed2
@@ -165,7 +166,8 @@ class RangeFile(io.RawIOBase):
         return content
 
     def _fetch(self, n):
-        if self.file is None: self.file = _open_remote(self.repo, self.path)
+        if self.file is None:
+            self.file = _open_remote(self.repo, self.path)
         blocks = []
         at = self.pos
         while at < self.pos + n:
@@ -181,7 +183,8 @@ class RangeFile(io.RawIOBase):
 # %% ../nbs/13_hub.ipynb #40315f9a
 def _open_remote(repo, path):
     "Open a file on the Hub, or in the client's cache."
-    if file := cached_file(repo, path): return open(file, "rb")
+    if file := cached_file(repo, path):
+        return open(file, "rb")
     if is_offline(): raise offline_error(repo.id, path)
     from huggingface_hub import HfFileSystem
     files = HfFileSystem(endpoint=endpoint())
@@ -243,12 +246,14 @@ def file_start(
     part, fetched = fetched_part(repo, path)
     size, digest = repo.files[path]
     is_ours = part == repo.folder()/path
-    if fetched >= upto and (fetched < size or not is_ours): return part
+    if fetched >= upto and (fetched < size or not is_ours):
+        return part
     own_folder(part.parent)
     with FileLock(f"{part}.lock"), open(part, "ab") as out, RangeFile(repo, path) as ranges:
         if out.tell() > size: out.truncate(0)
         if out.tell() < upto:
             _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
         _lengthen(out, ranges, upto)
-        if out.tell() == size: _check_whole(part, size, digest)
+        if out.tell() == size:
+            _check_whole(part, size, digest)
     return part

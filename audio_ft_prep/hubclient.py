@@ -47,7 +47,8 @@ def is_hub_id(
 def _is_own(folder):
     "Whether no other user can have put anything into a folder; one that isn't there is own."
     if folder.is_symlink(): return False
-    if not hasattr(os, "geteuid") or not folder.is_dir(): return True
+    if not hasattr(os, "geteuid") or not folder.is_dir():
+        return True
     about = folder.stat()
     is_closed_root_folder = about.st_uid == 0 and not about.st_mode & 0o022
     return about.st_uid == os.geteuid() or is_closed_root_folder
@@ -193,7 +194,7 @@ def explained_hub_errors(
         raise explained from None
 
 # %% ../nbs/12_hubclient.ipynb #9aa92e70
-def _is_worth_again(error):
+def _may_pass(error):
     "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
     from huggingface_hub.errors import HTTPError
     if not isinstance(error, HTTPError): return False
@@ -205,3 +206,17 @@ def request(
 ) -> Any: # What it gives
     "Make a request, again when the connection fails or the Hub is busy."
     return retry(call, _is_worth_again, wait_s=wait_s)
+
+# %% ../nbs/12_hubclient.ipynb #9aa92e70
+def _may_pass(error):
+    "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
+    from huggingface_hub.errors import HTTPError
+    if not isinstance(error, HTTPError): return False
+    status = _status(error)
+    return not status or status >= 500 or status in (408, 429)
+def request(
+    call: Callable[[], Any],  # A request
+    wait_s: float = 0.5,  # Seconds before it is made again; each next wait is twice as long
+) -> Any: # What it gives
+    "Make a request, again when the connection fails or the Hub is busy."
+    return retry(call, _may_pass, wait_s=wait_s)

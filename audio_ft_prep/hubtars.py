@@ -34,12 +34,14 @@ def is_hub_tars(
     repo: Repo,  # A Hub data set
 ) -> bool: # Whether it holds transcripts and tars
     "Say whether a data set is a Common Voice tree."
-    return any(map(_TRANSCRIPT.fullmatch, repo.files)) and any(map(_TAR.fullmatch, repo.files))
+    has_transcripts = any(map(_TRANSCRIPT.fullmatch, repo.files))
+    return has_transcripts and any(map(_TAR.fullmatch, repo.files))
 
 # %% ../nbs/14_hubtars.ipynb #5cebc3e5
 def _by_numbers(path):
     "Sorts it_train_10.tar behind it_train_9.tar."
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+    parts = re.split(r"(\d+)", path)
+    return [int(part) if part.isdigit() else part for part in parts]
 def split_files(
     repo: Repo,  # A Hub data set
     top: str,  # transcript or audio
@@ -51,8 +53,9 @@ def split_files(
     paths = [p for p in repo.files if p.startswith(folder) and p.endswith(suffix)]
     files = {}
     for path in sorted(paths, key=_by_numbers):
-        name = path.removeprefix(folder).partition("/")[0].removesuffix(suffix)
-        files.setdefault(split_name(name), []).append(path)
+        name = path.removeprefix(folder).partition("/")[0]
+        split = split_name(name.removesuffix(suffix))
+        files.setdefault(split, []).append(path)
     files.pop("clip_durations", None)
     return files
 
@@ -62,7 +65,8 @@ def hub_language(
     language_code: str,  # Locale as the user writes it
 ) -> str: # The folder's name
     "Find a language in the tree; raise `FileNotFoundError` with those that are there."
-    have = {p.split("/")[1] for p in repo.files if p.startswith("transcript/") and p.count("/") > 1}
+    parts = [path.split("/") for path in repo.files]
+    have = {p[1] for p in parts if p[0] == "transcript" and len(p) > 2}
     names = sorted(have)
     language = matching_language(names, language_code)
     if language: return language
@@ -79,33 +83,49 @@ def expected_starts(
 ) -> dict[int, int]: # Bytes needed from the start, by number of the tar
     "Guess how much of each tar holds some rows."
     ends = np.cumsum(sizes)
-    if not len(at) or not len(ends): return {}
+    if not len(at) or not len(ends):
+        return {}
     upto = (at + 1) / rows * ends[-1]
     tars = np.minimum(np.searchsorted(ends, upto), len(ends) - 1)
     starts = {}
     for tar in np.unique(tars):
-        in_tar = upto[tars == tar].max() - ends[tar] + sizes[tar]
+        begin = ends[tar] - sizes[tar]
+        in_tar = upto[tars == tar].max() - begin
         starts[int(tar)] = int(min(sizes[tar], 1.1 * in_tar + SPARE))
     return starts
 
 # %% ../nbs/14_hubtars.ipynb #f030bc6b
+def _one_array(column):
+    "A column of texts in one piece, though it be empty."
+    return pa.concat_arrays([pa.array([], pa.string()), *column.chunks])
 def _promised(table):
     "Every clip that a transcript names, as if it were here."
     endings = [audio_ending(p) for p in table["path"].to_pylist()]
-    pairs = pa.table({"name": clip_ids(table), "ending": pa.array(endings, pa.string())})
+    endings = pa.array(endings, pa.string())
+    pairs = pa.table({"name": clip_ids(table), "ending": endings})
     pairs = pairs.filter(pc.field("name") != "")
-    pairs = pairs.group_by(["name", "ending"], use_threads=False).aggregate([]).combine_chunks()
-    def column(name): return pa.concat_arrays([pa.array([], pa.string()), *pairs[name].chunks])
+    groups = pairs.group_by(["name", "ending"], use_threads=False)
+    pairs = groups.aggregate([]).combine_chunks()
     zeros = np.zeros(len(pairs), np.int64)
-    return Clips(column("name"), file=zeros, offset=zeros, size=zeros, audio=zeros.astype(bool),
-                 files=[""], unsafe={}, broken="", endings=column("ending"))
+    return Clips(
+        ids=_one_array(pairs["name"]),
+        file=zeros,
+        offset=zeros,
+        size=zeros,
+        audio=zeros.astype(bool),
+        files=[""],
+        unsafe={},
+        broken="",
+        endings=_one_array(pairs["ending"]),
+    )
 
 # %% ../nbs/14_hubtars.ipynb #87f76b3a
 def _transcript(repo, paths, role, split, language, durations):
     "Table, rows and rejects of one split."
     table, bad = read_tsvs([whole_file(repo, p) for p in paths])
     rows, faults = join_clips(table, _promised(table), role, split, language, durations)
-    return table, rows, [Reject(role, split, *fault) for fault in faults + bad]
+    rejects = [Reject(role, split, *fault) for fault in faults + bad]
+    return table, rows, rejects
 def _durations(repo, language):
     "The durations that a tree gives; none where it has no such file."
     path = f"transcript/{language}/clip_durations.tsv"
@@ -114,7 +134,8 @@ def _durations(repo, language):
 # %% ../nbs/14_hubtars.ipynb #bed0e52f
 def _missing(name, clips):
     "Why a clip isn't there."
-    if name in clips.unsafe: return name, "unsafe_path", clips.unsafe[name]
+    if name in clips.unsafe:
+        return name, "unsafe_path", clips.unsafe[name]
     return name, "missing_audio", clips.lost.get(name, clips.broken)
 def placed_rows(
     rows: pa.Table,  # Rows
@@ -123,11 +144,14 @@ def placed_rows(
     "Say where rows have their audio."
     at = first_places(rows["id"].combine_chunks(), clips.ids)
     is_there = pa.array(at >= 0)
-    faults = [_missing(name, clips) for name in rows["id"].filter(pc.invert(is_there)).to_pylist()]
+    lost = rows["id"].filter(pc.invert(is_there))
+    faults = [_missing(name, clips) for name in lost.to_pylist()]
     at = at[at >= 0]
-    tars = pa.array(clips.file[at], pa.int32())
-    files = pa.DictionaryArray.from_arrays(tars, pa.array(clips.files, pa.string()))
-    return with_places(rows.filter(is_there), files, clips.offset[at], clips.size[at]), faults
+    numbers = pa.array(clips.file[at], pa.int32())
+    tars = pa.array(clips.files, pa.string())
+    files = pa.DictionaryArray.from_arrays(numbers, tars)
+    rows = with_places(rows.filter(is_there), files, clips.offset[at], clips.size[at])
+    return rows, faults
 
 # %% ../nbs/14_hubtars.ipynb #8799670a
 @dataclass(frozen=True, repr=False)
@@ -163,7 +187,8 @@ class TarAudio(Remote):
         role = rows["split"][0].as_py()
         source_splits = rows["source_split"].cast(pa.string())
         for split in self.roles:
-            if self.roles[split] == role: yield split, rows.filter(pc.equal(source_splits, split))
+            if self.roles[split] == role:
+                yield split, rows.filter(pc.equal(source_splits, split))
 
     def _starts(self, split, rows, whole):
         "Bytes needed from the start of each tar."
@@ -178,8 +203,12 @@ class TarAudio(Remote):
 
     def _fetched(self, split):
         "How much is here of each tar of which not all is here."
-        fetched = {path: fetched_part(self.repo, path)[1] for path in self.tars[split]}
-        return {path: n for path, n in fetched.items() if n < self.repo.files[path][0]}
+        incomplete = {}
+        for path in self.tars[split]:
+            _, fetched = fetched_part(self.repo, path)
+            if fetched < self.repo.files[path][0]:
+                incomplete[path] = fetched
+        return incomplete
 
     def _clips_here(self, split):
         "The clips in what is here of the tars."
@@ -189,18 +218,21 @@ class TarAudio(Remote):
 
     def _fetch_clips(self, split, rows, whole):
         "Fetch tars, or their beginnings, until every row is found or all is read."
-        for path, upto in self._starts(split, rows, whole).items(): file_start(self.repo, path, upto)
+        for path, upto in self._starts(split, rows, whole).items():
+            file_start(self.repo, path, upto)
         while True:
             clips = self._clips_here(split)
             at = first_places(rows["id"].combine_chunks(), clips.ids)
             lost = rows.filter(pa.array(at < 0))
             incomplete = self._fetched(split)
             if not len(lost) or not incomplete: return clips
-            expected = [path for path in self._starts(split, lost, False) if path in incomplete]
+            starts = self._starts(split, lost, False)
+            expected = [path for path in starts if path in incomplete]
             for path in expected or list(incomplete)[:1]:
+                size, _ = self.repo.files[path]
                 fetched = incomplete[path]
                 upto = fetched + max(SPARE, fetched // 2)
-                file_start(self.repo, path, min(self.repo.files[path][0], upto))
+                file_start(self.repo, path, min(size, upto))
 
     def _all_faults(self, split, clips):
         "What is wrong with all rows and clips of a split."
@@ -225,13 +257,22 @@ def read_hub_tars(
         raise FileNotFoundError(f"no transcript of split {missing[0]} in {where}: it has {', '.join(texts)}")
     tables, rows, rejects = {}, [], []
     for split, role in roles.items():
-        tables[split], of_split, faults = _transcript(repo, texts[split], role, split, language, durations)
+        table, of_split, faults = _transcript(repo, texts[split], role, split, language, durations)
+        tables[split] = table
         rows.append(of_split)
         rejects += faults
-    audio = TarAudio(repo, {s: archives.get(s, []) for s in roles}, tables, roles)
-    source = {"kind": "commonvoice", "dataset_name": cfg.dataset_name, "revision": repo.sha}
-    source |= {"language": language, "identity": repo.sha, "notes": []}
-    return Corpus(pa.concat_tables(rows).unify_dictionaries(), rejects_table(rejects), source, audio)
+    rows = pa.concat_tables(rows).unify_dictionaries()
+    tars = {split: archives.get(split, []) for split in roles}
+    audio = TarAudio(repo, tars, tables, roles)
+    source = {
+        "kind": "commonvoice",
+        "dataset_name": cfg.dataset_name,
+        "revision": repo.sha,
+        "language": language,
+        "identity": repo.sha,
+        "notes": [],
+    }
+    return Corpus(rows, rejects_table(rejects), source, audio)
 
 # %% ../nbs/14_hubtars.ipynb #fde49abe
 def _described(repo, texts, split, language, durations):
@@ -239,7 +280,8 @@ def _described(repo, texts, split, language, durations):
     _, rows, rejects = _transcript(repo, texts, "train", split, language, durations)
     header = next(tsv_lines(whole_file(repo, texts[0])))
     tars = split_files(repo, "audio", language, ".tar").get(split, [])
-    return describe(rows, rejects, header) | {"tars": len(tars), "bytes": repo.size(tars)}
+    about = describe(rows, rejects, header)
+    return about | {"tars": len(tars), "bytes": repo.size(tars)}
 def inspect_hub_tars(
     repo: Repo,  # A Common Voice tree on the Hub
     language_code: str = "",  # Locale
@@ -250,5 +292,7 @@ def inspect_hub_tars(
     splits = {}
     for split, paths in split_files(repo, "transcript", language, ".tsv").items():
         texts = [p for p in paths if is_transcript(whole_file(repo, p))]
-        if texts: splits[split] = _described(repo, texts, split, language, durations)
-    return {language: {split: splits[split] for split in usual_first(sorted(splits))}}
+        if texts:
+            splits[split] = _described(repo, texts, split, language, durations)
+    order = usual_first(sorted(splits))
+    return {language: {split: splits[split] for split in order}}

@@ -15,7 +15,8 @@ from typing import Iterator, NamedTuple
 from .config import split_name
 from .progress import go_on
 from .rejects import BadClip
-from .tables import audio_path, choose_columns, records, table_style
+from .tablecolumns import audio_path, choose_columns
+from .tables import records, table_style
 from .values import PART_COLUMNS, Part, as_label, as_text, read_part, with_start_and_end
 
 # %% auto #0

@@ -19,7 +19,8 @@ from .lines import Line, line_path, table_lines
 from .links import folder_entries, list_file, shown_path, walk_files
 from .secrets import logger_of
 from .splits import USUAL, usual_splits
-from .tables import TABLES, choose_columns, columns_missing, records, table_columns, table_style
+from .tablecolumns import choose_columns
+from .tables import TABLES, columns_missing, records, table_columns, table_style
 
 # %% auto #0
 __all__ = ['is_table', 'find_lists', 'near_lists', 'Listing', 'read_lists']

@@ -130,7 +130,8 @@ def hub_repo(
 ) -> Repo: # The data set
     "List a data set on the Hub, or the Parquet copy of one that a script makes."
     repo = open_repo(repo_id, revision)
-    if revision or any(source.why(repo) for source in HUB_SOURCES.values()): return repo
+    if revision or any(source.why(repo) for source in HUB_SOURCES.values()):
+        return repo
     try: copy = open_repo(repo_id, PARQUET_BRANCH)
     except FileNotFoundError: return repo
     note = "%s holds nothing that can be read as it is: its Parquet copy is taken, revision %s"
@@ -191,7 +192,8 @@ def _unreadable(path):
             " datasets.Dataset.from_file, call save_to_disk, and give that folder"
         )
     holds = "a file"
-    if path.is_dir(): holds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+    if path.is_dir():
+        holds = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
     nearly = [near_release(path), *near_lists(path)]
     return FileNotFoundError(
         f"{path} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar,"
@@ -208,7 +210,8 @@ def source_kind(
     "Say which source reads a corpus; raise `FileNotFoundError` for a location that holds none."
     on_hub = isinstance(location, Repo)
     for kind, source in _sources(location).items():
-        if (on_hub or location.exists()) and source.why(location): return kind
+        if (on_hub or location.exists()) and source.why(location):
+            return kind
     raise _unreadable_repo(location) if on_hub else _unreadable(location)
 
 # %% ../nbs/19_load.ipynb #e61b0738

@@ -25,7 +25,8 @@ from .rejects import BadClip, Reject
 from .rows import ROWS, Remote, read_bytes, with_places
 
 # %% auto #0
-__all__ = ['Group', 'group_clips', 'lay_out', 'clip_seconds', 'part_of_clip', 'ClipRanges', 'clip_ranges', 'TableAudio']
+__all__ = ['Group', 'group_clips', 'lay_out', 'clip_seconds', 'part_of_clip', 'ClipRanges', 'is_read_in_place', 'clip_ranges',
+           'TableAudio']
 
 # %% ../nbs/15_tableaudio.ipynb #d7c24bfa
 class Group(NamedTuple):
@@ -73,7 +74,8 @@ def _clips_of(batch, audio):
     columns = dict(zip(reversed(batch.schema.names), reversed(batch.columns)))
     held = audio_values(columns[audio.name], audio)
     if audio.kind == "bytes": return held.to_pylist()
-    if audio.field: rates = audio_values(columns[audio.name], audio._replace(field=audio.rate))
+    if audio.field:
+        rates = audio_values(columns[audio.name], audio._replace(field=audio.rate))
     else: rates = columns[audio.rate]
     return [_wav_or_fault(_samples(s), r) for s, r in zip(held, rates.to_pylist())]
 
@@ -114,7 +116,8 @@ def _clip_rows(data, group):
     "Yield record batches of a group's clips, while the disk has room."
     written = 0
     for clip in group_clips(data, group):
-        if not isinstance(clip, BadClip): written += len(clip or b"")
+        if not isinstance(clip, BadClip):
+            written += len(clip or b"")
         if written > _ROOM_STEP:
             written = 0
             check_room(_ROOM_STEP, parts_folder(), f"laying out the audio of {data}", "HF_HOME")
@@ -139,7 +142,8 @@ def _laid_out_path(data, group):
     "The file in which the audio of a group is laid out."
     column = hashlib.sha256(repr(group.audio).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     name = f"{group.number:05d}-{column}.arrow"
-    if data.on_hub(): return data.location.folder()/f"{group.path}.clips"/name
+    if data.on_hub():
+        return data.location.folder()/f"{group.path}.clips"/name
     file = data.file(group.path)
     about = os.stat(file)
     state = f"{file}\0{about.st_size}\0{about.st_mtime_ns}".encode("utf-8", "surrogateescape")
@@ -147,7 +151,8 @@ def _laid_out_path(data, group):
 def _is_whole(path, group):
     "Whether a file that an earlier run has laid out is there and has all rows."
     if not path.is_file(): return False
-    try: return len(open_arrow(path).table) == group.rows
+    try:
+        return len(open_arrow(path).table) == group.rows
     except ValueError: return False
 
 # %% ../nbs/15_tableaudio.ipynb #be1ea58f
@@ -160,7 +165,8 @@ def lay_out(
     if _is_whole(to, group): return to
     own_folder(to.parent)
     with atomic_write(to) as out, pa.ipc.new_stream(out, _LAID_OUT) as writer:
-        for batch in _joined(_clip_rows(data, group)): writer.write_batch(batch)
+        for batch in _joined(_clip_rows(data, group)):
+            writer.write_batch(batch)
     return to
 
 # %% ../nbs/15_tableaudio.ipynb #821da4fb
@@ -185,7 +191,8 @@ def part_of_clip(
     if seconds is None: return _without_end(lasts, start)
     as_clip = abs(lasts - seconds)
     as_recording = abs(lasts - start - seconds)
-    if as_clip <= _LENGTH_SLACK_S and as_clip <= as_recording: return None, min(lasts, seconds)
+    if as_clip <= _LENGTH_SLACK_S and as_clip <= as_recording:
+        return None, min(lasts, seconds)
     if start + seconds <= lasts + _LENGTH_SLACK_S: return start, seconds
     rounding = max(1., 0.1 * seconds)
     if start < lasts or lasts > seconds + rounding:
@@ -206,10 +213,14 @@ class ClipRanges(NamedTuple):
     faults: dict[int, tuple[str, str]]  # Reason and detail, by row
 
 # %% ../nbs/15_tableaudio.ipynb #f133615a
-def _is_read_in_place(group): return group.path.endswith(".arrow") and group.audio.kind == "bytes"
+def is_read_in_place(
+    group: Group,  # Rows of a table
+) -> bool: # Whether their audio is bytes in an Arrow file, which may be read where it is
+    "Say whether the clips of a group may be read in place."
+    return group.path.endswith(".arrow") and group.audio.kind == "bytes"
 def _ranges_in_place(data, group):
     "The ranges of clips that an Arrow file holds as they are; none where it doesn't."
-    if not _is_read_in_place(group): return None
+    if not is_read_in_place(group): return None
     file = data.file(group.path)
     places = places_in_arrow(file, group.audio, data.name(group.path))
     return places and ClipRanges(file, *places, {})
@@ -224,7 +235,8 @@ def clip_ranges(
     file = lay_out(data, group)
     faults = {}
     for i, fault in enumerate(open_arrow(file).table["fault"].to_pylist()):
-        if fault: faults[i] = tuple(fault.split("\0"))
+        if fault:
+            faults[i] = tuple(fault.split("\0"))
     return ClipRanges(str(file), *arrow_places(file, "bytes"), faults)
 
 # %% ../nbs/15_tableaudio.ipynb #b1ef0aca
@@ -244,7 +256,8 @@ class _ChosenRows:
         self.offset[chosen] = ranges.start[in_group]
         self.size[chosen] = ranges.size[in_group]
         for i, n in zip(chosen.tolist(), in_group.tolist()):
-            if n in ranges.faults: self.faults[i] = ranges.faults[n]
+            if n in ranges.faults:
+                self.faults[i] = ranges.faults[n]
 
     def refuse(self, i, error):
         self.offset[i] = -1
@@ -275,7 +288,8 @@ def _use_parts(chosen):
     given = [i for i, s in enumerate(start) if s is not None and chosen.offset[i] >= 0]
     for i in given:
         go_on()
-        try: start[i], seconds[i] = _part_of(chosen, i, start[i], seconds[i])
+        try:
+            start[i], seconds[i] = _part_of(chosen, i, start[i], seconds[i])
         except BadClip as e: chosen.refuse(i, e)
     if not given: return
     for name, values in times.items():
@@ -316,7 +330,8 @@ class TableAudio(Remote):
         return numbers, group, numbers - begins[group]
 
     def _is_here(self, group):
-        if group.audio.kind == "path" or _is_read_in_place(group): return True
+        if group.audio.kind == "path" or is_read_in_place(group):
+            return True
         return _is_whole(_laid_out_path(self.data, group), group)
 
     def _find_named(self, chosen, group):
@@ -324,6 +339,7 @@ class TableAudio(Remote):
         for i in np.flatnonzero(chosen.offset < 0).tolist():
             path = self.paths[chosen.numbers[i]]
             if i in chosen.faults or not path: continue
-            try: chosen.files[i], chosen.size[i] = named_file(self.data, path, self.groups[group[i]].path)
+            try:
+                chosen.files[i], chosen.size[i] = named_file(self.data, path, self.groups[group[i]].path)
             except BadClip as e: chosen.refuse(i, e)
             else: chosen.offset[i] = 0

@@ -17,8 +17,8 @@ __all__ = ['COLUMNS', 'choose_columns', 'audio_path']
 
 # %% ../nbs/10_tablecolumns.ipynb #30423a1a
 COLUMNS = {
-    "path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename", "file",
-             "wav"),
+    "path": ("file_name", "path", "audio", "audio_filepath", "audio_file", "audio_path", "file_path", "filename",
+             "file", "wav"),
     "sentence": ("sentence", "text", "transcription", "transcript", "raw_transcription"),
     "speaker": ("client_id", "speaker_id", "speaker"),
     "split": ("split",),

@@ -9,12 +9,10 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tablerows.html.md"""
 # %% ../nbs/17_tablerows.ipynb #2a71189b
 from __future__ import annotations
 import hashlib, os, unicodedata
-from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby
+from itertools import chain
 from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .clipnames import clip_names, clips_by_rows, part_names, plain_path
 from .columns import Texts, names_splits
 from .config import PrepConfig, split_name
 from .corpora import clip_id, describe
@@ -27,98 +25,14 @@ from .rejects import Reject, rejects_table
 from .rows import Corpus, repeated, rows_table
 from .secrets import logger_of
 from .splits import USUAL, split_roles, splits_there, usual_first
-from .tableaudio import Group, TableAudio, group_clips
+from .tableaudio import Group, TableAudio, is_read_in_place
+from .tablenames import paths_from_root, table_names
 
 # %% auto #0
-__all__ = ['MOST_HASHED', 'table_names', 'Tables', 'TableRows', 'table_identity', 'read_tables', 'inspect_tables']
+__all__ = ['Tables', 'TableRows', 'table_identity', 'read_tables', 'inspect_tables']
 
 # %% ../nbs/17_tablerows.ipynb #4bde1134
 _log = logger_of(__name__)
-
-# %% ../nbs/17_tablerows.ipynb #a496fa5a
-MOST_HASHED = 16 << 30  # Bytes of audio that are read at most to tell clips apart
-def _shared(paths):
-    "Rows whose clip would share its name with that of another row."
-    names = [clip_id(plain_path(p)) for p in paths]
-    uses = Counter(names)
-    return [i for i, n in enumerate(names) if uses[n] > 1]
-
-# %% ../nbs/17_tablerows.ipynb #acd67dfc
-def _digest(clip): return hashlib.blake2b(clip, digest_size=16).digest()
-def _group_digests(data, group, wanted):
-    "Hash the audio of some rows of a group, by their number in it; nothing for rows without audio."
-    digests = {}
-    if not wanted or group.audio.kind == "path": return digests
-    for i, clip in enumerate(group_clips(data, group)):
-        if i in wanted and isinstance(clip, bytes): digests[i] = _digest(clip)
-    return digests
-def _digests(data, groups, rows):
-    "Hash the audio of some rows, given in order; nothing for rows without audio."
-    digests = {}
-    begin = 0
-    for group in groups:
-        first, last = np.searchsorted(rows, (begin, begin + group.rows))
-        wanted = set((rows[first:last] - begin).tolist())
-        for i, digest in _group_digests(data, group, wanted).items(): digests[begin + i] = digest
-        begin += group.rows
-    return digests
-
-# %% ../nbs/17_tablerows.ipynb #d0dce47d
-def _clips_by_bytes(data, groups, paths, sentences):
-    "What tells the clips of rows apart: their bytes, with the sentence where no path is given, or the file that they name."
-    clips = list(range(len(paths)))
-    rows = _shared(paths)
-    digests = _digests(data, groups, np.array(rows, np.int64)) if rows else {}
-    for i in rows:
-        if i in digests:
-            clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
-        elif paths[i]:
-            clips[i] = os.path.normpath(paths[i].replace("\\", "/"))
-    return clips
-
-# %% ../nbs/17_tablerows.ipynb #aba381d2
-def _clips_without_audio(paths, table):
-    "What tells the clips of rows apart, where audio isn't read: what rows say."
-    start = table["start"].to_pylist()
-    seconds = table["seconds"].to_pylist()
-    speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [""] * len(table)
-    rows = list(zip(table["sentence"].to_pylist(), speakers, seconds))
-    parts = [p if s is None or not p else f"{p}\0{s}-{d}" for p, s, d in zip(paths, start, seconds)]
-    clips = clips_by_rows(parts, rows)
-    return [c if isinstance(c, tuple) else c.partition("\0")[0] for c in clips]
-
-# %% ../nbs/17_tablerows.ipynb #358ea936
-def _from_root(data, groups, paths):
-    "Paths from the data set's folder, where they name files."
-    names = []
-    for group, path in zip(chain.from_iterable([g] * g.rows for g in groups), paths):
-        if path and group.audio.kind == "path": path = os.path.join(os.path.dirname(group.path), path)
-        names.append(path)
-    if data.on_hub(): return names
-    root = os.path.join(str(data.root()), "")
-    return [n.removeprefix(root) for n in names]
-def _numbers(splits):
-    "A name for each row by its number in a run of one split."
-    return [f"{split or 'row'}-{i:07d}" for split, run in groupby(splits) for i, _ in enumerate(run)]
-
-# %% ../nbs/17_tablerows.ipynb #3e746d98
-def table_names(
-    data: DataFiles,  # The data set
-    groups: list[Group],  # Its rows in groups
-    paths: list[str],  # Path of each row's clip
-    splits: list[str],  # Split of each row's file
-    table: pa.Table,  # What rows say
-) -> tuple[list[str], list[str]]: # Name of each row's clip; sentences for the log
-    "Name the clips of a table."
-    paths = _from_root(data, groups, paths)
-    size = sum(g.bytes for g in groups)
-    is_large = not data.on_hub() and size > MOST_HASHED and bool(_shared(paths))
-    if data.on_hub() or is_large: clips = _clips_without_audio(paths, table)
-    else: clips = _clips_by_bytes(data, groups, paths, table["sentence"].to_pylist())
-    names = clip_names(paths, clips, _numbers(splits).__getitem__)
-    names = part_names(names, table["start"].to_pylist(), table["seconds"].to_pylist())
-    note = f"clips that share a path are told apart by what rows say: the audio is more than {MOST_HASHED >> 30} GB"
-    return names, [note] if is_large else []
 
 # %% ../nbs/17_tablerows.ipynb #6099cd7d
 @dataclass(frozen=True)
@@ -142,14 +56,20 @@ class TableRows(NamedTuple):
     groups: list[Group]  # Rows in groups
 
 # %% ../nbs/17_tablerows.ipynb #9ff5b3e0
+def _labels(table, name):
+    "A column of a table; empty texts where the table has none of that name."
+    if name in table.column_names:
+        return table[name]
+    return pa.array([""] * len(table), pa.string())
 def _one_table(texts):
     "The tables of all files as one; a label that a file doesn't have is empty there."
-    names = list(dict.fromkeys(chain.from_iterable(t.table.column_names for t in texts)))
-    def column(table, name):
-        if name in table.column_names: return table[name]
-        return pa.array([""] * len(table), pa.string())
+    names = {}
+    for t in texts:
+        names |= dict.fromkeys(t.table.column_names)
     tables = []
-    for t in texts: tables.append(pa.table([column(t.table, n) for n in names], names))
+    for t in texts:
+        columns = {name: _labels(t.table, name) for name in names}
+        tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 
 # %% ../nbs/17_tablerows.ipynb #60ccec9c
@@ -167,46 +87,58 @@ def _row_splits(own, of_files, roles):
 # %% ../nbs/17_tablerows.ipynb #9c065030
 def _first_folder(path):
     "The first folder of a path, as the name of a split; empty where it has none."
-    if "/" not in path: return ""
-    return split_name(path.replace("\\", "/").removeprefix("./").partition("/")[0])
+    if "/" not in path:
+        return ""
+    path = path.replace("\\", "/").removeprefix("./")
+    return split_name(path.partition("/")[0])
 def _by_folder(paths, groups):
     "Splits by the first folder of the paths that a table names, where all of them begin with one."
     none = [""] * len(paths)
-    if any(g.audio.kind != "path" for g in groups): return none
+    if any(g.audio.kind != "path" for g in groups):
+        return none
     splits = [_first_folder(p) for p in paths]
-    odd = [p for split, p in zip(splits, paths) if p and split not in USUAL]
-    return none if odd else splits
+    for split, path in zip(splits, paths):
+        if path and split not in USUAL:
+            return none
+    return splits
 
 # %% ../nbs/17_tablerows.ipynb #950e5581
-def _file_texts(tables, files, columns):
-    "What each of some files says."
+def _file_texts(tables, split, columns):
+    "What each file of a split says."
     texts = []
-    for path in files:
+    for path in tables.files[split]:
         go_on()
         texts.append(tables.read(tables.data, path, *columns))
     return texts
 def _all_faults(texts):
     "What can't be read, by row of all files."
     faults = {}
-    begins = accumulate((len(t.paths) for t in texts), initial=0)
-    for begin, t in zip(begins, texts):
-        for i, detail in t.faults.items(): faults[begin + i] = detail
+    begin = 0
+    for t in texts:
+        for i, detail in t.faults.items():
+            faults[begin + i] = detail
+        begin += len(t.paths)
     return faults
 def _read_all(tables, splits, columns, roles):
     "Read the files of some splits; `columns` are those of audio, of sentences and of languages that are asked for."
-    files = [(split, path) for split in splits for path in tables.files[split]]
-    texts = _file_texts(tables, [path for _, path in files], columns)
+    texts, of_files = [], []
+    paths, groups = [], []
+    notes = [*tables.notes]
+    for split in splits:
+        for t in _file_texts(tables, split, columns):
+            texts.append(t)
+            of_files += [split] * len(t.paths)
+            paths += t.paths
+            groups += t.groups
+            notes += t.notes
+    if not any(of_files):
+        of_files = _by_folder(paths, groups)
     table = _one_table(texts)
-    paths = list(chain.from_iterable(t.paths for t in texts))
-    groups = list(chain.from_iterable(t.groups for t in texts))
-    of_files = list(chain.from_iterable([split] * len(t.paths) for (split, _), t in zip(files, texts)))
-    if not any(of_files): of_files = _by_folder(paths, groups)
-    ids, of_names = table_names(tables.data, groups, paths, of_files, table)
-    own = table["split"].to_pylist() if "split" in table.column_names else [""] * len(ids)
-    row_splits, of_splits = _row_splits(own, of_files, roles)
-    of_texts = chain.from_iterable(t.notes for t in texts)
-    notes = dict.fromkeys([*tables.notes, *of_texts, *of_names, *of_splits])
-    return TableRows(texts, table, ids, paths, row_splits, _all_faults(texts), list(notes), groups)
+    ids, more = table_names(tables.data, groups, paths, of_files, table)
+    own = _labels(table, "split").to_pylist()
+    row_splits, odd = _row_splits(own, of_files, roles)
+    notes = list(dict.fromkeys(notes + more + odd))
+    return TableRows(texts, table, ids, paths, row_splits, _all_faults(texts), notes, groups)
 
 # %% ../nbs/17_tablerows.ipynb #f8bbe595
 def _missing_split(have, roles, data):
@@ -222,7 +154,8 @@ def _chosen_splits(tables, roles):
     first = next(chain.from_iterable(tables.files.values()))
     if names_splits(tables.data, first):
         return asked + [s for s in tables.files if s not in roles], []
-    if list(tables.files) == [""]: return [""], []
+    if list(tables.files) == [""]:
+        return [""], []
     return asked, _missing_split(set(tables.files), roles, tables.data)
 
 # %% ../nbs/17_tablerows.ipynb #f2e3509a
@@ -232,16 +165,19 @@ def _lines(read):
     for t in read.texts:
         file = t.groups[0].path if t.groups else "the table"
         wheres += [f"{file}, row {i + 1}" for i in range(len(t.paths))]
-    speakers = read.table["speaker"].to_pylist() if "speaker" in read.table.column_names else [""] * len(wheres)
+    speakers = _labels(read.table, "speaker").to_pylist()
     lines = []
     for path, where, split, speaker in zip(read.paths, wheres, read.splits, speakers):
-        lines.append(Line(path=path, sentence="", where=where, folder="", split=split, speaker=speaker))
+        line = Line(path=path, sentence="", where=where, folder="")
+        lines.append(line._replace(split=split, speaker=speaker))
     for i, detail in read.faults.items():
         lines[i] = lines[i]._replace(reason="bad_row", detail=detail)
     return lines
 def _lines_with_splits(read, roles, cfg, data):
     "Rows as lines, each with its split or with what is wrong; sentences for the log."
-    notes = _missing_split(set(read.splits), roles, data) if any(read.splits) else []
+    notes = []
+    if any(read.splits):
+        notes = _missing_split(set(read.splits), roles, data)
     lines, more = with_splits(_lines(read), read.ids, tuple(roles), cfg.seed)
     return lines, notes + more
 
@@ -252,7 +188,8 @@ def _faults(lines, ids, roles):
     is_row = [not line.reason and line.split in roles for line in lines]
     rejects = []
     for line, name in zip(lines, ids):
-        if not line.reason or line.split and line.split not in roles: continue
+        if not line.reason or line.split and line.split not in roles:
+            continue
         role = roles.get(line.split, first_role)
         rejects.append(Reject(role, line.split, name, line.reason, line.detail))
     return np.array(is_row, bool), rejects
@@ -264,27 +201,37 @@ def _rows(read, splits, roles, locale, keep):
     table = read.table.filter(pa.array(keep))
     columns = {name: table[name] for name in _KEPT if name in table.column_names}
     if "locale" in columns:
-        columns["locale"] = pc.if_else(pc.equal(columns["locale"], ""), locale, columns["locale"])
-    else: columns["locale"] = repeated(locale, len(table))
+        given = columns["locale"]
+        columns["locale"] = pc.if_else(pc.equal(given, ""), locale, given)
+    else:
+        columns["locale"] = repeated(locale, len(table))
     kept = np.flatnonzero(keep).tolist()
     columns["id"] = [read.ids[i] for i in kept]
     columns["source_split"] = [splits[i] for i in kept]
     columns["split"] = [roles[split] for split in columns["source_split"]]
-    columns["offset"] = columns["size"] = np.zeros(len(table), np.int64)
+    columns["offset"] = np.zeros(len(table), np.int64)
+    columns["size"] = columns["offset"]
     return rows_table(columns)
 
 # %% ../nbs/17_tablerows.ipynb #256faac3
-def _plain(path): return unicodedata.normalize("NFC", os.path.normpath(path.replace("\\", "/")))
+def _plain(path):
+    "A path as it is compared with others."
+    path = os.path.normpath(path.replace("\\", "/"))
+    return unicodedata.normalize("NFC", path)
 def _strays(data, read, role):
     "Rejects for recordings in the folder of a data set of paths that no row names."
     has_paths = any(g.audio.kind == "path" for g in read.groups)
-    if data.on_hub() or data.location.is_file() or not has_paths: return []
-    named = {_plain(p) for p in _from_root(data, read.groups, read.paths)}
+    if data.on_hub() or data.location.is_file() or not has_paths:
+        return []
+    paths = paths_from_root(data, read.groups, read.paths)
+    named = set(map(_plain, paths))
     rejects = []
     for file in filter(is_audio, walk_files(data.location)):
         path = os.path.relpath(file, data.root())
-        if _plain(path) in named: continue
-        rejects.append(Reject(role, "", shown_path(clip_id(path)), "no_row", shown_path(path)))
+        if _plain(path) in named:
+            continue
+        name = shown_path(clip_id(path))
+        rejects.append(Reject(role, "", name, "no_row", shown_path(path)))
     return rejects
 
 # %% ../nbs/17_tablerows.ipynb #87517d4e
@@ -300,21 +247,25 @@ def table_identity(
     def add(name, value): h.update(f"{name}\0{value}\0".encode("utf-8", "surrogateescape"))
     for path in sorted(chain.from_iterable(tables.files.values())):
         add(path, os.path.getsize(data.file(path)))
-    for name, sentence in zip(ids, table["sentence"].to_pylist()): add(name, sentence)
+    for name, sentence in zip(ids, table["sentence"].to_pylist()):
+        add(name, sentence)
     return h.hexdigest()
 
 # %% ../nbs/17_tablerows.ipynb #a5ceefa7
 def _is_read_whole(corpus):
     "Whether rows of Arrow files mean all of their audio."
-    in_place = all(g.path.endswith(".arrow") and g.audio.kind == "bytes" for g in corpus.remote.groups)
-    return in_place and corpus.rows["start"].null_count == len(corpus.rows)
+    if not all(is_read_in_place(group) for group in corpus.remote.groups):
+        return False
+    return corpus.rows["start"].null_count == len(corpus.rows)
 def _with_audio_found(corpus):
     "The corpus with where its audio is, if that is on this machine and needs no laying out."
     named = all(g.audio.kind == "path" for g in corpus.remote.groups)
-    if corpus.remote.data.on_hub() or not len(corpus.rows): return corpus
+    if corpus.remote.data.on_hub() or not len(corpus.rows):
+        return corpus
     if not named and not _is_read_whole(corpus): return corpus
     rows, rejects = corpus.remote.fetch(corpus.rows, True)
-    return Corpus(rows, pa.concat_tables([corpus.rejects, rejects_table(rejects)]), corpus.source)
+    rejects = pa.concat_tables([corpus.rejects, rejects_table(rejects)])
+    return Corpus(rows, rejects, corpus.source)
 
 # %% ../nbs/17_tablerows.ipynb #2544f40f
 def read_tables(
@@ -325,33 +276,45 @@ def read_tables(
     "Read a data set with an audio column; raise `FileNotFoundError` for a split it lacks."
     roles = split_roles(cfg)
     splits, notes = _chosen_splits(tables, roles)
-    read = _read_all(tables, splits, (cfg.audio_column, cfg.text_column, cfg.language_column), roles)
+    columns = (cfg.audio_column, cfg.text_column, cfg.language_column)
+    read = _read_all(tables, splits, columns, roles)
     lines, more = _lines_with_splits(read, roles, cfg, tables.data)
-    notes = list(dict.fromkeys([*notes, *read.notes, *more]))
+    notes = list(dict.fromkeys(notes + read.notes + more))
     is_row, rejects = _faults(lines, read.ids, roles)
     if set(splits) == set(tables.files):
-        rejects += _strays(tables.data, read, next(iter(roles.values())))
-    rows = _rows(read, [line.split for line in lines], roles, cfg.language_code, is_row)
+        first_role = next(iter(roles.values()))
+        rejects += _strays(tables.data, read, first_role)
+    row_splits = [line.split for line in lines]
+    rows = _rows(read, row_splits, roles, cfg.language_code, is_row)
     for note in notes: _log.warning(note)
     source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code}
     source["identity"] = table_identity(tables, read.ids, read.table)
     source["notes"] = notes
-    audio = TableAudio(tables.data, read.groups, pa.array(read.ids, pa.string()), read.paths)
+    ids = pa.array(read.ids, pa.string())
+    audio = TableAudio(tables.data, read.groups, ids, read.paths)
     return _with_audio_found(Corpus(rows, rejects_table(rejects), source, audio))
 
 # %% ../nbs/17_tablerows.ipynb #d5a98d0a
 def _stored_bytes(read, in_split):
     "Bytes of the row groups of Parquet that hold rows of a split."
     ends = np.cumsum([g.rows for g in read.groups])
-    numbers = set(np.searchsorted(ends, np.flatnonzero(in_split), side="right").tolist())
-    groups = [read.groups[n] for n in sorted(numbers)]
-    return sum(g.bytes for g in groups if g.path.endswith(".parquet"))
+    numbers = np.searchsorted(ends, np.flatnonzero(in_split), side="right")
+    size = 0
+    for n in np.unique(numbers).tolist():
+        if read.groups[n].path.endswith(".parquet"):
+            size += read.groups[n].bytes
+    return size
 def _described(read, split, locale):
     "One split of a data set, as `describe` gives it."
     in_split = np.array([s == split for s in read.splits], bool)
-    is_good = np.array([i not in read.faults for i in range(len(read.splits))], bool)
-    rows = _rows(read, read.splits, dict.fromkeys(read.splits, "train"), locale, in_split & is_good)
-    rejects = [Reject("train", split, read.ids[i], "bad_row", d) for i, d in read.faults.items() if in_split[i]]
+    is_good = in_split.copy()
+    rejects = []
+    for i, detail in read.faults.items():
+        is_good[i] = False
+        if in_split[i]:
+            rejects.append(Reject("train", split, read.ids[i], "bad_row", detail))
+    roles = dict.fromkeys(read.splits, "train")
+    rows = _rows(read, read.splits, roles, locale, is_good)
     first = read.texts[0]
     about = describe(rows, rejects, first.header)
     return {**about, "bytes": _stored_bytes(read, in_split), "found": first.found}

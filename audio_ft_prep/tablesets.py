@@ -50,7 +50,8 @@ def parquet_tables(
     configs = table_files(paths, entries)
     files = configs[choose_config(list(configs), config, language_code, str(data))]
     has_one_odd_split = len(files) == 1 and not set(files) & set(USUAL)
-    if has_one_odd_split and not data.on_hub(): files = {"": next(iter(files.values()))}
+    if has_one_odd_split and not data.on_hub():
+        files = {"": next(iter(files.values()))}
     return Tables(data, files, parquet_texts, (note,) if note else ())
 
 # %% ../nbs/18_tablesets.ipynb #389f1013
@@ -70,7 +71,8 @@ def inspect_parquet(
     text_column: str = "",  # As in `find_texts`
 ) -> dict: # Splits by language, as `inspect_tables` gives them
     "Describe a Parquet data set without its audio."
-    return inspect_tables(parquet_tables(location, dataset_config, language_code), language_code, audio_column, text_column)
+    tables = parquet_tables(location, dataset_config, language_code)
+    return inspect_tables(tables, language_code, audio_column, text_column)
 
 # %% ../nbs/18_tablesets.ipynb #4f8e29ed
 def why_saved(
@@ -86,10 +88,12 @@ _AGAIN = "save the data set again with save_to_disk"
 def _json_of(data, path):
     "Read a small JSON file of a saved data set; an object, or an error that says what is wrong."
     name = data.name(path)
-    try: file, size = corpus_file(path, data.root())
+    try:
+        file, size = corpus_file(path, data.root())
     except BadClip as e: raise FileNotFoundError(f"{data} is not what save_to_disk writes: {e.detail}") from None
     if size > _MOST_JSON: raise ValueError(f"{name} has {size:,} bytes, and at most {_MOST_JSON:,} are read: {_AGAIN}")
-    try: content = json.loads(Path(file).read_text(encoding="utf-8"))
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError): content = None
     if not isinstance(content, dict): raise ValueError(f"{name} is damaged, it holds no JSON object: {_AGAIN}")
     return content
@@ -97,12 +101,14 @@ def _json_of(data, path):
 # %% ../nbs/18_tablesets.ipynb #061cc6f0
 def _is_plain(name):
     "Whether a name is one of a file in the folder itself."
-    if not isinstance(name, str) or name in ("", ".", ".."): return False
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return False
     return not set(name) & set("/\\\0") and len(name) <= 255
 def _plain_names(content, key, file, of=lambda item: item):
     "The plain names that a JSON file lists under a key."
     items = content.get(key)
-    try: names = [of(i) for i in items] if isinstance(items, list) else []
+    try:
+        names = [of(i) for i in items] if isinstance(items, list) else []
     except (TypeError, KeyError): names = []
     if not names and items != []: raise ValueError(f"{file} must list names under {key}: {_AGAIN}")
     odd = [n for n in names if not _is_plain(n)]
@@ -114,7 +120,8 @@ def _plain_names(content, key, file, of=lambda item: item):
 # %% ../nbs/18_tablesets.ipynb #4772bd26
 def _split_folders(data):
     "Folder of each split of a saved data set; one without a name where it has none."
-    if not (data.location/"dataset_dict.json").is_file(): return {"": ""}
+    if not (data.location/"dataset_dict.json").is_file():
+        return {"": ""}
     name = data.name("dataset_dict.json")
     splits = _plain_names(_json_of(data, "dataset_dict.json"), "splits", name)
     if not splits: raise ValueError(f"{name} lists no splits: {_AGAIN}")

@@ -1,7 +1,6 @@
 """Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 
-In a WebDataset tar, files that share a name up to the first dot make one sample: `0001.mp3` beside `0001.txt` or `0001.json`. NeMo packs recordings into `audio_0.tar`, `audio_1.tar` and so on, and their texts stand in a manifest beside them. `read_tarred` reads both. Audio is read where it lies in its tar,
-nothing is unpacked. The texts of a WebDataset on the Hub are in its tars, so these are fetched first.
+`read_tarred` reads a WebDataset, whose lines come from `audio_ft_prep.webdataset`, and tarred NeMo data sets: `audio_0.tar`, `audio_1.tar` and so on, with their texts in a manifest.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/tarred.html.md"""
 
@@ -9,320 +8,173 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tarred.html.md"""
 
 # %% ../nbs/17_tarred.ipynb #0c387cd6
 from __future__ import annotations
-import json, logging, os, re
+import os, re
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
-from typing import Iterator, NamedTuple
-from .tarindex import open_tar, tar_members
-from .config import PrepConfig, split_name
-from .datafiles import DataFiles, read_card
-from .lines import Line, filled_line
-from .listing import Listing
+from .config import PrepConfig
+from .datafiles import DataFiles
 from .folder import inspect_listing, read_listing
-from .hub import Repo, file_start
-from .hubclient import have_room
-from .links import is_audio, walk_files
-from .rows import Corpus, read_bytes
+from .hub import Repo
+from .lines import Line, filled_line, refused_line
+from .links import walk_files
+from .listing import Listing
 from .rejects import BadClip
-from .progress import go_on
-from .splits import USUAL, split_roles
-from .splitfiles import card_entries, choose_config, table_files
-from .tableaudio import clip_seconds, part_of_clip
+from .rows import Corpus
+from .splits import first_split, split_roles
 from .tablecolumns import choose_columns
 from .tables import records
-from .trees import MOST_TEXT, plain_text
+from .webdataset import MOST_FILES, is_webdataset, line_part, tar_index, web_listing
 
 # %% auto #0
-__all__ = ['Member', 'tar_index', 'web_lines', 'is_webdataset', 'web_listing', 'is_tarred_nemo', 'nemo_listing', 'is_tarred',
-           'read_tarred', 'inspect_tarred']
-
-# %% ../nbs/17_tarred.ipynb #1dc224a7
-_log = logging.getLogger(__name__)
-
-# %% ../nbs/17_tarred.ipynb #1ec022b2
-class Member(NamedTuple):
-    "A file in a tar."
-    tar: str  # The tar
-    path: str  # Its path in there
-    offset: int  # Its first byte
-    size: int  # Bytes
-    why: str  # What is wrong with it; empty when nothing is
-
-# %% ../nbs/17_tarred.ipynb #33a76a15
-def tar_index(
-    tar: str | os.PathLike,  # A plain tar
-) -> list[Member]: # What it holds, folders left out
-    "List the files of a tar; raise `ValueError` for what is no plain tar."
-    found, size = [], os.stat(tar).st_size
-    with (opened := open_tar(Path(tar))).fileobj:
-        for n, (path, at, n_bytes, why, _) in enumerate(tar_members(opened, size)):
-            if n % 10_000 == 0: go_on()
-            cut = "" if at + n_bytes <= size else f"{path} ends behind the end of its tar"
-            if path:
-                found.append(Member(os.fspath(tar), path, at, n_bytes, why or cut))
-    return found
-
-# %% ../nbs/17_tarred.ipynb #3626eec6
-_TEXTS = ("txt", "text", "transcript", "transcript.txt", "transcription", "sentence.txt")
-def _key(path):
-    "Name of the sample to which a member belongs, and the member's ending in small letters."
-    folder, _, name = path.rpartition("/")
-    stem, _, ending = name.partition(".")
-    return f"{folder}/{stem}" if folder else stem, ending.lower()
-def _samples(members):
-    "Members of each sample by their endings, in the tar's order."
-    samples = defaultdict(dict)
-    for m in members:
-        key, ending = _key(m.path)
-        samples[key].setdefault(ending, []).append(m)
-    return samples
-
-# %% ../nbs/17_tarred.ipynb #288ca58a
-def _content(member):
-    "Bytes of a small member; raise `BadClip` for one that is no text."
-    if member.why: raise BadClip("bad_row", f"its text can't be used: {member.why}")
-    if member.size > MOST_TEXT:
-        raise BadClip("bad_row", f"its text, {member.path}, has {member.size} bytes, and at most {MOST_TEXT} are read")
-    return read_bytes(member.tar, member.offset, member.size)
-def _object(member):
-    "The JSON object in a member; raise `BadClip` where there is none."
-    try: value = json.loads(_content(member))
-    except (ValueError, RecursionError): value = None
-    if not isinstance(value, dict): raise BadClip("bad_row", f"{member.path} holds no JSON object")
-    return value
-def _one(members):
-    "The only member of a kind."
-    if len(members) > 1: raise BadClip("bad_row", f"{len(members)} members are called {members[0].path}")
-    return members[0]
-
-# %% ../nbs/17_tarred.ipynb #74c6915d
-def _said(line, parts):
-    "A line with what the texts of its sample say."
-    record = _object(_one(parts["json"])) if "json" in parts else {}
-    text = next((parts[ending] for ending in _TEXTS if ending in parts), None)
-    columns = {k: c for k, c in choose_columns(list(record)).items() if k != "path"}
-    if text: columns.pop("sentence", None)
-    elif "sentence" not in columns:
-        raise BadClip("bad_row", "no text is beside it: neither .txt nor .json with a sentence")
-    line = filled_line(line, record, columns)
-    return line._replace(sentence=plain_text(_content(_one(text)))) if text and not line.reason else line
-def _fitted(line):
-    "A line whose times fit the audio that the tar holds."
-    if line.reason or line.start is None: return line
-    lasts = clip_seconds(read_bytes(*line.audio))
-    if lasts is None: raise BadClip("bad_row", f"a start at {line.start:g} s in a recording whose length can't be told")
-    start, seconds = part_of_clip(lasts, line.start, line.seconds)
-    return line._replace(start=start, seconds=seconds)
-
-# %% ../nbs/17_tarred.ipynb #ce251f95
-def _sample_line(line, parts):
-    "The line of a sample; none where it holds no recording."
-    recordings = [m for ending, found in parts.items() if is_audio(f"x.{ending}") for m in found]
-    if not recordings: return None
-    first = recordings[0]
-    line = line._replace(
-        path=first.path, audio=(first.tar, first.offset, first.size), where=f"{line.where}: {first.path}"
-    )
-    try:
-        if len(recordings) > 1:
-            raise BadClip("bad_row", f"it has {len(recordings)} recordings, such as {recordings[1].path}")
-        if first.why: raise BadClip("unsafe_path", first.why)
-        return _fitted(_said(line, parts))
-    except BadClip as e:
-        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
-def web_lines(
-    tar: str,  # A tar of samples
-    name: str,  # What it is called in the data set
-    split: str = "",  # Its split
-) -> Iterator[Line]: # A line for each recording
-    "Read the samples of a tar."
-    folder = tar.removesuffix(".tar")
-    for parts in _samples(tar_index(tar)).values():
-        line = _sample_line(Line("", "", name, folder, split), parts)
-        if line: yield line
-
-# %% ../nbs/17_tarred.ipynb #1b06fc11
-_LOOKED_AT = 200  # members
-_MOST_FILES = 20_000  # looked at, to tell what a folder holds
-def _has_samples(tar):
-    "Whether one of the first members of a tar is a recording with its text beside it."
-    try:
-        size = os.stat(tar).st_size
-        with (opened := open_tar(Path(tar))).fileobj:
-            paths = [m[0] for m in islice(tar_members(opened, size), _LOOKED_AT)]
-    except (OSError, ValueError): return False
-    endings = defaultdict(set)
-    for key, ending in map(_key, filter(None, paths)):
-        endings[key].add(ending)
-    return any(e & {*_TEXTS, "json"} and any(is_audio(f"x.{x}") for x in e) for e in endings.values())
-def is_webdataset(
-    place: Path | Repo,  # A folder, a tar, or a data set on the Hub
-) -> bool: # Whether it holds tars of samples; on the Hub, whether it holds tars
-    "Tell a WebDataset."
-    if isinstance(place, Repo):
-        return bool(DataFiles(place).paths(".tar"))
-    if os.path.isfile(place):
-        return _is_tar(place) and _has_samples(place)
-    files = islice(walk_files(place), _MOST_FILES) if os.path.isdir(place) else ()
-    first = next(filter(_is_tar, files), None)
-    return first is not None and _has_samples(first)
-def _is_tar(path): return os.fspath(path).endswith(".tar")
-
-# %% ../nbs/17_tarred.ipynb #717b930a
-def _splits_of_tars(place, config, language_code):
-    "Tars by split; one split without a name where their paths name none."
-    data = DataFiles(place)
-    entries, note = card_entries(read_card(data), data.name("README.md"))
-    configs = table_files(data.paths(".tar"), entries)
-    files = configs[choose_config(list(configs), config, language_code, str(data))]
-    if not set(files) & set(USUAL):
-        files = {"": sorted(p for found in files.values() for p in found)}
-    return files, [note] if note else []
-def _here(place, path):
-    "Where a tar lies on this machine; one on the Hub is fetched."
-    if not isinstance(place, Repo): return DataFiles(place).file(path)
-    return str(file_start(place, path, place.files[path][0]))
-
-# %% ../nbs/17_tarred.ipynb #8f67d70f
-def web_listing(
-    place: Path | Repo,  # A folder, a tar, or a data set on the Hub
-    splits: tuple[str, ...] = (),  # Splits to read; all when left out
-    config: str = "",  # Configuration of a data set that has several
-    language_code: str = "",  # Locale, which may name the configuration
-) -> Listing: # All its lines
-    "Read the samples of a data set's tars."
-    files, notes = _splits_of_tars(place, config, language_code)
-    wanted = {s: paths for s, paths in files.items() if not s or not splits or s in splits}
-    if isinstance(place, Repo):
-        _make_room(place, [p for paths in wanted.values() for p in paths])
-    tars = {p: (_here(place, p), s) for s, paths in wanted.items() for p in paths}
-    lines = [line for p, (tar, s) in tars.items() for line in web_lines(tar, p, s)]
-    root = place.folder() if isinstance(place, Repo) else DataFiles(place).root()
-    return Listing("webdataset", Path(root), [], lines, ["text"], False, notes)
-def _make_room(repo, paths):
-    size = repo.size(paths)
-    _log.info(
-        "%s has its texts in its tars: %d of them are fetched, %.1f GB, as far as they aren't here",
-        repo.id,
-        len(paths),
-        size / 1e9,
-    )
-    have_room(size, repo.id)
+__all__ = ['is_tarred_nemo', 'nemo_listing', 'is_tarred', 'read_tarred', 'inspect_tarred']
 
 # %% ../nbs/17_tarred.ipynb #e1e929d4
-def _manifests(place, most=None):
-    "Manifests of a folder that has tars, each with the folder of its tars; `most` files of it are looked at."
-    files = [Path(p) for p in islice(walk_files(place), most)] if os.path.isdir(place) else []
-    folders = {p.parent for p in files if p.suffix.lower() == ".tar"}
-    for p in files:
-        if p.suffix.lower() not in (".json", ".jsonl"): continue
-        folder = next((f for f in (p.parent, p.parent.parent) if f in folders), None)
-        if folder and _names_recordings(p): yield p, folder
 def _names_recordings(path):
+    "Whether the first record of a file names a recording as NeMo does."
+    objects = (record for _, record in islice(records(path), 20) if isinstance(record, dict))
     try:
-        first = next((r for _, r in islice(records(path), 20) if isinstance(r, dict)), {})
-    except (ValueError, OSError): return False
-    return "audio_filepath" in first
+        return "audio_filepath" in next(objects, {})
+    except (ValueError, OSError):
+        return False
+
+def _manifests(root, most=None):
+    "Manifests of a folder that has tars, each with the folder of its tars; `most` files of it are looked at."
+    if not os.path.isdir(root):
+        return
+    files = list(map(Path, islice(walk_files(root), most)))
+    with_tars = {file.parent for file in files if file.suffix.lower() == ".tar"}
+    for file in files:
+        if file.suffix.lower() not in (".json", ".jsonl"):
+            continue
+        folders = [folder for folder in (file.parent, file.parent.parent) if folder in with_tars]
+        if folders and _names_recordings(file):
+            yield file, folders[0]
+
 def is_tarred_nemo(
-    place: Path,  # A folder
-) -> bool: # Whether it holds a manifest beside tars
+    source: Path | Repo,  # A folder, a tar, or a data set on the Hub
+) -> bool: # Whether it is a folder with a manifest and tars
     "Tell a tarred NeMo data set."
-    return not isinstance(place, Repo) and next(_manifests(place, _MOST_FILES), None) is not None
+    return not isinstance(source, Repo) and next(_manifests(source, MOST_FILES), None) is not None
 
 # %% ../nbs/17_tarred.ipynb #c51f6d6e
-def _shard(tar):
+def _tar_number(tar):
     "The number at the end of a tar's name; none without."
-    found = re.search(r"(\d+)$", tar.stem)
-    return int(found[1]) if found else None
-class _Tars:
+    digits = re.search(r"(\d+)$", tar.stem)
+    return int(digits[1]) if digits else None
+
+def _tars_in(folder):
+    "The tars right in a folder, by name."
+    files = map(Path, walk_files(folder))
+    return sorted(file for file in files if file.parent == folder and file.suffix.lower() == ".tar")
+
+class _TarRecordings:
     "Recordings of a folder's tars, by number of the tar and name."
     def __init__(self, folder):
-        self.members, self.all = {}, {}
-        for tar in sorted(
-            p for p in map(Path, walk_files(folder)) if p.parent == folder and p.suffix.lower() == ".tar"
-        ):
-            mine = {m.path.removeprefix("./"): m for m in tar_index(DataFiles(folder).file(tar.name))}
-            self.members[_shard(tar)] = mine
-            for name, m in mine.items():
-                self.all.setdefault(name, []).append(m)
-    def find(self, name, shard):
+        self.of_tar = {}  # Member by name, by number of the tar
+        self.all = defaultdict(list)  # Members by name
+        for tar in _tars_in(folder):
+            members = tar_index(DataFiles(folder).file(tar.name))
+            by_name = {member.path.removeprefix("./"): member for member in members}
+            self.of_tar[_tar_number(tar)] = by_name
+            for name, member in by_name.items():
+                self.all[name].append(member)
+
+    def _named(self, name, number):
+        if number is None:
+            return self.all.get(name, [])
+        member = self.of_tar[number].get(name)
+        return [member] if member else []
+
+    def find(self, name, number):
         "The member that a manifest names; raise `BadClip` where there is none, or more than one."
-        if shard is not None and shard not in self.members:
-            raise BadClip("missing_audio", f"no tar has the number {shard}, its shard_id")
-        names = dict.fromkeys((name, name.lstrip("/").replace("/", "_"), os.path.basename(name)))
-        for n in names:
-            found = self.all.get(n, []) if shard is None else [m for m in [self.members[shard].get(n)] if m]
-            if len(found) > 1:
-                raise BadClip("bad_row", f"{len(found)} tars hold {n}, and no shard_id says which is meant")
-            if found: return found[0]
+        if number is not None and number not in self.of_tar:
+            raise BadClip("missing_audio", f"no tar has the number {number}, its shard_id")
+        for other in (name, name.lstrip("/").replace("/", "_"), os.path.basename(name)):
+            members = self._named(other, number)
+            if len(members) > 1:
+                raise BadClip("bad_row", f"{len(members)} tars hold {other}, and no shard_id says which is meant")
+            if members:
+                return members[0]
         raise BadClip("missing_audio", f"no tar holds {name}")
 
 # %% ../nbs/17_tarred.ipynb #ad1cc862
 def _shard_id(record):
+    "The number of a record's tar; none where it gives none."
     value = record.get("shard_id")
-    if value is None: return None
-    if isinstance(value, int) and not isinstance(value, bool): return value
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value):
         return int(value)
     raise BadClip("bad_row", f"shard_id must be a whole number, got {value!r:.60}")
-def _nemo_line(line, record, tars):
+
+def _nemo_line(line, record, recordings):
+    "A line with what its record says, and with its member of a tar."
     columns = choose_columns(list(record))
-    if "path" not in columns: return line._replace(reason="bad_row", detail="it names no file")
+    if "path" not in columns:
+        return line._replace(reason="bad_row", detail="it names no file")
     line = filled_line(line, record, columns)
-    if line.reason: return line
+    if line.reason:
+        return line
     try:
-        member = tars.find(line.path, _shard_id(record))
-        if member.why: raise BadClip("unsafe_path", member.why)
-        line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), audio=member[0:1] + member[2:4])
-        return _fitted(line) if line.start else line  # a part that begins where its recording does needs no look at it
+        member = recordings.find(line.path, _shard_id(record))
+        if member.why:
+            raise BadClip("unsafe_path", member.why)
+        line = line._replace(path=member.path, folder=member.tar.removesuffix(".tar"), audio=member.audio)
+        return line_part(line) if line.start else line  # a part that begins where its recording does needs no look at it
     except BadClip as e:
-        return line._replace(reason=e.reason, detail=f"{e.detail} ({line.where})")
+        return refused_line(line, e)
+
+# %% ../nbs/17_tarred.ipynb #03a9ee0c
 def nemo_listing(
-    place: Path,  # A folder with manifests and tars
+    path: Path,  # A folder with manifests and tars
 ) -> Listing: # All its lines
     "Read a tarred NeMo data set."
-    lines, lists, tars = [], [], {}
-    for path, folder in _manifests(place):
-        if folder not in tars: tars[folder] = _Tars(folder)
-        lists.append(path)
-        name = os.path.relpath(path, place)
-        split = _split_of(path, place)
-        for n, record in records(path):
+    lines, lists, recordings = [], [], {}
+    for manifest, folder in _manifests(path):
+        if folder not in recordings:
+            recordings[folder] = _TarRecordings(folder)
+        lists.append(manifest)
+        name = os.path.relpath(manifest, path)
+        above = Path(os.path.relpath(manifest.parent, path)).parts
+        split = first_split([manifest.stem, *reversed(above)])
+        for n, record in records(manifest):
             line = Line("", "", f"{name}:{n}", str(folder), split)
             if isinstance(record, str):
                 lines.append(line._replace(reason="bad_row", detail=record))
-            else: lines.append(_nemo_line(line, record, tars[folder]))
-    return Listing("tarred nemo", Path(place), lists, lines, ["audio_filepath", "text"], False)
-def _split_of(path, place):
-    "The split that a manifest's name or folder says; empty where neither does."
-    for part in (path.stem, *reversed(Path(os.path.relpath(path.parent, place)).parts)):
-        words = {split_name(w) for w in re.split("[^a-z]+", part.lower())} & set(USUAL)
-        if len(words) == 1: return words.pop()
-    return ""
+            else:
+                lines.append(_nemo_line(line, record, recordings[folder]))
+    return Listing("tarred nemo", Path(path), lists, lines, ["audio_filepath", "text"], False)
 
-# %% ../nbs/17_tarred.ipynb #a230947a
-def _listing(place, splits=(), config="", language_code=""):
-    if is_tarred_nemo(place): return nemo_listing(place)
-    return web_listing(place, splits, config, language_code)
+# %% ../nbs/17_tarred.ipynb #fd95cca3
 def is_tarred(
-    place: Path | Repo,  # A folder, a tar, or a data set on the Hub
+    source: Path | Repo,  # A folder, a tar, or a data set on the Hub
 ) -> bool: # Whether it is one of the two
     "Tell tars of recordings with their texts."
-    return is_tarred_nemo(place) or is_webdataset(place)
+    return is_tarred_nemo(source) or is_webdataset(source)
+
+# %% ../nbs/17_tarred.ipynb #a230947a
+def _tarred_listing(source, splits, config, language_code):
+    if is_tarred_nemo(source):
+        return nemo_listing(source)
+    return web_listing(source, splits, config, language_code)
+
 def read_tarred(
     cfg: PrepConfig,  # Which splits to read
-    place: Path | Repo,  # A folder, a tar, or a data set on the Hub
+    source: Path | Repo,  # A folder, a tar, or a data set on the Hub
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read tars of recordings with their texts; raise `FileNotFoundError` for a split they lack."
-    asked = tuple(split_roles(cfg))
-    return read_listing(cfg, place, _listing(place, asked, cfg.dataset_config, cfg.language_code))
+    listing = _tarred_listing(source, tuple(split_roles(cfg)), cfg.dataset_config, cfg.language_code)
+    return read_listing(cfg, source, listing)
 
 # %% ../nbs/17_tarred.ipynb #22fc2c86
 def inspect_tarred(
-    place: Path | Repo,  # A folder, a tar, or a data set on the Hub
+    source: Path | Repo,  # A folder, a tar, or a data set on the Hub
     language_code: str = "",  # Locale; empty when it doesn't matter
     dataset_config: str = "",  # Configuration of a data set that has several
 ) -> dict: # Splits by language, each as `describe` gives it, with notes
     "Describe tars of recordings without decoding a clip."
-    return inspect_listing(place, _listing(place, (), dataset_config, language_code), language_code)
+    listing = _tarred_listing(source, (), dataset_config, language_code)
+    return inspect_listing(source, listing, language_code)

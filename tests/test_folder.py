@@ -8,7 +8,7 @@ import soundfile as sf
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.audio import Limits
 from audio_ft_prep.example import row_clip
-from audio_ft_prep.tables import choose_columns
+from audio_ft_prep.tablecolumns import choose_columns
 from audio_ft_prep.listing import find_lists
 from audio_ft_prep.folder import inspect_folder
 from audio_ft_prep.load import inspect_corpus, load_rows, source_kind
