@@ -261,7 +261,7 @@ def _log_failure(what, names, error):
 def logged_failures(
     what: str,  # The handler
     names: tuple[str, ...] = (),  # Data set and model that were asked for
-) -> Iterator[None]:
+) -> Iterator[None]: # A block to work in
     "Log what ends a job, its cause and what to do; neither the log nor the error has a secret in it."
     with no_secrets_raised():
         try: yield
