@@ -86,6 +86,14 @@ def test_a_reader_sees_no_plumbing_and_nothing_that_went_wrong(page):
         ), said
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_imports_have_cells_of_their_own_because_the_docs_build_runs_those_alone(page):
+    for kind, source in cells(page):
+        if kind != "code" or directive(source, "exports?", "hide", "default_exp"): continue
+        imports = [isinstance(s, (ast.Import, ast.ImportFrom)) for s in ast.parse(source).body]
+        assert all(imports) or not any(imports), source
+
+
 def commands():
     "Every line of the command in the pages and in what is read beside them: its words, and the settings of a file that is shown with it."
     texts = [(p.stem, s) for p in PAGES for kind, s in cells(p) if kind == "markdown"]
