@@ -1,7 +1,6 @@
 """Speech corpora in, training-ready data for Whisper fine-tuning out: exact, small, every dropped clip accounted for
 
-Takes a corpus as it is, Common Voice with its faults, a folder of your own recordings or a data set on the Hub, and gives back data for fine-tuning a Whisper model. The features are those of `WhisperFeatureExtractor`, identical in float32 and rounded in float16, which is the default. They take a
-fraction of the disk, and all cores of the machine work on them. Each clip that can't be used is listed with its reason, and a run that was killed can be resumed. It needs no FFmpeg, no GPU, and for `openai/whisper-*` no network.
+It takes a corpus as it is: Common Voice with its faults, a folder of your own recordings, or a data set on the Hub. It checks each clip, cuts nothing, and stores what the model's own extractor and tokenizer would make of it, in a fraction of the disk, with all cores of the machine at work. A clip that can't be used is listed with its reason, and a run that was killed can be resumed. It needs no FFmpeg, no GPU, and for `openai/whisper-*` no network.
 
 Modules:
 

@@ -249,15 +249,22 @@ def llms_txt(cfg):
     return "\n\n".join(out) + "\n"
 
 
+def front_pictures(text, site):
+    "Give the front page's pictures names that stay when cells are added above them: the README.md of a release has them."
+    pictures = re.findall(r"\]\((?:\./)?(index_files/[^)]*\.png)\)", text)
+    for number, name in enumerate(pictures, 1):
+        shutil.copy(site / name, site / f"front-{number}.png")
+        text = text.replace(name, f"front-{number}.png")
+    return text
+
+
 def readme(site, doc_url):
     "README.md is the front page's Markdown copy, links and pictures made absolute."
-    t = "<!-- made by tools/docs_site.py from nbs/index.ipynb -->\n" + (site / "index.html.md").read_text(
-        encoding="utf-8"
-    )
+    text = front_pictures((site / "index.html.md").read_text(encoding="utf-8"), site)
     home = doc_url.rstrip("/") + "/"
-    return re.sub(
-        r"\]\((?!https?:|data:|#)(?:\./)?([^)\s]*)\)", lambda m: f"]({home}{m[1].replace('.html.md', '.html')})", t
-    )
+    def absolute(link): return f"]({home}{link[1].replace('.html.md', '.html')})"
+    text = re.sub(r"\]\((?!https?:|data:|#)(?:\./)?([^)\s]*)\)", absolute, text)
+    return f"<!-- made by tools/docs_site.py from nbs/index.ipynb -->\n{text}"
 
 
 def main(out):
