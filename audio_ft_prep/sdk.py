@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple
+from typing import Any, BinaryIO, Callable, ContextManager, Iterator, NamedTuple
 from uuid import uuid4
 from .secrets import no_secrets_raised
 
@@ -198,7 +198,7 @@ def _put(f, target, sha256, name):
 @contextmanager
 def laid_out(
     names: list[str],  # Paths
-    open_file: Callable[[str], BinaryIO],  # Opens one of them
+    open_file: Callable[[str], ContextManager[BinaryIO]],  # Opens one of them
     sha256: dict[str, str],  # By path, what each must have
 ) -> Iterator[str]: # A folder of this process alone, with just these files
     "Have files in a folder while a block runs, each checked against its SHA-256."

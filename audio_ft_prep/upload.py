@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 from .paths import Url
-from .plain import open_plain
 from .reading import PreparedFolder
 from .sdk import (
     cause_of, etag, file_info, lacking, laid_out, new_path, ready_versions, stored_files, versions_of)
@@ -115,15 +114,13 @@ class Upload:
     "A verified folder on its way to the platform."
     project: Any  # The platform's project
     name: str  # Name of the artifact
-    folder: Path  # The prepared folder
-    prep: dict  # What its prep.json says
-    prep_bytes: bytes  # What prep.json held when the folder was verified; the file may be another by now
+    folder: PreparedFolder  # As it was verified; its prep.json may be another by now
     sizes: dict[str, int]  # Bytes by path
     patience: Patience  # How often to try a step
     batch_bytes: int  # Bytes sent before credentials are looked at again
 
     @property
-    def prep_sha256(self): return hashlib.sha256(self.prep_bytes).hexdigest()
+    def prep_sha256(self): return hashlib.sha256(self.folder.prep_bytes).hexdigest()
     @property
     def label(self): return folder_label(self.prep_sha256)
     @property
@@ -131,33 +128,34 @@ class Upload:
     @property
     def sha256(self):
         "SHA-256 by path."
-        shards = {s["file"]: s["sha256"] for s in self.prep["shards"]}
-        return {**shards, **self.prep["files"], "prep.json": self.prep_sha256}
+        prep = self.folder.prep
+        shards = {s["file"]: s["sha256"] for s in prep["shards"]}
+        return {**shards, **prep["files"], "prep.json": self.prep_sha256}
     def open(self, name):
-        if name == "prep.json": return io.BytesIO(self.prep_bytes)
-        return open_plain(self.folder, name)
+        if name == "prep.json": return io.BytesIO(self.folder.prep_bytes)
+        return self.folder.open(name)
 
 # %% ../nbs/54_upload.ipynb #50aefbcb
 def _size(folder, name):
-    with open_plain(folder, name) as f: return os.fstat(f.fileno()).st_size
+    with folder.open(name) as f: return os.fstat(f.fileno()).st_size
 def verified_folder(
     folder: str | Path | PreparedFolder,  # A prepared folder
-) -> tuple[Path, dict, bytes, dict[str, int]]: # It, what its prep.json says, the bytes that say so, sizes of files
+) -> tuple[PreparedFolder, dict[str, int]]: # The folder, and bytes by path
     "Verify a folder that is to be sent; raise a sentence where it may not be."
     folder = PreparedFolder.of(folder)
     if isinstance(folder.at, Url): raise ValueError(f"what is logged is a folder, got {folder}: fetch it first")
     folder.check_clips()
     if faults := folder.faults():
         raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
-    sizes = {name: _size(folder.at, name) for name in manifest(folder.prep)[:-1]}
-    return folder.at, folder.prep, folder.prep_bytes, sizes | {"prep.json": len(folder.prep_bytes)}
+    sizes = {name: _size(folder, name) for name in manifest(folder.prep)[:-1]}
+    return folder, sizes | {"prep.json": len(folder.prep_bytes)}
 
 # %% ../nbs/54_upload.ipynb #38c0ffee
 def _new_stage(up):
     "Begin an upload: an artifact without files."
     path = new_path(up.project, up.name)
     described = f"Unfinished upload of {up.name}; run it again, or delete it."
-    return up.project.new_artifact(name=up.staging, kind="artifact", path=path, labels=[*labels(up.prep), up.label],
+    return up.project.new_artifact(name=up.staging, kind="artifact", path=path, labels=[*labels(up.folder.prep), up.label],
                                    description=described)
 def _stage(up):
     "The unfinished upload of this very data set, or a new one."
@@ -221,7 +219,7 @@ def _publish(up, staged):
     new = up.project.get_artifact(up.staging, entity_id=staged.id)
     new.id = _final_id(staged)
     new.name = new.metadata.name = up.name
-    new.metadata.description = description(up.prep)
+    new.metadata.description = description(up.folder.prep)
     new.status.state, new.status.message = "READY", None
     new.status.files = [file_info(name, stored[name]) for name in up.sizes]
     new.save()
