@@ -19,7 +19,6 @@ Modules:
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
-- `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
@@ -28,6 +27,7 @@ Modules:
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
+- `audio_ft_prep.families`: What a kind of speech models wants of audio and of text, as one class to fill in
 - `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
@@ -50,7 +50,8 @@ Modules:
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
-- `audio_ft_prep.models`: The extractor settings and the tokenizer of the model to prepare for, without its weights
+- `audio_ft_prep.modelfiles`: A model's folder of somebody else's, read without trusting it
+- `audio_ft_prep.models`: The processor of the model to prepare for, by its id or its folder, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
 - `audio_ft_prep.naming`: A name for every clip that a list means, the same in every layout, and a split for every line
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
@@ -86,16 +87,17 @@ Modules:
 - `audio_ft_prep.tablesets`: Parquet data sets on the Hub or on disk, and what `save_to_disk` saved: their files by split
 - `audio_ft_prep.tarindex`: Where the clips of a tar are, from one pass over its headers; a member that could lead outside is never used
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
-- `audio_ft_prep.text`: Sentence in, label ids out: cleaned, in the right language, within the model's budget
+- `audio_ft_prep.text`: A sentence of a corpus, cleaned: the same text is the same characters
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
-- `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
+- `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
-- `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
+- `audio_ft_prep.vocabulary`: Whisper's vocabularies and its tokenizer, from what comes with this package
+- `audio_ft_prep.whisper`: What a Whisper model wants: log-mels of 30 seconds, and labels that announce their language
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 - `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""

@@ -22,6 +22,7 @@ from IPython.display import display
 from .config import PrepConfig, completed, differing, shaping
 from .show import html_text, visible
 from .load import load_rows
+from .families import tokenizer_for
 from .models import load_model
 from .pipeline import Prepared
 from .paths import Url
@@ -29,7 +30,6 @@ from .clips import player, plot_clip, stored_player, tokens_html
 from .views import ClipView, PreparedClips, corpus_view, reject_view
 from .rejects import REASONS
 from .sampling import select
-from .text import label_language, language_tokenizer
 from .widgets import PrepForm, dress, fault_html, is_live, saved_page, show_live
 
 # %% auto #0
@@ -89,7 +89,7 @@ def corpus_clips(
 ) -> ClipList: # Its rows, and the rejects that are known before decoding
     "List the clips of a corpus."
     model, corpus = load_model(cfg.model_id), load_rows(cfg)
-    tokenizer = language_tokenizer(model, label_language(model, cfg.language_code, cfg.language), cfg.task)
+    tokenizer = tokenizer_for(cfg, model)
     chosen = select(corpus, cfg, model, tokenizer, labels=False)
     rows = pa.concat_tables([chosen.train, chosen.eval])
     n = len(chosen.train) + len(chosen.eval)
@@ -101,7 +101,7 @@ def corpus_clips(
         pa.concat_tables([_listed(rows), _listed_rejects(chosen.rejects, corpus.rows)]),
         view,
         tokenizer,
-        model.extractor.chunk_length,
+        model.max_seconds,
     )
 
 # %% ../nbs/75_browser.ipynb #e84f0390

@@ -13,13 +13,14 @@ import re
 from pathlib import Path
 from .config import config_from
 from .example import example_columns
-from .measures import MEASURES, measures_of
+from .measures import measures_of
+from .models import family_of
 from .rejects import REASONS
 from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
 # %% auto #0
-__all__ = ['COLUMNS', 'REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text',
-           'reason_rows', 'data_card', 'croissant']
+__all__ = ['REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text', 'reason_rows',
+           'data_card', 'croissant']
 
 # %% ../nbs/35_card.ipynb #f7063a4f
 def from_hub(
@@ -44,31 +45,13 @@ def title(
     share = f", part {part['index'] + 1} of {part['of']}" if part else ""
     return f"{source_name(prep)} ({prep['config']['language_code']}) for {Path(prep['config']['model_id']).name}{share}"
 
-# %% ../nbs/35_card.ipynb #40f6e44a
-COLUMNS = {
-    "id": "name of the clip, without folder and suffix",
-    "input_features": "log-mel, {mels} bands by frames of 10 ms, at most {frames}; {padding}",
-    "audio": "the clip as FLAC, mono, 16 bit, {rate_hz} Hz",
-    "input_length": "length of the clip in samples, {rate_hz} a second",
-    "labels": "label ids of the sentence, its control tokens around it",
-    "sentence": "what is said, as trained on",
-    "speaker": "who says it, as the corpus names speakers; empty where not known",
-    **{name: measure.described for name, measure in MEASURES.items()},
-}
-_PADDING = {
-    "features": "padding is left out, but for its first frame",
-    "padded": "padded to {seconds:g} s",
-    "audio": "",
-}
-
 # %% ../nbs/35_card.ipynb #92755008
 def column_words(
     prep: dict,  # What prep.json says
 ) -> dict[str, str]: # Column to what it holds
     "Say what each column of a prepared folder holds."
-    cfg, model = config_from(prep["config"]), prep["model"]
-    padding = _PADDING[cfg.storage].format(seconds=model["frames"] / 100)
-    return {c: COLUMNS[c].format(**model, padding=padding) for c in example_columns(cfg, model["mels"], measures_of(prep))}
+    return {name: column.words for name, column in _columns(prep).items()}
+def _columns(prep): return example_columns(config_from(prep["config"]), prep["model"], measures_of(prep))
 
 # %% ../nbs/35_card.ipynb #6ad8f247
 def _type_words(feature):
@@ -103,7 +86,7 @@ def card_header(
         "license": _licence(prep["source"]),
         "task_categories": ["automatic-speech-recognition"],
         "size_categories": [next((s for n, s in _SIZES if clips < n), "10M<n<100M")],
-        "tags": ["whisper", "audio_ft_prep"],
+        "tags": [family_of(prep["model"]).name, "audio_ft_prep"],
         "configs": [
             {
                 "config_name": "default",
@@ -166,10 +149,10 @@ def _rejects_table(prep):
 
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
-    features = example_columns(config_from(prep["config"]), prep["model"]["mels"], measures_of(prep))
+    columns = _columns(prep)
     return markdown_table(
         [["column", "type", "what it holds"]]
-        + [[f"`{c}`", _type_words(features[c]), said] for c, said in column_words(prep).items()],
+        + [[f"`{name}`", _type_words(column.feature), column.words] for name, column in columns.items()],
         left=3,
     )
 def _settings_table(prep):
@@ -187,10 +170,14 @@ _LOADING = """With `audio_ft_prep`, ready for a `Seq2SeqTrainer`, each clip as w
 ```python
 from audio_ft_prep import SpeechCollator, load_prepared
 data = load_prepared("FOLDER")                                  # this folder
-collator = SpeechCollator(decoder_start_token_id={start_id})
+collator = {collator}
 ```
 
-Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. The model's processor is in `processor/`: `transformers.WhisperProcessor.from_pretrained("FOLDER/processor")`."""
+Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. The model's processor is in `processor/`: `transformers.{processor}.from_pretrained("FOLDER/processor")`."""
+def _loading(prep):
+    "How to load a prepared folder, with and without this package."
+    family = family_of(prep["model"])
+    return _LOADING.format(collator=family.collator(prep["model"]), processor=family.processor)
 
 # %% ../nbs/35_card.ipynb #448b384d
 def _about_source(prep):
@@ -232,7 +219,7 @@ def data_card(
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
         "Columns": _columns_table(prep),
-        "Loading it": _LOADING.format(**prep["model"]),
+        "Loading it": _loading(prep),
         "Where it comes from": _about_source(prep),
         "How it was made": f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}",
     }
@@ -292,11 +279,11 @@ def _field(record_set, name, words, typ, source, shape=()):
     }
 
 # %% ../nbs/35_card.ipynb #788f5beb
-def _example_field(name, words, feature, mels):
-    shape = [(mels, -1), (-1,)][feature["feature"]["_type"] != "List"] if feature["_type"] == "List" else ()
+def _example_field(name, column):
+    feature = column.feature
     while feature["_type"] == "List": feature = feature["feature"]
     typ = "sc:AudioObject" if feature["_type"] == "Audio" else _TYPES[feature["dtype"]]
-    return _field("examples", name, words, typ, {"fileSet": {"@id": "shards"}, "extract": {"column": name}}, shape)
+    return _field("examples", name, column.words, typ, {"fileSet": {"@id": "shards"}, "extract": {"column": name}}, column.shape)
 def _record_set(name, words, fields):
     return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 
@@ -309,14 +296,14 @@ REJECT_COLUMNS = {
     "detail": "what was measured",
 }
 def _record_sets(prep):
-    features = example_columns(config_from(prep["config"]), prep["model"]["mels"], measures_of(prep))
+    columns = _columns(prep)
     where = {
         "fileSet": {"@id": "shards"},
         "extract": {"fileProperty": "fullpath"},
         "transform": {"regex": "(train|eval)/data-"},
     }
     examples = [_field("examples", "split", "train or eval", "sc:Text", where)] + [
-        _example_field(c, said, features[c], prep["model"]["mels"]) for c, said in column_words(prep).items()
+        _example_field(name, column) for name, column in columns.items()
     ]
     rejects = [
         _field("rejects", c, said, "sc:Text", {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": c}})

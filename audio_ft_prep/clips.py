@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from .show import html_text
 from .container import read_container
-from .example import flac_bytes
+from .families import flac_bytes
 from .figures import CARD, COLOURS, FAINT, INK, Plot, drawing_style, needs_lab, new_figure
 from .views import ClipView
 

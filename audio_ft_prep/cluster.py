@@ -15,9 +15,8 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from secrets import token_hex
-from typing import Callable, Iterator
+from typing import Callable, Iterable, Iterator
 from .engines import Engine, Job, OnProgress, Watchdog, no_progress, preload_worker, stuck_seconds
-from .features import LOG_MELS
 from .machine import usable_cores
 from .paths import Url, atomic_write_bytes
 from .errors import NO_ROOM, explained_errors
@@ -262,12 +261,12 @@ def _source():
             h.update(p.read_bytes())
     return h.hexdigest()[:12]
 def machine_versions(
-    log_mel: str = "exact",  # Who computes the features: exact or fast
+    libraries: Iterable[str] = (),  # Packages that shape the numbers beside those that always do
 ) -> dict[str, str]: # Version by name
     "List what must be the same on every machine of a run."
     import soundfile, soxr
     return {
-        **versions(log_mel),
+        **versions(libraries),
         "libsndfile": soundfile.__libsndfile_version__,
         "libsoxr": soxr.__libsoxr_version__,
         "the source of audio_ft_prep": _source(),
@@ -278,15 +277,13 @@ def _unlike(here, there):
     "The first thing in which a machine differs from this one."
     name = next((n for n in here if here[n] != there.get(n)), "")
     return f"{name} is {there.get(name, 'not there')} there and {here[name]} here" if name else ""
-def _log_mel(job):
-    return next(name for name, kind in LOG_MELS.items() if type(job.maker.log_mel) is kind)
-def _look(proof, corpus, log_mel):
+def _look(proof, corpus, libraries):
     "On a machine: leave proof at the output, and say what is here."
     fault = ""
     try: atomic_write_bytes(proof, proof.name.encode())
     except OSError as e: fault = f"the output can't be written there ({e})"
     unseen = [f for f, size in corpus.items() if not os.path.isfile(f) or os.path.getsize(f) != size]
-    return machine_versions(log_mel), (
+    return machine_versions(libraries), (
         f"{unseen[0]} is not there, or not the same: the corpus must be in a folder that every machine sees"
         if unseen
         else fault
@@ -328,7 +325,7 @@ def _check_machines(ray, makers, job, wait_s=180):
     "Refuse a cluster whose machines would make something else."
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
     corpus = _some_files(makers)
-    here = machine_versions(_log_mel(job))
+    here = machine_versions(job.maker.input.libraries)
     asked = {}
     run = token_hex(4)
     for n in _nodes(ray, 1, TASK_MEMORY):
@@ -336,7 +333,7 @@ def _check_machines(ray, makers, job, wait_s=180):
         asked[
             ray.remote(_look)
             .options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False))
-            .remote(proof, corpus, _log_mel(job))
+            .remote(proof, corpus, job.maker.input.libraries)
         ] = n, proof
     ray.wait(list(asked), num_returns=len(asked), timeout=wait_s)
     try:
@@ -354,7 +351,7 @@ _like = {}
 class _NoRoom(OSError): "The output's disk takes no more."
 def _prepare_worker(job):
     preload_worker(job.maker.preload)
-    _like.update(machine_versions(_log_mel(job)))
+    _like.update(machine_versions(job.maker.input.libraries))
 def _attempt(shard, job, here, limit_s):
     "On a machine: make a shard, and say how many seconds it took."
     began = time.monotonic()
@@ -431,7 +428,7 @@ class _Flight:
         self.failed = {}
         self.task = ray.remote(_attempt)
         self.how = dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
-        self.shared = ray.put(job), machine_versions(_log_mel(job)), limit_s
+        self.shared = ray.put(job), machine_versions(job.maker.input.libraries), limit_s
         self.done = set()
         self.longest = 0.
         self.last = time.monotonic()

@@ -8,20 +8,19 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 
 # %% ../nbs/31_example.ipynb #62b14bc3
 from __future__ import annotations
-import hashlib, io, json, struct
+import hashlib, json, struct
 from dataclasses import dataclass
 from typing import Iterable
 import numpy as np, pyarrow as pa
 from .audio import Clip, Limits, RecordingFile, clip_of, read_clip, recording_container
 from .config import PrepConfig
-from .features import LOG_MELS, LogMel, as_stored, pad_frames
+from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
 from .measures import MEASURES, measured
-from .models import Extractor
-from .rows import read_bytes
-from .rejects import BadClip
+from .models import family_of
+from .rows import BadClip, read_bytes
 
 # %% auto #0
-__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'flac_bytes', 'ExampleMaker', 'example_maker', 'example_columns',
+__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'ExampleMaker', 'example_maker', 'example_columns',
            'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
 
 # %% ../nbs/31_example.ipynb #a8e737bb
@@ -53,27 +52,11 @@ def row_clip(
         return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
     except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
-# %% ../nbs/31_example.ipynb #1b0aecd4
-def flac_bytes(
-    samples: np.ndarray,  # Mono float32; beyond ±1 it is clipped
-    rate: int,  # Samples a second
-) -> bytes: # A FLAC file
-    "Encode samples as 16-bit FLAC."
-    import soundfile as sf
-    out = io.BytesIO()
-    sf.write(out, samples, rate, format="FLAC", subtype="PCM_16")
-    return out.getvalue()
-
-# %% ../nbs/31_example.ipynb #fa8e999d
-def _nothing(): pass
-
 # %% ../nbs/31_example.ipynb #7c875e39
 @dataclass(frozen=True)
 class ExampleMaker:
     "Turn rows into examples for one config."
-    log_mel: LogMel  # The model's features
-    storage: str  # features, audio or padded
-    dtype: str  # float16 or float32
+    input: InputMaker  # Makes what the model hears
     limits: Limits  # The model's rate; shorter and longer clips are rejected
 
     def __call__(self,
@@ -81,10 +64,9 @@ class ExampleMaker:
     ) -> dict: # Columns of the example by name
         "Make one example; raise `BadClip` when the clip can't be used."
         clip = row_clip(row, self.limits)
-        content = {"audio": self._audio} if self.storage == "audio" else {"input_features": self._features}
         return {
             "id": row["id"],
-            **{k: make(clip.samples) for k, make in content.items()},
+            **self.input(clip.samples),
             "input_length": len(clip.samples),
             "labels": row["labels"],
             "sentence": row["sentence"],
@@ -93,64 +75,47 @@ class ExampleMaker:
         }
 
     @property
-    def preload(self): return _nothing if self.storage == "audio" else self.log_mel.preload
-    def _audio(self, samples): return flac_bytes(samples, self.limits.rate_hz)
-    def _features(self, samples):
-        got = self.log_mel(samples)
-        return pad_frames(got, self.log_mel.n_frames) if self.storage == "padded" else as_stored(got, self.dtype)
+    def storage(self): return self.input.storage
+    @property
+    def preload(self): return self.input.preload
 
 # %% ../nbs/31_example.ipynb #8f4e48df
 def example_maker(
     cfg: PrepConfig,  # What to make
-    extractor: Extractor,  # How the model hears
+    model: Model,  # The model to prepare for
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
-    limits = Limits(extractor.sampling_rate, cfg.min_seconds, cfg.max_seconds)
-    return ExampleMaker(LOG_MELS[cfg.log_mel](extractor), cfg.storage, cfg.feature_dtype, limits)
+    limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
+    return ExampleMaker(model.family.input_maker(cfg, model), limits)
 
 # %% ../nbs/31_example.ipynb #84822d0f
-def _value(dtype): return {"dtype": dtype, "_type": "Value"}
-def _list(feature, **kw): return {"feature": feature, **kw, "_type": "List"}
 def example_columns(
     cfg: PrepConfig,  # Storage and number type
-    mels: int,  # Mel bands of the model
+    about: dict,  # What prep.json says of the model
     measures: Iterable[str] = MEASURES,  # Names of the measures, in their order
-) -> dict[str, dict]: # Column to feature
-    "Describe an example's columns as `datasets` writes features down."
-    content = {
-        "features": ("input_features", _list(_list(_value(cfg.feature_dtype)), length=mels)),
-        "padded": ("input_features", _list(_list(_value("float32")))),
-        "audio": ("audio", {"sampling_rate": 16000, "decode": False, "_type": "Audio"}),
-    }
-    name, feature = content[cfg.storage]
+) -> dict[str, Column]: # By name
+    "Describe the columns of examples."
+    rate = f"length of the clip in samples, {about['rate_hz']} a second"
     return {
-        "id": _value("string"),
-        name: feature,
-        "input_length": _value("int64"),
-        "labels": _list(_value("int64")),
-        "sentence": _value("string"),
-        "speaker": _value("string"),
-        **{name: _value(MEASURES[name].dtype) for name in measures},
+        "id": Column(value_of("string"), "name of the clip, without folder and suffix"),
+        **family_of(about).columns(cfg.storage, cfg.feature_dtype, about),
+        "input_length": Column(value_of("int64"), rate),
+        "labels": Column(list_of(value_of("int64")), "label ids of the sentence, its control tokens around it", (-1,)),
+        "sentence": Column(value_of("string"), "what is said, as trained on"),
+        "speaker": Column(value_of("string"), "who says it, as the corpus names speakers; empty where not known"),
+        **{name: Column(value_of(MEASURES[name].dtype), MEASURES[name].described) for name in measures},
     }
 
 # %% ../nbs/31_example.ipynb #be896e26
-def _arrow_type(feature):
-    if feature["_type"] == "Audio":
-        return pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    if feature["_type"] == "List":
-        return pa.list_(_arrow_type(feature["feature"]), feature.get("length", -1))
-    return pa.type_for_alias(feature["dtype"])
 def example_schema(
     cfg: PrepConfig,  # Storage and number type
-    mels: int,  # Mel bands of the model
+    about: dict,  # What prep.json says of the model
     measures: Iterable[str] = MEASURES,  # Names of the measures, in their order
 ) -> pa.Schema: # With what `datasets` reads beside it
     "Make the Arrow schema of examples."
-    columns = example_columns(cfg, mels, measures)
-    return pa.schema(
-        {k: _arrow_type(v) for k, v in columns.items()},
-        metadata={"huggingface": json.dumps({"info": {"features": columns}})},
-    )
+    features = {name: column.feature for name, column in example_columns(cfg, about, measures).items()}
+    types = {name: arrow_type(feature) for name, feature in features.items()}
+    return pa.schema(types, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 # %% ../nbs/31_example.ipynb #edb44bcd
 def _numbers(values, typ):
@@ -182,22 +147,22 @@ def features_array(
     return outer.cast(typ)
 
 # %% ../nbs/31_example.ipynb #a15a2542
+def _files(files, names):
+    "An Arrow array of files, as `datasets` stores audio."
+    return pa.StructArray.from_arrays([_bytes(files, pa.binary()), _strings(names)], ["bytes", "path"])
+
+def _lists(items, typ):
+    "An Arrow array of lists of numbers."
+    values = np.concatenate(items).astype(typ.value_type.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(_offsets([len(i) for i in items]), _numbers(values, typ.value_type))
+
 def _column(name, examples, typ):
+    "One column of several examples."
     values = [e[name] for e in examples]
-    if name == "input_features": return features_array(values, typ)
-    if name == "audio":
-        return pa.StructArray.from_arrays(
-            [_bytes(values, pa.binary()), _strings([f"{e['id']}.flac" for e in examples])], ["bytes", "path"]
-        )
-    if name == "labels":
-        return pa.ListArray.from_arrays(
-            _offsets([len(v) for v in values]), _numbers(np.concatenate(values).astype(np.int64), pa.int64())
-        )
-    return (
-        _strings(values)
-        if pa.types.is_string(typ)
-        else _numbers(np.array(values, np.int64 if pa.types.is_integer(typ) else np.float32), typ)
-    )
+    if pa.types.is_string(typ): return _strings(values)
+    if pa.types.is_struct(typ): return _files(values, [f"{e['id']}.flac" for e in examples])
+    if not pa.types.is_nested(typ): return _numbers(np.array(values, typ.to_pandas_dtype()), typ)
+    return features_array(values, typ) if pa.types.is_nested(typ.value_type) else _lists(values, typ)
 
 # %% ../nbs/31_example.ipynb #7bca4bc3
 def record_batch(
@@ -208,10 +173,14 @@ def record_batch(
     return pa.RecordBatch.from_arrays([_column(f.name, examples, f.type).cast(f.type) for f in schema], schema=schema)
 
 # %% ../nbs/31_example.ipynb #0d42af9a
+_COMMON = ("id", "input_length", "labels", "sentence", "speaker")
+
 def _content(example):
-    if "audio" in example: return b"audio", example["audio"]
-    a = example["input_features"]
-    return f"{a.dtype.str}{a.shape}".encode(), np.ascontiguousarray(a).data
+    "What an example holds for the model, each part behind a word that says what it is."
+    for name, value in example.items():
+        if name in _COMMON or name in MEASURES: continue
+        if isinstance(value, bytes): yield from (name.encode(), value)
+        else: yield from (f"{value.dtype.str}{value.shape}".encode(), np.ascontiguousarray(value).data)
 
 # %% ../nbs/31_example.ipynb #2ef33c19
 def example_hash(

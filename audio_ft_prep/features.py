@@ -11,13 +11,59 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/features.html.md"""
 # %% ../nbs/22_features.ipynb #aed6fdab
 from __future__ import annotations
 import sys
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['LOG_MELS', 'valid_frames', 'LogMel', 'as_stored', 'pad_frames', 'FastLogMel']
+__all__ = ['LOG_MELS', 'mel_filters', 'Extractor', 'valid_frames', 'LogMel', 'as_stored', 'pad_frames', 'FastLogMel']
+
+# %% ../nbs/22_features.ipynb #3dd93f1e
+def _hz(mels):
+    above = 1000 * np.exp(np.log(6.4) / 27 * (mels - 15))
+    return np.where(mels < 15, 200 * mels / 3, above)
+def mel_filters(
+    n_fft: int,  # Samples in a frame
+    mels: int,  # Mel bands
+    rate_hz: int,  # Samples a second
+    top_hz: float = 8000.0,  # Where the last band ends
+) -> np.ndarray: # float64, (n_fft/2 + 1, mels)
+    "Make Whisper's mel filter bank."
+    corners = _hz(np.linspace(0, 15 + np.log(top_hz / 1000) * (27 / np.log(6.4)), mels + 2))
+    apart = np.diff(corners)
+    slopes = corners[None] - np.linspace(0, rate_hz // 2, 1 + n_fft // 2)[:, None]
+    bank = np.maximum(0, np.minimum(-slopes[:, :-2] / apart[:-1], slopes[:, 2:] / apart[1:]))
+    return bank * (2 / (corners[2:] - corners[:-2]))
+
+# %% ../nbs/22_features.ipynb #67a043a6
+@dataclass(frozen=True)
+class Extractor:
+    "The settings of a `WhisperFeatureExtractor`, under its own names."
+    feature_size: int = 80  # Mel bands
+    sampling_rate: int = 16000  # Samples a second
+    hop_length: int = 160  # Samples from frame to frame
+    chunk_length: int = 30  # Seconds that the model sees
+    n_fft: int = 400  # Samples in a frame
+    padding_value: float = 0.0  # What stands behind a clip's end
+    dither: float = 0.0  # Noise that is added
+
+    @property
+    def n_samples(self): return self.chunk_length * self.sampling_rate
+    @property
+    def nb_max_frames(self): return self.n_samples // self.hop_length
+    @property
+    def mel_filters(self): return mel_filters(self.n_fft, self.feature_size, self.sampling_rate)
+    def to_dict(self):
+        return {
+            **asdict(self),
+            "n_samples": self.n_samples,
+            "nb_max_frames": self.nb_max_frames,
+            "padding_side": "right",
+            "return_attention_mask": False,
+            "feature_extractor_type": "WhisperFeatureExtractor",
+        }
 
 # %% ../nbs/22_features.ipynb #dc3bc494
 def valid_frames(
@@ -50,6 +96,9 @@ def _torch_log_mel(samples, n_fft, hop, window, filters):
 # %% ../nbs/22_features.ipynb #8eb0d034
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
+    libraries = ()  # Packages that shape its numbers, beside those that always do
+    imports = "torch"  # The heavy package that it needs
+
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):
@@ -126,6 +175,9 @@ def pad_frames(
 # %% ../nbs/22_features.ipynb #611dbb48
 class FastLogMel(LogMel):
     "Compute the same frames with asrfront, within about 1e-4 of the exact ones and without torch."
+    libraries = ("asrfront",)
+    imports = ""
+
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):

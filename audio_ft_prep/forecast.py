@@ -13,8 +13,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 import numpy as np, pyarrow as pa
-from .example import ExampleMaker, flac_bytes, row_clip
-from .features import FastLogMel, valid_frames
+from .example import ExampleMaker, row_clip
+from .families import flac_bytes
 from .rows import close_files
 from .rejects import BadClip
 
@@ -100,14 +100,8 @@ def expected_bytes(
     flac_rate: float,  # Bytes of FLAC for a second of audio
 ) -> int: # Bytes of the shards
     "Reckon what a split's shards take."
-    if maker.storage == "audio": return round(500 * rows + seconds * flac_rate)
-    mel, padded = maker.log_mel, maker.storage == "padded"
-    frames = (
-        mel.n_frames
-        if padded
-        else min(valid_frames(int(seconds / max(rows, 1) * mel.rate_hz), mel.n_fft, mel.hop), mel.n_frames)
-    )
-    return round(rows * (500 + frames * mel.mels * (4 if padded or maker.dtype == "float32" else 2)))
+    each = maker.input.stored_bytes(seconds / max(rows, 1), flac_rate)
+    return round(rows * (500 + each))
 
 # %% ../nbs/57_forecast.ipynb #1a39b1f6
 def most_bytes(
@@ -166,7 +160,7 @@ _COMMAND, _END = 220., 60.  # Units: to start Python and leave it; to write the 
 _WORKER = {"torch": 830., "": 230.}  # Units to start a worker, with torch and without
 _MEL = {"torch": (0.085, 0.00035), "": (0.02, 0.00007)}  # Units for a second of audio; for each mel band of it
 _BYTE, _CLIP = 2.2e-6, 0.05  # Units: a byte stored; a clip
-def _loads(maker): return "" if maker.storage == "audio" or isinstance(maker.log_mel, FastLogMel) else "torch"
+def _loads(maker): return maker.input.imports
 
 # %% ../nbs/57_forecast.ipynb #8d15e2b8
 def clips_cpu_s(
@@ -178,8 +172,8 @@ def clips_cpu_s(
     size: int,  # Bytes that will be stored
 ) -> float: # CPU seconds, in one thread
     "Reckon what making examples takes."
-    second, band = (0., 0.) if maker.storage == "audio" else _MEL[_loads(maker)]
-    mel = second + band * maker.log_mel.mels
+    second, band = _MEL[_loads(maker)]
+    mel = 0.0 if maker.storage == "audio" else second + band * maker.input.log_mel.mels
     decoding = seconds * sample.cpu_s / sample.seconds if sample.seconds else 0.
     return decoding + pace.unit_s * (seconds * mel + size * _BYTE + rows * _CLIP)
 

@@ -11,7 +11,9 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/manifest.html.md"""
 from __future__ import annotations
 import platform, re
 from importlib.metadata import version
+from typing import Iterable
 from .config import PrepConfig, completed, differing, fingerprint, shaping
+from .features import LOG_MELS
 from .secrets import without_secrets
 
 # %% auto #0
@@ -22,11 +24,10 @@ SHAPING_LIBRARIES = ("numpy", "pyarrow", "soundfile", "soxr", "tokenizers", "tor
 
 # %% ../nbs/36_manifest.ipynb #d5decd7d
 def versions(
-    log_mel: str = "exact",  # Who computes the features: exact or fast
+    more: Iterable[str] = (),  # Packages that shape the numbers beside those that always do
 ) -> dict[str, str]: # Version by name
     "List the versions that shape the numbers."
-    names = [*SHAPING_LIBRARIES]
-    if log_mel == "fast": names.append("asrfront")
+    names = [*SHAPING_LIBRARIES, *more]
     python = platform.python_version()
     libraries = {name: version(name) for name in names}
     return {"audio_ft_prep": version("audio_ft_prep"), "python": python, **libraries}
@@ -55,7 +56,7 @@ def run_manifest(
         "config": settings,
         "fingerprint": fingerprint(cfg),
         "source": {**source, "notes": notes},
-        "versions": versions(cfg.log_mel),
+        "versions": versions(LOG_MELS[cfg.log_mel].libraries),
     }
 
 # %% ../nbs/36_manifest.ipynb #e3352285

@@ -11,6 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 from __future__ import annotations
 import json, math, re
 from typing import Any, Callable
+from .models import family_of
 from .values import shown
 
 # %% auto #0
@@ -143,15 +144,9 @@ def _check_config(config):
             _refuse(f"config.{name}", " or ".join(known), config[name])
 
 # %% ../nbs/36_prepjson.ipynb #17890de4
-_MODEL = {
-    "start_id": (0, 1 << 24),
-    "mels": (1, 4096),
-    "frames": (1, 1 << 20),
-    "rate_hz": (1, 1 << 20),
-    "max_labels": (1, 1 << 24),
-}
+_NUMBERS = {"rate_hz": (1, 1 << 20), "max_labels": (1, 1 << 24)}  # Of every family; the others are the family's own
 def _check_model(model):
-    for name, (least, most) in _MODEL.items():
+    for name, (least, most) in (family_of(model).numbers | _NUMBERS).items():
         if name in model or name != "max_labels":
             _count(model.get(name), f"model.{name}", least, most)
     if "origin" in model: _text(model["origin"], "model.origin")

@@ -204,7 +204,7 @@ def stored_schema(
     storage = config.get("storage", "features")
     dtype = config.get("feature_dtype", "float16")
     about = SimpleNamespace(storage=storage, feature_dtype=dtype)
-    return example_schema(about, prep["model"]["mels"], measures_of(prep))
+    return example_schema(about, prep["model"], measures_of(prep))
 
 # %% ../nbs/37_reading.ipynb #b210ce72
 def count_rows(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pyarrow.compute as pc
 from .card import reason_rows, source_name, title
-from .example import flac_bytes
+from .families import flac_bytes
 from .pipeline import Prepared
 from .paths import Url, atomic_write_bytes
 from .clips import plot_clip, tokens_html

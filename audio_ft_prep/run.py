@@ -17,15 +17,16 @@ from typing import Any
 import pyarrow as pa
 from .config import PrepConfig
 from .example import ExampleMaker, example_maker, example_schema
+from .families import Model, save_processor, tokenizer_for
 from .load import load_rows
 from .manifest import run_manifest
-from .models import Model, load_model, save_processor
+from .models import load_model
 from .rejects import reason_counts, rejects_table
 from .rows import Corpus
 from .sampling import Selection, fetch_audio, labelled, select
 from .shards import ShardSlice, rows_per_shard, shard_slices
 from .splits import split_roles
-from .text import label_language, language_tokenizer
+
 
 # %% auto #0
 __all__ = ['Recipe', 'make_recipe', 'Part', 'manifest_of', 'Run', 'make_run', 'with_audio']
@@ -40,22 +41,12 @@ class Recipe:
     schema: pa.Schema  # Columns of an example
 
     @property
-    def about(self) -> dict:
-        "What a reader of the data set needs of the model."
-        mel = self.maker.log_mel
-        return {
-            "origin": self.model.origin,
-            "start_id": self.model.start_id,
-            "mels": mel.mels,
-            "frames": mel.n_frames,
-            "rate_hz": mel.rate_hz,
-            "max_labels": self.model.max_labels,
-        }
+    def about(self) -> dict: return self.model.about  # what a reader of the data set needs of the model
     def save_processor(self,
         to: Path,  # Folder to make
     ) -> None:
         "Save the model's processor."
-        save_processor(to, self.model.extractor, self.tokenizer)
+        save_processor(to, self.model, self.tokenizer)
     def __repr__(self): return f"Recipe({self.model.model_id}: {', '.join(self.schema.names)})"
 
 # %% ../nbs/39_run.ipynb #afd5918c
@@ -64,11 +55,8 @@ def make_recipe(
 ) -> Recipe: # Ready for rows
     "Load what makes examples; raise where the model lacks the language."
     model = load_model(cfg.model_id)
-    language = label_language(model, cfg.language_code, cfg.language)
-    tokenizer = language_tokenizer(model, language, cfg.task)
-    maker = example_maker(cfg, model.extractor)
-    schema = example_schema(cfg, model.extractor.feature_size)
-    return Recipe(model, tokenizer, maker, schema)
+    tokenizer = tokenizer_for(cfg, model)
+    return Recipe(model, tokenizer, example_maker(cfg, model), example_schema(cfg, model.about))
 
 # %% ../nbs/39_run.ipynb #b5b7f173
 @dataclass(frozen=True)
@@ -149,8 +137,7 @@ class Run:
 # %% ../nbs/39_run.ipynb #e397e342
 def _every_shard(run):
     "All shards of a run, in order."
-    own_language = run.model if run.cfg.language_column else None
-    def label(rows): return labelled(rows, run.tokenizer, model=own_language)
+    def label(rows): return labelled(rows, run.model, run.tokenizer, bool(run.cfg.language_column))
     size = rows_per_shard(run.selected, run.cfg.shard_rows)
     return [shard for split in run.splits for shard in shard_slices(run.selection[split], split, size, label)]
 def _rows(shards):

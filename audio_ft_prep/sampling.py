@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
-from .models import Model
+from .families import Model
 from .rows import Corpus, repeated
 from .progress import go_on
 from .rejects import Reject, reason_counts, rejects_of, rejects_table
 from .show import markdown_table
 from .splits import rank
-from .text import MOST_CHARACTERS, bytes_that_fit, clean_sentence, labels_of, language_token, too_long
+from .text import MOST_CHARACTERS, clean_sentence
 from .values import shown
 
 # %% auto #0
@@ -85,21 +85,17 @@ def with_sentences(
 # %% ../nbs/30_sampling.ipynb #e93aef8f
 def labelled(
     rows: pa.Table,  # Rows with clean sentences
-    tokenizer: Any,  # As `language_tokenizer` makes it
+    model: Model,  # The model to prepare for
+    tokenizer: Any,  # As the model's family makes it
+    mixed: bool = False,  # Whether each row is to announce its own language
     chunk: int = 10_000,  # Sentences tokenized at a time
-    model: Model | None = None,  # The model, where each row is to announce its own language
 ) -> pa.Table: # Rows with a column `labels`
     "Add label ids."
-    parts = [labels_of(part.to_pylist(), tokenizer) for part in _parts(rows["sentence"], chunk)]
-    if model is not None:
-        _announce(parts, rows["locale"].to_pylist(), model)
-    labels = pa.chunked_array([pa.array(part, _LABELS) for part in parts], _LABELS)
-    return rows.append_column("labels", labels)
-def _announce(parts, locales, model):
-    "Put into labels, behind the start token, each row's own language."
-    tokens = {locale: language_token(model, locale) for locale in set(locales)}
-    for label, locale in zip((label for part in parts for label in part), locales):
-        label[1] = tokens[locale]
+    family = model.family
+    labels = [ids for part in _parts(rows["sentence"], chunk) for ids in family.labels(part.to_pylist(), tokenizer)]
+    if mixed: family.announce(labels, rows["locale"].to_pylist(), model)
+    parts = [pa.array(labels[i:i + chunk], _LABELS) for i in range(0, len(labels), chunk)]
+    return rows.append_column("labels", pa.chunked_array(parts, _LABELS))
 
 # %% ../nbs/30_sampling.ipynb #875631fb
 def of_known_languages(
@@ -109,38 +105,42 @@ def of_known_languages(
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Drop rows whose language the model doesn't have."
     locales = rows["locale"].to_pylist()
-    unknown = {l for l in set(locales) if language_token(model, l) is None}
+    unknown = [l for l in dict.fromkeys(locales) if not model.family.has_language(model, l)]
     said = {l: f"{column} must name a language that {model.model_id} has, got {shown(l)}" for l in unknown}
     return drop(rows, {i: ("bad_row", said[l]) for i, l in enumerate(locales) if l in said})
 
 # %% ../nbs/30_sampling.ipynb #0c6c0813
 def with_labels(
     rows: pa.Table,  # Rows with clean sentences
-    tokenizer: Any,  # As `language_tokenizer` makes it
     model: Model,  # The model to prepare for
+    tokenizer: Any,  # As the model's family makes it
     chunk: int = 10_000,  # Sentences tokenized at a time
 ) -> tuple[pa.Table, pa.Table]: # Rows with a column `labels`; rejects
     "Add label ids; rows whose labels exceed the model's budget are dropped."
-    rows = labelled(rows, tokenizer, chunk)
-    over = np.flatnonzero(pc.list_value_length(rows["labels"]).to_numpy() > model.max_labels)
-    why = {int(i): ("label_too_long", said) for i in over if (said := too_long(rows["labels"][int(i)].as_py(), model))}
+    rows = labelled(rows, model, tokenizer, chunk=chunk)
+    why = {}
+    for i in np.flatnonzero(pc.list_value_length(rows["labels"]).to_numpy() > model.max_labels):
+        excess = model.family.excess(rows["labels"][int(i)].as_py(), model)
+        if excess: why[int(i)] = "label_too_long", excess
     return drop(rows, why)
 
 # %% ../nbs/30_sampling.ipynb #e3940d0c
 def within_budget(
     rows: pa.Table,  # Rows with clean sentences
-    tokenizer: Any,  # As `language_tokenizer` makes it
     model: Model,  # The model to prepare for
+    tokenizer: Any,  # As the model's family makes it
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Drop rows whose labels would exceed the model's budget."
-    long = np.flatnonzero(pc.binary_length(rows["sentence"]).to_numpy() > bytes_that_fit(tokenizer, model))
-    parts = (long[i:i + 10_000] for i in range(0, len(long), 10_000))
-    said = (
-        (int(i), too_long(l, model))
-        for p in parts
-        for i, l in zip(p, labels_of(rows["sentence"].take(pa.array(p)).to_pylist(), tokenizer))
-    )
-    return drop(rows, {i: ("label_too_long", over) for i, over in said if over})
+    family = model.family
+    fits = family.bytes_that_fit(tokenizer, model)
+    long = np.flatnonzero(pc.binary_length(rows["sentence"]).to_numpy() > fits)
+    why = {}
+    for first in range(0, len(long), 10_000):
+        places = long[first:first + 10_000]
+        sentences = rows["sentence"].take(pa.array(places)).to_pylist()
+        for i, labels in zip(places, family.labels(sentences, tokenizer)):
+            if excess := family.excess(labels, model): why[int(i)] = "label_too_long", excess
+    return drop(rows, why)
 
 # %% ../nbs/30_sampling.ipynb #18bd4445
 def without_repeats(
@@ -216,12 +216,12 @@ def select(
     corpus: Corpus,  # Rows and rejects of a source
     cfg: PrepConfig,  # What to keep
     model: Model,  # The model to prepare for
-    tokenizer: Any,  # As `language_tokenizer` makes it
+    tokenizer: Any,  # As `tokenizer_for` makes it
     labels: bool = True,  # Whether rows are to carry their labels already
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, leaks, then the maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
-    rows, over = (with_labels if labels else within_budget)(rows, tokenizer, model)
+    rows, over = (with_labels if labels else within_budget)(rows, model, tokenizer)
     rows, foreign = _by_language(rows, cfg, model)
     evaluation, train = _of(rows, "eval"), _of(rows, "train")
     (train, more), (evaluation, others) = without_repeats(train), without_repeats(evaluation)
@@ -238,11 +238,7 @@ def select(
     )
 def _by_language(rows, cfg, model):
     if not cfg.language_column: return rows, rejects_table([])
-    if model.english_only:
-        raise ValueError(
-            f"{model.model_id} knows English only, and language_column gives each row its own: choose a model"
-            " without .en, or leave language_column out"
-        )
+    model.family.check_mixed(model)
     return of_known_languages(rows, model, cfg.language_column)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab

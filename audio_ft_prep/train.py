@@ -9,65 +9,45 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
 
 # %% ../nbs/41_train.ipynb #974f54bb
 from __future__ import annotations
-import io, os
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-import numpy as np, pyarrow as pa
+from typing import Any, Callable
+import pyarrow as pa
 from datasets import DatasetDict
 from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
-from .features import LogMel, pad_frames
-from .models import load_model
+from .models import FAMILIES, family_of, load_model
 from .paths import Url
 from .plain import open_plain
 from .reading import PreparedFolder
 
 # %% auto #0
-__all__ = ['FORMAT', 'stored_features', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
+__all__ = ['FORMAT', 'InputReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
 
-# %% ../nbs/41_train.ipynb #c962087f
-def stored_features(
-    column: pa.Array,  # A column of log-mels: lists of lists of numbers
-) -> list[np.ndarray]: # (mels, frames) each
-    "Look at log-mels where they lie in an Arrow column."
-    frames = column.flatten()
-    ends, numbers = frames.offsets.to_numpy(), frames.values.to_numpy()
-    mels = len(frames) // max(len(column), 1)
-    return [numbers[ends[i * mels]:ends[(i + 1) * mels]].reshape(mels, -1) for i in range(len(column))]
-
-# %% ../nbs/41_train.ipynb #ef114c82
+# %% ../nbs/41_train.ipynb #6633538d
 @dataclass(frozen=True)
-class FeatureReader:
-    "Turn a stored column into the model's input."
-    n_frames: int  # Frames the model sees
-    log_mel: LogMel | None = None  # For audio: computes its features
+class InputReader:
+    "Reads the column of the model's input; a process that is sent one knows our format, too."
+    name: str  # The column
+    read: Callable[[pa.Array], list]  # As the model's family makes it
 
     def __call__(self,
-        column: pa.Array,  # Log-mels or FLAC files
-    ) -> list[np.ndarray]: # float32, (mels, n_frames) each
+        column: pa.Array,  # As it is stored
+    ) -> list: # The model's input, one a row
         "Read one column."
-        stored = (
-            [self._from_flac(b) for b in column.field("bytes").to_pylist()]
-            if self.log_mel
-            else stored_features(column)
-        )
-        return [pad_frames(np.asarray(f, np.float32), self.n_frames) for f in stored]
-
-    def _from_flac(self, data):
-        import soundfile as sf
-        return self.log_mel(sf.read(io.BytesIO(data), dtype="float32")[0])
+        return self.read(column)
 
 # %% ../nbs/41_train.ipynb #f1d653bf
 FORMAT = "audio_ft_prep"
 
 # %% ../nbs/41_train.ipynb #882b5300
 class FeatureFormatter(Formatter):
-    "Format rows of a prepared data set, features refilled."
+    "Format rows of a prepared data set, the model's input as the model sees it."
     def __init__(self,
         features: Any = None,  # The data set's columns, as `datasets` gives them
         token_per_repo_id: dict | None = None,  # Tokens of the Hub; not used here
-        reader: FeatureReader | None = None,  # Reads `input_features`
+        reader: InputReader | None = None,  # Reads the model's input
     ):
         super().__init__(features, token_per_repo_id)
         self.reader = reader
@@ -76,7 +56,7 @@ class FeatureFormatter(Formatter):
         column = table[name].combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks)
-        return self.reader(column) if name == "input_features" else column.to_pylist()
+        return self.reader(column) if name == self.reader.name else column.to_pylist()
 
     def format_row(self, pa_table): return {n: self._values(pa_table, n)[0] for n in pa_table.column_names}
     def format_column(self, pa_table): return self._values(pa_table, pa_table.column_names[0])
@@ -125,7 +105,6 @@ def load_prepared(
     "Open a prepared folder for training; raise `FileNotFoundError` where none is, and `ValueError` where it isn't what its prep.json says."
     folder = PreparedFolder.of(folder)
     prep = folder.prep
-    log_mel = None
     folder.check_clips()
     folder.check_layout()
     if isinstance(folder.at, Path): _check_shards(folder.at, prep)
@@ -134,30 +113,29 @@ def load_prepared(
         raise ValueError(
             f"{folder} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again"
         ) from None
+    about, model = prep["model"], None
+    family = family_of(about)
     if prep["config"]["storage"] == "audio":
-        with folder.processor_copy() as processor: log_mel = LogMel(load_model(str(processor)).extractor)
-        data = data.rename_column("audio", "input_features")
-    return data.with_format(FORMAT, reader=FeatureReader(prep["model"]["frames"], log_mel))
+        with folder.processor_copy() as processor: model = load_model(str(processor))
+        data = data.rename_column("audio", family.input_name)
+    reader = InputReader(family.input_name, family.reader(about, model))
+    return data.with_format(FORMAT, reader=reader)
 
 # %% ../nbs/41_train.ipynb #1ed49148
 @dataclass(frozen=True)
 class SpeechCollator:
-    "Make batches for a Whisper model from items of `load_prepared`."
-    decoder_start_token_id: int  # The model's start token: `model.config.decoder_start_token_id`
+    "Make batches from items of `load_prepared`."
+    decoder_start_token_id: int | None  # The model's start token: `model.config.decoder_start_token_id`
     n_frames: int = 3000  # Frames the model sees
+    augment: Callable[[dict], dict] | None = None  # Changes an item before it goes into a batch; none to leave all as they are
+    family: str = "whisper"  # What kind of model it is, a key of `FAMILIES`
 
     def __call__(self,
-        items: list[dict],  # Items with `input_features` and `labels`
-    ) -> dict: # `input_features` float32 (batch, mels, n_frames), `labels` int64 (batch, longest)
-        "Stack features and pad labels with -100."
+        items: list[dict],  # Items with the model's input and `labels`
+    ) -> dict: # For Whisper `input_features` float32 (batch, mels, n_frames), `labels` int64 (batch, longest)
+        "Bring inputs to one width and labels to one length."
         import torch
-        features = np.stack([self._wide(i["input_features"]) for i in items])
-        labels = [list(i["labels"])[i["labels"][0] == self.decoder_start_token_id:] for i in items]
-        padded = np.full((len(items), max(map(len, labels))), -100, np.int64)
-        for row, l in zip(padded, labels):
-            row[:len(l)] = l
-        return {"input_features": torch.from_numpy(features), "labels": torch.from_numpy(padded)}
-
-    def _wide(self, features):
-        features = np.asarray(features, np.float32)
-        return features if features.shape[1] == self.n_frames else pad_frames(features, self.n_frames)
+        if self.augment: items = [self.augment(item) for item in items]
+        about = {"start_id": self.decoder_start_token_id, "frames": self.n_frames}
+        batch = FAMILIES[self.family].collate(items, about)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}

@@ -22,14 +22,15 @@ from .example import row_clip
 from .features import LogMel, pad_frames
 from .hub import Repo
 from .load import SAMPLE, load_rows
-from .models import Model, load_model
+from .families import Model, tokenizer_for
+from .models import load_model
 from .paths import Url
 from .pipeline import Prepared
 from .reading import PreparedFolder
 from .rejects import REASONS, BadClip
 from .rows import Corpus, Row, read_bytes
 from .show import show_bytes
-from .text import clean_sentence, label_language, labels_of, language_tokenizer
+from .text import clean_sentence
 from .train import load_prepared
 
 # %% auto #0
@@ -91,7 +92,7 @@ def _decoded(row, mel, cfg):
 def row_view(
     row: Row | dict,  # A row of a corpus
     model: Model,  # The model to look at it for
-    tokenizer: Any = None,  # As `language_tokenizer` makes it; none for no labels
+    tokenizer: Any = None,  # As `tokenizer_for` makes it; none for no labels
     cfg: PrepConfig | None = None,  # Which clips are kept, and how sentences are cleaned; none for all that the model can hear
 ) -> ClipView: # With samples and features, or with the reason why not
     "Decode a row and compute what the model would see of it."
@@ -99,7 +100,7 @@ def row_view(
     mel = LogMel(model.extractor)
     sentence = clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
     labels = []
-    if tokenizer is not None and sentence: labels = labels_of([sentence], tokenizer)[0]
+    if tokenizer is not None and sentence: labels = model.family.labels([sentence], tokenizer)[0]
     view = ClipView(
         id=row["id"],
         split=row["split"],
@@ -167,7 +168,7 @@ def reject_view(
     if len(rows):
         view = corpus_view(corpus, rows, model, tokenizer, cfg)
     else:
-        rate_hz = model.extractor.sampling_rate
+        rate_hz = model.rate_hz
         view = ClipView(reject["id"], reject["split"], "", "", [], rate_hz)
     if reject["reason"] == "duplicate_row":
         view = replace(view, sentence="", speaker="", labels=[], note=_SAME_CLIP)
@@ -221,8 +222,7 @@ class PreparedClips:
             return load_model(str(folder))
     @cached_property
     def tokenizer(self):
-        language = label_language(self.model, self.cfg.language_code, self.cfg.language)
-        return language_tokenizer(self.model, language, self.cfg.task)
+        return tokenizer_for(self.cfg, self.model)
     @cached_property
     def corpus(self): return _source_corpus(self.prep, self.moved)  # And why a clip has no audio
 

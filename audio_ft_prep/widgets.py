@@ -38,13 +38,12 @@ from .forecast import show_time
 from .hubclient import is_hub_id
 from .languages import canonical_language, language_names, nearest_languages
 from .load import corpus_path, inspect_corpus, local_path, source_kind
-from .models import SIZES, languages, load_model, packaged_variant
+from .models import FAMILIES, load_model, packaged_models
 from .pipeline import Prepared, Progress, plan, prepare
 from .paths import as_path
 from .progress import stoppable
 from .show import html_text, show_bytes, show_hours, visible_lines
 from .reading import read_prep
-from .text import label_language
 from .typed import read_typed
 
 # %% auto #0
@@ -62,10 +61,11 @@ def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
 
 # %% ../nbs/74_widgets.ipynb #9bdb4234
 def _language_names():
-    "Whisper's languages, each in English and in itself."
-    names = (language_names()[code][:2] for code in languages())
+    "The languages that models have, each in English and in itself."
+    codes = dict.fromkeys(code for family in FAMILIES.values() for code in family.languages())
+    names = (language_names()[code][:2] for code in codes)
     return [name for both in names for name in dict.fromkeys(both)]
-_OFFERED = {"language": _language_names, "model_id": lambda: [f"openai/whisper-{s}" for s in SIZES]}
+_OFFERED = {"language": _language_names, "model_id": packaged_models}
 class TypedText(w.Text):
     "A box for text, which a program may give a number too."
     value = CUnicode(help="What stands in the box").tag(sync=True)
@@ -244,11 +244,11 @@ def _model_faults(settings, ask):
     "What the model has against the settings: sentence by field; none where it would have to be asked for."
     model_id, field = settings["model_id"], "language" if settings["language"] else "language_code"
     try:
-        if is_hub_id(model_id) and not (ask or packaged_variant(model_id) or Path(model_id).is_dir()):
+        if is_hub_id(model_id) and not (ask or model_id in packaged_models() or Path(model_id).is_dir()):
             return None
         model = load_model(model_id)
     except Exception as e: return {"model_id": _sentence(e)}
-    try: label_language(model, settings[field])
+    try: model.family.language(model, settings[field])
     except ValueError as e: return {field: str(e)}
     return {}
 

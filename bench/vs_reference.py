@@ -22,9 +22,10 @@ def folder_mb(folder):
 
 def lay_out_processor(model_id, folder):
     "Write the processor where the reference reads it, as a Hub cache would hold it."
-    from audio_ft_prep.models import load_model, save_processor
+    from audio_ft_prep.families import save_processor
+    from audio_ft_prep.models import load_model
     model = load_model(model_id)
-    save_processor(folder, model.extractor, model.tokenizer)
+    save_processor(folder, model, model.tokenizer)
 
 def one_run(name, settings, out, clips):
     "Run one side into a fresh folder and add what it left on disk."

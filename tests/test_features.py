@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from transformers import WhisperFeatureExtractor
 
 from audio_ft_prep.audio import read_clip
-from audio_ft_prep.features import FastLogMel, LogMel, as_stored, valid_frames, pad_frames
-from audio_ft_prep.models import Extractor, load_model
+from audio_ft_prep.features import Extractor, FastLogMel, LogMel, as_stored, valid_frames, pad_frames
+from audio_ft_prep.models import load_model
 from conftest import SAMPLE, readme_table, tar_clips
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -187,8 +187,8 @@ def test_the_loudest_samples_that_are_read_have_fast_features_too():
 
 def test_fast_features_are_made_and_rounded_without_torch():
     code = (
-        "import sys, numpy as np; from audio_ft_prep.features import FastLogMel, as_stored; from"
-        " audio_ft_prep.models import Extractor\nfast = FastLogMel(Extractor()); fast.preload(); x ="
+        "import sys, numpy as np; from audio_ft_prep.features import Extractor, FastLogMel,"
+        " as_stored\nfast = FastLogMel(Extractor()); fast.preload(); x ="
         " np.sin(np.arange(9000, dtype=np.float32))\nsys.stdout.buffer.write(as_stored(fast(x),"
         " 'float16').tobytes()); assert 'torch' not in sys.modules"
     )

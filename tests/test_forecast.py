@@ -11,7 +11,7 @@ from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import example_maker
 from audio_ft_prep.forecast import longest_share, machine_pace, most_bytes, sample_clips, worker_memory
 from audio_ft_prep.load import load_rows
-from audio_ft_prep.models import Extractor
+from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Part, merge, plan, prepare
 from audio_ft_prep.paths import atomic_write, as_path
 from audio_ft_prep.output import OutputFolder
@@ -28,7 +28,7 @@ STORED = {
 CORPORA = os.environ.get("AUDIO_FT_PREP_CORPORA", "")
 
 
-def maker(**settings): return example_maker(PrepConfig("sample", "it", **settings), Extractor())
+def maker(**settings): return example_maker(PrepConfig("sample", "it", **settings), load_model("openai/whisper-small"))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import close_files
 from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.sampling import fetch_audio, select
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.whisper import language_tokenizer
 from conftest import COMMAND, flags, sentence
 from corpora import (
     LAYOUTS, SECRET_HZ, Corpus, Outcome, Recording, Row, audio_meant, cleaned, corpora, judge, lay_extras, meaning,
@@ -86,7 +86,7 @@ def outcome_of(place, asked=("train",), evaluation="", **more):
         **more
     )
     model = load_model(cfg.model_id)
-    tokenizer, make, out = language_tokenizer(model, "it"), example_maker(cfg, model.extractor), Outcome()
+    tokenizer, make, out = language_tokenizer(model, "it"), example_maker(cfg, model), Outcome()
     try: chosen = fetch_audio(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
     except EXPECTED as e:
         assert type(e) is not BadClip

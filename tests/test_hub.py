@@ -16,7 +16,7 @@ from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
 from audio_ft_prep.audiocolumn import arrow_places
 from audio_ft_prep.sampling import fetch_audio, select
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.whisper import language_tokenizer
 from conftest import COMMAND, flags, sentence
 from layouts import audio_table, put, put_parquet, served, table, tar_tree, utterances
 

@@ -9,7 +9,7 @@ from audio_ft_prep.example import add_hashes, example_hash, example_maker
 from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.sampling import fetch_audio, select
-from audio_ft_prep.text import language_tokenizer
+from audio_ft_prep.whisper import language_tokenizer
 from layouts import LAYOUTS, put, utterances
 
 ITEMS = utterances()
@@ -24,7 +24,7 @@ def examples_hash(cfg):
     model = load_model(cfg.model_id)
     tokenizer = language_tokenizer(model, "it")
     chosen = fetch_audio(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
-    make = example_maker(cfg, model.extractor)
+    make = example_maker(cfg, model)
     assert len(chosen.rejects) == 0, chosen.rejects.to_pylist()
     return f"{add_hashes(*(example_hash(s, make(r)) for s in ('train', 'eval') for r in chosen[s].to_pylist())):064x}"
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from audio_ft_prep.models import MOST_BYTES, check_patterns, load_model, save_processor
-from audio_ft_prep.text import label_language, labels_of, language_tokenizer
+from audio_ft_prep.families import save_processor
+from audio_ft_prep.modelfiles import MOST_BYTES, check_patterns
+from audio_ft_prep.models import load_model
+from audio_ft_prep.whisper import label_language, labels_of, language_tokenizer
 from conftest import flags, sentence
 
 pytestmark = pytest.mark.light
@@ -16,7 +18,7 @@ def whole(tmp_path_factory):
     "The folder of a model that is in order."
     folder = tmp_path_factory.mktemp("model") / "whisper"
     small = load_model("openai/whisper-small")
-    save_processor(folder, small.extractor, small.tokenizer)
+    save_processor(folder, small, small.tokenizer)
     (folder / "config.json").write_text('{"max_target_positions": 448}')
     return folder
 
@@ -128,7 +130,7 @@ def test_a_file_that_is_not_needed_is_neither_read_nor_saved(model, tmp_path, na
     (model / name).parent.mkdir(exist_ok=True)
     (model / name).symlink_to(tmp_path / "private")
     got = load_model(str(model))
-    save_processor(tmp_path / "saved", got.extractor, got.tokenizer)
+    save_processor(tmp_path / "saved", got, got.tokenizer)
     saved = [p for p in (tmp_path / "saved").rglob("*") if p.is_file()]
     assert saved and not any("my diary" in p.read_text() for p in saved)
 
@@ -142,7 +144,7 @@ def test_a_full_folder_for_temporary_files_ends_in_a_sentence(model, monkeypatch
 def test_what_is_saved_of_a_models_folder_is_the_same_each_time(model, tmp_path):
     for n in "ab":
         got = load_model(str(model))
-        save_processor(tmp_path / n, got.extractor, got.tokenizer)
+        save_processor(tmp_path / n, got, got.tokenizer)
     same = lambda n: {p.name: p.read_bytes() for p in (tmp_path / n).iterdir()}
     assert same("a") == same("b")
 

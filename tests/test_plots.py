@@ -25,7 +25,7 @@ from audio_ft_prep.views import ClipView, PreparedClips, corpus_view, row_view
 from audio_ft_prep.rows import Corpus, rows_table
 from audio_ft_prep.rejects import REASONS, rejects_table
 from audio_ft_prep.sampling import select
-from audio_ft_prep.text import labels_of, language_tokenizer
+from audio_ft_prep.whisper import labels_of, language_tokenizer
 from layouts import LAYOUTS, tar_tree, utterances
 
 WHOLE = dict(

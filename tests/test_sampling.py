@@ -175,7 +175,7 @@ def test_a_clip_of_eval_is_no_clip_of_train(train, evaluation):
 def whisper():
     "A model and its Italian tokenizer."
     from audio_ft_prep.models import load_model
-    from audio_ft_prep.text import language_tokenizer
+    from audio_ft_prep.whisper import language_tokenizer
     model = load_model("openai/whisper-small")
     return model, language_tokenizer(model, "it")
 
@@ -187,7 +187,7 @@ FITS = "a" + " a" * 443
 def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
     model, tokenizer = whisper()
     rows, over = with_labels(
-        rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), tokenizer, model, chunk=2
+        rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), model, tokenizer, chunk=2
     )
     assert ids_of(rows) == ["fits", "short"] and [len(l) for l in rows["labels"].to_pylist()][0] == 449
     assert over.to_pylist() == [
@@ -205,7 +205,7 @@ def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
 def test_a_budget_is_kept_alike_with_and_without_labels():
     model, tokenizer = whisper()
     rows = rows_of(["fits", "over", "short", "bytes"], sentences=[FITS, LONG, "Sì.", "\U0001f600" * 200])
-    (kept, gone), (labelled, over) = within_budget(rows, tokenizer, model), with_labels(rows, tokenizer, model)
+    (kept, gone), (labelled, over) = within_budget(rows, model, tokenizer), with_labels(rows, model, tokenizer)
     assert gone.equals(over) and len(gone) and kept.equals(labelled.drop_columns("labels"))
 
 
@@ -214,7 +214,7 @@ def test_a_budget_is_kept_alike_with_and_without_labels():
 def test_labels_do_not_depend_on_how_many_are_made_at_a_time(sentences, chunk):
     model, tokenizer = whisper()
     rows = rows_of([f"c{i}" for i in range(len(sentences))], sentences=sentences)
-    one, many = with_labels(rows, tokenizer, model, chunk), with_labels(rows, tokenizer, model)
+    one, many = with_labels(rows, model, tokenizer, chunk), with_labels(rows, model, tokenizer)
     assert one[0]["labels"].to_pylist() == many[0]["labels"].to_pylist() and one[1].equals(many[1])
 
 

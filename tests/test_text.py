@@ -10,11 +10,10 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 
 import audio_ft_prep
 from audio_ft_prep.languages import canonical_language, language_names, nearest_languages
-from audio_ft_prep.models import SIZES, languages, load_model
-from audio_ft_prep.text import (
-    MOST_CHARACTERS, clean_sentence, has_language, has_text, label_language, labels_of, language_tokenizer,
-    too_long, whisper_code
-)
+from audio_ft_prep.models import load_model
+from audio_ft_prep.vocabulary import SIZES, languages
+from audio_ft_prep.text import MOST_CHARACTERS, clean_sentence, has_text
+from audio_ft_prep.whisper import has_language, label_language, labels_of, language_tokenizer, too_long, whisper_code
 from conftest import reopened
 
 IDS = {"v2": "openai/whisper-small", "v3": "openai/whisper-large-v3", "en": "openai/whisper-tiny.en"}
