@@ -19,6 +19,7 @@ Modules:
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
+- `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
@@ -89,7 +90,7 @@ Modules:
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: A sentence of a corpus, cleaned: the same text is the same characters
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
-- `audio_ft_prep.trees`: Recordings with a text beside each, or one for each folder, as LibriSpeech has them
+- `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
@@ -97,6 +98,7 @@ Modules:
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
 - `audio_ft_prep.vocabulary`: Whisper's vocabularies and its tokenizer, from what comes with this package
+- `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
 - `audio_ft_prep.whisper`: What a Whisper model wants: log-mels of 30 seconds, and labels that announce their language
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name

@@ -56,7 +56,7 @@ def value_of(
 
 def list_of(
     feature: dict,  # What is in the list
-    **size, # `length`, where all lists have the same
+    **size,  # `length`, where all lists have the same
 ) -> dict: # A feature
     "Describe a column of lists."
     return {"feature": feature, **size, "_type": "List"}

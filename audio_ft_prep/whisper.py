@@ -30,7 +30,6 @@ __all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', '
 _log = logger_of(__name__)
 
 # %% ../nbs/26_whisper.ipynb #678da023
-@dataclass(frozen=True, repr=False)
 class WhisperModel(Model):
     "What preparation needs of a Whisper model."
     @property
