@@ -27,7 +27,7 @@ from .secrets import logger_of
 from .splitfiles import card_entries, choose_config, table_files
 from .splits import USUAL
 from .tableaudio import clip_seconds, part_of_clip
-from .tables import choose_columns
+from .tablecolumns import choose_columns
 from .tarindex import open_tar, tar_members
 
 # %% auto #0
