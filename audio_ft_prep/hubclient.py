@@ -207,7 +207,7 @@ def request(
     "Make a request, again when the connection fails or the Hub is busy."
     return retry(call, _is_worth_again, wait_s=wait_s)
 
-# %% ../nbs/12_hubclient.ipynb #9aa92e70
+# %% ../nbs/12_hubclient.ipynb #1074c372
 def _may_pass(error):
     "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
     from huggingface_hub.errors import HTTPError
