@@ -60,8 +60,9 @@ Modules:
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
 - `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
-- `audio_ft_prep.pipeline`: `plan` says what a run would keep and write; `prepare` makes it
+- `audio_ft_prep.pipeline`: Make a prepared data set of a corpus, or the rest of one: `prepare`
 - `audio_ft_prep.plain`: Files and folders reached through no link, in folders that others may write to
+- `audio_ft_prep.planning`: What a run would keep and write, and what it takes
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
@@ -112,10 +113,11 @@ __all__ = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator"]
 
 if TYPE_CHECKING:
     from .config import PrepConfig
-    from .pipeline import plan, prepare
+    from .pipeline import prepare
+    from .planning import plan
     from .train import SpeechCollator, load_prepared
 
-_HOMES = {"PrepConfig": "config", "plan": "pipeline", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "train"}
+_HOMES = {"PrepConfig": "config", "plan": "planning", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "train"}
 
 
 def __getattr__(name):

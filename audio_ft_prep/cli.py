@@ -184,7 +184,7 @@ def run(
 @_takes_config
 def _plan(cfg, as_json):
     "Show what prepare would keep, drop and write; nothing is written."
-    from audio_ft_prep.pipeline import plan
+    from audio_ft_prep.planning import plan
     _show(plan(cfg), as_json)
 
 # %% ../nbs/64_cli.ipynb #a131a510

@@ -1,6 +1,6 @@
-"""`plan` says what a run would keep and write; `prepare` makes it
+"""Make a prepared data set of a corpus, or the rest of one: `prepare`
 
-`plan` says what a run would keep, drop and write, without decoding the corpus. `prepare` makes it: rows are selected, shards are made by workers, and every row is accounted for. Killed and started again it continues; started again when all is done, it says so and touches nothing.
+`prepare` makes a prepared data set: rows are selected, shards are made by workers, and every row is accounted for. Killed and started again it continues; started again when all is done, it says so and touches nothing. `merge` makes one data set of the parts that several jobs made. What a run would do is on the page of `audio_ft_prep.planning`.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 
@@ -8,210 +8,36 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/pipeline.html.md"""
 
 # %% ../nbs/60_pipeline.ipynb #7a283ac3
 from __future__ import annotations
-import os, tempfile, time
+import os, time
 from collections import Counter
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 from .config import PrepConfig
 from .engines import Job, open_engine
 from .errors import explained_errors
-from .example import example_maker
-from audio_ft_prep.forecast import (
-    AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
-    parent_memory, sample_clips, worker_memory
-)
 from .hubclient import hub_cache, parts_folder
 from .load import load_rows
-from .machine import check_limits, check_memory, usable_cores
+from .machine import check_limits, check_memory
 from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest
 from .paths import Url, modified_ns
-from .disk import free_bytes, nearest_folder
+from .planning import check_disk
 from .prepjson import SELECTION
 from .progress import progress_bar
 from .reading import has_clips
-from .rejects import REASONS, reason_counts
-from .rows import audio_bytes
-from .run import Part, Run, make_recipe, make_run, manifest_of, with_audio
-from .sampling import bytes_to_fetch
+from .rejects import REASONS
+from .run import Part, make_recipe, make_run, manifest_of, with_audio
 from .secrets import logger_of
 from .show import markdown_table, show_bytes, show_hours, text_table
 from .workdir import check_work
 
 # %% auto #0
-__all__ = ['worker_count', 'Plan', 'plan', 'Prepared', 'Progress', 'prepare', 'merge']
+__all__ = ['Prepared', 'Progress', 'prepare', 'merge']
 
 # %% ../nbs/60_pipeline.ipynb #5b571768
 _log = logger_of(__name__)
-
-# %% ../nbs/60_pipeline.ipynb #76eed75f
-def worker_count(
-    run: Run,  # A run, ready to start
-) -> int: # Processes
-    "Count the workers that a run has on this machine."
-    return min(run.cfg.num_workers or usable_cores(), len(run.shards))
-
-# %% ../nbs/60_pipeline.ipynb #6c7de679
-def _sample_of(run, split):
-    "What a few clips of a split tell; none where its audio isn't here."
-    rows = run.selection[split]
-    if not len(rows):
-        return Sample(0, 0, 0, 0, 0., 0., 0)
-    return sample_clips(rows, run.maker, run.cfg.seed) if rows["file"][0].as_py() else None
-
-# %% ../nbs/60_pipeline.ipynb #63a38cdc
-def _looked(run):
-    "What a few clips of each split tell, and the best that the machine did before each and after the last."
-    look = lambda: machine_pace(min(worker_count(run), usable_cores()))
-    samples = {}
-    pace = look()
-    for split in run.splits:
-        samples[split], pace = _sample_of(run, split), pace.best(look())
-    return samples, pace
-
-# %% ../nbs/60_pipeline.ipynb #e2b74f94
-def _known_audio(rows, maker):
-    "Clips that will be kept and their seconds, as the corpus has them."
-    seconds = rows["seconds"].to_numpy()
-    kept = seconds[lasts_right(seconds, maker)]
-    return len(kept), float(kept.sum())
-
-# %% ../nbs/60_pipeline.ipynb #7668dd5e
-def _split_forecast(run, split, seen):
-    "What is told of one split; `seen` are the few clips."
-    rows = run.selection[split]
-    all_seen = seen is not None and seen.clips == len(rows)
-    known = not all_seen and not rows["seconds"].null_count
-    why = reason_counts(run.selection.rejects, split)
-    told = {
-        "rows": run.selection.rows_in[split],
-        "selected": len(rows),
-        "rejects": why,
-        "audio_bytes": audio_bytes(rows),
-    }
-    if not seen and not known:
-        return {**told, "seconds": None, "seconds_from": "nothing yet", "bytes": None}
-    kept, seconds = _known_audio(rows, run.maker) if known else expected_audio(rows, run.maker, seen)
-    how = "the corpus" if known else f"{seen.clips} clips" if seen.clips < len(rows) else "all clips"
-    flac_rate = seen.flac_bytes / seen.seconds if seen and seen.seconds else None
-    unknown = run.cfg.storage == "audio" and len(rows) and flac_rate is None
-    return {
-        **told,
-        "seconds": round(seconds, 1),
-        "seconds_from": how,
-        "bytes": None if unknown else expected_bytes(run.maker, kept, seconds, flac_rate or 0.0),
-    }
-
-# %% ../nbs/60_pipeline.ipynb #d3361256
-def _total(values): return None if None in values else sum(values)
-def _forecast(run, splits, samples, before_s, pace):
-    "What the run takes on this machine; of a cluster's machines nothing is known."
-    cfg, fetch, sizes = run.cfg, bytes_to_fetch(run.corpus, run.selection), [shard.size for shard in run.shards]
-    durations = [d["seconds"] for d in splits.values()]
-    size = _total([d["bytes"] for d in splits.values()])
-    known = None not in (*samples, *durations, size)
-    afar = bool(cfg.ray_address)
-    seconds, cpu_s = (
-        forecast(run.maker, samples, durations, sizes, size, worker_count(run), before_s, pace)
-        if known
-        else (None, None)
-    )
-    return Forecast(
-        0 if afar and not cfg.num_workers else worker_count(run),
-        bool(cfg.num_workers),
-        None if afar else seconds,
-        cpu_s,
-        fetch,
-        size,
-        parent_memory(len(run.corpus.rows)),
-        worker_memory(run.maker),
-        afar,
-    )
-
-# %% ../nbs/60_pipeline.ipynb #ecee9af8
-def _known(show, value): return "not known" if value is None else show(value)
-
-# %% ../nbs/60_pipeline.ipynb #5f6a6d2a
-@dataclass(frozen=True, repr=False)
-class Plan:
-    "What a run would keep, drop and write."
-    cfg: PrepConfig  # What to prepare
-    model: str  # The model, and where its processor comes from
-    source: dict  # What identifies the corpus
-    splits: dict  # By split: rows, selected, rejects, audio_bytes, seconds, seconds_from, bytes
-    shards: int  # Files to be written
-    forecast: Forecast  # What it takes: time, bytes, memory
-
-    @property
-    def fetch(self): return self.forecast.fetch
-    @property
-    def written(self): return AS_FETCHED * self.fetch if self.forecast.bytes is None else self.forecast.bytes
-    def to_dict(self):
-        told = {
-            "config": asdict(self.cfg),
-            "model": self.model,
-            "source": self.source,
-            "splits": self.splits,
-            "shards": self.shards,
-            "fetch": self.fetch,
-        }
-        return {**told, "forecast": {**asdict(self.forecast), "memory": self.forecast.memory}}
-    def _rows(self):
-        head = [["split", "rows", "selected", "rejected", "audio", "duration", "estimated from", "to be written"]]
-        return head + [
-            [
-                s,
-                d["rows"],
-                d["selected"],
-                sum(d["rejects"].values()),
-                show_bytes(d["audio_bytes"]),
-                _known(show_hours, d["seconds"]),
-                d["seconds_from"],
-                _known(show_bytes, d["bytes"]),
-            ]
-            for s, d in self.splits.items()
-        ]
-    def _notes(self):
-        told = [f"about {show_bytes(self.fetch)} of audio to be fetched or laid out first"] * (self.fetch > 0)
-        told += [
-            f"rejected in {s}: {', '.join(f'{n} {r}' for r, n in d['rejects'].items())}"
-            for s, d in self.splits.items()
-            if d["rejects"]
-        ]
-        return [
-            *told,
-            *self.source.get("notes", []),
-            f"{self.forecast}",
-            f"writes {self.shards} file{'s' * (self.shards != 1)}",
-            f"model: {self.model}",
-        ]
-    def __repr__(self): return "\n".join([text_table(self._rows()), *self._notes()])
-    def _repr_markdown_(self):
-        return "\n".join([markdown_table(self._rows()), "", *(f"- {n}" for n in self._notes())])
-
-# %% ../nbs/60_pipeline.ipynb #76f8ef12
-def _plan(cfg):
-    start = time.perf_counter()
-    run = make_run(cfg)
-    before_s = time.perf_counter() - start
-    samples, pace = _looked(run)
-    splits = {s: _split_forecast(run, s, seen) for s, seen in samples.items()}
-    return Plan(
-        cfg,
-        f"{cfg.model_id}, processor from {run.model.origin}",
-        run.corpus.source,
-        splits,
-        len(run.shards),
-        _forecast(run, splits, list(samples.values()), before_s, pace),
-    )
-def plan(
-    cfg: PrepConfig,  # What would be prepared
-) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
-    "Tell what `prepare` would do, decoding a small sample at most and writing nothing."
-    check_limits()
-    with explained_errors(f"what {cfg.dataset_name} needs"): return _plan(cfg)
 
 # %% ../nbs/60_pipeline.ipynb #d9a24234
 @dataclass(frozen=True, repr=False)
@@ -391,48 +217,6 @@ def _finished(folder, manifest):
     prep, _ = folder.load_prep()
     return _with_clips(Prepared(folder.at, prep))
 
-# %% ../nbs/60_pipeline.ipynb #54922caa
-def _to_write(run, folder):
-    "Where shards are written on this machine, those that will be there together, and what to do where there is no room."
-    if isinstance(folder.at, Url):
-        at_once = 0 if run.cfg.ray_address else worker_count(run)
-        largest = sorted(run.shards, key=lambda shard: shard.size, reverse=True)[:at_once]
-        remedy = "set TMPDIR to a folder on a larger disk, or num_workers to fewer"
-        return Path(tempfile.gettempdir()), largest, remedy
-    token = folder.token
-    todo = [shard for shard in run.shards if not folder.record(shard.key, token)]
-    return folder.at, todo, "set output_dir to a larger disk, or take fewer rows with max_train_samples"
-
-# %% ../nbs/60_pipeline.ipynb #1009c92e
-def _bytes_of(run, shards, fetch):
-    "Bytes of some shards, as a few clips suggest, or as what is still to be fetched does."
-    forecasts = {split: _split_forecast(run, split, _sample_of(run, split)) for split in run.splits}
-    if None in [about["bytes"] for about in forecasts.values()]:
-        share = sum(shard.size for shard in shards) / sum(run.rows.values())
-        return AS_FETCHED * fetch * share
-    size = 0
-    for shard in shards:
-        about = forecasts[shard.split]
-        if shard.size: size += shard.size * about["bytes"] / about["selected"]
-    return size
-
-# %% ../nbs/60_pipeline.ipynb #b042b3e1
-def _check_disk(run, folder):
-    "Raise `RuntimeError` when a disk is clearly too small for what is to be fetched and written."
-    at, shards, remedy = _to_write(run, folder)
-    rows = sum(shard.size for shard in shards)
-    fetch = bytes_to_fetch(run.corpus, run.selection)
-    free = free_bytes(at)
-    same_disk = nearest_folder(parts_folder()).stat().st_dev == nearest_folder(at).stat().st_dev
-    fetched = fetch if same_disk else 0
-    if fetched > free or most_bytes(run.maker, rows) + fetched < free: return  # the first is said by what fetches, with a remedy of its own
-    need = _bytes_of(run, shards, fetch) + fetched
-    if free < 0.9 * need:
-        raise RuntimeError(
-            f"about {show_bytes(need)} are to be {'fetched and ' * bool(fetched)}written, and {show_bytes(free)} are"
-            f" free where {at} is: free some, {remedy}"
-        )
-
 # %% ../nbs/60_pipeline.ipynb #bf950d09
 def _started_engine(cfg, folder, maker):
     "The engine that a config asks for, started where there seems to be work."
@@ -444,12 +228,12 @@ def _started_engine(cfg, folder, maker):
 def _fetched(run, folder):
     "A run whose audio is on this machine; its disk is checked once more, now that its clips can be looked at."
     local = with_audio(run)
-    if local is not run: _check_disk(local, folder)
+    if local is not run: check_disk(local, folder)
     return local
 
 # %% ../nbs/60_pipeline.ipynb #c05c0003
 def _finalize(run, folder, results):
-    "Write what makes the shards a data set; a part also leaves what the selection of the whole rejected, for the merge."
+    "Write what makes the shards a data set; a part also leaves what the whole's selection rejected."
     if run.part: write_table(folder/SELECTION, run.selection.rejects)
     made = DataSet.of(run, results)
     check_memory()
@@ -478,7 +262,7 @@ def _prepare(cfg, folder, progress, part, recipe, engine):
     run = make_run(cfg, part, recipe, corpus)
     run.shards  # a part too many is refused before anything is written
     folder.check()
-    _check_disk(run, folder)
+    check_disk(run, folder)
     with folder.alone(), engine:  # whose workers end before the folder is another's
         if made := _finished(folder, run.manifest): return made  # by a run that was at it when this one began
         run = _fetched(run, folder)

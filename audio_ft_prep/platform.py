@@ -20,7 +20,8 @@ from .job import (
     WORK, hub_token, job_config, job_part, log_lines, log_metrics, logged_failures, metrics, only_job, part_name,
     read_parameter, show_log, whole_path, work_path, work_root)
 from .run import Part
-from .pipeline import Plan, merge, plan, prepare
+from .pipeline import merge, prepare
+from .planning import Plan, plan
 from .secrets import logger_of
 
 # %% auto #0

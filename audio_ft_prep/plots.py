@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np, pyarrow.compute as pc, pyarrow as pa
 from .figures import CARD, COLOURS, FAINT, HATCHES, INK, LINES, Plot, drawing_style, new_figure
 from .paths import Url
-from .pipeline import Plan, Prepared
+from .pipeline import Prepared
+from .planning import Plan
 from .reading import read_prep
 from .rejects import REASONS, reason_counts
 from .rows import Corpus

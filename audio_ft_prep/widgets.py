@@ -39,7 +39,8 @@ from .hubclient import is_hub_id
 from .languages import canonical_language, language_names, nearest_languages
 from .load import corpus_path, inspect_corpus, local_path, source_kind
 from .models import FAMILIES, load_model, packaged_models
-from .pipeline import Prepared, Progress, plan, prepare
+from .pipeline import Prepared, Progress, prepare
+from .planning import plan
 from .paths import as_path
 from .progress import stoppable
 from .show import html_text, show_bytes, show_hours, visible_lines

@@ -12,7 +12,8 @@ import pytest
 from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep.load import inspect_corpus
 from audio_ft_prep.run import Part
-from audio_ft_prep.pipeline import merge, plan
+from audio_ft_prep.pipeline import merge
+from audio_ft_prep.planning import plan
 from audio_ft_prep.reading import read_prep, verify
 from audio_ft_prep.report import write_report
 from conftest import COMMAND

@@ -14,7 +14,8 @@ from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.audio import over_limit
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.pipeline import Prepared, plan
+from audio_ft_prep.pipeline import Prepared
+from audio_ft_prep.planning import plan
 from audio_ft_prep.paths import Url
 from audio_ft_prep.clips import label_pieces, player, plot_clip, stored_player, tokens_html
 from audio_ft_prep.figures import CARD, COLOURS, INK, WIDE

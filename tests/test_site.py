@@ -60,9 +60,9 @@ def test_a_name_in_the_text_leads_to_what_it_names(site):
     }
     links = {(name, page, at) for name, page, at in links if page not in ("reasons.html", "settings.html")}
     assert len(links) > 50 and {x for x in links if named.get(x[1:]) != x[0]} == set()
-    assert ("plan", "pipeline.html", "plan") in links and ("verify", "reading.html", "verify") in links
+    assert ("plan", "planning.html", "plan") in links and ("verify", "reading.html", "verify") in links
     assert not {name for name, *_ in links} & {"sample", "labels", "too_long"}
-    assert named["pipeline.html", "plan-class"] == "Plan" and named["report.html", "statistics"] == "statistics"
+    assert named["planning.html", "plan-class"] == "Plan" and named["report.html", "statistics"] == "statistics"
 
 
 def test_a_page_shows_no_plumbing(site):
@@ -189,7 +189,7 @@ ASKED = {
     "truncatd": ["reasons"],
     "load_prepared": ["train"],
     "PrepConfig": ["config"],
-    "plan": ["pipeline"],
+    "plan": ["planning"],
 }
 
 # What is asked, and the place that must be found first: a page's opening where one is about just that.
