@@ -202,20 +202,6 @@ def _may_pass(error):
     return not status or status >= 500 or status in (408, 429)
 def request(
     call: Callable[[], Any],  # A request
-    wait_s: float = 0.5,  # Seconds before the second try; each next wait is twice as long
-) -> Any: # What it gives
-    "Make a request, again when the connection fails or the Hub is busy."
-    return retry(call, _is_worth_again, wait_s=wait_s)
-
-# %% ../nbs/12_hubclient.ipynb #1074c372
-def _may_pass(error):
-    "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
-    from huggingface_hub.errors import HTTPError
-    if not isinstance(error, HTTPError): return False
-    status = _status(error)
-    return not status or status >= 500 or status in (408, 429)
-def request(
-    call: Callable[[], Any],  # A request
     wait_s: float = 0.5,  # Seconds before it is made again; each next wait is twice as long
 ) -> Any: # What it gives
     "Make a request, again when the connection fails or the Hub is busy."
