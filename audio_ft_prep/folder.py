@@ -260,7 +260,7 @@ def _unread(listing, path):
     files = folder_entries(path)[1] if path.is_dir() else []
     names = []
     for file in filter(is_table, files):
-        is_named = any(file.name in said for said in listing.others)
+        is_named = any(file.name in note for note in listing.others)
         if os.path.realpath(file) not in read and not is_named:
             names.append(file.name)
     why = f"{listing.lists[0].name} comes first, or it is no list of recordings"

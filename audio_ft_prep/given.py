@@ -158,5 +158,5 @@ def _say_unread(name, durations):
     "Log how many lines behind the header couldn't be read."
     unread = [number for number, duration in durations[1:] if duration is None]
     if unread:
-        said = "%s: %d lines are no clip and duration, the first is line %d: for these clips none is given"
-        _log.warning(said, name, len(unread), unread[0])
+        message = "%s: %d lines are no clip and duration, the first is line %d: for these clips none is given"
+        _log.warning(message, name, len(unread), unread[0])

@@ -269,8 +269,8 @@ def read_lists(
         listing = _kaldi_listing(path, lists)
     else:
         listing = _table_listing(kind, path, lists, (audio_column, text_column), language_column)
-    for said in listing.others:
-        _log.info(said)
+    for note in listing.others:
+        _log.info(note)
     lines, n_respelt = _respelt(listing.lines, listing.root)
     notes = listing.notes
     if n_respelt:

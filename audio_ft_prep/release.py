@@ -81,7 +81,7 @@ def near_release(
                 continue
             if audio_folders(folder):
                 return f"a release of Common Voice is in {folder}: name that as dataset_name"
-            return f"{folder} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+            return f"{folder} holds transcripts, and no folder clips or audios: put the recordings there"
         level = [inner for folder in level[:_MOST_FOLDERS] for inner in folders_in(folder)]
     return ""
 

@@ -172,7 +172,7 @@ def _texts_listing(root, kind):
     notes = []
     if alone:
         first = ", ".join(map(shown_path, alone[:3]))
-        notes.append(f"{len(alone)} text files have no recording beside them and are passed over: {first}")
+        notes.append(f"{len(alone)} text files have no recording and are passed over: {first}")
     return Listing(kind, Path(root), lists, lines, ["text"], True, notes)
 
 def read_trees(

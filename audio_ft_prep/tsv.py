@@ -313,11 +313,11 @@ def read_tsv(
     if rows.seems_stripped:
         table, rows = _read_rows(path, chunk, True)
     if rows.unsure:
-        said = "%s: the first field of %d rows may have begun in the line above and is left empty, first in line %d"
-        _log.warning(said, path.name, len(rows.unsure), rows.unsure[0])
+        message = "%s: the first field of %d rows may have begun in the line above and is left empty, first in line %d"
+        _log.warning(message, path.name, len(rows.unsure), rows.unsure[0])
     if rows.joined:
-        said = "%s: %d rows are on several lines each and are joined, the first from line %d"
-        _log.warning(said, path.name, len(rows.joined), rows.joined[0])
+        message = "%s: %d rows are on several lines each and are joined, the first from line %d"
+        _log.warning(message, path.name, len(rows.joined), rows.joined[0])
     return table, rows.faults
 
 # %% ../nbs/11_tsv.ipynb #e1ffe4b9
@@ -390,5 +390,5 @@ def say_splits(
     missing = [split for split in ("train", "validation", "test") if split not in names]
     if not names or not missing:
         return
-    said = "%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s"
-    _log.warning(said, file_name(folder), " and no ".join(missing), ", ".join(names))
+    message = "%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s"
+    _log.warning(message, file_name(folder), " and no ".join(missing), ", ".join(names))

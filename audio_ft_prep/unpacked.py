@@ -73,8 +73,8 @@ class ArchivePass:
     def _transcript(self, member):
         path = self.folder/member.name
         if not _can_be_file(member.name):
-            said = "the archive's table %s has a name that no file can have: it is passed over"
-            _log.warning(said, shown(member.name))
+            message = "the archive's table %s has a name that no file can have: it is passed over"
+            _log.warning(message, shown(member.name))
             return
         if path.exists():
             raise ValueError(f"the archive holds {member.name} twice: get it again")
@@ -108,7 +108,7 @@ def go_through(
     except tarfile.TarError as e:
         raise ValueError(f"{path} ends within a member ({e}): get the archive again") from None
     if not done.splits:
-        layout = "<language>/train.tsv beside <language>/clips, or ss-corpus-<language>.tsv beside audios"
+        layout = "<language>/train.tsv and <language>/clips, or ss-corpus-<language>.tsv and audios"
         raise ValueError(f"{path} holds no transcript: a release of Mozilla Data Collective has {layout}")
     return done
 

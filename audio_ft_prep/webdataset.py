@@ -124,7 +124,7 @@ def _with_text(line, parts):
     if texts:
         columns.pop("sentence", None)
     elif "sentence" not in columns:
-        raise BadClip("bad_row", "no text is beside it: neither .txt nor .json with a sentence")
+        raise BadClip("bad_row", "it has no text: neither .txt nor .json with a sentence")
     line = filled_line(line, record, columns)
     if texts and not line.reason:
         return line._replace(sentence=plain_text(_content(_only(texts[0]))))
@@ -236,8 +236,8 @@ def _local_tar(source, path):
 def _make_room(repo, paths):
     "Say how much is fetched, and refuse it where the disk has no room."
     size = repo.size(paths)
-    said = "%s has its texts in its tars: %d of them are fetched, %.1f GB, as far as they aren't here"
-    _log.info(said, repo.id, len(paths), size / 1e9)
+    message = "%s has its texts in its tars: %d of them are fetched, %.1f GB, as far as they aren't here"
+    _log.info(message, repo.id, len(paths), size / 1e9)
     have_room(size, repo.id)
 
 # %% ../nbs/16_webdataset.ipynb #8f67d70f

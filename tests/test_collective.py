@@ -804,7 +804,7 @@ def test_what_is_near_a_release_is_said(tmp_path):
     shutil.rmtree(deep / "it/clips")
     assert (
         near_release(tmp_path)
-        == f"{deep / 'it'} holds transcripts, and no folder clips or audios beside them: put the recordings there"
+        == f"{deep / 'it'} holds transcripts, and no folder clips or audios: put the recordings there"
     )
     assert near_release(tmp_path / "gone") == ""
 

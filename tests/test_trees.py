@@ -127,11 +127,11 @@ GOOD = [("a.wav", tone(440)), ("a.txt", b"uno")]
 
 
 @pytest.mark.parametrize("more,said", [
-    ([("b.wav", tone(550))], "no text is beside it"),
+    ([("b.wav", tone(550))], "it has no text"),
     ([("b.wav", tone(550)), ("b.json", b"[1]")], "holds no JSON object"),
     ([("b.wav", tone(550)), ("b.json", b'{"text": 3}')], "must be text, got 3"),
     ([("b.wav", tone(550)), ("b.json", b'{"text": "due", "duration": "1,5"}')], "duration must be a number"),
-    ([("b.wav", tone(550)), ("b.json", b'{"speaker": "ada"}')], "no text is beside it"),
+    ([("b.wav", tone(550)), ("b.json", b'{"speaker": "ada"}')], "it has no text"),
     ([("b.wav", tone(550)), ("b.txt", b"caff\xe9")], "not valid UTF-8"),
     ([("b.wav", tone(550)), ("b.txt", b"due"), ("b.txt", b"tre")], "2 members are called b.txt"),
     ([("b.wav", tone(550)), ("b.flac", tone(660)), ("b.txt", b"due")], "it has 2 recordings"),
