@@ -1,6 +1,6 @@
 """A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
 
-`PrepForm` is `PrepConfig` as a form: fields, defaults, words and rules are the dataclass's own. Planning, preparing and uploading run in a thread, so the kernel stays free and a run can be stopped; `wait` gives what came of them. Disks and networks are asked in threads, too.
+`PrepForm` is `PrepConfig` as a form: fields, defaults, words and rules are the dataclass's own. Planning, preparing and uploading run in a thread, so the kernel stays free and a run can be stopped; `wait` gives the result. Disks and networks are asked in threads, too. What the form holds and knows is a `FormState`; this module shows it.
 In a kernel the form is live, elsewhere it shows itself as plain HTML. ipywidgets comes with the extra `lab`.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/widgets.html.md"""
@@ -9,539 +9,81 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/widgets.html.md"""
 
 # %% ../nbs/74_widgets.ipynb #2e7aaa83
 from __future__ import annotations
-import logging, os, re, shlex, threading, time, traceback
-from collections import deque
-from contextlib import contextmanager
-from contextvars import copy_context
-from dataclasses import MISSING, asdict, fields
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin
-try: import ipywidgets as w
-except ModuleNotFoundError as e:
-    raise ImportError(f"a form needs {e.name}, which is not installed: pip install 'audio_ft_prep[lab]'") from None
+from typing import Any, get_args
+from .dress import (
+    code_html, dress, error_html, fault_html, is_live, note_html, saved_page, show_live)
+import ipywidgets as w
 from fastcore.basics import patch
-from fastcore.docments import docments
 from traitlets import CUnicode
-from IPython import get_ipython
-from IPython.display import display
-from .mozilla import PREFIX
-from .archive import is_archive
-from .release import release_folders
-from .config import (
-    PrepConfig, check_field, completed, differing, field_types, setting_list, shaping, split_names)
-from .configfile import to_yaml
-from .doctor import platform_settings
-from .splits import split_roles, splits_there
-from .forecast import show_time
-from .hubclient import is_hub_id
-from .languages import canonical_language, language_names, nearest_languages
-from .load import corpus_path, inspect_corpus, local_path, source_kind
-from .models import FAMILIES, load_model, packaged_models
-from .pipeline import Prepared, Progress, prepare
-from .planning import plan
-from .paths import as_path
-from .progress import stoppable
-from .show import html_text, show_bytes, show_hours, visible_lines
-from .reading import read_prep
-from .typed import read_typed
+from .boxes import as_command, as_file, as_python, box_kind, form_tabs, offered, when_empty
+from .checks import OUT_OF_DATE, Notice
+from .config import PrepConfig, field_types
+from .form import LOOKING, FormState
+from .pipeline import Prepared
+from .show import html_text
 
 # %% auto #0
-__all__ = ['STYLE', 'form_tabs', 'TypedText', 'field_widget', 'widget_value', 'as_command', 'as_python', 'Found', 'look_at',
-           'found_at', 'Background', 'dress', 'fault_html', 'is_live', 'saved_page', 'show_live', 'progress_words',
-           'upload_fault', 'PrepForm']
-
-# %% ../nbs/74_widgets.ipynb #1a4dfbb4
-def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
-    "Put every field into the tab of its group."
-    out = {}
-    for s in setting_list():
-        out.setdefault(s.group.title(), []).append(s.name)
-    return out
-
-# %% ../nbs/74_widgets.ipynb #9bdb4234
-def _language_names():
-    "The languages that models have, each in English and in itself."
-    codes = dict.fromkeys(code for family in FAMILIES.values() for code in family.languages())
-    names = (language_names()[code][:2] for code in codes)
-    return [name for both in names for name in dict.fromkeys(both)]
-_OFFERED = {"language": _language_names, "model_id": packaged_models}
-class TypedText(w.Text):
-    "A box for text, which a program may give a number too."
-    value = CUnicode(help="What stands in the box").tag(sync=True)
+__all__ = ['TypedText', 'field_widget', 'notice_html', 'PrepForm']
 
 # %% ../nbs/74_widgets.ipynb #b2d8eb36
+class TypedText(w.Text):
+    "A box for text, which a program may give a number too."
+    value = CUnicode(help="What the box holds").tag(sync=True)
 def _looks(name):
-    return dict(
-        description=name, style={"description_width": "9.5rem"}, layout=w.Layout(width="29rem", max_width="100%")
-    )
-def _when_empty(name, typ):
-    "What an empty box stands for, shown in it."
-    if type(None) in get_args(typ): return "all"
-    default = next(f.default for f in fields(PrepConfig) if f.name == name)
-    return str(default) if typ in (int, float) else ""
+    "How a box looks: its name before it, as wide as the form's column."
+    layout = w.Layout(width="29rem", max_width="100%")
+    return dict(description=name, style={"description_width": "9.5rem"}, layout=layout)
 def field_widget(
     name: str,  # A field of `PrepConfig`
-    value: Any,  # What it holds at first
+    value: Any,  # What it holds at first, as it would be typed
 ) -> w.Widget: # Labelled with the field's name
     "Make the widget that edits a field."
-    typ = field_types()[name]
-    how = _looks(name)
-    if name in _OFFERED:
-        return w.Combobox(options=_OFFERED[name](), value=value, continuous_update=False, **how)
-    if get_origin(typ) is Literal:
-        return w.Dropdown(options=get_args(typ), value=value, **how)
-    if typ is bool: return w.Checkbox(value=value, **how)
-    return TypedText(
-        value="" if value is None else value, continuous_update=False, placeholder=_when_empty(name, typ), **how
-    )
+    kind, looks = box_kind(name), _looks(name)
+    if kind == "search": return w.Combobox(options=offered(name), value=value, continuous_update=False, **looks)
+    if kind == "choice": return w.Dropdown(options=get_args(field_types()[name]), value=value, **looks)
+    if kind == "switch": return w.Checkbox(value=value, **looks)
+    return TypedText(value=value, continuous_update=False, placeholder=when_empty(name), **looks)
 
-# %% ../nbs/74_widgets.ipynb #a002ffee
-def _check_held(name, value):
-    "Refuse, in the config's sentence, what no widget of a field can hold; what breaks a rule is for the form to show."
-    typ = field_types()[name]
-    try: check_field(name, value, typ)
-    except ValueError:
-        if get_origin(typ) is Literal: raise
+# %% ../nbs/74_widgets.ipynb #74a12233
+def notice_html(
+    notice: Notice,  # A sentence, as a remark or as a fault
+    alert: bool = True,  # Whether a screen reader is to say a fault at once
+) -> str: # HTML; empty for no sentence
+    "Show a notice."
+    if notice.error: return error_html(notice.error)
+    if notice.fault: return fault_html(notice.text, alert=alert)
+    return note_html(notice.text)
 
-# %% ../nbs/74_widgets.ipynb #f149e115
-def widget_value(
-    name: str,  # A field of `PrepConfig`
-    box: w.Widget,  # Its widget
-) -> Any: # The value for the config, which may refuse it; text that can't be read as it was typed
-    "Read a field's widget."
-    if not isinstance(box.value, str): return box.value
-    try: return read_typed(name, box.value)
-    except ValueError: return box.value.strip()
-def _unread(name, box):
-    "Why what was typed into a box can't be read; empty where it can."
-    if not isinstance(box.value, str): return ""
-    try: read_typed(name, box.value)
-    except ValueError as e: return str(e)
-    return ""
-
-# %% ../nbs/74_widgets.ipynb #92d468fc
-def _understood(name, box):
-    "What was understood, where it doesn't stand in the box as it is."
-    value, typed = widget_value(name, box), str(box.value).strip()
-    is_text = isinstance(value, str) and name != "language_code"
-    if not isinstance(box, TypedText) or is_text or not typed: return ""
-    shown = "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return "" if typed in (shown, str(value)) else f"read as {shown}"
-
-# %% ../nbs/74_widgets.ipynb #7a36871f
-def _flag(name, value):
-    flag = f"--{name.replace('_', '-')}"
-    if value is True: return [flag]
-    return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-def as_command(
-    cfg: PrepConfig,  # The config
-) -> str: # A line for the shell
-    "Write a config as the command that prepares it."
-    given = {f.name: v for f in fields(cfg) if (v := getattr(cfg, f.name)) != f.default}
-    return shlex.join(["audio-ft-prep", "prepare", *(a for name, v in given.items() for a in _flag(name, v))])
-
-# %% ../nbs/74_widgets.ipynb #5e288e2b
-def as_python(
-    cfg: PrepConfig,  # The config
-) -> str: # Python
-    "Write a config as the Python that prepares it."
-    return f"from audio_ft_prep import PrepConfig, prepare\n\nprepared = prepare({cfg!r})\n"
-
-# %% ../nbs/74_widgets.ipynb #2fa7941b
-def _waits(dataset_name):
-    "Say why a corpus is only looked at when asked for; nothing for a place that is looked at as it is named."
-    if dataset_name.startswith(PREFIX): return "a download from Mozilla Data Collective: Look fetches it"
-    here = local_path(dataset_name)
-    if is_hub_id(dataset_name) and not here.exists(): return "a data set on the Hub: Look asks for it"
-    return "an archive: Look goes through it" if here.is_file() and is_archive(here) else ""
-
-# %% ../nbs/74_widgets.ipynb #336ec883
-def _languages(kind, root):
-    "Names of the languages, where folders are named after them."
-    if kind == "commonvoice":
-        return sorted(p.name for p in (root/"transcript").iterdir() if p.is_dir())
-    return [p.name for p in release_folders(root)] if kind == "collective" and root.is_dir() else []
-def _split(name, d):
-    seconds = f", {show_hours(d['seconds'])}" if d["seconds"] is not None else ""
-    return f"{name} {d['usable']} clips of {d['speakers'] or 'unknown'} speakers{seconds}"
-
-# %% ../nbs/74_widgets.ipynb #1ec4ecec
-class Found(NamedTuple):
-    "What the name of a corpus was found to hold."
-    words: str  # In a sentence or two
-    kind: str = ""  # How it is read, as `source_kind` says it; empty for what was not gone through
-    splits: dict[str, int] | None = None  # Rows by split, of the one language that was gone through
-def look_at(
-    dataset_name: str,  # As in `PrepConfig`
-    language_code: str = "",  # Locale; without one the languages are named, and not gone through
-    **settings,  # The columns, configuration and revision of `PrepConfig`
-) -> Found: # How it is read and what it holds
-    "Look at a corpus, or raise the sentence that says why it can't be read."
-    root = corpus_path(dataset_name, settings.get("dataset_revision", ""))
-    if not language_code and isinstance(root, Path) and (names := _languages(source_kind(root), root)):
-        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-        return Found(f"read as {source_kind(root)}; languages: {', '.join(names[:12])}{more}")
-    got = inspect_corpus(dataset_name, language_code, **settings)
-    held = [
-        f"{name + ': ' if name else ''}" + "; ".join(_split(s, d) for s, d in splits.items())
-        for name, splits in got["languages"].items()
-    ]
-    alone = next(iter(got["languages"].values())) if len(got["languages"]) == 1 else {}
-    return Found(
-        f"read as {got['kind']}: {got['why']}. " + ". ".join(held),
-        got["kind"],
-        {s: d["rows"] for s, d in alone.items()},
-    )
-
-# %% ../nbs/74_widgets.ipynb #d51b892e
-def found_at(
-    dataset_name: str,  # As in `PrepConfig`
-    language_code: str = "",  # Locale; without one the languages are named, and not gone through
-    **settings,  # The columns, configuration and revision of `PrepConfig`
-) -> str: # A sentence or two
-    "Say how a corpus is read and what it holds, or raise the sentence that says why not."
-    return look_at(dataset_name, language_code, **settings).words
-
-# %% ../nbs/74_widgets.ipynb #0896928d
-_STRICT, _LENIENT = ("commonvoice", "collective"), ("folder", "saved", "parquet")  # sources that need every split; those where others stand in for a validation
-def _lost_splits(
-    found: Found,  # What was read
-    cfg: PrepConfig,  # What is asked for
-) -> dict[str, str]: # Sentence by field
-    "Say which fields name a split that a corpus doesn't have."
-    have, roles = found.splits or {}, split_roles(cfg)
-    if "no split" in have and len(have) == 1 or sum(have.values()) < 3:
-        return {}
-    if found.kind in _STRICT:
-        lost = [s for s in roles if s not in have]
-    else:
-        lost = splits_there(set(have), roles)[0] if found.kind in _LENIENT else []
-    names = ", ".join(s for s in have if s != "no split")
+# %% ../nbs/74_widgets.ipynb #f672b869
+def _button(text, icon, tip, style=""):
+    layout = w.Layout(width="auto", min_width="6rem")
+    return w.Button(description=text, icon=icon, button_style=style, tooltip=tip, layout=layout)
+def _row(*parts):
+    "Parts side by side, in as many lines as they need."
+    layout = w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible")
+    return w.HBox(parts, layout=layout)
+def _buttons():
+    "The form's buttons, by name."
     return {
-        f"{roles[s]}_splits": f"{roles[s]}_splits must name splits that the corpus has ({names}), got {s}"
-        for s in reversed(lost)
+        "plan": _button("Plan", "table", "what a run would keep, drop and write"),
+        "prepare": _button("Prepare", "play", "make the prepared folder, or the rest of it", "primary"),
+        "cancel": _button("Cancel", "stop", "stop; Prepare goes on from there"),
+        "look": _button("Look", "search", "say what this name holds"),
+        "upload": _button("Upload", "cloud-upload", "log the prepared folder as an artifact"),
     }
 
-# %% ../nbs/74_widgets.ipynb #3d1a75bc
-_FIELD = "(" + "|".join(sorted(field_types(), key=len, reverse=True)) + ")"
-_ABOUT = (
-    re.compile(rf"\b(?:set|leave out) {_FIELD}\b"),
-    re.compile(rf"\b{_FIELD} (?:must|names|is|are|has|have|can't)\b"),
-)
-def _field_of(sentence, settings):
-    "The field that a sentence is about; empty where it is about none."
-    for pattern in _ABOUT:
-        if named := pattern.search(sentence): return named[1]
-    if not (split := re.search(r"\bsplit (\w+)", sentence)): return ""
-    asked = [
-        field for field in ("train_splits", "eval_splits") if split[1] in re.split(r"\W+", settings[field].lower())
-    ]
-    return asked[0] if asked else ""
-
-# %% ../nbs/74_widgets.ipynb #bb31f5e5
-def _model_faults(settings, ask):
-    "What the model has against the settings: sentence by field; none where it would have to be asked for."
-    model_id, field = settings["model_id"], "language" if settings["language"] else "language_code"
-    try:
-        if is_hub_id(model_id) and not (ask or model_id in packaged_models() or Path(model_id).is_dir()):
-            return None
-        model = load_model(model_id)
-    except Exception as e: return {"model_id": _sentence(e)}
-    try: model.family.language(model, settings[field])
-    except ValueError as e: return {field: str(e)}
-    return {}
-
-# %% ../nbs/74_widgets.ipynb #2a452bde
-def _made_before(cfg):
-    "The finished folder that a config made; none where there is none, and for a URL, which isn't asked."
-    try:
-        folder = as_path(cfg.output_dir)
-        prep = read_prep(folder) if isinstance(folder, Path) and (folder/"prep.json").is_file() else {"part": 1}
-    except (OSError, ValueError, RuntimeError): return None  # a run says why not
-    return None if "part" in prep or differing(completed(prep["config"]), shaping(cfg)) else Prepared(folder, prep)
-def _is_gone(made):
-    return made is not None and isinstance(made.folder, Path) and not os.path.isfile(made.folder/"prep.json")
-
-# %% ../nbs/74_widgets.ipynb #9ff2d965
-class Background:
-    "Run one thing at a time in a thread, and keep what came of it."
-    def __init__(self,
-        changed: Callable[[], None] = lambda: None,  # Called when something has ended, in its thread
-    ):
-        self.changed, self.lock, self.stop = changed, threading.RLock(), threading.Event()
-        self.thread = None
-        self.name = ""
-        self.of = None
-        self.busy = False
-        self.value = None
-        self.error = None
-
-    def start(self,
-        name: str,  # What it is
-        do: Callable[[], Any],  # Does it
-        after: Callable[[Any, BaseException | None], None] = lambda value, error: None,  # Told what it gave, or why it failed, in the thread
-        of: Any = None,  # What it is done with
-    ) -> bool: # Whether it was started; not when the same is under way
-        "Start something, unless the same is under way; refuse while another thing is."
-        with self.lock:
-            if self.busy: return self._check_same(name, of)
-            self.name, self.of, self.busy, self.value, self.error = name, of, True, None, None
-            self.stop.clear()
-            self.thread = threading.Thread(target=copy_context().run, args=(self._run, do, after), daemon=True)
-            self.thread.start()
-            return True
-
-# %% ../nbs/74_widgets.ipynb #6bd1cfe7
-@patch
-def _check_same(self:Background, name, of):
-    if self.stop.is_set(): raise RuntimeError(f"{self.name} is being stopped: wait for that, and start again")
-    if name != self.name: raise RuntimeError(f"{self.name} is still under way: wait for it, or cancel it")
-    if of != self.of:
-        raise RuntimeError(f"{self.name} is still under way with other settings: wait for it, or cancel it")
-    return False
-@patch
-def _run(self:Background, do, after):
-    value = error = None
-    try: value = do()
-    except BaseException as e: error = e
-    with self.lock:
-        try: after(value, error)
-        finally:
-            self.busy, self.value, self.error = False, value, error
-            self.changed()
-
-# %% ../nbs/74_widgets.ipynb #10939577
-@patch
-def wait(self:Background,
-    seconds: float | None = None,  # At most; none for as long as it takes
-) -> Any: # What it gave
-    "Wait for what is under way; raise what it raised."
-    if self.thread: self.thread.join(seconds)
-    if self.busy: raise TimeoutError(f"{self.name} is still under way after {seconds} s")
-    if self.error: raise self.error
-    return self.value
-
-# %% ../nbs/74_widgets.ipynb #dc1172d6
-class _Newest:
-    "Do what was asked for last, in one thread; what was overtaken before it began is left out."
-    def __init__(self): self.lock, self.next, self.thread = threading.Lock(), None, None
-
-    def ask(self, do):
-        with self.lock:
-            self.next = do
-            if self.thread and self.thread.is_alive(): return
-            self.thread = threading.Thread(target=copy_context().run, args=(self._run,), daemon=True)
-            self.thread.start()
-
-    def _run(self):
-        while do := self._taken(): do()
-    def _taken(self):
-        with self.lock:
-            do, self.next = self.next, None
-            if not do: self.thread = None
-            return do
-    def wait(self):
-        if thread := self.thread: thread.join()
-
-# %% ../nbs/74_widgets.ipynb #c17627c4
-class _Heard(logging.Handler):
-    def __init__(self, tell):
-        super().__init__(logging.INFO)
-        self.tell, self.thread = tell, threading.get_ident()
-    def emit(self, record):
-        if record.thread == self.thread: self.tell(record.getMessage())
-_LOG = logging.getLogger("audio_ft_prep")
-_LEVELS = []
-_HEARING = threading.Lock()  # one level for each that is heard: the logger's before the first
-@contextmanager
-def _heard(tell):
-    "Tell what this thread logs."
-    handler = _Heard(tell)
-    with _HEARING:
-        _LEVELS.append(_LEVELS[0] if _LEVELS else _LOG.level)
-        _LOG.setLevel(min(_LOG.getEffectiveLevel(), logging.INFO))
-        _LOG.addHandler(handler)
-    try: yield
-    finally:
-        with _HEARING:
-            _LOG.removeHandler(handler)
-            before = _LEVELS.pop()
-            if not _LEVELS: _LOG.setLevel(before)
-
-# %% ../nbs/74_widgets.ipynb #0b7645e9
-_CSS = """
-.audio-ft-prep { max-width: 100%; }
-.audio-ft-prep .widget-html-content { line-height: 1.4; white-space: normal; }
-.audio-ft-prep .widget-vbox, .audio-ft-prep .widget-hbox, .audio-ft-prep .widget-html, .audio-ft-prep .widget-html-content { min-width: 0; max-width: 100%; box-sizing: border-box; overflow-wrap: anywhere; }
-.audio-ft-prep audio, .audio-ft-prep img { max-width: 100%; }
-.audio-ft-prep .widget-inline-hbox:not(.widget-hprogress) { flex-wrap: wrap; height: auto; margin: 2px; }
-.audio-ft-prep .widget-inline-hbox > input:not([type=checkbox]), .audio-ft-prep .widget-inline-hbox > select { flex: 1 1 11rem; width: auto; min-width: 0; max-width: 100%; box-sizing: border-box; }
-.prep-field { container-type: inline-size; }
-@container (max-width: 24rem) { .prep-field .widget-inline-hbox > .widget-label { width: 100% !important; text-align: left; } }
-.audio-ft-prep .jupyter-button { height: auto; min-height: var(--jp-widgets-inline-height); white-space: normal; }
-.audio-ft-prep .widget-output { max-width: 100%; overflow-x: auto; }
-.prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
-.prep-bad { font-weight: 600; overflow-wrap: anywhere; }
-.prep-form pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; user-select: all; margin: .3rem 0; padding: .5rem;
-  background: var(--jp-layout-color2, transparent); color: var(--jp-content-font-color1, inherit); }
-.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar, .audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; height: auto; max-height: none; }
-.audio-ft-prep.prep-form .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab { flex: 1 0 auto; max-width: none; padding: 0 6px; }
-.audio-ft-prep .prep-stale { opacity: .55; }
-.prep-voice { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.prep-form details > pre { user-select: text; max-height: 20rem; overflow: auto; }
-.audio-ft-prep.jupyter-widgets-disconnected::before { content: 'The kernel of this cell has ended: run the cell again.'; display: block; position: static; width: auto; height: auto; padding: .3rem .5rem;
-  font: 600 1em/1.4 sans-serif; color: var(--jp-error-color1, inherit); background: none; white-space: normal; }
-.jp-OutputArea:has(.audio-ft-prep:not(.jupyter-widgets-disconnected)) > .jp-OutputArea-child:has(.prep-saved), body:not(:has(.jp-OutputArea)):has(.audio-ft-prep) .prep-saved { display: none; }
-"""
-
-# %% ../nbs/74_widgets.ipynb #81ad49fa
-_TEND = """
-const box = this.closest('.audio-ft-prep');
-if (box && !box.dataset.tended) {
-  box.dataset.tended = 'yes';
-  let last = null, home = null, moving = false, timer = 0;
-  const mine = e => e instanceof Element && box.contains(e);
-  document.addEventListener('focusin', e => {
-    if (mine(e.target)) { last = e.target; home = moving ? home : last; last.toggleAttribute('data-lm-suppress-shortcuts', true); }
-    else if (!e.target.contains(box)) last = null;
-  });
-  window.addEventListener('keydown', e => {
-    if (mine(e.target)) e.target.toggleAttribute('data-lm-suppress-shortcuts', !(e.ctrlKey || e.metaKey));
-  }, true);
-  window.addEventListener('pointerdown', e => { if (!mine(e.target)) last = null; }, true);
-  const describe = row => {
-    const control = row.querySelector('input, select'), said = row.querySelector('.prep-said');
-    if (!control || !said) return;
-    said.id = said.id || 'prep-' + Math.random().toString(36).slice(2);
-    control.setAttribute('aria-describedby', said.id);
-    control.setAttribute('aria-invalid', String(row.classList.contains('prep-wrong')));
-  };
-  const refocus = () => {
-    const now = document.activeElement;
-    if (!last || !last.disabled || now && now !== last && !now.contains(box)) return;
-    const able = [...last.parentElement.querySelectorAll('button:not([disabled])')];
-    const next = able.includes(home) ? home : able.pop();
-    moving = true;
-    if (next) next.focus();
-    moving = false;
-  };
-  const tend = () => {
-    timer = 0;
-    box.querySelectorAll('.prep-field').forEach(describe);
-    box.querySelectorAll('.prep-voice .widget-html-content, .prep-live .widget-html-content').forEach(e => e.setAttribute('role', 'status'));
-    refocus();
-  };
-  const soon = () => { timer = timer || setTimeout(tend, 50); };
-  new MutationObserver(soon).observe(box, {subtree: true, childList: true, attributes: true, attributeFilter: ['class', 'disabled']});
-  tend();
-}
-"""
-STYLE = f'<style onload="{_TEND}">{_CSS}</style>'
-
-# %% ../nbs/74_widgets.ipynb #dce41e8d
-def _note(text): return f'<span class="prep-note">{html_text(text)}</span>'
-def _lines_html(text): return "\n".join(html_text(line) for line in text.split("\n"))
-def _code(text): return f"<pre tabindex='0' title='a click selects all of it'>{_lines_html(text)}</pre>"
-def dress(
-    box: w.Box,  # A box of widgets
-    name: str,  # A class of its own
-) -> w.Box: # The same box
-    "Give a box the style of this package's widgets."
-    box.children = (w.HTML(STYLE, layout=w.Layout(display="none")), *box.children)
-    for c in ("audio-ft-prep", name): box.add_class(c)
-    return box
-
-# %% ../nbs/74_widgets.ipynb #7de23a40
-def fault_html(
-    text: str,  # What is wrong
-    lead: str = "",  # Bold, before it
-    alert: bool = True,  # Whether a screen reader is to say it at once
-) -> str: # HTML that reads on light and on dark
-    "Show a fault."
-    look = (
-        "color: var(--jp-error-color1, inherit); border-left: 3px solid var(--jp-error-color1, #d32f2f);"
-        " padding-left: .4em"
-    )
-    first = f"<b>{html_text(lead)}</b> " if lead else ""
-    return f'<span class="prep-bad"{" role=alert" * alert} style="{look}">{first}{html_text(text)}</span>'
-
-# %% ../nbs/74_widgets.ipynb #d4ea2f5e
-def _sentence(e): return " ".join(str(e).split()) or type(e).__name__
-def _error_html(e):
-    "An error in one sentence, its traceback folded."
-    trace = "".join(traceback.format_exception(type(e), e, e.__traceback__))
-    return (
-        f"{fault_html(_sentence(e))}<details><summary>traceback, for a"
-        f" report</summary><pre>{_lines_html(trace)}</pre></details>"
-    )
-
-# %% ../nbs/74_widgets.ipynb #16012cce
-def is_live() -> bool: # Whether widgets can be used here
-    "Say whether a kernel runs this."
-    return hasattr(get_ipython(), "kernel")
-def saved_page(
-    what: str,  # What it is: the form, the clips
-    body: str,  # HTML that shows it
-) -> str: # HTML
-    "Make the page that stands for widgets where none can be shown."
-    return (
-        f'<div class="prep-saved"><p><b>Run the cell again</b> in a notebook to use {what}: this is how it stood'
-        f' when the cell last ran.</p>{body}</div>'
-    )
-def show_live(
-    box: w.Box,  # The widgets
-    page: str,  # As `saved_page` makes it
-    text: str,  # What a terminal shows
-) -> None:
-    "Show widgets in a notebook, and before them the page for when they are gone."
-    display({"text/html": page, "text/plain": ""}, raw=True)
-    display({**box._repr_mimebundle_(), "text/plain": text}, raw=True)
-
-# %% ../nbs/74_widgets.ipynb #1b04d5f8
-def _shown(value):
-    "A value for an Output widget, as a notebook would show it."
-    data = {"text/plain": repr(value)}
-    for kind, name in (("text/markdown", "_repr_markdown_"), ("text/html", "_repr_html_")):
-        if made := getattr(value, name, lambda: None)():
-            data[kind] = made
-    return ({"output_type": "display_data", "data": data, "metadata": {}},)
-
-# %% ../nbs/74_widgets.ipynb #b185cd20
-def progress_words(
-    now: Progress,  # How far a run is
-) -> str: # Clips, duration kept, rejects by reason
-    "Say how far a run is."
-    why = f" ({', '.join(f'{n} {reason}' for reason, n in now.reasons.items())})" if now.reasons else ""
-    return f"{now.clips:,} of {now.total:,} clips, {show_hours(now.seconds)} kept, {now.rejects:,} rejected{why}"
-
-# %% ../nbs/74_widgets.ipynb #5cefd9e3
-class _Pace:
-    "How fast something goes, as the last half minute shows."
-    def __init__(self, done): self.seen = deque([(time.monotonic(), done)])
-    def words(self, done, total, show):
-        "Say how much comes in a second, and how long the rest takes; nothing while that isn't known."
-        now = time.monotonic()
-        self.seen.append((now, done))
-        while now - self.seen[1][0] > 30:
-            self.seen.popleft()
-        (then, before), left = self.seen[0], total - done
-        rate = (done - before) / (now - then) if now - then > 1 else 0
-        if not rate or not left: return ""
-        return f", {show(rate)}/s, {show_time(left / rate)} left"
-def _clips(n): return f"{n:,.0f} clips" if n >= 10 else f"{n:.1f} clips"
-
-# %% ../nbs/74_widgets.ipynb #c3d0992d
-def upload_fault() -> str: # Why nothing can be uploaded from here; empty where it can
-    "Say what an upload lacks, without asking the platform."
-    if not platform_settings().get("dhcore_endpoint"):
-        return "No platform is configured: run dhcli login, or set DHCORE_ENDPOINT."
-    return (
-        ""
-        if find_spec("digitalhub")
-        else "The platform's SDK is not installed: pip install \"audio_ft_prep[platform]\"."
-    )
+# %% ../nbs/74_widgets.ipynb #93603868
+_RECIPES = {"Command": as_command, "Python": as_python, "YAML": as_file}
+def _fold(label, part):
+    "A button that unfolds a part; a browser's keys reach it, as they don't reach an accordion."
+    button = w.ToggleButton(description=label, icon="chevron-right", layout=w.Layout(width="auto"))
+    part.layout.display = "none"
+    def unfold(change):
+        part.layout.display = None if change["new"] else "none"
+        button.icon = "chevron-down" if change["new"] else "chevron-right"
+    button.observe(unfold, "value")
+    return button
 
 # %% ../nbs/74_widgets.ipynb #e63ae579
 class PrepForm:
@@ -550,563 +92,209 @@ class PrepForm:
         config: PrepConfig | None = None,  # What it holds at first
         **settings,  # Fields and their values at first; for those not named, config's or the defaults
     ):
-        defaults = {f.name: "" if f.default is MISSING else f.default for f in fields(PrepConfig)}
-        settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}
-        if not isinstance(config, PrepConfig | None):
-            raise TypeError(f"config must be a PrepConfig, got {config!r}: a corpus is named by dataset_name=...")
-        if unknown := settings.keys() - defaults.keys():
-            raise TypeError(f"{sorted(unknown)[0]} is no field of PrepConfig")
-        for name, value in settings.items(): _check_held(name, value)
-        given = {**(asdict(config) if config else {}), **settings}
-        self.docs, self.groups = docments(PrepConfig), form_tabs()
-        self.inputs = {
-            name: field_widget(name, {**defaults, **given}[name]) for names in self.groups.values() for name in names
-        }
-        self.notes = {
-            name: w.HTML(layout=w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px"))
-            for name in self.inputs
-        }
-        self._remember(given)
+        self.state = FormState(config, **settings)
+        self.groups = form_tabs()
+        names = [name for group in self.groups.values() for name in group]
+        self.inputs = {name: field_widget(name, self.state.typed[name]) for name in names}
         self._build()
-        self._fill_code()
-        self.look()
-        for name, box in self.inputs.items():
-            box.observe(self._changed, "value")
+        self._drawn = None
+        self.state.on_change = self.draw
+        self.state.look()
+        for name, box in self.inputs.items(): box.observe(partial(self._fill, name), "value")
 
     @property
-    def settings(self): return {name: widget_value(name, self.inputs[name]) for name in field_types()}
+    def settings(self) -> dict: return self.state.settings
     @property
-    def unread(self):
-        return {name: said for name, box in self.inputs.items() if (said := _unread(name, box))}  # Sentence by field
+    def value(self) -> PrepConfig: return self.state.value
     @property
-    def value(self):
-        for said in self.unread.values(): raise ValueError(said)
-        return PrepConfig(**self.settings)
+    def result(self) -> Prepared | None: return self.state.result
     def __repr__(self):
         try: return f"PrepForm({self.value!r})"
         except (TypeError, ValueError) as e: return f"PrepForm: {e}"
 
-# %% ../nbs/74_widgets.ipynb #e26af96f
+# %% ../nbs/74_widgets.ipynb #f9ea011c
 @patch
-def _remember(self:PrepForm, given):
-    "What the form knows besides what stands in its boxes."
-    self.result, self.work = None, Background(lambda: self.check())
-    self._lock = self.work.lock
-    self._touched = dict.fromkeys(given)  # fields that someone filled in, the last one last
-    self._objections = ((), {})  # what the model has against which settings
-    self._read = (None, None, {})  # of what settings the corpus was read, what was found, what is wrong: sentence by field
-    self._refusal = (None, {}, "")  # the settings that a run refused, why by field, and what is shown of it
-    self._offered = None  # what was told of a folder that was there before
-    self._looks = {"corpus": _Newest(), "rest": _Newest()}
-    self._asked = 0
-    self._found = ""
-    self._lack = ""
-    self._shown_of = None
-    self._line = ""
-    self._need = 0
-    self._fetched = 0
-    self._told_at = 0.
-    self._spoke_at = 0.
-    code = self.settings["language_code"]
-    self._filled = code if code == canonical_language(self.settings["language"]) else ""  # the code that came with the language
+def _fill(self:PrepForm, name, change):
+    "Take in what someone typed; a language brings its code along."
+    for field in self.state.fill(name, change["new"]):
+        self.inputs[field].value = self.state.typed[field]
+@patch
+def _click(self:PrepForm, name, button):
+    "Do what a button says, and show why it can't be done."
+    try: self.look(ask=True) if name == "look" else getattr(self, name)()
+    except Exception as e: self.state.refuse(e)
 
-# %% ../nbs/74_widgets.ipynb #f672b869
-def _button(text, icon, style, tip):
-    return w.Button(
-        description=text, icon=icon, button_style=style, tooltip=tip, layout=w.Layout(width="auto", min_width="6rem")
-    )
-def _row(*parts):
-    return w.HBox(parts, layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", overflow="visible"))
+# %% ../nbs/74_widgets.ipynb #a14dea38
 @patch
 def _build(self:PrepForm):
-    self.buttons = {
-        "plan": _button("Plan", "table", "", "what a run would keep, drop and write"),
-        "prepare": _button("Prepare", "play", "primary", "make the prepared folder, or the rest of it"),
-        "cancel": _button("Cancel", "stop", "", "stop; Prepare goes on from there"),
-        "look": _button("Look", "search", "", "say what this name holds"),
-        "upload": _button("Upload", "cloud-upload", "", "log the prepared folder as an artifact"),
-    }
-    for name, button in self.buttons.items():
-        button.on_click(lambda _, name=name: self._click(name))
-    self.message = w.HTML()
-    self.stale = w.HTML()
-    self.told = w.HTML()
-    self.output = w.Output()
-    self.upload_note = w.HTML()
-    self.voice = w.HTML()
-    self.voice.add_class("prep-voice")
+    "Make the widgets."
+    self.buttons = _buttons()
+    for name, button in self.buttons.items(): button.on_click(partial(self._click, name))
+    layout = w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px")
+    self.notes = {name: w.HTML(layout=layout).add_class("prep-said") for name in self.inputs}
+    self.message, self.stale, self.status = w.HTML(), w.HTML(), w.HTML()
+    self.output, self.upload_note = w.Output(), w.HTML()
+    self.voice = w.HTML().add_class("prep-voice")
     self.bar = w.IntProgress(layout=w.Layout(width="20rem", max_width="100%", display="none"))
-    self.recipes = {name: w.HTML() for name in ("Command", "Python", "YAML")}
-    self.target = {
-        name: w.Text(
-            description=name, style={"description_width": "6rem"}, layout=w.Layout(width="16rem", max_width="100%")
-        )
-        for name in ("project", "artifact")
-    }
-    for box in self.target.values():
-        box.observe(lambda change: self._forget_refusal(), "value")
+    self.recipes = {name: w.HTML() for name in _RECIPES}
+    self.target = {name: self._target(name) for name in ("project", "artifact")}
     self.rows = {name: self._field(name) for name in self.inputs}
-    self.tabs = w.Tab(
-        [w.VBox([self.rows[n] for n in names]) for names in self.groups.values()], titles=list(self.groups)
-    )
-    self._done = {"plan": self._show_plan, "prepare": self._show_prepared, "upload": self._show_artifact}
+    pages = [w.VBox([self.rows[name] for name in names]) for names in self.groups.values()]
+    self.tabs = w.Tab(pages, titles=list(self.groups))
     self.box = self._laid_out()
 @patch
+def _target(self:PrepForm, name):
+    "A box for a name on the platform."
+    layout = w.Layout(width="16rem", max_width="100%")
+    box = w.Text(description=name, style={"description_width": "6rem"}, layout=layout)
+    box.observe(lambda change: self.state.forget_refusal(), "value")
+    return box
+@patch
 def _field(self:PrepForm, name):
-    self.notes[name].add_class("prep-said")
-    row = _row(self.inputs[name], *([self.buttons["look"]] if name == "dataset_name" else []), self.notes[name])
-    return row.add_class("prep-field")
+    "The row of a field: its box, and what is said of it."
+    look = [self.buttons["look"]] if name == "dataset_name" else []
+    return _row(self.inputs[name], *look, self.notes[name]).add_class("prep-field")
 @patch
 def _laid_out(self:PrepForm):
-    run = _row(*(self.buttons[n] for n in ("plan", "prepare", "cancel")), self.bar)
+    "All parts, from above."
+    run = _row(*(self.buttons[name] for name in ("plan", "prepare", "cancel")), self.bar)
     upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
-    return dress(
-        w.VBox(
-            [self.tabs, self.message, run, self.voice, self.stale, self.told, self.output, upload, *self._repeat()]
-        ),
-        "prep-form",
-    )
-@patch
-def _repeat(self:PrepForm):
-    "A button that unfolds the recipes; a browser's keys reach it, as they don't reach an accordion."
-    button = w.ToggleButton(
-        description="Show as command, Python or YAML", icon="chevron-right", layout=w.Layout(width="auto")
-    )
-    recipes = w.Tab(list(self.recipes.values()), titles=list(self.recipes), layout=w.Layout(display="none"))
-    def unfold(change):
-        recipes.layout.display, button.icon = (None, "chevron-down") if change["new"] else ("none", "chevron-right")
-    button.observe(unfold, "value")
-    return button, recipes
+    recipes = w.Tab(list(self.recipes.values()), titles=list(self.recipes))
+    fold = _fold("Show as command, Python or YAML", recipes)
+    results = [self.voice, self.stale, self.status, self.output]
+    return dress(w.VBox([self.tabs, self.message, run, *results, upload, fold, recipes]), "prep-form")
 
-# %% ../nbs/74_widgets.ipynb #87b76bee
+# %% ../nbs/74_widgets.ipynb #81607dc1
 @patch
-def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
-    "Say what is wrong with the fields, as far as that is known."
-    return self._faults(self.settings)
+def draw(self:PrepForm) -> None:
+    "Show the form's state."
+    with self.state.lock:
+        checked = self.state.checked
+        if checked is not self._drawn: self._draw_fields(checked)
+        self._drawn = checked
+        self._draw_run()
 @patch
-def _faults(self:PrepForm, settings):
-    wrong = _config_faults(settings, self._touched) | self.unread
-    return _language_fault(settings) | wrong if wrong else self._corpus_faults(settings) | self._refused(settings)
-@patch
-def _corpus_faults(self:PrepForm, settings):
-    "What the corpus was found to lack, when it was last looked at."
-    of, found, wrong = self._read
-    if of is None or of != _where(settings): return {}
-    return wrong if found is None else _lost_splits(found, PrepConfig(**settings))
-@patch
-def _refused(self:PrepForm, settings):
-    "What the model was found to have against settings, when it was last asked."
-    of, objections = self._objections
-    return objections if _model_settings(settings) == of else {}
-def _language_fault(settings):
-    "What is said of a language that nobody knows, while there is no code either: the model can't be asked then."
-    asked = settings["language"]
-    if not asked or settings["language_code"] or canonical_language(asked): return {}
-    near = nearest_languages(asked)
-    return {
-        "language": (
-            f"language must be a language's name or code, such as Italian or it, got {asked!r}"
-            + (f": did you mean {' or '.join(near)}?" if near else "")
-        )
-    }
-def _model_settings(settings): return tuple(settings[n] for n in ("model_id", "language", "language_code"))
+def _draw_run(self:PrepForm):
+    "Show how far a run is, and its result."
+    state = self.state
+    self.bar.layout.display = None if state.bar else "none"
+    if state.bar: self.bar.value, self.bar.max = state.bar
+    self.status.value = notice_html(state.status)
+    output = {"output_type": "display_data", "data": state.shown, "metadata": {}}
+    self.output.outputs = (output,) if state.shown else ()
+    self.voice.value = html_text(state.spoken)
 
-# %% ../nbs/74_widgets.ipynb #2a6bbd23
-def _config_faults(settings, touched):
-    out = {}
-    for name, typ in field_types().items():
-        try: check_field(name, settings[name], typ)
-        except (TypeError, ValueError) as e: out[name] = str(e)
-    if out: return out
-    try: PrepConfig(**settings)
-    except ValueError as e:
-        out[_meant(str(e), touched)] = str(e)
-    return out
-def _meant(sentence, touched):
-    "The field that a sentence is about: of those it names the one touched last, else the first; what came is the user's own text."
-    named = [word for word in re.findall(r"\w+", sentence.partition(", got ")[0]) if word in field_types()]
-    return next((name for name in reversed(touched) if name in named), named[0])
-
-# %% ../nbs/74_widgets.ipynb #e7a229fe
+# %% ../nbs/74_widgets.ipynb #e45b352b
+def _set_class(widget, name, on):
+    "Give a widget a class, or take it away."
+    widget.add_class(name) if on else widget.remove_class(name)
 @patch
-def check(self:PrepForm) -> None:
-    "Bring notes, tabs, buttons and recipes up to date."
-    with self._lock:
-        self._check(settings := self.settings, self._faults(settings))
+def _draw_fields(self:PrepForm, checked):
+    "Show what is wrong, what can be pressed, and the recipes."
+    for name, notice in checked.notes.items():
+        self.notes[name].value = notice_html(notice, alert=False)
+        _set_class(self.rows[name], "prep-wrong", name in checked.wrong)
+    self.tabs.titles = tuple(self._title(group, checked.wrong) for group in self.groups)
+    self.message.value = notice_html(checked.message)
+    self._draw_recipes(checked.cfg)
+    self._draw_buttons(checked)
+    self.stale.value = note_html(checked.stale)
+    for part in (self.status, self.output): _set_class(part, "prep-stale", checked.stale == OUT_OF_DATE)
 @patch
-def _check(self:PrepForm, settings, faults):
-    read = self._corpus_faults(settings) if not _config_faults(settings, ()) else {}
-    red = {name: said for name, said in faults.items() if name in self._touched or name in read}
-    refused, fields, _ = self._refusal
-    self._check_notes(red | fields if refused == settings else red)
-    self.message.value = next(map(fault_html, red.values()), "") or next(
-        (_note(f"To begin: {t}") for t in faults.values()), ""
-    )
-    self._check_recipes(None if faults else PrepConfig(**settings))
-    self._check_buttons(bool(faults))
-    self._check_stale(settings)
-@patch
-def _check_notes(self:PrepForm, red):
-    for name, note in self.notes.items():
-        note.value = fault_html(red[name], alert=False) if name in red else self._words(name)
-        self.rows[name].add_class("prep-wrong") if name in red else self.rows[name].remove_class("prep-wrong")
-    wrong = {group: sum(n in red for n in names) for group, names in self.groups.items()}
-    self.tabs.titles = tuple(f"{group} ({n} to mend)" if n else group for group, n in wrong.items())
-@patch
-def _words(self:PrepForm, name):
-    "What stands beside a field that is right: what was understood, and what it is for."
-    if name == "dataset_name" and self._found: return self._found
-    return _note("; ".join(filter(None, (_understood(name, self.inputs[name]), self.docs[name]))))
+def _title(self:PrepForm, group, wrong):
+    "A tab's title, with the number of fields to mend."
+    n = sum(name in wrong for name in self.groups[group])
+    return f"{group} ({n} to mend)" if n else group
 
 # %% ../nbs/74_widgets.ipynb #6e1e204f
 @patch
-def _check_recipes(self:PrepForm, cfg):
-    to_file = lambda c: f"# audio-ft-prep prepare --config run.yaml\n{to_yaml(c)}"
-    for part, make in zip(self.recipes.values(), (as_command, as_python, to_file)):
-        part.value = _code(make(cfg)) if cfg else _note("It stands here when the form is filled in.")
+def _draw_recipes(self:PrepForm, cfg):
+    "Show the config as a command, as Python and as YAML."
+    for name, write in _RECIPES.items():
+        empty = note_html("It stands here when the form is filled in.")
+        self.recipes[name].value = code_html(write(cfg)) if cfg else empty
 @patch
-def _check_buttons(self:PrepForm, faulty):
-    busy, lack = self.work.busy, self._lack
-    disabled = dict.fromkeys(("plan", "prepare"), busy or faulty) | {
-        "cancel": not self._stoppable() or self.work.stop.is_set()
-    }
-    for name in sorted(disabled, key=disabled.get):
-        self.buttons[name].disabled = disabled[name]  # those that can be pressed first: the focus goes to one of them
-    self.buttons["upload"].disabled = bool(busy or lack or not self.result or not _kept(self.result))
-    for box in self.target.values():
-        box.layout.display = "none" if lack else None
-    made = (
-        "Prepare comes first."
-        if not self.result
-        else (
-            f"of the folder {self.result.folder}"
-            if _kept(self.result)
-            else "There is nothing to upload: no clip was kept."
-        )
-    )
-    self.upload_note.value = _note(lack or made)
-@patch
-def _check_stale(self:PrepForm, settings):
-    if self._refusal[2] and settings != self._refusal[0] and not self.work.busy:
-        self._forget_refusal()
-    of, busy = self._shown_of, self.work.busy
-    changed = bool(of and settings != asdict(of) and (self.told.value or self.output.outputs))
-    self.stale.value = "" if not changed else _note(_GOES_ON if busy else _BEFORE)
-    for part in (self.told, self.output):
-        part.add_class("prep-stale") if changed and not busy else part.remove_class("prep-stale")
-@patch
-def _forget_refusal(self:PrepForm):
-    "Take away a sentence that is no longer about what stands in the boxes."
-    if self._refusal[2] and self.told.value == self._refusal[2]:
-        self.told.value = ""
-    self._refusal = (None, {}, "")
-_BEFORE = "Below is what came of the settings before they were changed:"
-_GOES_ON = "What is under way goes on with the settings that it was started with."
-def _kept(made): return sum(c["kept"] for c in made.counts.values())
-
-# %% ../nbs/74_widgets.ipynb #d6028b9f
-@patch
-def _fill_code(self:PrepForm):
-    code = canonical_language(self.inputs["language"].value)
-    box = self.inputs["language_code"]
-    if code and box.value in ("", self._filled):
-        box.value = self._filled = code
-@patch
-def _changed(self:PrepForm, change):
-    name = next(n for n, box in self.inputs.items() if box is change["owner"])
-    self._touched.pop(name, None)
-    self._touched[name] = None
-    if name == "language": self._fill_code()
-    self.look(corpus=name in _PLACE)
-    self.check()
-
-# %% ../nbs/74_widgets.ipynb #ba0dfe70
-_PLACE = ("dataset_name", "language_code", "dataset_config", "dataset_revision", "audio_column", "text_column")
-_LOOKING = _note("looking …")
-class _Overtaken(BaseException): pass
-def _where(settings):
-    "The settings that say which corpus is meant, and which part of it; a code that isn't one says nothing."
-    try: check_field("language_code", settings["language_code"], str)
-    except ValueError:
-        return {n: settings[n] for n in _PLACE if n != "language_code"}
-    return {n: settings[n] for n in _PLACE}
-@patch
-def look(self:PrepForm,
-    ask: bool = False,  # Also where that means the Hub, a download or an archive
-    corpus: bool = True,  # Also at the corpus
-) -> None:
-    "Have the corpus, the model and the folder looked at; what the corpus holds is told beside its name."
-    settings = self.settings
-    if ask: self._touched.setdefault("dataset_name")  # who asks without a name is told that one is needed
-    self._looks["rest"].ask(partial(self._look_at_rest, settings, ask))
-    if not corpus: return
-    self._asked += 1
-    where = _where(settings)
-    self._tell_found(self._asked, _LOOKING if where["dataset_name"] else "")
-    if where["dataset_name"]:
-        self._looks["corpus"].ask(partial(self._look, self._asked, where, ask))
-
-# %% ../nbs/74_widgets.ipynb #e3d1b518
-_WRONG = (ValueError, TypeError, FileNotFoundError, NotADirectoryError)  # what a setting can mend; of other errors a network or a disk may be the cause
-@patch
-def _look(self:PrepForm, number, where, ask):
-    def go_on(fetched, need):
-        if number != self._asked: raise _Overtaken
-    try:
-        why = "" if ask else _waits(where["dataset_name"])
-        with stoppable(go_on):
-            found = Found(why) if why else look_at(**where)
-    except _Overtaken: return
-    except Exception as e: self._tell_unreadable(number, where, e)
-    else:
-        self._tell_found(number, _note(found.words), (where, found, {}))
-@patch
-def _tell_unreadable(self:PrepForm, number, where, error):
-    sentence = _sentence(error)
-    field = _field_of(sentence, self.settings) or "dataset_name"
-    wrong = {field: sentence} if isinstance(error, _WRONG) else {}
-    said = fault_html(sentence, alert=False) if field == "dataset_name" else _note(sentence)
-    self._tell_found(number, said, (where, None, wrong))
-@patch
-def _tell_found(self:PrepForm, number, said, read=(None, None, {})):
-    with self._lock:
-        if number != self._asked: return
-        self._found, self._read = said, read
-        self.check()
-
-# %% ../nbs/74_widgets.ipynb #ef79a588
-@patch
-def _look_at_rest(self:PrepForm, settings, ask):
-    faults = _config_faults(settings, ())
-    lack = upload_fault()
-    had = self.result
-    known = None if faults else _model_faults(settings, ask)
-    objections = self._refused(settings) if known is None else known
-    made = None if faults or objections else _made_before(PrepConfig(**settings))
-    gone = _is_gone(had)
-    with self._lock:
-        self._lack = lack
-        if known is not None: self._objections = _model_settings(settings), known
-        if gone and self.result is had: self._lose()
-        if settings == self.settings:
-            self._take_in(PrepConfig(**settings) if made else None, objections, made)
-        self.check()
-@patch
-def _take_in(self:PrepForm, cfg, objections, made):
-    for name in objections: self._touched.setdefault(name)
-    if not made or self.work.busy and self.work.name == "prepare": return
-    self.result = made
-    if self.work.busy or self._shown_of == cfg or not self._has_room():
-        return
-    self._show_prepared(made)
-    use = "it can be looked at, and uploaded" if _kept(made) else "no clip was kept"
-    self._shown_of, self._offered = cfg, _note(f"The folder {made.folder} holds what these settings make: {use}.")
-    self.told.value = self._offered
-
-# %% ../nbs/74_widgets.ipynb #464144b9
-@patch
-def _has_room(self:PrepForm):
-    "Whether nothing is shown yet, or nothing but a folder that was there before."
-    return self.told.value == self._offered or not (self.told.value or self.output.outputs)
-@patch
-def _lose(self:PrepForm):
-    "Forget a folder that is no longer there."
-    self.result = None
-    if self.told.value == self._offered:
-        self.told.value = ""
-        self.output.outputs = ()
-        self._shown_of = None
-        self._offered = None
-
-# %% ../nbs/74_widgets.ipynb #229d1345
-@patch
-def _start(self:PrepForm, name, do, said, of):
-    def begin():
-        self._need, self._pace, self._line = 0, None, said
-        return do()
-    with self._lock:
-        if not self.work.start(name, begin, partial(self._after, name), of):
-            return
-        if name == "prepare": self.result = None
-        if name != "upload": self._shown_of, self.output.outputs = of, ()
-        self._refusal = (None, {}, "")
-        self.told.value = _note(said)
-        self._speak(said, now=True)
-        self.check()
-@patch
-def _after(self:PrepForm, name, value, error):
-    "Show what came of it, in the thread that did it."
-    self.bar.layout.display = "none"
-    try:
-        if isinstance(error, KeyboardInterrupt): self._tell_result(_sentence(error))
-        elif error:
-            self._refuse(error, asdict(self._shown_of) if name != "upload" and self._shown_of else self.settings)
-        else: self._done[name](value)
-    except Exception as e: self._refuse(e, self.settings)
-@patch
-def _refuse(self:PrepForm, error, settings):
-    "Show an error, and the field that it is about, until the settings are others."
-    field = _field_of(_sentence(error), settings)
-    self.told.value = _error_html(error)
-    self._refusal = (settings, {field: _sentence(error)} if field else {}, self.told.value)
-    self.check()
-@patch
-def _tell_result(self:PrepForm, said):
-    self.told.value = _note(said)
-    self._speak(said, now=True)
-@patch
-def _speak(self:PrepForm, said, now=False):
-    "Have a screen reader say something, at most every ten seconds, but for what begins or ends."
-    if not now and time.monotonic() - self._spoke_at < 10: return
-    self._spoke_at = time.monotonic()
-    self.voice.value = html_text(said)
-
-# %% ../nbs/74_widgets.ipynb #783eb837
-@patch
-def _show_plan(self:PrepForm, made):
-    self.told.value, self.output.outputs = "", _shown(made)
-    self._speak("The plan is ready.", now=True)
-@patch
-def _show_prepared(self:PrepForm, made):
-    self.result, self.output.outputs = made, _shown(made)
-    if _kept(made): return self._tell_result(f"Done: the data set is in the folder {made.folder}.")
-    rows = sum(c["rows"] for c in made.counts.values())
-    self.told.value = fault_html(
-        f"No clip was kept: each of the {rows:,} rows was left out, for the reasons below. Change what leaves them"
-        " out, and prepare again."
-    )
-@patch
-def _show_artifact(self:PrepForm, made): self._tell_result(f"Uploaded as {made.key}.")
-
-# %% ../nbs/74_widgets.ipynb #806a7fb7
-@patch
-def plan(self:PrepForm) -> None:
-    "Tell what a run would keep, drop and write."
-    cfg = self.value
-    self._start("plan", lambda: self._heard_out(plan, cfg), "Planning …", cfg)
-@patch
-def prepare(self:PrepForm) -> None:
-    "Make the prepared folder, or the rest of it; `result` holds it when that is done, and nothing until then."
-    cfg = self.value
-    self._start("prepare", lambda: self._heard_out(prepare, cfg, progress=self._tell), "Reading the corpus …", cfg)
-@patch
-def cancel(self:PrepForm) -> None:
-    "Stop planning or preparing; what is done stays, and the next `prepare` goes on from there."
-    with self._lock:
-        if not self._stoppable(): return
-        self.work.stop.set()
-        self.told.value = _note("Stopping …")
-        self.check()
-@patch
-def _stoppable(self:PrepForm): return self.work.busy and self.work.name in ("plan", "prepare")
-
-# %% ../nbs/74_widgets.ipynb #6186821b
-@patch
-def _heard_out(self:PrepForm, do, *args, **kwargs):
-    with _heard(self._say), stoppable(self._go_on):
-        return do(*args, **kwargs)
-@patch
-def _stop_here(self:PrepForm):
-    if self.work.stop.is_set():
-        raise KeyboardInterrupt(f"Stopped. What was fetched stays, and {self.work.name.title()} goes on from there.")
-@patch
-def _say(self:PrepForm, line):
-    with self._lock:
-        self._stop_here()
-        self._line = line
-        self.told.value = _note(line)
-
-# %% ../nbs/74_widgets.ipynb #7e8f6884
-@patch
-def _go_on(self:PrepForm, fetched, need):
-    self._stop_here()
-    if need is not None:
-        self._fetched, self._need, self._pace = 0, need, _Pace(0)
-    self._fetched += fetched
-    if not fetched or not self._need or time.monotonic() - self._told_at < 0.2:
-        return
-    self._told_at = time.monotonic()
-    total = max(self._need, self._fetched)
-    self._show_bar(
-        self._fetched,
-        total,
-        f"{self._line}: {show_bytes(self._fetched)} of about"
-        f" {show_bytes(total)}{self._pace.words(self._fetched, total, show_bytes)}",
-    )
-@patch
-def _tell(self:PrepForm, now):
-    if self.work.stop.is_set():
-        raise KeyboardInterrupt(f"Stopped at {progress_words(now)}. Prepare goes on from there.")
-    if self._need is not None:
-        self._need, self._pace = None, _Pace(now.clips)
-    self._show_bar(now.clips, now.total, progress_words(now) + self._pace.words(now.clips, now.total, _clips))
-@patch
-def _tell_sent(self:PrepForm, sent, total):
-    self._show_bar(sent, total, f"{self._line} {show_bytes(sent)} of {show_bytes(total)}")
-@patch
-def _show_bar(self:PrepForm, done, total, said):
-    with self._lock:
-        self._stop_here()
-        self.bar.layout.display, self.bar.max, self.bar.value = None, max(total, 1), done
-        self.told.value = _note(said)
-        self._speak(said)
-
-# %% ../nbs/74_widgets.ipynb #5026a23f
-@patch
-def upload(self:PrepForm) -> None:
-    "Log the prepared folder to the platform, under the names in the boxes."
-    from audio_ft_prep.artifact import log_prepared
-    if not self.result: raise ValueError("there is no prepared folder to upload: prepare first")
-    folder, (project, name) = self.result.folder, (box.value.strip() for box in self.target.values())
-    if not project or not name:
-        raise ValueError(
-            "project and artifact must be named: the platform's project, and what the artifact is to be called"
-        )
-    self._start(
-        "upload",
-        lambda: log_prepared(project, name, folder, progress=self._tell_sent),
-        f"Uploading {folder} …",
-        (project, name, folder),
-    )
-
-# %% ../nbs/74_widgets.ipynb #78186d16
-@patch
-def wait(self:PrepForm,
-    seconds: float | None = None,  # At most; none for as long as it takes
-) -> Any: # The plan, the prepared folder or the artifact
-    "Wait for what is under way and raise what went wrong, `KeyboardInterrupt` for a run that was cancelled; to interrupt the kernel meanwhile cancels it."
-    try: return self.work.wait(seconds)
-    except KeyboardInterrupt:
-        self.cancel()
-        raise
-@patch
-def _click(self:PrepForm, name):
-    try:
-        self.look(ask=True) if name == "look" else getattr(self, name)()
-    except Exception as e: self._refuse(e, self.settings)
+def _draw_buttons(self:PrepForm, checked):
+    "Enable buttons; those that can be pressed come first, so that the focus can move to one of them."
+    run = ("plan", "prepare", "cancel")
+    for name in sorted(run, key=checked.enabled.get, reverse=True):
+        self.buttons[name].disabled = not checked.enabled[name]
+    self.buttons["upload"].disabled = not checked.enabled["upload"]
+    for box in self.target.values(): box.layout.display = None if checked.can_upload else "none"
+    self.upload_note.value = note_html(checked.upload_note)
 
 # %% ../nbs/74_widgets.ipynb #b8345f3f
 @patch
 def _table(self:PrepForm):
+    "The fields as rows of a table."
+    left = 'style="text-align:left"'
     for group, names in self.groups.items():
-        yield f'<tr><th colspan="3" style="text-align:left">{group}</th></tr>'
+        yield f'<tr><th colspan="3" {left}>{group}</th></tr>'
         for name in names:
-            value, note = html_text(self.inputs[name].value), self.notes[name].value
-            if note == _LOOKING: note = _note(self.docs[name])
-            yield (
-                f'<tr><td style="text-align:left">{name}</td><td'
-                f' style="text-align:left"><code>{value}</code></td><td style="text-align:left">{note}</td></tr>'
-            )
+            value = html_text(self.inputs[name].value)
+            note = self._saved_note(name)
+            yield f"<tr><td {left}>{name}</td><td {left}><code>{value}</code></td><td {left}>{note}</td></tr>"
 @patch
-def _repr_mimebundle_(self:PrepForm, **kwargs):
-    for look in () if is_live() else self._looks.values():
-        look.wait()
-    page = {"text/plain": repr(self), "text/html": self._page()}
-    return {**self.box._repr_mimebundle_(**kwargs), **page} if is_live() else page
+def _saved_note(self:PrepForm, name):
+    "What is said of a field; of one that is still being looked at, what it is for."
+    if self.state.checked.notes[name] is LOOKING: return note_html(self.state.docs[name])
+    return self.notes[name].value
 @patch
 def _page(self:PrepForm):
-    return saved_page("the form", f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>')
+    "The form as a page."
+    table = f'<div style="overflow-x:auto"><table>{"".join(self._table())}</table></div>'
+    return saved_page("the form", table)
+
+# %% ../nbs/74_widgets.ipynb #a7bb18b0
+@patch
+def _repr_mimebundle_(self:PrepForm, **kwargs):
+    live = is_live()
+    if not live: self.state.settle()
+    page = {"text/plain": repr(self), "text/html": self._page()}
+    return {**self.box._repr_mimebundle_(**kwargs), **page} if live else page
 @patch
 def _ipython_display_(self:PrepForm):
     if not is_live(): raise NotImplementedError  # IPython shows the page then
     show_live(self.box, self._page(), repr(self))
+
+# %% ../nbs/74_widgets.ipynb #03890511
+@patch
+def faults(self:PrepForm) -> dict[str, str]: # Sentence by field
+    "Say what is wrong with the fields, as far as that is known."
+    return self.state.faults()
+@patch
+def check(self:PrepForm) -> None:
+    "Bring notes, tabs, buttons and recipes up to date."
+    self.state.check()
+@patch
+def look(self:PrepForm,
+    ask: bool = False,  # Also where that means the Hub, a download or an archive
+) -> None:
+    "Have the corpus, the model and the folder looked at; what the corpus holds is shown next to its name."
+    self.state.look(ask)
+
+# %% ../nbs/74_widgets.ipynb #806a7fb7
+@patch
+def plan(self:PrepForm) -> None:
+    "Find out what a run would keep, drop and write."
+    self.state.plan()
+@patch
+def prepare(self:PrepForm) -> None:
+    "Make the prepared folder, or the rest of it; `result` holds it when that is done, and nothing until then."
+    self.state.prepare()
+@patch
+def cancel(self:PrepForm) -> None:
+    "Stop planning or preparing; what is done stays, and the next `prepare` continues from there."
+    self.state.cancel()
+@patch
+def wait(self:PrepForm,
+    seconds: float | None = None,  # At most; none for as long as it takes
+) -> Any: # The plan, the prepared folder or the artifact
+    "Wait for what is under way and raise what went wrong, `KeyboardInterrupt` for a run that was cancelled."
+    return self.state.wait(seconds)
+
+# %% ../nbs/74_widgets.ipynb #2e766d6b
+@patch
+def upload(self:PrepForm) -> None:
+    "Log the prepared folder to the platform, under the names in the boxes."
+    self.state.upload(*(box.value.strip() for box in self.target.values()))

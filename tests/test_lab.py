@@ -37,12 +37,12 @@ def lab_settings(theme):
 
 HOLD = """
 import os, time
-from audio_ft_prep.widgets import PrepForm
-tell = PrepForm._tell
+from audio_ft_prep.form import FormState
+count = FormState._on_clips
 def held(self, now):
     while os.path.exists(PLACE): time.sleep(0.05)
-    tell(self, now)
-PrepForm._tell = held
+    count(self, now)
+FormState._on_clips = held
 """
 
 

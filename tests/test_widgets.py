@@ -30,7 +30,9 @@ from audio_ft_prep.load import corpus_path, load_rows
 from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.progress import go_on, stoppable
 from audio_ft_prep.sampling import select
-from audio_ft_prep.widgets import Background, Found, PrepForm, as_command, as_python, form_tabs
+from audio_ft_prep.background import Background
+from audio_ft_prep.lookup import Found
+from audio_ft_prep.widgets import PrepForm, as_command, as_python, form_tabs
 from conftest import SAMPLE, tar_clips, until, write_corpus
 from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
@@ -64,20 +66,20 @@ def no_platform(monkeypatch):
 
 def settled(form):
     "The form, when all that was to be looked at has been."
-    for look in form._looks.values(): look.wait()
+    form.state.settle()
     return form
 
 
 def found(form): return settled(form).notes["dataset_name"].value
 
 
-def held(form, name="_tell", clips=0):
-    "A gate at which runs of a form wait: where they tell of clips, once so many are done, or where they read (`_go_on`)."
-    gate, tell = threading.Event(), getattr(form, name)
-    def wait(*told):
-        if name != "_tell" or told[0].clips >= clips: assert gate.wait(60)
-        tell(*told)
-    setattr(form, name, wait)
+def held(form, name="_on_clips", clips=0):
+    "A gate at which runs of a form wait: where clips are counted, once so many are done, or where bytes are (`_on_fetch`)."
+    gate, count = threading.Event(), getattr(form.state, name)
+    def wait(*progress):
+        if name != "_on_clips" or progress[0].clips >= clips: assert gate.wait(60)
+        count(*progress)
+    setattr(form.state, name, wait)
     return gate
 
 
@@ -237,7 +239,7 @@ def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_coun
         gate.wait(20)
         go_on()
         return Found(f"found {dataset_name}")
-    monkeypatch.setattr("audio_ft_prep.widgets.look_at", slow)
+    monkeypatch.setattr("audio_ft_prep.form.look_at", slow)
     form = PrepForm(dataset_name="first", language="Italian")
     until(lambda: looked)
     threads = threading.active_count()
@@ -366,7 +368,7 @@ def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
     assert "to be written" in form.output.outputs[0]["data"]["text/markdown"] and told.splits["train"]["selected"] == 24
     form.prepare()
     assert form.wait() is form.result and form.result.hash == prepared("it", language="Italian").hash
-    assert "rows in" in form.output.outputs[0]["data"]["text/markdown"] and "Done" in form.told.value
+    assert "rows in" in form.output.outputs[0]["data"]["text/markdown"] and "Done" in form.status.value
     assert ClipBrowser(form).clips.table["reason"].null_count == 24
 
 
@@ -382,7 +384,7 @@ def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_co
     form.buttons["cancel"].click()
     gate.set()
     with pytest.raises(KeyboardInterrupt, match="of 312 clips"): form.wait(60)
-    assert "Stopped at" in form.told.value and "prep-bad" not in form.told.value and form.result is None
+    assert "Stopped at" in form.status.value and "prep-bad" not in form.status.value and form.result is None
     assert (
         (tmp_path / "out" / ".work").is_dir()
         and not (tmp_path / "out" / "prep.json").exists()
@@ -435,16 +437,16 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     hub.clear()
     hub.fault(slow, times=None, rate=20_000)
     said = []
-    form.told.observe(lambda change: said.append(change["new"]), "value")
+    form.status.observe(lambda change: said.append(change["new"]), "value")
     form.prepare()
     until(lambda: form.bar.value >= 16_000)
-    assert "kB of about" in form.told.value and form.bar.value < form.bar.max
+    assert "kB of about" in form.status.value and form.bar.value < form.bar.max
     form.buttons["cancel"].click()
     assert any("Stopping" in s for s in said) and form.buttons["cancel"].disabled
     with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
     came, need = hub.bytes_served(slow), load_rows(cfg).remote.fetch_bytes(load_rows(cfg).rows.slice(0, 1), False)
     assert (
-        "prep-bad" not in form.told.value
+        "prep-bad" not in form.status.value
         and form.bar.layout.display == "none"
         and not form.buttons["prepare"].disabled
     )
@@ -463,7 +465,7 @@ def test_a_plan_can_be_cancelled(hub, tmp_path, monkeypatch):
     form, _ = slow_hub(hub, tmp_path, monkeypatch, put_parquet)
     hub.fault("*.parquet", times=None, rate=2_000)
     form.plan()
-    until(lambda: hub.requests_for("data/train-00000-of-00001.parquet") or "parquet" in form.told.value)
+    until(lambda: hub.requests_for("data/train-00000-of-00001.parquet") or "parquet" in form.status.value)
     form.cancel()
     with pytest.raises(KeyboardInterrupt, match="Plan goes on from there"): form.wait(20)
 
@@ -492,7 +494,7 @@ def test_what_a_run_logs_is_told_also_after_a_plan(form):
     form.plan()
     form.wait()
     said = []
-    form.told.observe(lambda change: said.append(change["new"]), "value")
+    form.status.observe(lambda change: said.append(change["new"]), "value")
     form.prepare()
     form.wait()
     assert any("sample is read as commonvoice" in s for s in said)
@@ -500,12 +502,12 @@ def test_what_a_run_logs_is_told_also_after_a_plan(form):
 
 def test_two_forms_at_once_are_both_heard_and_leave_the_log_as_it_was(form):
     log, other, said = logging.getLogger("audio_ft_prep"), PrepForm(form.value), []
-    before, gates = log.level, [held(form, "_go_on"), held(other, "_go_on")]
-    other.told.observe(lambda change: said.append(change["new"]), "value")
+    before, gates = log.level, [held(form, "_on_fetch"), held(other, "_on_fetch")]
+    other.status.observe(lambda change: said.append(change["new"]), "value")
     for f in (form, other):
         f.plan()
         until(lambda: len(log.handlers) > 0 and log.isEnabledFor(logging.INFO))
-    until(lambda: sum(type(h).__name__ == "_Heard" for h in log.handlers) == 2)
+    until(lambda: sum(type(h).__name__ == "_Lines" for h in log.handlers) == 2)
     for f, gate in zip((form, other), gates):
         gate.set()
         f.wait()
@@ -513,18 +515,18 @@ def test_two_forms_at_once_are_both_heard_and_leave_the_log_as_it_was(form):
 
 
 def test_what_a_run_tells_before_it_counts_as_started_is_shown(form):
-    told, start = threading.Event(), form.work.start
+    told, start = threading.Event(), form.state.work.start
     def read():
-        form._go_on(0, 1000)
+        form.state._on_fetch(0, 1000)
         told.set()
         assert gate.wait(20)
-        form._go_on(100, None)
+        form.state._on_fetch(100, None)
     def slow_start(*args):
         started = start(*args)
         assert told.wait(20)
         return started
-    gate, form.work.start, form._done["plan"] = threading.Event(), slow_start, lambda made: None
-    form._start("plan", read, "Planning …", form.value)
+    gate, form.state.work.start, form.state._show_plan = threading.Event(), slow_start, lambda made: None
+    form.state._start("plan", read, "Planning …", form.value)
     gate.set()
     form.wait()
     assert (form.bar.value, form.bar.max) == (100, 1000)
@@ -535,27 +537,27 @@ def test_an_error_is_one_sentence_and_its_traceback_is_folded(form, tmp_path):
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     form.buttons["prepare"].click()
     with pytest.raises(ValueError, match="is not empty and holds no prepared data set"): form.wait()
-    said, _, folded = form.told.value.partition("<details>")
+    said, _, folded = form.status.value.partition("<details>")
     assert (
         "is not empty and holds no prepared data set" in said
         and "Traceback" not in said
         and "Traceback" in folded
         and not form.buttons["prepare"].disabled
     )
-    form.work.start("plan", lambda: int("<b>"), lambda value, error: form._after("plan", value, error))
+    form.state.work.start("plan", lambda: int("<b>"), lambda value, error: form.state._after("plan", value, error))
     with pytest.raises(ValueError): form.wait()
-    assert "&lt;b&gt;" in form.told.value and "<b>" not in form.told.value
+    assert "&lt;b&gt;" in form.status.value and "<b>" not in form.status.value
 
 
 def test_one_thing_is_done_at_a_time(form):
-    reading = held(form, "_go_on")
+    reading = held(form, "_on_fetch")
     form.plan()
     form.plan()
     with pytest.raises(RuntimeError, match="plan is still under way"): form.prepare()
     reading.set()
     form.wait()
     gate = threading.Event()
-    form.work.start("plan", gate.wait)
+    form.state.work.start("plan", gate.wait)
     with pytest.raises(TimeoutError, match="plan is still under way after 0.01 s"): form.wait(0.01)
     gate.set()
     form.wait()
@@ -573,14 +575,14 @@ def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form):
 
 def test_what_is_being_stopped_is_not_started_again_and_nothing_is_stopped_for_ever(form):
     form.cancel()
-    assert form.told.value == "" and not form.work.stop.is_set()
+    assert form.status.value == "" and not form.state.work.stop.is_set()
     gate = threading.Event()
-    form.work.start("prepare", gate.wait, of=form.value)
+    form.state.work.start("prepare", gate.wait, of=form.value)
     form.cancel()
     with pytest.raises(RuntimeError, match="prepare is being stopped: wait for that, and start again"): form.prepare()
-    assert form.work.stop.is_set() and "Stopping" in form.told.value
+    assert form.state.work.stop.is_set() and "Stopping" in form.status.value
     gate.set()
-    form.work.wait()
+    form.state.work.wait()
     form.prepare()
     assert form.wait(60) is form.result
 
@@ -598,12 +600,12 @@ def test_what_has_ended_is_told_before_another_thing_may_start():
 
 
 def test_what_cannot_be_shown_is_told_and_the_form_lives_on(form):
-    form._done["plan"] = lambda made: 1 / 0
+    form.state._show_plan = lambda made: 1 / 0
     form.plan()
     form.wait()
     assert (
-        "division by zero" in form.told.value
-        and "<details>" in form.told.value
+        "division by zero" in form.status.value
+        and "<details>" in form.status.value
         and not form.buttons["plan"].disabled
     )
 
@@ -634,7 +636,7 @@ def test_a_folder_that_these_settings_made_before_is_at_hand(prepared):
     assert (
         form.result.hash == made.hash
         and "rows in" in form.output.outputs[0]["data"]["text/markdown"]
-        and "can be looked at" in form.told.value
+        and "can be looked at" in form.status.value
     )
     assert len(ClipBrowser(form).places) == sum(c["rows"] for c in made.counts.values())
     other = settled(PrepForm(form.value, seed=7))
@@ -663,13 +665,13 @@ def test_a_folder_that_is_no_longer_there_is_not_at_hand(prepared, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(prepared("it", language="Italian").folder, folder)
     form = settled(PrepForm(PrepConfig("sample", "it", "Italian", output_dir=str(folder))))
-    assert form.result and "can be looked at" in form.told.value
+    assert form.result and "can be looked at" in form.status.value
     folder.rename(tmp_path / "elsewhere")
     form.buttons["look"].click()
-    assert settled(form).result is None and (form.told.value, form.output.outputs) == ("", ())
+    assert settled(form).result is None and (form.status.value, form.output.outputs) == ("", ())
     (tmp_path / "elsewhere").rename(folder)
     form.look()
-    assert settled(form).result and "can be looked at" in form.told.value and form.output.outputs
+    assert settled(form).result and "can be looked at" in form.status.value and form.output.outputs
 
 
 def test_a_browser_of_a_form_shows_what_its_fields_say(form):
@@ -712,7 +714,7 @@ def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
             and all(box.layout.display is None for box in form.target.values())
         )
         form.buttons["upload"].click()
-        assert "project and artifact must be named" in form.told.value
+        assert "project and artifact must be named" in form.status.value
         form.target["project"].value, form.target["artifact"].value = "speech", "audio-dataset"
         bars, table = [], form.output.outputs
         form.bar.observe(lambda change: bars.append(change["new"]), "value")
@@ -726,7 +728,7 @@ def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
             and "B/s" not in capfd.readouterr().err
         )
         form.buttons["look"].click()
-        assert key in settled(form).told.value and form.output.outputs == table and form.stale.value == ""
+        assert key in settled(form).status.value and form.output.outputs == table and form.stale.value == ""
 
 
 def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
@@ -740,13 +742,13 @@ KERNEL = """
 from audio_ft_prep.widgets import PrepForm
 import threading
 form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, num_workers=1)
-gate, tell = threading.Event(), form._tell
+gate, count = threading.Event(), form.state._on_clips
 def held(now):
-    tell(now)
+    count(now)
     if now.clips:
         assert gate.wait(100)
-        tell(now)
-form._tell = held
+        count(now)
+form.state._on_clips = held
 form.prepare()
 """
 
@@ -762,12 +764,12 @@ def test_a_kernel_stays_free_while_a_form_prepares(long_corpus, tmp_path, prepar
         return reply, [m["content"]["data"]["text/plain"] for m in said if m["msg_type"] == "execute_result"]
     try:
         run(KERNEL.format(corpus=str(long_corpus)))
-        assert run("form.work.busy, sum(range(1000))")[1] == ["(True, 499500)"]
+        assert run("form.state.work.busy, sum(range(1000))")[1] == ["(True, 499500)"]
         run("import time\nwhile not form.bar.value: time.sleep(.05)")
         run("form.cancel()\ngate.set()\ntry: form.wait(60)\nexcept KeyboardInterrupt as e: stopped = str(e)")
         assert "Prepare goes on from there" in run("stopped")[1][0] and not (tmp_path / "out" / "prep.json").exists()
         run("gate.clear()\nform.prepare()")
-        assert run("form.work.busy")[1] == ["True"]
+        assert run("form.state.work.busy")[1] == ["True"]
         run("gate.set()")
         assert run("form.wait(120).counts['train']['rows'], form.bar.value")[1] == ["(300, 312)"]
         run("data = form._repr_mimebundle_()")
@@ -940,7 +942,7 @@ def test_progress_is_not_greyed_when_fields_are_changed_meanwhile(form):
     gate = held(form)
     form.prepare()
     form.inputs["seed"].value = 7
-    assert "prep-stale" not in form.told._dom_classes and "goes on with the settings" in form.stale.value
+    assert "prep-stale" not in form.status._dom_classes and "goes on with the settings" in form.stale.value
     gate.set()
     form.wait(120)
     assert "prep-stale" in form.output._dom_classes and "before they were changed" in form.stale.value
@@ -959,7 +961,7 @@ def test_a_refusal_marks_its_field_and_goes_when_the_settings_are_others(form):
     )
     form.inputs["seed"].value = 8
     assert (
-        form.told.value == ""
+        form.status.value == ""
         and "prep-bad" not in form.notes["output_dir"].value
         and form.stale.value == ""
         and "Output" in form.tabs.titles
@@ -970,7 +972,7 @@ def test_a_run_that_keeps_nothing_is_not_called_done(form):
     form.inputs["max_seconds"].value = "0.1"
     form.prepare()
     with pytest.raises(RuntimeError, match="nothing was kept"): form.wait(120)
-    assert "Done" not in form.told.value and "nothing was kept" in form.told.value and form.buttons["upload"].disabled
+    assert "Done" not in form.status.value and "nothing was kept" in form.status.value and form.buttons["upload"].disabled
 
 
 def test_what_begins_and_what_ends_is_read_aloud(form):
@@ -989,7 +991,7 @@ def test_markup_and_signs_that_act_are_shown_and_do_nothing(name):
     settled(form)
     shown = [note.value for note in form.notes.values()] + [
         form.message.value,
-        form.told.value,
+        form.status.value,
         form._repr_mimebundle_()["text/html"],
         *(r.value for r in form.recipes.values()),
     ]
