@@ -90,7 +90,7 @@ def corpus_clips(
     "List the clips of a corpus."
     model, corpus = load_model(cfg.model_id), load_rows(cfg)
     tokenizer = tokenizer_for(cfg, model)
-    chosen = select(corpus, cfg, model, tokenizer, labels=False)
+    chosen = select(corpus, cfg, model, tokenizer)
     rows = pa.concat_tables([chosen.train, chosen.eval])
     n = len(chosen.train) + len(chosen.eval)
     def view(i):

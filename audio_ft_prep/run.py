@@ -171,7 +171,7 @@ def make_run(
     "Load the model, read the corpus and select the rows; raise where none is left."
     if recipe is None: recipe = make_recipe(cfg)
     if corpus is None: corpus = load_rows(cfg)
-    selection = select(corpus, cfg, recipe.model, recipe.tokenizer, labels=False)
+    selection = select(corpus, cfg, recipe.model, recipe.tokenizer)
     return _check_any_rows(Run(cfg, recipe, corpus, selection, part))
 
 # %% ../nbs/39_run.ipynb #7985dfa5
@@ -180,5 +180,5 @@ def with_audio(
 ) -> Run: # The same with its audio on this machine
     "Fetch what the selected rows need; rows whose audio can't be had are rejected."
     if run.corpus.remote is None: return run
-    def choose(corpus): return select(corpus, run.cfg, run.model, run.tokenizer, labels=False)
+    def choose(corpus): return select(corpus, run.cfg, run.model, run.tokenizer)
     return _check_any_rows(replace(run, selection=fetch_audio(run.corpus, choose)))

@@ -1,7 +1,7 @@
 """Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 
 Selection comes first. Empty sentences, labels beyond the budget, clips that stand in both splits, and rows beyond a maximum leave here, each with its reason.
-Labels are made here too, so that workers need no tokenizer: at once, or, in a run, shard by shard.
+Labels are made here too, shard by shard, so that workers need no tokenizer.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
 
@@ -24,8 +24,8 @@ from .text import MOST_CHARACTERS, clean_sentence
 from .values import shown
 
 # %% auto #0
-__all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages', 'with_labels', 'within_budget',
-           'without_repeats', 'without_leaks', 'sample', 'Selection', 'select', 'fetch_audio', 'bytes_to_fetch']
+__all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages', 'within_budget', 'without_repeats',
+           'without_leaks', 'sample', 'Selection', 'select', 'fetch_audio', 'bytes_to_fetch']
 
 # %% ../nbs/30_sampling.ipynb #c1a50659
 def _split_off(rows, places, reasons, details):
@@ -109,21 +109,6 @@ def of_known_languages(
     said = {l: f"{column} must name a language that {model.model_id} has, got {shown(l)}" for l in unknown}
     return drop(rows, {i: ("bad_row", said[l]) for i, l in enumerate(locales) if l in said})
 
-# %% ../nbs/30_sampling.ipynb #0c6c0813
-def with_labels(
-    rows: pa.Table,  # Rows with clean sentences
-    model: Model,  # The model to prepare for
-    tokenizer: Any,  # As the model's family makes it
-    chunk: int = 10_000,  # Sentences tokenized at a time
-) -> tuple[pa.Table, pa.Table]: # Rows with a column `labels`; rejects
-    "Add label ids; rows whose labels exceed the model's budget are dropped."
-    rows = labelled(rows, model, tokenizer, chunk=chunk)
-    why = {}
-    for i in np.flatnonzero(pc.list_value_length(rows["labels"]).to_numpy() > model.max_labels):
-        excess = model.family.excess(rows["labels"][int(i)].as_py(), model)
-        if excess: why[int(i)] = "label_too_long", excess
-    return drop(rows, why)
-
 # %% ../nbs/30_sampling.ipynb #e3940d0c
 def within_budget(
     rows: pa.Table,  # Rows with clean sentences
@@ -187,8 +172,8 @@ def sample(
 @dataclass(frozen=True, repr=False)
 class Selection:
     "Rows to prepare, and all that left on the way."
-    train: pa.Table  # Rows, with labels if they were asked for
-    eval: pa.Table  # Rows, with labels if they were asked for
+    train: pa.Table  # Rows without labels
+    eval: pa.Table  # Rows without labels
     rejects: pa.Table  # With the schema of rejects, those of the corpus first
     rows_in: dict[str, int]  # Rows and stray clips of each split, before anything left
 
@@ -217,11 +202,10 @@ def select(
     cfg: PrepConfig,  # What to keep
     model: Model,  # The model to prepare for
     tokenizer: Any,  # As `tokenizer_for` makes it
-    labels: bool = True,  # Whether rows are to carry their labels already
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, leaks, then the maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
-    rows, over = (with_labels if labels else within_budget)(rows, model, tokenizer)
+    rows, over = within_budget(rows, model, tokenizer)
     rows, foreign = _by_language(rows, cfg, model)
     evaluation, train = _of(rows, "eval"), _of(rows, "train")
     (train, more), (evaluation, others) = without_repeats(train), without_repeats(evaluation)

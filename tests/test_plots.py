@@ -25,7 +25,7 @@ from audio_ft_prep.plots import (
 from audio_ft_prep.views import ClipView, PreparedClips, corpus_view, row_view
 from audio_ft_prep.rows import Corpus, rows_table
 from audio_ft_prep.rejects import REASONS, rejects_table
-from audio_ft_prep.sampling import select
+from audio_ft_prep.sampling import labelled, select
 from audio_ft_prep.whisper import labels_of, language_tokenizer
 from layouts import LAYOUTS, tar_tree, utterances
 
@@ -427,9 +427,11 @@ def test_numbers_are_those_of_the_columns(clips):
 def test_rows_and_selections_are_plotted_as_far_as_they_know(small):
     cfg = PrepConfig("sample", "it")
     corpus = load_rows(cfg)
-    chosen = select(corpus, cfg, small, language_tokenizer(small, "it"))
+    italian = language_tokenizer(small, "it")
+    chosen = select(corpus, cfg, small, italian)
+    with_labels = replace(chosen, train=labelled(chosen.train, small, italian))
     assert (
-        plot_labels(chosen).says.startswith("train: median")
+        plot_labels(with_labels).says.startswith("train: median")
         and plot_rejects(plan(cfg)).says == plot_rejects(chosen).says
     )
     for draw in (plot_durations, plot_speech_rate, plot_speakers):

@@ -9,7 +9,7 @@ from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.rows import Corpus, rows_table
 from audio_ft_prep.rejects import REJECTS, reason_counts, rejects_table
-from audio_ft_prep.sampling import drop, sample, select, with_labels, with_sentences, within_budget, without_leaks
+from audio_ft_prep.sampling import drop, labelled, sample, select, with_sentences, within_budget, without_leaks
 
 light = pytest.mark.light       # module by module elsewhere; here some tests need a tokenizer
 
@@ -186,9 +186,8 @@ FITS = "a" + " a" * 443
 
 def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
     model, tokenizer = whisper()
-    rows, over = with_labels(
-        rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), model, tokenizer, chunk=2
-    )
+    rows, over = within_budget(rows_of(["fits", "over", "short"], sentences=[FITS, LONG, "Sì."]), model, tokenizer)
+    rows = labelled(rows, model, tokenizer, chunk=2)
     assert ids_of(rows) == ["fits", "short"] and [len(l) for l in rows["labels"].to_pylist()][0] == 449
     assert over.to_pylist() == [
         {
@@ -202,11 +201,13 @@ def test_labels_within_the_budget_stay_and_longer_ones_leave_uncut():
     assert rows["labels"].to_pylist() == tokenizer([FITS, "Sì."]).input_ids
 
 
-def test_a_budget_is_kept_alike_with_and_without_labels():
+def test_rows_within_the_budget_are_those_whose_labels_are():
     model, tokenizer = whisper()
     rows = rows_of(["fits", "over", "short", "bytes"], sentences=[FITS, LONG, "Sì.", "\U0001f600" * 200])
-    (kept, gone), (labelled, over) = within_budget(rows, model, tokenizer), with_labels(rows, model, tokenizer)
-    assert gone.equals(over) and len(gone) and kept.equals(labelled.drop_columns("labels"))
+    kept, gone = within_budget(rows, model, tokenizer)
+    lengths = [len(labels) for labels in labelled(rows, model, tokenizer)["labels"].to_pylist()]
+    fits = [name for name, n in zip(ids_of(rows), lengths) if n - 1 <= model.max_labels]
+    assert len(gone) and ids_of(kept) == fits
 
 
 @settings(deadline=None, max_examples=15)
@@ -214,8 +215,8 @@ def test_a_budget_is_kept_alike_with_and_without_labels():
 def test_labels_do_not_depend_on_how_many_are_made_at_a_time(sentences, chunk):
     model, tokenizer = whisper()
     rows = rows_of([f"c{i}" for i in range(len(sentences))], sentences=sentences)
-    one, many = with_labels(rows, model, tokenizer, chunk), with_labels(rows, model, tokenizer)
-    assert one[0]["labels"].to_pylist() == many[0]["labels"].to_pylist() and one[1].equals(many[1])
+    one, many = (labelled(rows, model, tokenizer, chunk=n) for n in (chunk, 10_000))
+    assert one["labels"].to_pylist() == many["labels"].to_pylist()
 
 
 @st.composite
@@ -273,6 +274,6 @@ def test_labels_of_the_sample_corpus_are_the_tokenizers_own():
     model, tokenizer = whisper()
     got = select(load_rows(cfg), cfg, model, tokenizer)
     for split in ("train", "eval"):
-        assert got[split]["labels"].to_pylist() == [
-            tokenizer(s).input_ids for s in got[split]["sentence"].to_pylist()
-        ] and len(got[split])
+        sentences = got[split]["sentence"].to_pylist()
+        labels = labelled(got[split], model, tokenizer)["labels"].to_pylist()
+        assert sentences and labels == [tokenizer(s).input_ids for s in sentences]
