@@ -31,7 +31,16 @@ from .tsv import clip_ids, is_transcript, no_split, say_splits, table_files, tsv
 from .unpacked import ArchivePass, go_through, read_pack, unpack
 
 # %% auto #0
-__all__ = ['Release', 'open_release', 'release_identity', 'read_collective', 'inspect_collective']
+__all__ = ['why_collective', 'Release', 'open_release', 'release_identity', 'read_collective', 'inspect_collective']
+
+# %% ../nbs/14_collective.ipynb #b5bd41ff
+def why_collective(
+    path: Path,  # A file or folder
+) -> str: # What shows that it is a release; empty where nothing does
+    "Tell a release of the Data Collective from other corpora."
+    if is_archive(path):
+        return "it is an archive"
+    return "it holds transcripts and clips" if release_folders(path) else ""
 
 # %% ../nbs/14_collective.ipynb #51426057
 @dataclass(frozen=True)

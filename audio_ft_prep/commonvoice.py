@@ -23,15 +23,15 @@ from .tarindex import index_tars
 from .tsv import is_transcript, no_split, read_tsvs, say_splits, tsv_lines
 
 # %% auto #0
-__all__ = ['is_commonvoice', 'languages_in', 'language_folder', 'transcripts', 'tars', 'tars_short', 'join_split', 'identity',
+__all__ = ['why_commonvoice', 'languages_in', 'language_folder', 'transcripts', 'tars', 'tars_short', 'join_split', 'identity',
            'read_commonvoice', 'inspect_commonvoice']
 
 # %% ../nbs/14_commonvoice.ipynb #3b442ceb
-def is_commonvoice(
-    root: Path,  # A folder
-) -> bool: # Whether it has a transcript tree
+def why_commonvoice(
+    path: Path,  # A file or folder
+) -> str: # What shows that it is a Common Voice tree; empty where nothing does
     "Tell a Common Voice tree from other folders."
-    return (root/"transcript").is_dir()
+    return "it holds a folder transcript" if (path/"transcript").is_dir() else ""
 
 # %% ../nbs/14_commonvoice.ipynb #66f26858
 def languages_in(

@@ -19,7 +19,7 @@ from .config import PrepConfig, split_name
 from .corpora import clip_id, describe, hash_clips, read_corpus
 from .lines import Line, line_path
 from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files
-from .listing import Listing, is_table, read_lists
+from .listing import Listing, find_lists, is_table, read_lists
 from .naming import name_lines, with_splits
 from .rejects import REASONS, BadClip, Reject
 from .rows import Corpus, rows_table
@@ -28,8 +28,28 @@ from .splits import USUAL, split_roles, splits_there, usual_first
 from .tablecolumns import choose_columns
 
 # %% auto #0
-__all__ = ['line_file', 'Hints', 'split_rows', 'strays', 'folder_identity', 'read_listing', 'read_folder', 'inspect_listing',
-           'inspect_folder']
+__all__ = ['why_folder', 'line_file', 'Hints', 'split_rows', 'strays', 'folder_identity', 'read_listing', 'read_folder',
+           'inspect_listing', 'inspect_folder']
+
+# %% ../nbs/15_folder.ipynb #7f5eeaa8
+def _list_kind(layout, path):
+    "What a list is, in words."
+    if layout == "kaldi":
+        return "wav.scp of Kaldi"
+    if layout == "audiofolder":
+        return "the metadata of an AudioFolder"
+    return "a manifest" if path.suffix in (".json", ".jsonl") else "a table"
+
+def why_folder(
+    path: Path,  # A file or folder
+) -> str: # Its lists; empty where it has none
+    "Tell a folder with lists of recordings from other folders."
+    layout, lists = find_lists(path)
+    if not lists:
+        return ""
+    names = [file.name if file == path else file.relative_to(path).as_posix() for file in lists[:3]]
+    more = f" and {len(lists) - 3} more" if len(lists) > 3 else ""
+    return f"it has {_list_kind(layout, lists[0])}, {', '.join(names)}{more}"
 
 # %% ../nbs/15_folder.ipynb #128724e8
 @lru_cache(256)

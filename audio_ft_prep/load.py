@@ -15,13 +15,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 from .mozilla import PREFIX, fetch_release
-from .collective import inspect_collective, read_collective
-from .archive import is_archive
-from .release import near_release, release_folders
-from .commonvoice import inspect_commonvoice, is_commonvoice, read_commonvoice
+from .collective import inspect_collective, read_collective, why_collective
+from .release import near_release
+from .commonvoice import inspect_commonvoice, read_commonvoice, why_commonvoice
 from .config import PrepConfig
-from .listing import find_lists, near_lists
-from .folder import inspect_folder, read_folder
+from .listing import near_lists
+from .folder import inspect_folder, read_folder, why_folder
 from .hub import Repo, open_repo
 from .hubclient import is_hub_id
 from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
@@ -29,9 +28,8 @@ from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
 from .tablesets import inspect_parquet, inspect_saved, read_parquet, read_saved, why_parquet, why_saved
-from .tarred import inspect_tarred, is_tarred, read_tarred
-from .webdataset import is_webdataset
-from .trees import inspect_tree, read_tree, tree_kind
+from .tarred import inspect_tarred, read_tarred, why_tarred
+from .trees import inspect_tree, read_tree, why_tree
 
 # %% auto #0
 __all__ = ['SOURCES', 'HUB_SOURCES', 'SETTINGS', 'SAMPLE', 'SAMPLE_LICENCE', 'PARQUET_BRANCH', 'Source', 'local_path', 'hub_repo',
@@ -50,29 +48,7 @@ class Source:
     settings: tuple[str, ...] = ()  # Settings that it has a use for
 
 # %% ../nbs/19_load.ipynb #1c03bbfe
-def _why_commonvoice(location): return "it holds a folder transcript" if is_commonvoice(location) else ""
-def _why_collective(location):
-    if is_archive(location): return "it is an archive"
-    return "it holds transcripts beside clips" if release_folders(location) else ""
-def _why_tarred(location): return "it holds tars of recordings" if is_tarred(location) else ""
-def _list_kind(layout, path):
-    "What a list is, in words."
-    if layout == "kaldi": return "wav.scp of Kaldi"
-    if layout == "audiofolder": return "the metadata of an AudioFolder"
-    return "a manifest" if path.suffix in (".json", ".jsonl") else "a table"
-def _why_folder(location):
-    layout, lists = find_lists(location)
-    if not lists: return ""
-    names = [p.name if p == location else p.relative_to(location).as_posix() for p in lists[:3]]
-    more = f" and {len(lists) - 3} more" if len(lists) > 3 else ""
-    return f"it has {_list_kind(layout, lists[0])}, {', '.join(names)}{more}"
-_TREES = {
-    "librispeech": "it has transcripts beside folders of recordings",
-    "texts": "it has a text beside each recording",
-}
-def _why_tree(location): return _TREES.get(tree_kind(location), "")
 def _why_hub_tars(location): return "it holds transcripts and tars on the Hub" if is_hub_tars(location) else ""
-def _why_hub_webdataset(location): return "it holds tars on the Hub" if is_webdataset(location) else ""
 
 # %% ../nbs/19_load.ipynb #cf6c24d1
 _TABLE = ("audio_column", "text_column", "language_column")
@@ -81,18 +57,18 @@ _TARS = ("language_column", "dataset_config")
 _HUB = ("dataset_revision",)
 
 SOURCES = {
-    "commonvoice": Source(_why_commonvoice, read_commonvoice, inspect_commonvoice),
+    "commonvoice": Source(why_commonvoice, read_commonvoice, inspect_commonvoice),
     "saved": Source(why_saved, read_saved, inspect_saved, _TABLE),
-    "collective": Source(_why_collective, read_collective, inspect_collective),
-    "tarred": Source(_why_tarred, read_tarred, inspect_tarred, _TARS),
-    "folder": Source(_why_folder, read_folder, inspect_folder, _TABLE),
-    "tree": Source(_why_tree, read_tree, inspect_tree),
+    "collective": Source(why_collective, read_collective, inspect_collective),
+    "tarred": Source(why_tarred, read_tarred, inspect_tarred, _TARS),
+    "folder": Source(why_folder, read_folder, inspect_folder, _TABLE),
+    "tree": Source(why_tree, read_tree, inspect_tree),
     "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET),
 }
 HUB_SOURCES = {
     "commonvoice": Source(_why_hub_tars, read_hub_tars, inspect_hub_tars, _HUB),
     "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET + _HUB),
-    "tarred": Source(_why_hub_webdataset, read_tarred, inspect_tarred, _TARS + _HUB),
+    "tarred": Source(why_tarred, read_tarred, inspect_tarred, _TARS + _HUB),
 }
 SETTINGS = _PARQUET + _HUB
 

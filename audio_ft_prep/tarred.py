@@ -27,7 +27,7 @@ from .tables import records
 from .webdataset import MOST_FILES, is_webdataset, line_part, tar_index, web_listing
 
 # %% auto #0
-__all__ = ['is_tarred_nemo', 'nemo_listing', 'is_tarred', 'read_tarred', 'inspect_tarred']
+__all__ = ['is_tarred_nemo', 'nemo_listing', 'why_tarred', 'read_tarred', 'inspect_tarred']
 
 # %% ../nbs/17_tarred.ipynb #e1e929d4
 def _names_recordings(path):
@@ -149,11 +149,14 @@ def nemo_listing(
     return Listing("tarred nemo", Path(path), lists, lines, ["audio_filepath", "text"], False)
 
 # %% ../nbs/17_tarred.ipynb #fd95cca3
-def is_tarred(
+def why_tarred(
     source: Path | Repo,  # A folder, a tar, or a data set on the Hub
-) -> bool: # Whether it is one of the two
-    "Tell tars of recordings with their texts."
-    return is_tarred_nemo(source) or is_webdataset(source)
+) -> str: # What shows that it is one of the two; empty where nothing does
+    "Tell tars of recordings with their texts from other corpora."
+    if isinstance(source, Repo):
+        return "it holds tars on the Hub" if is_webdataset(source) else ""
+    is_either = is_tarred_nemo(source) or is_webdataset(source)
+    return "it holds tars of recordings" if is_either else ""
 
 # %% ../nbs/17_tarred.ipynb #a230947a
 def _tarred_listing(source, splits, config, language_code):

@@ -25,7 +25,7 @@ from .rows import Corpus
 from .splits import first_split
 
 # %% auto #0
-__all__ = ['tree_kind', 'read_text_file', 'read_trees', 'read_tree', 'inspect_tree']
+__all__ = ['tree_kind', 'why_tree', 'read_text_file', 'read_trees', 'read_tree', 'inspect_tree']
 
 # %% ../nbs/16_trees.ipynb #decafbff
 _LOOKED_AT = 20_000  # files
@@ -61,6 +61,17 @@ def tree_kind(
         elif _is_text(file):
             texts.add(_stem(file))
     return "texts" if recordings & texts else ""
+
+# %% ../nbs/16_trees.ipynb #a84634f2
+_KINDS = {
+    "librispeech": "it has transcripts and folders of recordings",
+    "texts": "it has a text for each recording"}
+
+def why_tree(
+    path: Path,  # A file or folder
+) -> str: # What shows that it is a tree; empty where nothing does
+    "Say what a tree of recordings and texts is known by."
+    return _KINDS.get(tree_kind(path), "")
 
 # %% ../nbs/16_trees.ipynb #1ee02a40
 def _folder_split(path, root):
