@@ -1082,3 +1082,9 @@ def test_a_folder_without_a_list_is_answered_with_the_list_below_or_above(tmp_pa
     assert source_kind(root) == "folder"
     (tmp_path / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="and holds nothing$"): source_kind(tmp_path / "other")
+
+
+def test_a_list_without_rows_with_audio_that_it_does_not_name_is_inspected(tmp_path):
+    audio(tmp_path / "ada.wav")
+    (tmp_path / "list.csv").write_text("file,text\n")
+    assert inspect_folder(tmp_path, "it") == {"it": {}}
