@@ -1,6 +1,6 @@
 """The column of audio in a table: which it is, how it holds audio, and where in a file each clip is
 
-A table holds audio as bytes of sound files, as samples, or as paths. `find_audio` names the column and `audio_column` says how it holds audio. In an Arrow file that isn't compressed, `places_in_arrow` says which bytes of the file are which clip, so they are read without a copy. `wav_of` makes a sound file of samples.
+A table holds audio as bytes of sound files, as samples, or as paths. `find_audio` names the column and `audio_column` says how it holds audio. In an Arrow file that isn't compressed, `ranges_in_arrow` says which bytes of the file are which clip, so they are read without a copy. `wav_of` makes a sound file of samples.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/audiocolumn.html.md"""
 
@@ -19,7 +19,7 @@ from .tablecolumns import COLUMNS
 from .values import shown
 
 # %% auto #0
-__all__ = ['RATES', 'AudioColumn', 'is_list', 'audio_column', 'find_audio', 'audio_values', 'places_in_arrow', 'arrow_places',
+__all__ = ['RATES', 'AudioColumn', 'is_list', 'audio_column', 'find_audio', 'audio_values', 'ranges_in_arrow', 'arrow_ranges',
            'wav_of']
 
 # %% ../nbs/14_audiocolumn.ipynb #93e092f6
@@ -39,12 +39,15 @@ _RATES = ("sampling_rate", "sample_rate", "samplerate", "rate", "sr")
 _PATHS = ("path", "file", "file_name", "filename")
 def _is_bytes(typ):
     t = pa.types
-    return t.is_binary(typ) or t.is_large_binary(typ) or t.is_binary_view(typ) or t.is_fixed_size_binary(typ)
+    if t.is_binary(typ) or t.is_large_binary(typ):
+        return True
+    return t.is_binary_view(typ) or t.is_fixed_size_binary(typ)
 def is_list(
     typ: pa.DataType,  # Of a column
 ) -> bool: # Whether its values are lists
     "Say whether a type is a list of some kind."
-    return pa.types.is_list(typ) or pa.types.is_large_list(typ) or pa.types.is_fixed_size_list(typ)
+    t = pa.types
+    return t.is_list(typ) or t.is_large_list(typ) or t.is_fixed_size_list(typ)
 def _are_samples(typ):
     "Whether a type is a list of numbers, or a list of such lists."
     if not is_list(typ): return False
@@ -85,15 +88,18 @@ def audio_column(
     return _struct_of_audio(name, {f.name: f.type for f in typ})
 
 # %% ../nbs/14_audiocolumn.ipynb #4d7995eb
+def _that_hold_audio(columns):
+    "The columns that hold audio, and not only its path."
+    return [n for n, column in columns.items() if column.kind != "path"]
 def _best_audio(columns):
     "The column of audio among those that could be one; empty where several could."
-    held = [n for n, column in columns.items() if column.kind != "path"]
+    held = _that_hold_audio(columns)
     for name in held:
         if name.lower() == "audio": return name
     if held:
         return held[0] if len(held) == 1 else ""
-    paths = [n for n in columns if n.lower() in COLUMNS["path"]]
-    return min(paths, key=lambda n: COLUMNS["path"].index(n.lower()), default="")
+    of_paths = {n.lower(): n for n in reversed(columns)}
+    return next((of_paths[n] for n in COLUMNS["path"] if n in of_paths), "")
 
 # %% ../nbs/14_audiocolumn.ipynb #5e599e5c
 def find_audio(
@@ -102,12 +108,12 @@ def find_audio(
     where: str,  # The data set, for the error
 ) -> str: # Its name
     "Find the column of audio: one that holds it if there is one, else one of paths."
-    columns = {n: audio_column(schema, n) for n in dict.fromkeys(schema.names)}
-    columns = {n: column for n, column in columns.items() if column}
+    columns = {name: audio_column(schema, name) for name in schema.names}
+    columns = {name: column for name, column in columns.items() if column}
     if asked in columns: return asked
     best = "" if asked else _best_audio(columns)
     if best: return best
-    held = [n for n, column in columns.items() if column.kind != "path"]
+    held = _that_hold_audio(columns)
     what = f"several columns of audio, {', '.join(held)[:200]}" if held else "no column of audio"
     if asked: what = f"no audio in a column {asked}"
     names = ", ".join(schema.names)[:300]
@@ -130,8 +136,8 @@ def _ends(values, ends):
     kind = np.int64 if pa.types.is_large_binary(values.type) else np.int32
     ends = np.frombuffer(ends, kind)[values.offset:]
     return ends[:len(values) + 1].astype(np.int64)
-def _places_in(values, whole):
-    "First byte and bytes of each clip of an array; none where they are not in the buffer."
+def _ranges_in(values, whole):
+    "First byte and size of each clip of an array; none where they are not in the buffer."
     _, ends, content = values.buffers()
     ends = _ends(values, ends)
     begin = content.address - whole.address if content is not None else 0
@@ -142,39 +148,41 @@ def _places_in(values, whole):
     return starts, np.where(is_null, 0, np.diff(ends))
 
 # %% ../nbs/14_audiocolumn.ipynb #5c660517
-def _chunk_places(chunk, audio, whole):
+def _chunk_ranges(chunk, audio, whole):
     "Where the clips of a piece of a column are; none where they are not bytes in the buffer."
     values = audio_values(chunk, audio)
-    if not (pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)):
+    if values.type not in (pa.binary(), pa.large_binary()):
         return None
     values.validate(full=True)
-    return _places_in(values, whole)
-def places_in_arrow(
+    return _ranges_in(values, whole)
+def ranges_in_arrow(
     path: Path | str,  # An Arrow file
     audio: AudioColumn,  # Its column of audio
     name: str = "",  # What it is called in sentences; empty for its path
-) -> tuple[np.ndarray, np.ndarray] | None: # First byte of each clip, -1 for none; bytes of each
+) -> tuple[np.ndarray, np.ndarray] | None: # First byte of each clip, -1 for none; size of each
     "Find where the clips of an Arrow file are; none where it is compressed, or holds no bytes."
     table, whole, _ = open_arrow(path, name)
     starts = [np.zeros(0, np.int64)]
     sizes = [np.zeros(0, np.int64)]
     with explained(name or str(path), "Arrow"):
-        for chunk in table.column(table.column_names.index(audio.name)).chunks:
-            places = _chunk_places(chunk, audio, whole)
-            if places is None: return None
-            starts.append(places[0])
-            sizes.append(places[1])
+        column = table.column(table.column_names.index(audio.name))
+        for chunk in column.chunks:
+            ranges = _chunk_ranges(chunk, audio, whole)
+            if ranges is None: return None
+            starts.append(ranges[0])
+            sizes.append(ranges[1])
     return np.concatenate(starts), np.concatenate(sizes)
 
 # %% ../nbs/14_audiocolumn.ipynb #93031973
-def arrow_places(
+def arrow_ranges(
     path: Path,  # An Arrow stream that isn't compressed
     column: str,  # The column of audio
-) -> tuple[np.ndarray, np.ndarray]: # First byte of each clip, -1 for none; bytes of each
+) -> tuple[np.ndarray, np.ndarray]: # First byte of each clip, -1 for none; size of each
     "Find where the clips of an Arrow file are; raise `ValueError` where it doesn't hold them as they are."
-    places = places_in_arrow(path, audio_column(open_arrow(path).table.schema, column))
-    if places is None: raise ValueError(f"{path} is compressed: its audio has to be laid out first")
-    return places
+    schema = open_arrow(path).table.schema
+    ranges = ranges_in_arrow(path, audio_column(schema, column))
+    if ranges is None: raise ValueError(f"{path} is compressed: its audio has to be laid out first")
+    return ranges
 
 # %% ../nbs/14_audiocolumn.ipynb #188f2512
 RATES = (1000, 768_000)  # Samples a second that a recording may have
@@ -192,13 +200,15 @@ def _frames(values):
     except ValueError: raise BadClip("bad_row", "samples must be numbers, for each channel as many") from None
     if x.size and x.dtype.kind not in "fiu" or x.ndim > 2:
         raise BadClip("bad_row", "samples must be numbers, and some are missing")
-    return x.T if x.ndim == 2 and x.shape[0] < x.shape[1] else x
+    channels_first = x.ndim == 2 and x.shape[0] < x.shape[1]
+    return x.T if channels_first else x
 
 # %% ../nbs/14_audiocolumn.ipynb #bd133a0d
 def _as_stored(frames):
     "Frames in the type that a WAV file stores, and its name."
     if frames.dtype.kind == "f":
-        peak = float(np.abs(frames[np.isfinite(frames)]).max(initial=0.))
+        finite = frames[np.isfinite(frames)]
+        peak = float(np.abs(finite).max(initial=0.))
         if peak > _LOUDEST: raise BadClip("bad_row", f"samples must lie between -1 and 1, got {peak:g}")
         return frames.astype(np.float32), "FLOAT"
     largest = int(np.abs(frames.astype(np.int64)).max())

@@ -49,7 +49,8 @@ def _is_words(typ): return is_text(typ) or pa.types.is_null(typ)
 # %% ../nbs/16_columns.ipynb #69ae1ee4
 def _no_sentence(schema, asked, where):
     "The error for a table without the column of sentences; it names those that hold text."
-    texts = [n for n in dict.fromkeys(schema.names) if is_text(type_of(schema, n))]
+    names = dict.fromkeys(schema.names)
+    texts = [n for n in names if is_text(type_of(schema, n))]
     columns = f"its columns are {', '.join(schema.names)[:300]}"
     if texts and not asked: columns += f", of which {', '.join(texts)[:200]} hold text"
     return ValueError(f"{where} has no column {asked or 'of sentences'}: {columns}; name the one with text_column")
@@ -92,10 +93,12 @@ def find_times(
     schema: pa.Schema,  # Of a table
 ) -> list[str]: # Its columns of times; from and to where both are numbers
     "Find the columns that say which part of a recording a row means."
-    times = [n for n in dict.fromkeys(schema.names) if n.lower() in PART_COLUMNS]
+    names = dict.fromkeys(schema.names)
+    times = [n for n in names if n.lower() in PART_COLUMNS]
     meanings = {PART_COLUMNS[n.lower()][0] for n in times}
     if meanings & {"start", "end"}: return times
-    return [*times, *_FROM_TO] if all(_is_number(schema, n) for n in _FROM_TO) else times
+    if all(_is_number(schema, n) for n in _FROM_TO): times += _FROM_TO
+    return times
 
 # %% ../nbs/16_columns.ipynb #8936d357
 @dataclass(frozen=True)
@@ -131,8 +134,9 @@ class Wanted(NamedTuple):
         return columns | self.texts
 def _wanted(schema, audio, text, language, name):
     "The columns to read of a file, by the columns asked for and its schema."
-    audio = find_audio(schema, audio, name)
-    return Wanted(audio_column(schema, audio), find_texts(schema, text, name, language), find_times(schema))
+    audio = audio_column(schema, find_audio(schema, audio, name))
+    texts = find_texts(schema, text, name, language)
+    return Wanted(audio, texts, find_times(schema))
 
 # %% ../nbs/16_columns.ipynb #6ad610ac
 def _column(table, name): return table.column(table.column_names.index(name))
@@ -158,8 +162,10 @@ def _clip_paths(table, audio):
 def _read_times(table, names):
     "Start and duration of each row, in seconds; what is wrong."
     if names:
-        return read_parts({_FROM_TO.get(n, n): _column(table, n) for n in names})
-    return np.full(len(table), np.nan), np.full(len(table), np.nan), {}
+        columns = {_FROM_TO.get(name, name): _column(table, name) for name in names}
+        return read_parts(columns)
+    none = np.full(len(table), np.nan)
+    return none, none, {}
 def _texts(table, wanted, name):
     "Columns as rows have them, paths of clips, and for each row the first thing that can't be read."
     columns = {}
@@ -175,7 +181,8 @@ def _texts(table, wanted, name):
     first = {}
     for more in (*all_faults, faults, path_faults):
         first = more | first
-    return pa.table(columns), paths, {i: f"{first[i]} ({name}, row {i + 1})" for i in sorted(first)}
+    faults = {i: f"{first[i]} ({name}, row {i + 1})" for i in sorted(first)}
+    return pa.table(columns), paths, faults
 
 # %% ../nbs/16_columns.ipynb #38c960cd
 def _time_note(wanted, table):
@@ -191,7 +198,10 @@ def _row_groups(parquet, path, audio, size):
     "The row groups of a file, with about as many bytes of audio as their share of the file's."
     rows = group_rows(parquet)
     bytes_per_row = size / max(1, sum(rows)) if audio.kind != "path" else 0
-    return [Group(path, i, n, round(n * bytes_per_row), audio) for i, n in enumerate(rows)]
+    groups = []
+    for i, n in enumerate(rows):
+        groups.append(Group(path, i, n, round(n * bytes_per_row), audio))
+    return groups
 
 # %% ../nbs/16_columns.ipynb #e2e95c95
 def parquet_texts(
@@ -209,10 +219,18 @@ def parquet_texts(
             wanted = _wanted(parquet.schema_arrow, audio_column, text_column, language_column, name)
             table = read_columns(f, name, wanted.leaves())
             texts, paths, faults = _texts(table, wanted, name)
-        groups = _row_groups(parquet, path, wanted.audio, f.seek(0, 2))
-    notes = _time_note(wanted, texts)
-    header = parquet.schema_arrow.names
-    return Texts(texts, paths, groups, wanted.audio.name, header, faults, notes, wanted.described())
+        size = f.seek(0, 2)
+        groups = _row_groups(parquet, path, wanted.audio, size)
+    return Texts(
+        table=texts,
+        paths=paths,
+        groups=groups,
+        audio=wanted.audio.name,
+        header=parquet.schema_arrow.names,
+        faults=faults,
+        notes=_time_note(wanted, texts),
+        found=wanted.described(),
+    )
 
 # %% ../nbs/16_columns.ipynb #47785361
 def arrow_texts(
@@ -229,10 +247,19 @@ def arrow_texts(
     with explained(name, "Arrow"):
         wanted = _wanted(table.schema, audio_column, text_column, language_column, name)
         texts, paths, faults = _texts(table, wanted, name)
-    group = Group(path, 0, len(texts), os.path.getsize(file), wanted.audio)
+    size = os.path.getsize(file)
     notes = _time_note(wanted, texts)
     if note: notes = [note, *notes]
-    return Texts(texts, paths, [group], wanted.audio.name, table.schema.names, faults, notes, wanted.described())
+    return Texts(
+        table=texts,
+        paths=paths,
+        groups=[Group(path, 0, len(texts), size, wanted.audio)],
+        audio=wanted.audio.name,
+        header=table.schema.names,
+        faults=faults,
+        notes=notes,
+        found=wanted.described(),
+    )
 
 # %% ../nbs/16_columns.ipynb #1fb72a7c
 def names_splits(

@@ -37,7 +37,8 @@ class DataFiles:
         if self.on_hub():
             return sorted(p for p in self.location.files if p.endswith(suffix))
         files = [str(self.location)] if self.location.is_file() else walk_files(self.location)
-        return sorted(Path(p).relative_to(self.root()).as_posix() for p in files if p.endswith(suffix))
+        files = [Path(f) for f in files if f.endswith(suffix)]
+        return sorted(f.relative_to(self.root()).as_posix() for f in files)
     def file(self, path):
         "The real path of a file on disk; raises `ValueError` where it may not be read."
         if self.location.is_file():
@@ -70,7 +71,8 @@ def named_file(
     path = path.strip().replace("\\", "/")
     from_table = os.path.join(os.path.dirname(table), path)
     if data.on_hub():
-        return _file_on_hub(data.location, [os.path.normpath(p) for p in (from_table, path)])
+        paths = [os.path.normpath(from_table), os.path.normpath(path)]
+        return _file_on_hub(data.location, paths)
     is_whole = os.path.isabs(path)
     try:
         return corpus_file(path if is_whole else from_table, data.root(), absolute=True)

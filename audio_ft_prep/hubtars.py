@@ -24,8 +24,8 @@ from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
 
 # %% auto #0
-__all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'placed_rows', 'TarAudio', 'read_hub_tars',
-           'inspect_hub_tars']
+__all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'rows_with_audio', 'TarAudio',
+           'read_hub_tars', 'inspect_hub_tars']
 
 # %% ../nbs/14_hubtars.ipynb #808c040e
 _TRANSCRIPT = re.compile(r"transcript/[^/]+/.+\.tsv")
@@ -137,7 +137,7 @@ def _missing(name, clips):
     if name in clips.unsafe:
         return name, "unsafe_path", clips.unsafe[name]
     return name, "missing_audio", clips.lost.get(name, clips.broken)
-def placed_rows(
+def rows_with_audio(
     rows: pa.Table,  # Rows
     clips: Clips,  # Where clips are
 ) -> tuple[pa.Table, list[tuple]]: # Rows that were found, with where their audio is; (id, reason, detail) of the others
@@ -175,9 +175,9 @@ class TarAudio(Remote):
         rejects = []
         for split, of_split in self._splits(rows):
             clips = self._fetch_clips(split, of_split, whole)
-            found, faults = placed_rows(of_split, clips)
+            with_audio, faults = rows_with_audio(of_split, clips)
             if whole: faults = self._all_faults(split, clips)
-            parts.append(found)
+            parts.append(with_audio)
             rejects += [Reject(self.roles[split], split, *fault) for fault in faults]
         return pa.concat_tables(parts).unify_dictionaries(), rejects
 
@@ -202,7 +202,7 @@ class TarAudio(Remote):
         return {paths[tar]: upto for tar, upto in starts.items()}
 
     def _fetched(self, split):
-        "How much is here of each tar of which not all is here."
+        "Bytes that are here of each tar that isn't complete."
         incomplete = {}
         for path in self.tars[split]:
             _, fetched = fetched_part(self.repo, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pyarrow as pa
 from .arrow import explained, open_arrow, open_parquet
-from .audiocolumn import AudioColumn, arrow_places, audio_values, is_list, places_in_arrow, wav_of
+from .audiocolumn import AudioColumn, arrow_ranges, audio_values, is_list, ranges_in_arrow, wav_of
 from .corpora import first_places
 from .datafiles import DataFiles, named_file
 from .hubclient import have_room, own_folder, parts_folder
@@ -72,12 +72,12 @@ def _wav_or_fault(samples, rate):
 def _clips_of(batch, audio):
     "The clips of some rows: bytes, `BadClip`, or none."
     columns = dict(zip(reversed(batch.schema.names), reversed(batch.columns)))
-    held = audio_values(columns[audio.name], audio)
-    if audio.kind == "bytes": return held.to_pylist()
+    values = audio_values(columns[audio.name], audio)
+    if audio.kind == "bytes": return values.to_pylist()
     if audio.field:
         rates = audio_values(columns[audio.name], audio._replace(field=audio.rate))
     else: rates = columns[audio.rate]
-    return [_wav_or_fault(_samples(s), r) for s, r in zip(held, rates.to_pylist())]
+    return [_wav_or_fault(_samples(s), r) for s, r in zip(values, rates.to_pylist())]
 
 # %% ../nbs/15_tableaudio.ipynb #70b6add4
 def _check_size(size, group, name):
@@ -111,7 +111,8 @@ def _clip_row(clip):
     "A record batch of one clip."
     fault = f"{clip.reason}\0{clip.detail}" if isinstance(clip, BadClip) else ""
     content = None if fault else clip
-    return pa.record_batch([pa.array([content], pa.large_binary()), pa.array([fault], pa.string())], schema=_LAID_OUT)
+    columns = [pa.array([content], pa.large_binary()), pa.array([fault], pa.string())]
+    return pa.record_batch(columns, schema=_LAID_OUT)
 def _clip_rows(data, group):
     "Yield record batches of a group's clips, while the disk has room."
     written = 0
@@ -126,16 +127,16 @@ def _clip_rows(data, group):
 # %% ../nbs/15_tableaudio.ipynb #47ebc0ac
 def _joined(batches, rows=64, size=16 << 20):
     "Join record batches of one row, up to some rows or bytes."
-    held = []
-    held_bytes = 0
+    waiting = []
+    waiting_bytes = 0
     for batch in batches:
-        held.append(batch)
-        held_bytes += batch.nbytes
-        if len(held) < rows and held_bytes < size: continue
-        yield pa.concat_batches(held)
-        held = []
-        held_bytes = 0
-    if held: yield pa.concat_batches(held)
+        waiting.append(batch)
+        waiting_bytes += batch.nbytes
+        if len(waiting) < rows and waiting_bytes < size: continue
+        yield pa.concat_batches(waiting)
+        waiting = []
+        waiting_bytes = 0
+    if waiting: yield pa.concat_batches(waiting)
 
 # %% ../nbs/15_tableaudio.ipynb #87805450
 def _laid_out_path(data, group):
@@ -222,8 +223,8 @@ def _ranges_in_place(data, group):
     "The ranges of clips that an Arrow file holds as they are; none where it doesn't."
     if not is_read_in_place(group): return None
     file = data.file(group.path)
-    places = places_in_arrow(file, group.audio, data.name(group.path))
-    return places and ClipRanges(file, *places, {})
+    ranges = ranges_in_arrow(file, group.audio, data.name(group.path))
+    return ranges and ClipRanges(file, *ranges, {})
 def clip_ranges(
     data: DataFiles,  # The data set
     group: Group,  # Rows of it
@@ -237,7 +238,7 @@ def clip_ranges(
     for i, fault in enumerate(open_arrow(file).table["fault"].to_pylist()):
         if fault:
             faults[i] = tuple(fault.split("\0"))
-    return ClipRanges(str(file), *arrow_places(file, "bytes"), faults)
+    return ClipRanges(str(file), *arrow_ranges(file, "bytes"), faults)
 
 # %% ../nbs/15_tableaudio.ipynb #b1ef0aca
 class _ChosenRows:

@@ -55,12 +55,16 @@ def _clips_by_bytes(data, groups, paths, sentences):
     "What makes the clips of rows different: their bytes, with the sentence where no path is given, or their file."
     clips = list(range(len(paths)))
     rows = _shared(paths)
-    digests = _digests(data, groups, np.array(rows, np.int64)) if rows else {}
+    digests = {}
+    if rows:
+        digests = _digests(data, groups, np.array(rows, np.int64))
     for i in rows:
+        path = paths[i]
         if i in digests:
-            clips[i] = digests[i] if plain_path(paths[i]) else (digests[i], sentences[i])
-        elif paths[i]:
-            clips[i] = os.path.normpath(paths[i].replace("\\", "/"))
+            clips[i] = digests[i]
+            if not plain_path(path): clips[i] = (digests[i], sentences[i])
+        elif path:
+            clips[i] = os.path.normpath(path.replace("\\", "/"))
     return clips
 
 # %% ../nbs/16_tablenames.ipynb #aba381d2
@@ -68,9 +72,14 @@ def _clips_without_audio(paths, table):
     "What makes the clips of rows different, where audio isn't read: what rows say."
     start = table["start"].to_pylist()
     seconds = table["seconds"].to_pylist()
-    speakers = table["speaker"].to_pylist() if "speaker" in table.column_names else [""] * len(table)
+    speakers = [""] * len(table)
+    if "speaker" in table.column_names:
+        speakers = table["speaker"].to_pylist()
     rows = list(zip(table["sentence"].to_pylist(), speakers, seconds))
-    parts = [p if s is None or not p else f"{p}\0{s}-{d}" for p, s, d in zip(paths, start, seconds)]
+    parts = []
+    for path, begin, length in zip(paths, start, seconds):
+        is_part = path and begin is not None
+        parts.append(f"{path}\0{begin}-{length}" if is_part else path)
     clips = clips_by_rows(parts, rows)
     return [c if isinstance(c, tuple) else c.partition("\0")[0] for c in clips]
 
@@ -82,7 +91,8 @@ def paths_from_root(
 ) -> list[str]: # From the data set's folder where they name files
     "Write paths as they are from the data set's folder."
     names = []
-    for group, path in zip(chain.from_iterable([g] * g.rows for g in groups), paths):
+    group_of = chain.from_iterable([g] * g.rows for g in groups)
+    for group, path in zip(group_of, paths):
         if path and group.audio.kind == "path":
             path = os.path.join(os.path.dirname(group.path), path)
         names.append(path)
@@ -91,7 +101,10 @@ def paths_from_root(
     return [n.removeprefix(root) for n in names]
 def _numbers(splits):
     "A name for each row by its number in a run of one split."
-    return [f"{split or 'row'}-{i:07d}" for split, run in groupby(splits) for i, _ in enumerate(run)]
+    names = []
+    for split, run in groupby(splits):
+        names += [f"{split or 'row'}-{i:07d}" for i, _ in enumerate(run)]
+    return names
 
 # %% ../nbs/16_tablenames.ipynb #3e746d98
 def table_names(
@@ -110,6 +123,7 @@ def table_names(
     else:
         clips = _clips_by_bytes(data, groups, paths, table["sentence"].to_pylist())
     names = clip_names(paths, clips, _numbers(splits).__getitem__)
-    names = part_names(names, table["start"].to_pylist(), table["seconds"].to_pylist())
+    start = table["start"].to_pylist()
+    names = part_names(names, start, table["seconds"].to_pylist())
     note = f"clips that share a path are told apart by what rows say: the audio is more than {MOST_HASHED >> 30} GB"
     return names, [note] if is_large else []

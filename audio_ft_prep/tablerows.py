@@ -259,10 +259,10 @@ def _is_read_whole(corpus):
     return corpus.rows["start"].null_count == len(corpus.rows)
 def _with_audio_found(corpus):
     "The corpus with where its audio is, if that is on this machine and needs no laying out."
-    named = all(g.audio.kind == "path" for g in corpus.remote.groups)
+    has_files = all(g.audio.kind == "path" for g in corpus.remote.groups)
     if corpus.remote.data.on_hub() or not len(corpus.rows):
         return corpus
-    if not named and not _is_read_whole(corpus): return corpus
+    if not has_files and not _is_read_whole(corpus): return corpus
     rows, rejects = corpus.remote.fetch(corpus.rows, True)
     rejects = pa.concat_tables([corpus.rejects, rejects_table(rejects)])
     return Corpus(rows, rejects, corpus.source)

@@ -130,7 +130,7 @@ def table_style(
 # %% ../nbs/11_tables.ipynb #713c700d
 _NUL = "\udc00"  # No text holds it: in its stead a NUL passes through csv, which refuses one before Python 3.11
 def _csv_lines(path, style):
-    "Lines of a CSV; surrogates stand for bytes that aren't UTF-8."
+    "Lines of a CSV; bytes that aren't UTF-8 are surrogates."
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as f:
         lines = iter(lambda: f.readline(LONGEST_LINE), "")
         for n, line in enumerate(lines, 1):

@@ -33,7 +33,9 @@ def why_parquet(
     "Say why a data set is read as Parquet."
     if isinstance(location, Repo):
         return "it holds Parquet files on the Hub" if any(p.endswith(".parquet") for p in location.files) else ""
-    is_parquet = any(location.rglob("*.parquet")) if location.is_dir() else location.suffix == ".parquet"
+    is_parquet = location.suffix == ".parquet"
+    if location.is_dir():
+        is_parquet = any(location.rglob("*.parquet"))
     return "it holds Parquet files" if is_parquet else ""
 
 # %% ../nbs/18_tablesets.ipynb #6d8148f0
@@ -48,7 +50,8 @@ def parquet_tables(
     if not paths: raise FileNotFoundError(f"{data} holds no Parquet files but in hidden folders or prepared data sets")
     entries, note = card_entries(read_card(data), data.name("README.md"))
     configs = table_files(paths, entries)
-    files = configs[choose_config(list(configs), config, language_code, str(data))]
+    chosen = choose_config(list(configs), config, language_code, str(data))
+    files = configs[chosen]
     has_one_odd_split = len(files) == 1 and not set(files) & set(USUAL)
     if has_one_odd_split and not data.on_hub():
         files = {"": next(iter(files.values()))}
@@ -139,8 +142,10 @@ def saved_tables(
 ) -> Tables: # Its files by split
     "Find the Arrow files of a saved data set."
     data = DataFiles(location)
-    files = {split: _split_arrow_files(data, folder) for split, folder in _split_folders(data).items()}
-    files = {split: paths for split, paths in files.items() if paths}
+    files = {}
+    for split, folder in _split_folders(data).items():
+        paths = _split_arrow_files(data, folder)
+        if paths: files[split] = paths
     if not files: raise ValueError(f"{data} holds no rows: state.json lists no files")
     return Tables(data, files, arrow_texts)
 

@@ -14,7 +14,7 @@ from audio_ft_prep.hubclient import hub_cache
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.rows import read_bytes
-from audio_ft_prep.audiocolumn import arrow_places
+from audio_ft_prep.audiocolumn import arrow_ranges
 from audio_ft_prep.sampling import fetch_audio, select
 from audio_ft_prep.whisper import language_tokenizer
 from conftest import COMMAND, flags, sentence
@@ -413,7 +413,7 @@ def test_audio_in_place_is_right_for_chunks_slices_and_long_offsets(tmp_path):
         column = pa.array([{"bytes": c, "path": "x"} for c in clips] if pa.types.is_struct(typ) else clips, typ)
         with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as f, pa.ipc.new_stream(f, pa.schema({"audio": typ})) as out:
             for part in (column, column.slice(2), column.slice(0, 0)): out.write_batch(pa.record_batch([part], names=["audio"]))
-        starts, sizes = arrow_places(tmp_path / "a.arrow", "audio")
+        starts, sizes = arrow_ranges(tmp_path / "a.arrow", "audio")
         data = (tmp_path / "a.arrow").read_bytes()
         assert [None if o < 0 else data[o:o + n] for o, n in zip(starts, sizes)] == clips + clips[2:]
 
