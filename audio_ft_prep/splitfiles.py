@@ -1,6 +1,6 @@
-"""Which files of a data set make which split of which configuration, as its card says or as their paths do
+"""The files of each split and configuration of a data set, as its card says or as their paths do
 
-A data set's card may say which files make which split of which configuration; where it doesn't, paths do. The card was written by somebody we don't know: its head is read up to a limit, every value as text, and a pattern of it is compared with a path in time that grows with their lengths, however many stars it has. A card that can't be used is passed over, and a note says so.
+A data set's card may name the files of each split and configuration; where it doesn't, paths do. The card comes from outside: its head is read up to a limit, every value as text, and a pattern of it is compared with a path in time that grows with their lengths, however many stars it has. A card that can't be used is passed over, and a note says so.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/splitfiles.html.md"""
 

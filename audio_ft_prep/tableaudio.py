@@ -1,6 +1,6 @@
 """The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 
-Every row says where its audio is: a file, a first byte, and how many bytes. Audio in an Arrow file is read where it is. Parquet is compressed, so its audio is laid out first: `lay_out` writes one Arrow file for each row group that holds chosen rows, and samples become WAV files of the same numbers. The tables were written by somebody we don't know, so what they say is checked before a clip is taken from them.
+Every row says where its audio is: a file, a first byte, and how many bytes. Audio in an Arrow file is read where it is. Parquet is compressed, so its audio is laid out first: `lay_out` writes one Arrow file for each row group that holds chosen rows, and samples become WAV files of the same numbers. The tables come from outside, so what they say is checked before a clip is taken from them.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/tableaudio.html.md"""
 
@@ -161,7 +161,7 @@ def lay_out(
     data: DataFiles,  # The data set
     group: Group,  # Rows of it
 ) -> Path: # An Arrow file with a column `bytes`
-    "Write the audio of a group to a file of which each clip is a range, unless an earlier run has."
+    "Write the audio of a group to a file in which each clip is a range, unless an earlier run has."
     to = _laid_out_path(data, group)
     if _is_whole(to, group): return to
     own_folder(to.parent)

@@ -1,6 +1,6 @@
 """Parquet data sets on the Hub or on disk, and what `save_to_disk` saved: their files by split
 
-Two kinds of data set hold audio in a column. In a Parquet data set, its card or the paths of its files say which file is of which split and configuration. `save_to_disk` leaves Arrow files and a `state.json` that lists them. `read_parquet` and `read_saved` read them, `inspect_parquet` and `inspect_saved` describe them, `why_parquet` and `why_saved` say whether a folder holds one.
+Two kinds of data set hold audio in a column. In a Parquet data set, its card or the paths of its files give each file a split and a configuration. `save_to_disk` leaves Arrow files and a `state.json` that lists them. `read_parquet` and `read_saved` read them, `inspect_parquet` and `inspect_saved` describe them, `why_parquet` and `why_saved` say whether a folder holds one.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/tablesets.html.md"""
 
