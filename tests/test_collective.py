@@ -166,7 +166,7 @@ def test_a_clip_cut_between_two_frames_is_found_by_the_duration_that_the_release
 
 def read_frames(data):
     "Frames of an MP3 behind the one that holds its header."
-    from audio_ft_prep.container import frame_at
+    from audio_ft_prep.mpeg import frame_at
     out, at = [], 0
     while f := frame_at(data[at:at + 4]):
         out.append(data[at:at + f.size])
