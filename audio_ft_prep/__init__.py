@@ -10,8 +10,11 @@ Modules:
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.audiocolumn`: The column of audio in a table: which it is, how it holds audio, and where in a file each clip is
 - `audio_ft_prep.augment`: Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
+- `audio_ft_prep.background`: Work in a thread while a notebook stays usable: one run at a time, how far it is, and a way to stop it
+- `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
+- `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
@@ -27,6 +30,7 @@ Modules:
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
+- `audio_ft_prep.dress`: The look of widgets in a notebook: in JupyterLab's colours, by keyboard and for screen readers, and as a page where no kernel runs
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
@@ -36,6 +40,7 @@ Modules:
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
+- `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubclient`: Which Hub is asked, where what it gives is kept, and what its errors mean
@@ -51,6 +56,7 @@ Modules:
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.local`: The shards of a run, made by processes of this machine
 - `audio_ft_prep.locks`: One run at a time at a URL, where there are no locks
+- `audio_ft_prep.lookup`: What the settings of a run mean: which corpus a name finds, which splits it lacks, what the model refuses, which folder is there already
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
@@ -84,7 +90,7 @@ Modules:
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
-- `audio_ft_prep.splitfiles`: Which files of a data set make which split of which configuration, as its card says or as their paths do
+- `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablecolumns`: Which column of a table holds what, by its name
