@@ -5,6 +5,8 @@ import pytest
 
 from conftest import COMMAND, flags
 
+pytestmark = pytest.mark.long
+
 CORPUS = dict(dataset_name="sample", language_code="it")
 FEW = dict(max_train_samples=2, max_eval_samples=1, num_workers=1, storage="audio")
 

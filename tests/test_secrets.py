@@ -348,6 +348,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings, way", PAIRS)
 def test_no_secret_leaves_by_any_way_with_the_real_clients(prepared, refusing, tmp_path, settings, way):
     pytest.importorskip("torch", reason="torch is not installed")
