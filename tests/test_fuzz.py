@@ -94,7 +94,7 @@ def outcome_of(place, asked=("train",), evaluation="", **more):
     out.rejects = chosen.rejects.to_pylist()
     for role in ("train", "eval"):
         for row in chosen[role].to_pylist():
-            try: made = make(row)
+            try: made = make(row | {"labels": []})
             except BadClip as e: out.rejects.append({k: row[k] for k in ("split", "source_split", "id")} | {"reason": e.reason, "detail": e.detail})
             else: out.kept.append((role, made, *sf.read(io.BytesIO(made["audio"]), dtype="float32")))
     return out
