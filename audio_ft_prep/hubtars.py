@@ -18,7 +18,7 @@ from .hub import Repo, fetched_part, file_start, whole_file
 from .hubclient import have_room
 from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject, rejects_table
-from .rows import Corpus, Remote, with_places
+from .rows import Corpus, Remote, with_positions
 from .splits import split_roles, usual_first
 from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
@@ -150,7 +150,7 @@ def rows_with_audio(
     numbers = pa.array(clips.file[at], pa.int32())
     tars = pa.array(clips.files, pa.string())
     files = pa.DictionaryArray.from_arrays(numbers, tars)
-    rows = with_places(rows.filter(is_there), files, clips.offset[at], clips.size[at])
+    rows = with_positions(rows.filter(is_there), files, clips.offset[at], clips.size[at])
     return rows, faults
 
 # %% ../nbs/14_hubtars.ipynb #8799670a

@@ -21,7 +21,7 @@ from .rejects import REASONS, BadClip, Reject
 
 # %% auto #0
 __all__ = ['ROWS', 'MOST_BYTES', 'Row', 'repeated', 'rows_table', 'row_at', 'memory_bytes', 'read_bytes', 'close_files',
-           'check_unchanged', 'audio_bytes', 'Remote', 'with_places', 'Corpus']
+           'check_unchanged', 'audio_bytes', 'Remote', 'with_positions', 'Corpus']
 
 # %% ../nbs/06_rows.ipynb #142517b6
 @dataclass(frozen=True, repr=False)
@@ -46,33 +46,23 @@ class Row:
 
     def __repr__(self): return f"Row({self.id}, {self.source_split}, {self.size} bytes, {self.sentence!r})"
     def _repr_markdown_(self):
-        told = {f.name.replace("_", " "): getattr(self, f.name) for f in fields(self)} | {
-            "file": os.path.basename(self.file)
-        }
-        return pairs_table({k: as_it_is(v) if isinstance(v, str) else v for k, v in told.items()})
+        pairs = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "file": value = os.path.basename(value)
+            pairs[f.name.replace("_", " ")] = as_it_is(value) if isinstance(value, str) else value
+        return pairs_table(pairs)
 
 # %% ../nbs/06_rows.ipynb #92a53301
 _REPEATS = pa.dictionary(pa.int32(), pa.string())
-ROWS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("split", _REPEATS),
-        ("source_split", _REPEATS),
-        ("file", _REPEATS),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("sentence", pa.string()),
-        ("locale", _REPEATS),
-        ("speaker", _REPEATS),
-        ("start", pa.float64()),
-        ("seconds", pa.float64()),
-        ("up_votes", pa.int32()),
-        ("down_votes", pa.int32()),
-        ("age", _REPEATS),
-        ("gender", _REPEATS),
-        ("accents", _REPEATS),
-    ]
-)
+ROWS = pa.schema([
+    ("id", pa.string()), ("split", _REPEATS), ("source_split", _REPEATS),
+    ("file", _REPEATS), ("offset", pa.int64()), ("size", pa.int64()),
+    ("sentence", pa.string()), ("locale", _REPEATS), ("speaker", _REPEATS),
+    ("start", pa.float64()), ("seconds", pa.float64()),
+    ("up_votes", pa.int32()), ("down_votes", pa.int32()),
+    ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS),
+])
 
 # %% ../nbs/06_rows.ipynb #477e587c
 def repeated(
@@ -82,25 +72,28 @@ def repeated(
     "Make a column of one text."
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([text]))
 
+# %% ../nbs/06_rows.ipynb #cd6b736c
+def _as_column(values, field):
+    "Values as a column of `ROWS`."
+    repeats = pa.types.is_dictionary(field.type)
+    if not isinstance(values, (pa.Array, pa.ChunkedArray)):
+        values = pa.array(values, field.type.value_type if repeats else field.type)
+    if repeats and not pa.types.is_dictionary(values.type): values = values.dictionary_encode()
+    return values.cast(field.type)
+
 # %% ../nbs/06_rows.ipynb #d17669c4
 def rows_table(
     columns: dict,  # Columns of `ROWS` by name; those left out are empty text or null
 ) -> pa.Table: # With the schema `ROWS`
     "Build a table of rows from columns."
     n = len(columns["id"])
-    def column(f):
-        col = columns.get(f.name)
-        if col is None and pa.types.is_dictionary(f.type):
-            col = repeated("", n)
-        if col is None: return pa.nulls(n, f.type)
-        if not isinstance(col, (pa.Array, pa.ChunkedArray)):
-            col = pa.array(col, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
-        return (
-            col.dictionary_encode().cast(f.type)
-            if pa.types.is_dictionary(f.type) and not pa.types.is_dictionary(col.type)
-            else col.cast(f.type)
-        )
-    return pa.table([column(f) for f in ROWS], schema=ROWS)
+    table = []
+    for field in ROWS:
+        values = columns.get(field.name)
+        if values is not None: table.append(_as_column(values, field))
+        elif pa.types.is_dictionary(field.type): table.append(repeated("", n))
+        else: table.append(pa.nulls(n, field.type))
+    return pa.table(table, schema=ROWS)
 
 # %% ../nbs/06_rows.ipynb #d744e3c3
 def row_at(
@@ -110,23 +103,29 @@ def row_at(
     "Show one row of a table."
     return Row(**{name: rows[name][i].as_py() for name in ROWS.names})
 
-# %% ../nbs/06_rows.ipynb #06f40522
-class _Files(dict):
+# %% ../nbs/06_rows.ipynb #8a358e9d
+class _OpenFiles(dict):
     "Open files by name; they are closed with the thread that opened them."
     def close(self, file): os.close(self.pop(file))
+    def close_oldest(self): self.close(next(iter(self)))
     def __del__(self):
-        while self: self.close(next(iter(self)))
-class _Here(threading.local):
-    def __init__(self): self.files, self.read = _Files(), {}
-_here = _Here()
+        while self: self.close_oldest()
+
+class _ThreadFiles(threading.local):
+    "What this thread has open, and what it has read."
+    def __init__(self):
+        self.files = _OpenFiles()
+        self.read = {}
+_thread = _ThreadFiles()
 
 # %% ../nbs/06_rows.ipynb #4cd3f785
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-def _handle(file, most=64):
-    files = _here.files
+_MOST_OPEN = 64  # Files that a thread keeps open
+def _handle(file):
+    "The descriptor of a file, opened where it isn't yet."
+    files = _thread.files
     if file not in files:
-        while len(files) >= most:
-            files.close(next(iter(files)))
+        while len(files) >= _MOST_OPEN: files.close_oldest()
         files[file] = os.open(file, _FLAGS)
     return files[file]
 
@@ -140,13 +139,13 @@ def memory_bytes() -> int: # Bytes of memory that this machine or this container
         except OSError: continue
         if text.isdigit(): sizes.append(int(text))
     return min(sizes)
+
+# %% ../nbs/06_rows.ipynb #ed8655ca
 def _refuse_larger(size):
     most = min(MOST_BYTES, memory_bytes() // 2)
-    if size > most:
-        raise BadClip(
-            "undecodable",
-            f"a recording of {size:,} bytes, at most {most:,} can be read here: cut it into files of their own",
-        )
+    if size <= most: return
+    detail = f"a recording of {size:,} bytes, at most {most:,} can be read here: cut it into files of their own"
+    raise BadClip("undecodable", detail)
 
 # %% ../nbs/06_rows.ipynb #c3e5a7b9
 _PIECE = 1 << 28
@@ -158,21 +157,23 @@ def _pieces(
     "Read in pieces that a call of the system can give, without a second copy."
     if size <= _PIECE: return os.pread(fd, size, offset)
     _refuse_larger(size)
-    held = io.BytesIO()
-    while held.tell() < size:
-        piece = os.pread(fd, min(_PIECE, size - held.tell()), offset + held.tell())
+    data = io.BytesIO()
+    while data.tell() < size:
+        wanted = min(_PIECE, size - data.tell())
+        piece = os.pread(fd, wanted, offset + data.tell())
         if not piece: break
-        held.write(piece)
-    return held.getvalue()
+        data.write(piece)
+    return data.getvalue()
 
 # %% ../nbs/06_rows.ipynb #d4f6b8c0
-_SMALL, _MOST_FILES = 1 << 24, 1 << 14
+_SMALL = 1 << 24  # Bytes of a clip that are compared
+_MOST_FILES = 1 << 14  # Files of which is remembered what was read
 def _digest(data): return hash(data if len(data) <= _SMALL else data[:_SMALL])
 def _remember(file, offset, data):
-    "Note what was read, so that `check_unchanged` can look whether it is still there."
-    if file not in _here.read and len(_here.read) >= _MOST_FILES:
-        _here.read.pop(next(iter(_here.read)))
-    _here.read.setdefault(file, {})[offset] = min(len(data), _SMALL), _digest(data)
+    "Remember what was read, so that `check_unchanged` can look whether it is still there."
+    read = _thread.read
+    if file not in read and len(read) >= _MOST_FILES: read.pop(next(iter(read)))
+    read.setdefault(file, {})[offset] = (min(len(data), _SMALL), _digest(data))
 
 # %% ../nbs/06_rows.ipynb #b3d62be7
 def read_bytes(
@@ -180,7 +181,7 @@ def read_bytes(
     offset: int,  # Its first byte
     size: int,  # Its length in bytes
 ) -> bytes: # The clip as it is stored
-    "Read one clip where it lies; raise `OSError` when the file can't be read or has shrunk, `BadClip` when it is too large."
+    "Read one clip in place; raise `OSError` when the file can't be read or has shrunk, `BadClip` when it is too large."
     if size == 0: return b""
     try: data = _pieces(_handle(file), offset, size)
     except FileNotFoundError:
@@ -191,11 +192,25 @@ def read_bytes(
         raise OSError(f"{file} was to hold {size} bytes at {offset}, and holds {len(data)}: it changed during the run")
     _remember(file, offset, data)
     return data
-
-# %% ../nbs/06_rows.ipynb #2b8f9804
 def close_files() -> None:
     "Close the files that `read_bytes` keeps open in this thread."
-    _here.files = _Files()
+    _thread.files = _OpenFiles()
+
+# %% ../nbs/06_rows.ipynb #e5eafa5a
+def _digest_at(file, offset, size):
+    with open(file, "rb", buffering=0) as f: return _digest(os.pread(f.fileno(), size, offset))
+def _may_be_new(file, about, since_ns):
+    "Whether a file without further links may have been put in its folder since."
+    folder = os.path.dirname(os.path.realpath(file))
+    return about.st_nlink == 1 and os.stat(folder).st_mtime_ns > since_ns
+def _changed(file, since_ns):
+    "Whether a file is another than it was, as far as what was read of it goes."
+    try: about = os.stat(file)
+    except FileNotFoundError: return True
+    if about.st_ctime_ns <= since_ns: return False
+    if about.st_mtime_ns > since_ns or _may_be_new(file, about, since_ns): return True
+    read = _thread.read.get(file, {})
+    return any(_digest_at(file, offset, size) != digest for offset, (size, digest) in read.items())
 
 # %% ../nbs/06_rows.ipynb #d4e338ff
 def check_unchanged(
@@ -206,20 +221,7 @@ def check_unchanged(
     for f in files:
         if _changed(f, since_ns):
             raise OSError(f"{f} changed while it was read: let the corpus come to rest, and run again")
-        _here.read.pop(f, None)
-
-def _changed(file, since_ns):
-    try: about = os.stat(file)
-    except FileNotFoundError: return True
-    if about.st_ctime_ns <= since_ns: return False
-    if about.st_mtime_ns > since_ns or _came_since(file, about, since_ns): return True
-    return any(_digest_at(file, at, n) != digest for at, (n, digest) in _here.read.get(file, {}).items())
-def _came_since(file, about, since_ns):
-    "Whether a file without further links may have been put in its folder since."
-    return about.st_nlink == 1 and os.stat(os.path.dirname(os.path.realpath(file))).st_mtime_ns > since_ns
-def _digest_at(file, offset, size):
-    with open(file, "rb", buffering=0) as f:
-        return _digest(os.pread(f.fileno(), size, offset))
+        _thread.read.pop(f, None)
 
 # %% ../nbs/06_rows.ipynb #937bd3bf
 def audio_bytes(
@@ -228,8 +230,10 @@ def audio_bytes(
     "Add up the audio that rows point to."
     if rows["start"].null_count == len(rows):
         return pc.sum(rows["size"]).as_py() or 0
-    places = pa.table([rows["file"].cast(pa.string()), rows["offset"], rows["size"]], ["file", "offset", "size"])
-    return pc.sum(places.group_by(places.column_names).aggregate([])["size"]).as_py() or 0
+    names = ["file", "offset", "size"]
+    positions = pa.table([rows["file"].cast(pa.string()), rows["offset"], rows["size"]], names)
+    once = positions.group_by(names).aggregate([])
+    return pc.sum(once["size"]).as_py() or 0
 
 # %% ../nbs/06_rows.ipynb #04efad65
 class Remote(ABC):
@@ -239,30 +243,26 @@ class Remote(ABC):
         rows: pa.Table,  # Rows of train or of eval
         whole: bool,  # Whether these are all rows that the source has
     ) -> int: # Bytes, which may be an estimate
-        "Say how much is to be brought here."
+        "Estimate how much is to be fetched."
     @abstractmethod
     def fetch(self,
         rows: pa.Table,  # Rows of train or of eval
         whole: bool,  # Whether these are all rows that the source has
-    ) -> tuple[pa.Table, list[Reject]]: # The rows with their places; rejects
-        "Bring the audio of rows here, and find what is wrong with it."
+    ) -> tuple[pa.Table, list[Reject]]: # The rows with their files and offsets; rejects
+        "Fetch the audio of rows, and find what is wrong with it."
 
-# %% ../nbs/06_rows.ipynb #3e577cdb
-def with_places(
+# %% ../nbs/06_rows.ipynb #c7174a1a
+def with_positions(
     rows: pa.Table,  # Rows
     files: pa.Array,  # File of each
     offsets: Iterable[int],  # First byte of each
     sizes: Iterable[int],  # Bytes of each
 ) -> pa.Table: # Rows that say where their audio is
-    "Say where the audio of rows is."
+    "Fill in where the audio of rows is."
     for name, values in (("file", files), ("offset", offsets), ("size", sizes)):
-        typ = ROWS.field(name).type
-        values = (
-            values.dictionary_encode()
-            if isinstance(values, pa.StringArray)
-            else values if isinstance(values, pa.Array) else pa.array(values, typ)
-        )
-        rows = rows.set_column(rows.schema.get_field_index(name), ROWS.field(name), values.cast(typ))
+        field = ROWS.field(name)
+        column = rows.schema.get_field_index(name)
+        rows = rows.set_column(column, field, _as_column(values, field))
     return rows
 
 # %% ../nbs/06_rows.ipynb #63d9e6bb
@@ -271,15 +271,14 @@ class Corpus:
     "Rows and rejects of one source, before selection."
     rows: pa.Table  # With the schema `ROWS`
     rejects: pa.Table  # With the schema `REJECTS`
-    source: dict  # Kind, place and identity of the source
-    remote: Remote | None = None  # Brings audio that is elsewhere; none where all of it is here
+    source: dict  # Kind, path and identity of the source
+    remote: Remote | None = None  # Fetches audio that is elsewhere; none where all of it is here
     def __repr__(self): return f"Corpus({len(self.rows)} rows, {len(self.rejects)} rejects, {self.source.get('kind')})"
     def _repr_markdown_(self):
-        rows, why = Counter(self.rows["split"].to_pylist()), Counter(self.rejects["reason"].to_pylist())
-        return pairs_table(
-            {
-                "read as": self.source.get("kind"),
-                **{f"rows for {s}": f"{n:,}" for s, n in rows.items()},
-                **{f"rejected: {r}": f"{why[r]:,}" for r in REASONS if why[r]},
-            }
-        )
+        rows = Counter(self.rows["split"].to_pylist())
+        rejects = Counter(self.rejects["reason"].to_pylist())
+        pairs = {"read as": self.source.get("kind")}
+        for split, n in rows.items(): pairs[f"rows for {split}"] = f"{n:,}"
+        for reason in REASONS:
+            if rejects[reason]: pairs[f"rejected: {reason}"] = f"{rejects[reason]:,}"
+        return pairs_table(pairs)

@@ -1,7 +1,7 @@
 """No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 
 A token in the environment ends up in an error's text sooner or later: in a header that couldn't be sent, in the address of a proxy, in what a server says back. Here is the one filter that text goes through
-before it leaves: log, exception, a job's log, `doctor`, `--json`, the files of a prepared folder. It knows values by the names of their variables, and secrets of addresses and headers by where they stand.
+before it leaves: log, exception, a job's log, `doctor`, `--json`, the files of a prepared folder. It knows values by the names of their variables, and secrets of addresses and headers by their position.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/secrets.html.md"""
 
@@ -26,7 +26,7 @@ _HARMLESS = re.compile(r"_(path|file|dir|mode|type|url|uri|endpoint|scope|expir\
 def is_secret(
     name: str,  # Name of a variable or a setting
 ) -> bool: # Whether its value is to be kept back
-    "Tell a secret by its name."
+    "Recognize a secret by its name."
     return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
 
 # %% ../nbs/01_secrets.ipynb #67b9697e
@@ -36,9 +36,13 @@ def _address_secrets(name, value):
     if "://" not in value and not name.lower().endswith("_proxy"): return
     from urllib.parse import unquote
     for user, password in _ADDRESS.findall(value):
-        yield from (password, unquote(password)) if password else (user, unquote(user))
+        secret = password or user
+        yield secret
+        yield unquote(secret)
         if password: yield _pair(unquote(user), unquote(password))
-def _pair(user, password): return base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode()
+def _pair(user, password):
+    "A name and a password as a header has them."
+    return base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode()
 
 # %% ../nbs/01_secrets.ipynb #1ecdfec4
 def _environment_secrets():
@@ -67,30 +71,31 @@ def small_file(
     path: str | Path,  # A file, which may be missing
 ) -> str: # Its text, as far as 64 kB; empty where there is no plain file that can be read
     "Read a small plain file, and wait for no other kind."
-    try:
-        opened = os.open(os.path.expanduser(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    try: fd = os.open(os.path.expanduser(path), flags)
     except (OSError, ValueError): return ""
     try:
-        if not stat.S_ISREG(os.fstat(opened).st_mode): return ""
-        return os.read(opened, _FILE_BYTES).decode("utf-8", "surrogateescape")
+        if not stat.S_ISREG(os.fstat(fd).st_mode): return ""
+        return os.read(fd, _FILE_BYTES).decode("utf-8", "surrogateescape")
     except OSError: return ""
-    finally: os.close(opened)
+    finally: os.close(fd)
 
 # %% ../nbs/01_secrets.ipynb #1a776172
 _LINE = re.compile(r"^\s*([\w.-]+)\s*[=:]\s*(\S.*?)\s*$", re.M)
 def _file_secrets():
+    "Tokens that this user's files hold."
     for path, is_token in _token_files():
         text = small_file(path)
         if is_token: yield text
-        else:
-            yield from (value for name, value in _LINE.findall(text) if is_secret(name))
+        for name, value in [] if is_token else _LINE.findall(text):
+            if is_secret(name): yield value
 
 # %% ../nbs/01_secrets.ipynb #1646cb45
 _LEARNED = set()
 def keep_secret(
     value: str,  # A token or password
 ) -> None:
-    "Have a value taken out of all that is said from now on."
+    "Have a value taken out of all that is written from now on."
     _LEARNED.add(value)
 
 # %% ../nbs/01_secrets.ipynb #240717ed
@@ -107,46 +112,51 @@ def _written(value):
     "A value as Python, JSON, addresses and pages write it."
     from urllib.parse import quote, quote_plus
     import html
-    yield value
-    yield from (repr(value)[1:-1], repr(value.encode("utf-8", "surrogateescape"))[2:-1])
-    yield from (
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        json.dumps(value)[1:-1].replace("/", "\\/"),
-    )
-    yield from (
-        quote(value, errors="surrogateescape"),
-        quote(value, safe="", errors="surrogateescape"),
-        quote_plus(value, errors="surrogateescape"),
-    )
-    yield from (html.escape(value), visible(value))
+    as_bytes = value.encode("utf-8", "surrogateescape")
+    as_json = json.dumps(value)[1:-1]
+    yield from (value, visible(value), html.escape(value))
+    yield from (repr(value)[1:-1], repr(as_bytes)[2:-1])
+    yield from (as_json, as_json.replace("/", "\\/"), json.dumps(value, ensure_ascii=False)[1:-1])
+    yield quote(value, errors="surrogateescape")
+    yield quote(value, safe="", errors="surrogateescape")
+    yield quote_plus(value, errors="surrogateescape")
 
-# %% ../nbs/01_secrets.ipynb #042e653e
+# %% ../nbs/01_secrets.ipynb #ef92fc06
+_URLSAFE = str.maketrans("+/", "-_")
+def _any_case(text):
+    "A pattern of a text, in which the escapes of an address may be in small letters."
+    return re.sub("%[0-9A-F]{2}", lambda m: f"(?i:{m[0]})", re.escape(text))
 def _forms(value):
     "Patterns of all forms of a secret that are long enough to be looked for."
-    bases = {value, value.strip(), " ".join(value.split()), *map(str.strip, value.splitlines())}
-    bases = {b for b in bases if len(b) >= SHORTEST}
-    written = {w for b in bases for w in _written(b)}
-    for text in written:
-        yield re.sub("%[0-9A-F]{2}", lambda m: f"(?i:{m[0]})", re.escape(text))
-    coded = {p for b in bases for p in _base64_parts(b)}
-    for part in coded | {p.translate(_URLSAFE) for p in coded}:
-        yield re.escape(part) + r"[\w+/=-]{0,4}"
-_URLSAFE = str.maketrans("+/", "-_")
+    values = {value, value.strip(), " ".join(value.split()), *map(str.strip, value.splitlines())}
+    for value in values:
+        if len(value) < SHORTEST: continue
+        yield from map(_any_case, _written(value))
+        for part in _base64_parts(value):
+            for coded in (part, part.translate(_URLSAFE)): yield re.escape(coded) + r"[\w+/=-]{0,4}"
 
 # %% ../nbs/01_secrets.ipynb #f4a81300
 @lru_cache(maxsize=16)
 def _value_pattern(secrets):
     "One pattern for all forms of some secrets, longer ones first; none where there is nothing to look for."
-    forms = {f for s in secrets for f in _forms(s)}
-    return re.compile("|".join(sorted(forms, key=lambda f: (-len(f), f)))) if forms else None
+    forms = set()
+    for secret in secrets: forms.update(_forms(secret))
+    longest_first = sorted(forms, key=lambda form: (-len(form), form))
+    return re.compile("|".join(longest_first)) if forms else None
 def _known():
-    return frozenset(filter(None, {*_environment_secrets(), *_file_secrets(), *_LEARNED}))
+    secrets = {*_environment_secrets(), *_file_secrets(), *_LEARNED}
+    return frozenset(filter(None, secrets))
 
-# %% ../nbs/01_secrets.ipynb #634aa7b8
-_QUERY = "x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig|(?:access_|refresh_|id_|auth_)?token|api_?key|key|password|passwd|pwd|(?:client_)?secret|code|auth"
-_SETTING = r"[\w.-]{0,40}(?:passw(?:or)?d|secret(?:_?access)?(?:_?key)?|api_?key|access_?key(?:_?id)?|(?:access|refresh|session|security|auth|id|hf)_?token)"
-_PLACES = (
+# %% ../nbs/01_secrets.ipynb #f3caf3bc
+_QUERY = (
+    "x-amz-(?:signature|credential|security-token)|awsaccesskeyid|signature|sig"
+    "|(?:access_|refresh_|id_|auth_)?token|api_?key|key|password|passwd|pwd|(?:client_)?secret|code|auth"
+)
+_SETTING = (
+    r"[\w.-]{0,40}(?:passw(?:or)?d|secret(?:_?access)?(?:_?key)?|api_?key|access_?key(?:_?id)?"
+    r"|(?:access|refresh|session|security|auth|id|hf)_?token)"
+)
+_POSITIONS = (
     r"(?<=://)(?:[^\s/?#\"'<>]{0,2000}|[^\s/?#@:\"'<>]{0,200}:(?!\d+\b)[^\s@\"'<>]{0,200})(?=@)",
     rf"(?<=[?&;])((?:{_QUERY})=)[^&;\s#\"'<>\\]+",
     r"((?:proxy-)?authorization\\?[\"']?\s*[:=]\s*(?:b(?=\\?[\"']))?\\?[\"']?(?:basic |bearer |token )?)[^\s\"',;\\]+",
@@ -156,29 +166,30 @@ _PLACES = (
     r"\bhf_[a-z0-9]{16,}\b|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b")
 @lru_cache
-def _places(): return [re.compile(p, re.I) for p in _PLACES]
+def _positions(): return [re.compile(pattern, re.I) for pattern in _POSITIONS]
 
 # %% ../nbs/01_secrets.ipynb #a8181a3f
-HIDDEN = "***"  # What stands in a secret's place
-def _hide(found): return (found[1] if found.re.groups and found[1] else "") + HIDDEN
+HIDDEN = "***"  # In the place of a secret
+def _hide(match):
+    "What replaces a secret: the words before it that say what it is, and stars."
+    before = match[1] if match.re.groups else ""
+    return (before or "") + HIDDEN
 def _without_secrets(text, values):
     if values: text = values.sub(HIDDEN, text)
-    for place in _places(): text = place.sub(_hide, text)
+    for pattern in _positions(): text = pattern.sub(_hide, text)
     return text
 
 # %% ../nbs/01_secrets.ipynb #b646ae17
 def without_secrets(
-    told: Any,  # A text; or a dictionary or a list of texts, as JSON has them
+    content: Any,  # A text; or a dictionary or a list of texts, as JSON has them
 ) -> Any: # The same, secrets as ***
-    "Take secrets out of what is going to be said or written."
-    return _cleaned(told, _value_pattern(_known()))
-def _cleaned(told, values):
-    if isinstance(told, str): return _without_secrets(told, values)
-    if isinstance(told, dict):
-        return {_cleaned(k, values): _cleaned(v, values) for k, v in told.items()}
-    if isinstance(told, (list, tuple)):
-        return [_cleaned(v, values) for v in told]
-    return told
+    "Take secrets out of what is going to be shown or written."
+    return _cleaned(content, _value_pattern(_known()))
+def _cleaned(content, values):
+    if isinstance(content, str): return _without_secrets(content, values)
+    if isinstance(content, dict): return {_cleaned(k, values): _cleaned(v, values) for k, v in content.items()}
+    if isinstance(content, (list, tuple)): return [_cleaned(item, values) for item in content]
+    return content
 
 # %% ../nbs/01_secrets.ipynb #5297deee
 _KINDS = (
@@ -195,34 +206,34 @@ _KINDS = (
 )
 def _chain(error):
     "An error and those behind it, each once."
-    seen, ahead = [], [error]
+    chain = []
+    ahead = [error]
     while ahead:
         e = ahead.pop()
-        if e is None or any(e is s for s in seen): continue
-        seen.append(e)
+        if e is None or any(e is other for other in chain): continue
+        chain.append(e)
         ahead += [e.__cause__, e.__context__, *getattr(e, "exceptions", ())]
-    return seen
+    return chain
 
-# %% ../nbs/01_secrets.ipynb #bf47c810
-def _says(error):
+# %% ../nbs/01_secrets.ipynb #6616bcba
+def _texts(error):
     "All that a traceback could show of an error."
     notes = getattr(error, "__notes__", ())
-    try:
-        return " ".join([str(error), repr(error.args), *map(str, notes)])
+    try: return " ".join([str(error), repr(error.args), *map(str, notes)])
     except Exception: return repr(error.args)
 def clean_error(
     error: BaseException,  # What was raised
-) -> BaseException: # The same one, or one of its kind that tells no secret
+) -> BaseException: # The same one, or one of its kind that holds no secret
     "Keep secrets out of an error."
-    texts = [_says(e) for e in _chain(error)]
+    texts = [_texts(e) for e in _chain(error)]
     if without_secrets(texts) == texts: return error
-    kind = next((k for k in _KINDS if isinstance(error, k)), RuntimeError)
+    kind = next((kind for kind in _KINDS if isinstance(error, kind)), RuntimeError)
     return kind(without_secrets(str(error)) or type(error).__name__)
 
 # %% ../nbs/01_secrets.ipynb #d3cb568d
 @contextmanager
 def no_secrets_raised():
-    "Let no error out that tells a secret."
+    "Let no error out that holds a secret."
     try: yield
     except Exception as e:
         clean = clean_error(e)
@@ -234,10 +245,9 @@ def no_secrets_raised():
 class NoSecrets(logging.Filter):
     "Take secrets out of a log's records."
     def filter(self, record):
-        try:
-            record.msg, record.args = without_secrets(record.getMessage()), None
-        except Exception:
-            record.msg, record.args = f"a message that can't be shown: {without_secrets(repr(record.msg))}", None
+        try: record.msg = without_secrets(record.getMessage())
+        except Exception: record.msg = f"a message that can't be shown: {without_secrets(repr(record.msg))}"
+        record.args = None
         if record.exc_info and record.exc_info[0]:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
         record.exc_info = None
@@ -248,7 +258,7 @@ class NoSecrets(logging.Filter):
 # %% ../nbs/01_secrets.ipynb #43fc5d6a
 def logger_of(
     name: str,  # A module's name
-) -> logging.Logger: # Its logger, whose records tell no secret
+) -> logging.Logger: # Its logger, whose records hold no secret
     "Give the logger of a module of this package."
     log = logging.getLogger(name)
     if not any(isinstance(f, NoSecrets) for f in log.filters):

@@ -22,7 +22,7 @@ from .paths import atomic_write
 from .disk import check_room
 from .progress import go_on
 from .rejects import BadClip, Reject
-from .rows import ROWS, Remote, read_bytes, with_places
+from .rows import ROWS, Remote, read_bytes, with_positions
 
 # %% auto #0
 __all__ = ['Group', 'group_clips', 'lay_out', 'clip_seconds', 'part_of_clip', 'ClipRanges', 'is_read_in_place', 'clip_ranges',
@@ -272,7 +272,7 @@ class _ChosenRows:
         for i, name in zip(lost.tolist(), names):
             reason, detail = self.faults.get(i, ("missing_audio", ""))
             rejects.append(Reject(**name, reason=reason, detail=detail))
-        rows = with_places(self.rows, pa.array(self.files.tolist(), pa.string()), self.offset, self.size)
+        rows = with_positions(self.rows, pa.array(self.files.tolist(), pa.string()), self.offset, self.size)
         return rows.filter(pa.array(self.offset >= 0)), rejects
 
 # %% ../nbs/15_tableaudio.ipynb #fff41a0f
