@@ -126,17 +126,21 @@ def _left_parts(root, of):
         names = " and ".join(folder.name for folder in complete)
         raise ValueError(f"{root} holds the parts of {len(complete)} runs, {names}: remove those that aren't meant")
     (folder,) = complete
-    return _Parts(folder.name, lambda work: [folder/f"{index}" for index in range(of)], lambda: shutil.rmtree(folder))
+    def fetch(work): return [folder/f"{index}" for index in range(of)]
+    def remove(): shutil.rmtree(folder)
+    return _Parts(folder.name, fetch, remove)
 
 # %% ../nbs/63_platform.ipynb #152a880b
 def _logged_parts(project, artifact_name, of):
     "The newest finished artifact of each part."
     names = [part_name(artifact_name, Part(index, of)) for index in range(of)]
     artifacts = [latest_ready(project, name) for name in names]
-    def fetch(work): return [fetch_prepared(project, a.name, work/a.name) for a in artifacts]
+    key = fingerprint_of({"versions": [a.id for a in artifacts]})
+    def fetch(work):
+        return [fetch_prepared(project, name, work/name) for name in names]
     def remove():
         for a in artifacts: project.delete_artifact(a.name, entity_id=a.id, cascade=True)
-    return _Parts(fingerprint_of({"versions": [a.id for a in artifacts]}), fetch, remove)
+    return _Parts(key, fetch, remove)
 
 # %% ../nbs/63_platform.ipynb #e6fe487b
 def _remove(parts):
@@ -192,8 +196,14 @@ def create_function(
     if handler not in ("preprocess_dataset", "merge_shards"):
         raise ValueError(f"handler must be preprocess_dataset or merge_shards, got {handler!r}")
     code = f"from audio_ft_prep.platform import {handler}\n"
-    return project.new_function(name=name or handler.replace("_", "-"), kind="python", python_version=python_version,
-                                code=code, handler=handler, requirements=job_requirements(package), **spec)
+    return project.new_function(
+        name=name or handler.replace("_", "-"),
+        kind="python",
+        python_version=python_version,
+        code=code,
+        handler=handler,
+        requirements=job_requirements(package),
+        **spec)
 
 # %% ../nbs/63_platform.ipynb #02279594
 PACKAGES_BYTES = 8e9  # What installing torch and the rest takes, with CUDA's libraries
@@ -228,8 +238,11 @@ def _environment(volume, envs):
     return [{"name": name, "value": value} for name, value in variables.items()]
 def _run_spec(volume, envs, resources, secrets):
     "What a run asks of the platform."
-    spec = {"resources": resources or job_resources(), "secrets": list(secrets),
-            "envs": _environment(volume, envs), "volumes": [volume] if volume else []}
+    spec = {
+        "resources": resources or job_resources(),
+        "secrets": list(secrets),
+        "envs": _environment(volume, envs),
+        "volumes": [volume] if volume else []}
     return {key: value for key, value in spec.items() if value}
 
 # %% ../nbs/63_platform.ipynb #970d1c4d
@@ -245,7 +258,8 @@ def run_job(
     "Start a job, or run it here."
     parameters = {name: value for name, value in parameters.items() if value is not None}
     if local: return func.run(action="job", local_execution=True, parameters=parameters)
-    return func.run(action="job", parameters=parameters, **_run_spec(volume, envs, resources, secrets))
+    spec = _run_spec(volume, envs, resources, secrets)
+    return func.run(action="job", parameters=parameters, **spec)
 
 # %% ../nbs/63_platform.ipynb #a834955a
 def submit_shards(
@@ -319,10 +333,13 @@ def workflow_code(
     secrets: tuple[str, ...] = ("HF_TOKEN",),  # Secrets of the project that the jobs see
 ) -> str: # Python source; its handler is pipeline
     "Write the workflow that prepares in several jobs."
-    return WORKFLOW.format(num_shards=Part(0, num_shards).of, parallel=parallel,
-                           function=function, merge_function=merge_function,
-                           parameters={**_WORKFLOW_PARAMETERS, **(parameters or {})},
-                           job=_run_spec(volume, None, resources, secrets))
+    return WORKFLOW.format(
+        num_shards=Part(0, num_shards).of,
+        parallel=parallel,
+        function=function,
+        merge_function=merge_function,
+        parameters={**_WORKFLOW_PARAMETERS, **(parameters or {})},
+        job=_run_spec(volume, None, resources, secrets))
 
 # %% ../nbs/63_platform.ipynb #52099c81
 def create_workflow(
@@ -332,4 +349,5 @@ def create_workflow(
     **how,  # As `workflow_code` takes it
 ) -> Any: # The workflow
     "Define the workflow that prepares in several jobs, in a project."
-    return project.new_workflow(name=name, kind="hera", code=workflow_code(num_shards, **how), handler="pipeline")
+    code = workflow_code(num_shards, **how)
+    return project.new_workflow(name=name, kind="hera", code=code, handler="pipeline")

@@ -153,10 +153,12 @@ def verified_folder(
 # %% ../nbs/54_upload.ipynb #38c0ffee
 def _new_stage(up):
     "Begin an upload: an artifact without files."
-    path = new_path(up.project, up.name)
-    described = f"Unfinished upload of {up.name}; run it again, or delete it."
-    return up.project.new_artifact(name=up.staging, kind="artifact", path=path, labels=[*labels(up.folder.prep), up.label],
-                                   description=described)
+    return up.project.new_artifact(
+        name=up.staging,
+        kind="artifact",
+        path=new_path(up.project, up.name),
+        labels=[*labels(up.folder.prep), up.label],
+        description=f"Unfinished upload of {up.name}; run it again, or delete it.")
 def _stage(up):
     "The unfinished upload of this very data set, or a new one."
     for unfinished in versions_of(up.project, up.staging): return unfinished
@@ -172,13 +174,16 @@ def _etag_of(up, name):
     with up.open(name) as f: return etag(f)
 def _sent_before(up, stored):
     "The files of an upload that the store holds already."
-    return [name for name in up.sizes if name in stored and stored[name].etag == _etag_of(up, name)]
+    known = [name for name in up.sizes if name in stored]
+    return [name for name in known if stored[name].etag == _etag_of(up, name)]
 
 # %% ../nbs/54_upload.ipynb #c1466b68
 class _SentBytes:
     "Show how much of an upload is in the store, as a bar or by calling a function."
     def __init__(self, sizes, sent, progress):
-        self.sizes, self.sent, self.total = sizes, list(sent), sum(sizes.values())
+        self.sizes = sizes
+        self.sent = list(sent)
+        self.total = sum(sizes.values())
         self.call = progress if callable(progress) else lambda sent, total: None
         visible = bool(progress) and not callable(progress)
         self.bar = progress_bar(self.total, self.bytes, visible, unit="B", unit_scale=True)
@@ -227,8 +232,10 @@ def _publish(up, staged):
 # %% ../nbs/54_upload.ipynb #b6f030b3
 def _remove(up, staged):
     "Remove an upload, if it is still there; its files too, unless a finished artifact has them."
-    if all(a.id != staged.id for a in versions_of(up.project, up.staging)): return
-    up.project.delete_artifact(up.staging, entity_id=staged.id, cascade=not _finished(up, staged))
+    there = [a.id for a in versions_of(up.project, up.staging)]
+    if staged.id not in there: return
+    with_files = not _finished(up, staged)
+    up.project.delete_artifact(up.staging, entity_id=staged.id, cascade=with_files)
 def _tidy(up, staged):
     try: up.patience("tidying up", lambda: _remove(up, staged))
     except Exception as e:
