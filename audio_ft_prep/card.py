@@ -28,13 +28,13 @@ def from_hub(
 ) -> bool: # Whether its identity is a commit
     "Tell a corpus on the Hub from one on this machine."
     return re.fullmatch("[0-9a-f]{40}", str(source.get("identity"))) is not None
+def _short_name(name, whole): return name if whole else Path(name).name or name
+def _model_name(prep): return Path(prep["config"]["model_id"]).name
 def source_name(
     prep: dict,  # What prep.json says
 ) -> str: # An id on the Hub, or the name of a folder or file
     "Name the corpus that a prepared folder was made of."
-    return _called(prep["config"]["dataset_name"], from_hub(prep["source"]))
-def _called(name, whole): return name if whole else Path(name).name or name
-def _model_id(prep): return _called(prep["config"]["model_id"], prep["model"].get("origin") != "the folder")
+    return _short_name(prep["config"]["dataset_name"], from_hub(prep["source"]))
 
 # %% ../nbs/35_card.ipynb #6bfaf52e
 def title(
@@ -43,7 +43,7 @@ def title(
     "Name a prepared folder."
     part = prep.get("part")
     share = f", part {part['index'] + 1} of {part['of']}" if part else ""
-    return f"{source_name(prep)} ({prep['config']['language_code']}) for {Path(prep['config']['model_id']).name}{share}"
+    return f"{source_name(prep)} ({prep['config']['language_code']}) for {_model_name(prep)}{share}"
 
 # %% ../nbs/35_card.ipynb #92755008
 def column_words(
@@ -68,6 +68,8 @@ def _language(config):
     "The language that a locale is of, as the Hub writes it; und where there is no such code."
     code = re.split("[-_]", config["language_code"])[0].lower()
     return code if re.fullmatch("[a-z]{2,3}", code) else "und"
+
+# %% ../nbs/35_card.ipynb #3a261f63
 _SIZES = [
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -75,94 +77,92 @@ _SIZES = [
     (1_000_000, "100K<n<1M"),
     (10_000_000, "1M<n<10M"),
 ]
+def _size(clips):
+    "A number of clips as the Hub groups them."
+    return next((name for most, name in _SIZES if clips < most), "10M<n<100M")
 def card_header(
     prep: dict,  # What prep.json says
 ) -> dict: # Keys of the Hub's data cards
     "Describe a prepared folder as the Hub does."
-    clips = sum(c["kept"] for c in prep["counts"].values())
+    clips = sum(count["kept"] for count in prep["counts"].values())
+    files = [{"split": split, "path": f"{split}/data-*.arrow"} for split in prep["counts"]]
     return {
         "pretty_name": title(prep),
         "language": [_language(prep["config"])],
         "license": _licence(prep["source"]),
         "task_categories": ["automatic-speech-recognition"],
-        "size_categories": [next((s for n, s in _SIZES if clips < n), "10M<n<100M")],
+        "size_categories": [_size(clips)],
         "tags": [family_of(prep["model"]).name, "audio_ft_prep"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": s, "path": f"{s}/data-*.arrow"} for s, c in prep["counts"].items()],
-            }
-        ],
+        "configs": [{"config_name": "default", "data_files": files}],
     }
 
 # %% ../nbs/35_card.ipynb #e9e95529
-def _by_code(found):
-    code = ord(found[0])
+def _by_code(sign):
+    code = ord(sign[0])
     return f"\\u{code:04X}" if code < 65536 else f"\\U{code:08X}"
 _SIGN = re.compile(r"[^\w (),.-]|\n|(?<!\w)_|_(?!\w)")
+_AS_IT_IS = re.compile(r"[^\W_].*(?<! )")
 def yaml_text(
     text: str,  # Any text
 ) -> str: # A YAML scalar on one line, in which no sign is Markdown or HTML
     "Write a text for the header of a Markdown file."
-    if re.fullmatch(r"[^\W_].*(?<! )", text) and not _SIGN.search(text):
-        return text
+    if _AS_IT_IS.fullmatch(text) and not _SIGN.search(text): return text
     return '"' + _SIGN.sub(_by_code, text) + '"'
 def _header(prep):
     import yaml
     header = card_header(prep)
-    name = header.pop("pretty_name")
-    return f"pretty_name: {yaml_text(name)}\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}"
+    name = yaml_text(header.pop("pretty_name"))
+    return f"pretty_name: {name}\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}"
 
 # %% ../nbs/35_card.ipynb #0a031088
+def _counts_line(split, count, shards, rate_hz):
+    "One split, as a line of a table."
+    rejected = sum(count["rejects"].values())
+    size = sum(shard["bytes"] for shard in shards)
+    duration = show_hours(count["samples"] / rate_hz)
+    return [split, f"{count['rows']:,}", f"{count['kept']:,}", f"{rejected:,}", duration, show_bytes(size)]
 def _counts_table(prep):
-    size = lambda s: sum(d["bytes"] for d in prep["shards"] if d["split"] == s)
-    head = ["split", "rows in", "kept", "not kept", "duration", "size"]
-    return markdown_table(
-        [head]
-        + [
-            [
-                s,
-                f"{c['rows']:,}",
-                f"{c['kept']:,}",
-                f"{sum(c['rejects'].values()):,}",
-                show_hours(c["samples"] / prep["model"]["rate_hz"]),
-                show_bytes(size(s)),
-            ]
-            for s, c in prep["counts"].items()
-        ]
-    )
+    lines = [["split", "rows in", "kept", "not kept", "duration", "size"]]
+    for split, count in prep["counts"].items():
+        shards = [shard for shard in prep["shards"] if shard["split"] == split]
+        lines.append(_counts_line(split, count, shards, prep["model"]["rate_hz"]))
+    return markdown_table(lines)
+
+# %% ../nbs/35_card.ipynb #21c7dfcc
 def reason_rows(
     prep: dict,  # What prep.json says
 ) -> list[list]: # Reason, meaning, and clips of each split, header first; empty where every clip was kept
     "List the reasons for which clips were not kept."
-    counts = {s: c["rejects"] for s, c in prep["counts"].items()}
-    reasons = [r for r in REASONS if any(r in c for c in counts.values())]
-    return reasons and [["reason", "which means", *counts]] + [
-        [r, REASONS[r].text, *(f"{c.get(r, 0):,}" for c in counts.values())] for r in reasons
-    ]
+    rejects = {split: count["rejects"] for split, count in prep["counts"].items()}
+    met = set().union(*rejects.values())
+    if not met: return []
+    lines = [["reason", "which means", *rejects]]
+    for reason in REASONS:
+        if reason not in met: continue
+        clips = [f"{of_split.get(reason, 0):,}" for of_split in rejects.values()]
+        lines.append([reason, REASONS[reason].text, *clips])
+    return lines
+_WHERE_REJECTS = "Each of them stands in `rejects.parquet`, with its split, its reason and what was measured."
 def _rejects_table(prep):
-    if not (rows := reason_rows(prep)): return "Every clip was kept."
-    return (
-        markdown_table(rows, left=2)
-        + "\n\nEach of them stands in `rejects.parquet`, with its split, its reason and what was measured."
-    )
+    rows = reason_rows(prep)
+    if not rows: return "Every clip was kept."
+    return f"{markdown_table(rows, left=2)}\n\n{_WHERE_REJECTS}"
 
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
-    columns = _columns(prep)
-    return markdown_table(
-        [["column", "type", "what it holds"]]
-        + [[f"`{name}`", _type_words(column.feature), column.words] for name, column in columns.items()],
-        left=3,
-    )
+    lines = [["column", "type", "what it holds"]]
+    for name, column in _columns(prep).items():
+        lines.append([f"`{name}`", _type_words(column.feature), column.words])
+    return markdown_table(lines, left=3)
+_SHOWN_EMPTY = ("train_splits", "eval_splits")  # Settings whose empty value says something
 def _settings_table(prep):
-    told = {**prep["config"], "dataset_name": source_name(prep), "model_id": _model_id(prep)}
-    given = [
-        [k, code_cell(v) if v != "" else "none"]
-        for k, v in told.items()
-        if v is not None and (v != "" or k in ("train_splits", "eval_splits"))
-    ]
-    return markdown_table([["setting", "value"], *given], left=2)
+    model_id = _short_name(prep["config"]["model_id"], prep["model"].get("origin") != "the folder")
+    settings = {**prep["config"], "dataset_name": source_name(prep), "model_id": model_id}
+    lines = [["setting", "value"]]
+    for name, value in settings.items():
+        if value is None or value == "" and name not in _SHOWN_EMPTY: continue
+        lines.append([name, "none" if value == "" else code_cell(value)])
+    return markdown_table(lines, left=2)
 
 # %% ../nbs/35_card.ipynb #586e5067
 _LOADING = """With `audio_ft_prep`, ready for a `Seq2SeqTrainer`, each clip as wide as the model wants it:
@@ -173,59 +173,64 @@ data = load_prepared("FOLDER")                                  # this folder
 collator = {collator}
 ```
 
-Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. The model's processor is in `processor/`: `transformers.{processor}.from_pretrained("FOLDER/processor")`."""
+Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. \
+The model's processor is in `processor/`: `transformers.{processor}.from_pretrained("FOLDER/processor")`."""
 def _loading(prep):
     "How to load a prepared folder, with and without this package."
     family = family_of(prep["model"])
     return _LOADING.format(collator=family.collator(prep["model"]), processor=family.processor)
 
 # %% ../nbs/35_card.ipynb #448b384d
+_NO_LICENCE = "Its licence is not on record here: ask where it comes from before you pass this on."
 def _about_source(prep):
-    source, config = prep["source"], prep["config"]
-    splits = [
-        f"{name} from {as_it_is(config[f'{name}_splits'])}" for name in ("train", "eval") if config[f"{name}_splits"]
-    ]
-    at = f", revision {code_cell(source['revision'])}" if source.get("revision") else ""
-    known = (
-        f"Its licence is {as_it_is(source['licence'])}."
-        if "licence" in source
-        else "Its licence is not on record here: ask where it comes from before you pass this on."
-    )
-    notes = "".join(f"\n- {as_it_is(n)}" for n in source.get("notes", []))
+    "Say what a prepared folder was made of."
+    source = prep["source"]
+    config = prep["config"]
+    asked = {split: config[f"{split}_splits"] for split in ("train", "eval")}
+    splits = ", ".join(f"{split} from {as_it_is(names)}" for split, names in asked.items() if names)
+    revision = f", revision {code_cell(source['revision'])}" if source.get("revision") else ""
+    licence = f"Its licence is {as_it_is(source['licence'])}." if "licence" in source else _NO_LICENCE
     language = as_it_is(str(source.get("language") or config["language_code"]))
-    return (
-        f"{as_it_is(source_name(prep))}{at}, read as {as_it_is(source['kind'])}, language {language};"
-        f" {', '.join(splits)}. {known}"
-        + (f"\n{notes}" if notes else "")
-    )
+    name = as_it_is(source_name(prep))
+    about = f"{name}{revision}, read as {as_it_is(source['kind'])}, language {language}; {splits}. {licence}"
+    notes = [f"\n- {as_it_is(note)}" for note in source.get("notes", [])]
+    return "\n".join([about, "".join(notes)]) if notes else about
 
 # %% ../nbs/35_card.ipynb #bf3c0d82
-def data_card(
-    prep: dict,  # What prep.json says; its files may still be missing
-) -> str: # Markdown with a YAML header
-    "Write the README.md of a prepared folder."
-    clips, seconds = (sum(c[k] for c in prep["counts"].values()) for k in ("kept", "samples"))
-    made = (
-        f"{clips:,} clips, {show_hours(seconds / prep['model']['rate_hz'])} of speech, prepared to fine-tune"
-        f" {as_it_is(Path(prep['config']['model_id']).name)} with audio_ft_prep {prep['versions']['audio_ft_prep']}."
-    )
+def _opening(prep):
+    "The first sentence of a card."
+    counts = prep["counts"].values()
+    clips = sum(count["kept"] for count in counts)
+    samples = sum(count["samples"] for count in counts)
+    hours = show_hours(samples / prep["model"]["rate_hz"])
+    model = as_it_is(_model_name(prep))
+    version = prep["versions"]["audio_ft_prep"]
+    return f"{clips:,} clips, {hours} of speech, prepared to fine-tune {model} with audio_ft_prep {version}."
+def _how_made(prep):
+    "Settings, libraries and the hash."
     versions = markdown_table([["library", "version"], *prep["versions"].items()], left=2)
     hashed = (
         f"All examples together have the hash `{prep['hash']}`: the same examples have the same hash, however they"
         " were made. `prep.json` holds the SHA-256 of every file, and `audio-ft-prep verify` checks them."
     )
-    parts = {
-        "": made,
+    return f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}"
+
+# %% ../nbs/35_card.ipynb #efef2e90
+def data_card(
+    prep: dict,  # What prep.json says; its files may still be missing
+) -> str: # Markdown with a YAML header
+    "Write the README.md of a prepared folder."
+    sections = {
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
         "Columns": _columns_table(prep),
         "Loading it": _loading(prep),
         "Where it comes from": _about_source(prep),
-        "How it was made": f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}",
+        "How it was made": _how_made(prep),
     }
-    return f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n" + "".join(
-        f"\n{f'## {name}' + chr(10) * 2 if name else ''}{text}\n" for name, text in parts.items()
-    )
+    card = f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n\n{_opening(prep)}\n"
+    for name, text in sections.items(): card += f"\n## {name}\n\n{text}\n"
+    return card
 
 # %% ../nbs/35_card.ipynb #9167e4db
 _TERMS = (
@@ -257,35 +262,43 @@ _TYPES = {"string": "sc:Text", "int64": "cr:Int64", "float32": "cr:Float32", "fl
 
 # %% ../nbs/35_card.ipynb #7183e9f3
 def _file(name, sha256, size=None):
+    "A file, as Croissant describes it."
+    encoding = _FORMATS.get(Path(name).suffix, "application/octet-stream")
     about = {
         "@type": "cr:FileObject",
         "@id": name,
         "name": name,
         "contentUrl": name,
-        "encodingFormat": _FORMATS.get(Path(name).suffix, "application/octet-stream"),
+        "encodingFormat": encoding,
         "sha256": sha256,
     }
-    return about | ({"contentSize": f"{size} B"} if size is not None else {})
-def _field(record_set, name, words, typ, source, shape=()):
+    if size is not None: about["contentSize"] = f"{size} B"
+    return about
+def _field(record_set, name, words, type_, source, shape=()):
+    "A field of records, as Croissant describes it; one with a shape is an array."
     array = {"isArray": True, "arrayShape": ",".join(map(str, shape))} if shape else {}
     return {
         "@type": "cr:Field",
         "@id": f"{record_set}/{name}",
         "name": name,
         "description": words,
-        "dataType": typ,
+        "dataType": type_,
         **array,
         "source": source,
     }
 
 # %% ../nbs/35_card.ipynb #788f5beb
 def _example_field(name, column):
+    "A column of examples, as a field of records."
     feature = column.feature
     while feature["_type"] == "List": feature = feature["feature"]
-    typ = "sc:AudioObject" if feature["_type"] == "Audio" else _TYPES[feature["dtype"]]
-    return _field("examples", name, column.words, typ, {"fileSet": {"@id": "shards"}, "extract": {"column": name}}, column.shape)
-def _record_set(name, words, fields):
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
+    type_ = "sc:AudioObject" if feature["_type"] == "Audio" else _TYPES[feature["dtype"]]
+    source = {"fileSet": {"@id": "shards"}, "extract": {"column": name}}
+    return _field("examples", name, column.words, type_, source, column.shape)
+def _reject_field(name, words):
+    "A column of rejects.parquet, as a field of records."
+    source = {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": name}}
+    return _field("rejects", name, words, "sc:Text", source)
 
 # %% ../nbs/35_card.ipynb #585b2e75
 REJECT_COLUMNS = {
@@ -295,57 +308,53 @@ REJECT_COLUMNS = {
     "reason": "why it was not kept, one word",
     "detail": "what was measured",
 }
+_SPLIT_OF_PATH = {
+    "fileSet": {"@id": "shards"},
+    "extract": {"fileProperty": "fullpath"},
+    "transform": {"regex": "(train|eval)/data-"},
+}
+def _record_set(name, words, fields):
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 def _record_sets(prep):
-    columns = _columns(prep)
-    where = {
-        "fileSet": {"@id": "shards"},
-        "extract": {"fileProperty": "fullpath"},
-        "transform": {"regex": "(train|eval)/data-"},
-    }
-    examples = [_field("examples", "split", "train or eval", "sc:Text", where)] + [
-        _example_field(name, column) for name, column in columns.items()
-    ]
-    rejects = [
-        _field("rejects", c, said, "sc:Text", {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": c}})
-        for c, said in REJECT_COLUMNS.items()
-    ]
+    "Examples and rejects, as Croissant describes them."
+    split = _field("examples", "split", "train or eval", "sc:Text", _SPLIT_OF_PATH)
+    examples = [split, *(_example_field(name, column) for name, column in _columns(prep).items())]
+    rejects = [_reject_field(name, words) for name, words in REJECT_COLUMNS.items()]
     return [
         _record_set("examples", "Clips to train on and to evaluate with.", examples),
         _record_set("rejects", "Clips that were not kept, and why.", rejects),
     ]
 
 # %% ../nbs/35_card.ipynb #4d2fefbd
+def _files(prep):
+    "Every file of a prepared folder that prep.json names, and the shards as one set."
+    shards = [_file(shard["file"], shard["sha256"], shard["bytes"]) for shard in prep["shards"]]
+    others = [_file(name, sha256) for name, sha256 in prep["files"].items()]
+    set_of_shards = {
+        "@type": "cr:FileSet",
+        "@id": "shards",
+        "name": "shards",
+        "description": "Examples, each split's in a folder of its own.",
+        "encodingFormat": _FORMATS[".arrow"],
+        "includes": [f"{split}/data-*.arrow" for split in prep["counts"]],
+    }
+    return [*shards, *others, set_of_shards]
 def croissant(
     prep: dict,  # What prep.json says
 ) -> dict: # JSON-LD, Croissant 1.1
     "Describe a prepared folder for data set catalogues."
-    header, shards = card_header(prep), prep["shards"]
+    header = card_header(prep)
+    model = _model_name(prep)
     about = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": title(prep),
-        "description": (
-            f"Speech and its labels, prepared to fine-tune {Path(prep['config']['model_id']).name}; hash"
-            f" {prep['hash']}."
-        ),
+        "description": f"Speech and its labels, prepared to fine-tune {model}; hash {prep['hash']}.",
         "identifier": prep["hash"],
         "version": "1.0.0",
         "inLanguage": header["language"],
         "keywords": header["tags"] + header["task_categories"],
     }
-    licence = {"license": header["license"]} if header["license"] != "unknown" else {}
-    sets = [
-        {
-            "@type": "cr:FileSet",
-            "@id": "shards",
-            "name": "shards",
-            "description": "Examples, each split's in a folder of its own.",
-            "encodingFormat": _FORMATS[".arrow"],
-            "includes": [f"{s}/data-*.arrow" for s in prep["counts"]],
-        }
-    ]
-    files = [_file(s["file"], s["sha256"], s["bytes"]) for s in shards] + [
-        _file(n, h) for n, h in prep["files"].items()
-    ]
-    return {**about, **licence, "distribution": files + sets, "recordSet": _record_sets(prep)}
+    if header["license"] != "unknown": about["license"] = header["license"]
+    return {**about, "distribution": _files(prep), "recordSet": _record_sets(prep)}

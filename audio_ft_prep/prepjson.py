@@ -80,7 +80,7 @@ def shard_file(
 # %% ../nbs/36_prepjson.ipynb #ec50b1b8
 def shard_index(
     name: Any,  # A shard's file, as a record names it
-) -> tuple[str, int, int] | None: # Split, which of the split's shards, and how many it has; none where it is no such name
+) -> tuple[str, int, int] | None: # Split, index, and how many shards the split has; none for another name
     "Read the name of a shard's file, such as train/data-00000-of-00008.arrow."
     match = _SHARD.fullmatch(name) if isinstance(name, str) else None
     if not match: return None
