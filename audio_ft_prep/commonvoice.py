@@ -8,11 +8,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commonvoice.html.md"""
 
 # %% ../nbs/14_commonvoice.ipynb #241503a6
 from __future__ import annotations
-import hashlib, json, re
+import hashlib, json
 from pathlib import Path
 import pyarrow as pa
 from .config import PrepConfig, split_name
-from .corpora import describe, matching_language, pass_over, plain_files, read_corpus
+from .corpora import by_numbers, describe, matching_language, pass_over, plain_files, read_corpus
 from .given import given_seconds
 from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject
@@ -91,17 +91,15 @@ def transcripts(
     return {split: files[split] for split in usual_first(sorted(files)) if split != "clip_durations" and files[split]}
 
 # %% ../nbs/14_commonvoice.ipynb #7b15f7f5
-def _numbers_in(path):
-    "Key by which it_train_10.tar comes behind it_train_9.tar."
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
-
 def tars(
     root: Path,  # The tree
     language: str,  # The language's folder
 ) -> dict[str, list[Path]]: # Tars of each split
     "List the tars by split; a split without clips has none."
     files = _files_by_split(root/"audio"/language, ".tar")
-    return {split: sorted(paths, key=_numbers_in) for split, paths in files.items()}
+    for paths in files.values():
+        paths.sort(key=lambda path: by_numbers(path.name))
+    return files
 
 # %% ../nbs/14_commonvoice.ipynb #79f3d521
 def _promised_tars(root, language):

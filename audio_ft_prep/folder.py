@@ -24,7 +24,7 @@ from .naming import name_lines, with_splits
 from .rejects import REASONS, BadClip, Reject
 from .rows import Corpus, rows_table
 from .disk import file_sha256
-from .splits import USUAL, split_roles, splits_there, usual_first
+from .splits import USUAL, split_roles, check_splits, usual_first
 from .tablecolumns import choose_columns
 
 # %% auto #0
@@ -226,13 +226,7 @@ def _check_splits(listing, lines, path, roles):
     "Sentences about splits that are missing; raise `FileNotFoundError` for one that can't be replaced."
     if not any(line.split for line in listing.lines):
         return []
-    have = {line.split for line in lines}
-    missing, notes = splits_there(have, roles)
-    if missing:
-        split = missing[0]
-        names = ", ".join(sorted(have - {""}))
-        raise FileNotFoundError(f"no split {split} in {path}: it has {names}; set {roles[split]}_splits")
-    return notes
+    return check_splits({line.split for line in lines}, roles, str(path))
 
 # %% ../nbs/15_folder.ipynb #0c59bd51
 def read_listing(

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, split_name
-from .corpora import audio_ending, describe, first_places, matching_language
+from .corpora import audio_ending, by_numbers, describe, first_places, matching_language
 from .given import given_seconds
 from .hub import Repo, fetched_part, file_start, whole_file
 from .hubclient import have_room
@@ -24,24 +24,22 @@ from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
 
 # %% auto #0
-__all__ = ['SPARE', 'is_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'rows_with_audio', 'TarAudio',
+__all__ = ['SPARE', 'why_hub_tars', 'split_files', 'hub_language', 'expected_starts', 'rows_with_audio', 'TarAudio',
            'read_hub_tars', 'inspect_hub_tars']
 
 # %% ../nbs/14_hubtars.ipynb #808c040e
 _TRANSCRIPT = re.compile(r"transcript/[^/]+/.+\.tsv")
 _TAR = re.compile(r"audio/[^/]+/.+\.tar")
-def is_hub_tars(
+def why_hub_tars(
     repo: Repo,  # A Hub data set
-) -> bool: # Whether it holds transcripts and tars
-    "Say whether a data set is a Common Voice tree."
+) -> str: # What shows that it holds transcripts and tars; empty where nothing does
+    "Say why a data set is read as a Common Voice tree."
     has_transcripts = any(map(_TRANSCRIPT.fullmatch, repo.files))
-    return has_transcripts and any(map(_TAR.fullmatch, repo.files))
+    if has_transcripts and any(map(_TAR.fullmatch, repo.files)):
+        return "it holds transcripts and tars on the Hub"
+    return ""
 
 # %% ../nbs/14_hubtars.ipynb #5cebc3e5
-def _by_numbers(path):
-    "Sorts it_train_10.tar behind it_train_9.tar."
-    parts = re.split(r"(\d+)", path)
-    return [int(part) if part.isdigit() else part for part in parts]
 def split_files(
     repo: Repo,  # A Hub data set
     top: str,  # transcript or audio
@@ -52,7 +50,7 @@ def split_files(
     folder = f"{top}/{language}/"
     paths = [p for p in repo.files if p.startswith(folder) and p.endswith(suffix)]
     files = {}
-    for path in sorted(paths, key=_by_numbers):
+    for path in sorted(paths, key=by_numbers):
         name = path.removeprefix(folder).partition("/")[0]
         split = split_name(name.removesuffix(suffix))
         files.setdefault(split, []).append(path)

@@ -8,12 +8,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/listing.html.md"""
 
 # %% ../nbs/14_listing.ipynb #c0285199
 from __future__ import annotations
-import os, unicodedata
+import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from .config import split_name
+from .corpora import composed_path
 from .kaldi import KALDI_FILES, kaldi_lines
 from .lines import Line, line_path, table_lines
 from .links import folder_entries, list_file, shown_path, walk_files
@@ -230,9 +231,6 @@ def _check_language(tables, named, language_column):
     raise ValueError(f"{lacks}; name the one of languages with language_column")
 
 # %% ../nbs/14_listing.ipynb #ec8109a3
-def _composed(path):
-    return unicodedata.normalize("NFC", os.path.normpath(path))
-
 def _is_misspelt(line):
     "Whether a line names a file by letters that aren't ASCII, and none is there."
     return not line.reason and not line.path.isascii() and not os.path.lexists(line_path(line))
@@ -246,11 +244,11 @@ def _respelt(lines, root):
     files = defaultdict(list)
     for path in walk_files(root):
         if not path.isascii():
-            files[_composed(path)].append(path)
+            files[composed_path(path)].append(path)
     n_respelt = 0
     for i in misspelt:
         line = lines[i]
-        fits = files.get(_composed(line_path(line)), [])
+        fits = files.get(composed_path(line_path(line)), [])
         if len(fits) == 1:
             lines[i] = line._replace(path=os.path.relpath(fits[0], line.folder))
             n_respelt += 1

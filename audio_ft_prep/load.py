@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Callable
 from .mozilla import PREFIX, fetch_release
@@ -23,7 +23,7 @@ from .listing import near_lists
 from .folder import inspect_folder, read_folder, why_folder
 from .hub import Repo, open_repo
 from .hubclient import is_hub_id
-from .hubtars import inspect_hub_tars, is_hub_tars, read_hub_tars
+from .hubtars import inspect_hub_tars, read_hub_tars, why_hub_tars
 from .links import walk_files
 from .rows import Corpus
 from .secrets import logger_of
@@ -47,9 +47,6 @@ class Source:
     inspect: Callable[..., dict]  # Describes a location: location, locale, and settings by name
     settings: tuple[str, ...] = ()  # Settings that it has a use for
 
-# %% ../nbs/19_load.ipynb #1c03bbfe
-def _why_hub_tars(location): return "it holds transcripts and tars on the Hub" if is_hub_tars(location) else ""
-
 # %% ../nbs/19_load.ipynb #cf6c24d1
 _TABLE = ("audio_column", "text_column", "language_column")
 _PARQUET = (*_TABLE, "dataset_config")
@@ -66,11 +63,12 @@ SOURCES = {
     "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET),
 }
 HUB_SOURCES = {
-    "commonvoice": Source(_why_hub_tars, read_hub_tars, inspect_hub_tars, _HUB),
+    "commonvoice": Source(why_hub_tars, read_hub_tars, inspect_hub_tars, _HUB),
     "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET + _HUB),
     "tarred": Source(why_tarred, read_tarred, inspect_tarred, _TARS + _HUB),
 }
-SETTINGS = _PARQUET + _HUB
+_ALL_SOURCES = (*SOURCES.values(), *HUB_SOURCES.values())
+SETTINGS = tuple(dict.fromkeys(chain.from_iterable(source.settings for source in _ALL_SOURCES)))
 
 # %% ../nbs/19_load.ipynb #d1eea8bc
 SAMPLE = "sample"  # Its name

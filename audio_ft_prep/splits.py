@@ -15,7 +15,7 @@ from typing import Iterable
 from .config import PrepConfig, split_name, split_names
 
 # %% auto #0
-__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'usual_splits', 'first_split', 'rank',
+__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits', 'usual_splits', 'first_split', 'rank',
            'seeded_splits']
 
 # %% ../nbs/05_splits.ipynb #8d8a0c81
@@ -47,6 +47,20 @@ def splits_there(
         return missing, []
     missing.remove("validation")
     return missing, [f"no split validation: {role} is made of the others"]
+
+# %% ../nbs/05_splits.ipynb #eeab07d0
+def check_splits(
+    have: set[str],  # Splits of the corpus
+    roles: dict[str, str],  # Splits asked for, as `split_roles` gives them
+    where: str,  # The corpus, for the error
+) -> list[str]: # Sentences for the log
+    "Check that a corpus has the splits asked for; raise `FileNotFoundError` for one that nothing replaces."
+    missing, notes = splits_there(have, roles)
+    if not missing:
+        return notes
+    split = missing[0]
+    names = ", ".join(sorted(have - {""}))
+    raise FileNotFoundError(f"no split {split} in {where}: it has {names}; set {roles[split]}_splits")
 
 # %% ../nbs/05_splits.ipynb #b1dc6079
 def usual_splits(

@@ -8,14 +8,14 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tablerows.html.md"""
 
 # %% ../nbs/17_tablerows.ipynb #2a71189b
 from __future__ import annotations
-import hashlib, os, unicodedata
+import hashlib, os
 from dataclasses import dataclass
 from itertools import chain
 from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .columns import Texts, names_splits
 from .config import PrepConfig, split_name
-from .corpora import clip_id, describe
+from .corpora import clip_id, composed_path, describe
 from .datafiles import DataFiles
 from .lines import Line
 from .naming import with_splits
@@ -24,7 +24,7 @@ from .progress import go_on
 from .rejects import Reject, rejects_table
 from .rows import Corpus, repeated, rows_table
 from .secrets import logger_of
-from .splits import USUAL, split_roles, splits_there, usual_first
+from .splits import USUAL, check_splits, split_roles, usual_first
 from .tableaudio import Group, TableAudio, is_read_in_place
 from .tablenames import paths_from_root, table_names
 
@@ -141,13 +141,6 @@ def _read_all(tables, splits, columns, roles):
     return TableRows(texts, table, ids, paths, row_splits, _all_faults(texts), notes, groups)
 
 # %% ../nbs/17_tablerows.ipynb #f8bbe595
-def _missing_split(have, roles, data):
-    "Sentences for the log; raises `FileNotFoundError` for a split that isn't there."
-    missing, notes = splits_there(have, roles)
-    names = ", ".join(sorted(have - {""}))
-    if not missing: return notes
-    split = missing[0]
-    raise FileNotFoundError(f"no split {split} in {data}: it has {names}; set {roles[split]}_splits")
 def _chosen_splits(tables, roles):
     "Splits of files to read; sentences for the log. Raises `FileNotFoundError` for one that isn't there."
     asked = [s for s in roles if s in tables.files]
@@ -156,7 +149,7 @@ def _chosen_splits(tables, roles):
         return asked + [s for s in tables.files if s not in roles], []
     if list(tables.files) == [""]:
         return [""], []
-    return asked, _missing_split(set(tables.files), roles, tables.data)
+    return asked, check_splits(set(tables.files), roles, str(tables.data))
 
 # %% ../nbs/17_tablerows.ipynb #f2e3509a
 def _lines(read):
@@ -177,7 +170,7 @@ def _lines_with_splits(read, roles, cfg, data):
     "Rows as lines, each with its split or with what is wrong; sentences for the log."
     notes = []
     if any(read.splits):
-        notes = _missing_split(set(read.splits), roles, data)
+        notes = check_splits(set(read.splits), roles, str(data))
     lines, more = with_splits(_lines(read), read.ids, tuple(roles), cfg.seed)
     return lines, notes + more
 
@@ -214,10 +207,7 @@ def _rows(read, splits, roles, locale, keep):
     return rows_table(columns)
 
 # %% ../nbs/17_tablerows.ipynb #256faac3
-def _plain(path):
-    "A path as it is compared with others."
-    path = os.path.normpath(path.replace("\\", "/"))
-    return unicodedata.normalize("NFC", path)
+def _plain(path): return composed_path(path.replace("\\", "/"))
 def _strays(data, read, role):
     "Rejects for recordings in the folder of a data set of paths that no row names."
     has_paths = any(g.audio.kind == "path" for g in read.groups)
