@@ -1,7 +1,6 @@
 """The same shards, made by the machines of a Ray cluster
 
-`run_ray` has a Ray cluster make shards, as `run_local` has this machine's processes, and gives the same results. Each shard is one task, and a task is one attempt: Ray itself never tries again. So it is known here which shard kills
-its workers, which machine was lost and which doesn't answer, and each of these ends in a sentence or in the shard being made elsewhere.
+`run_ray` has a Ray cluster make shards, as `run_local` has this machine's processes, and gives the same results; `RayEngine` is the engine `ray` of `ENGINES`. Each shard is one task, and a task is one attempt: Ray itself never tries again. So it is known here which shard kills its workers, which machine was lost and which doesn't answer, and each of these ends in a sentence or in the shard being made elsewhere.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/cluster.html.md"""
 
@@ -9,257 +8,29 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/cluster.html.md"""
 
 # %% ../nbs/52_cluster.ipynb #166112e2
 from __future__ import annotations
-import errno, hashlib, os, re, resource, signal, sys, tempfile, threading, time
-from collections import deque
-from contextlib import contextmanager, redirect_stdout, suppress
+import errno, hashlib, os, time
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from secrets import token_hex
 from typing import Callable, Iterable, Iterator
 from .engines import Engine, Job, OnProgress, Watchdog, no_progress, preload_worker, stuck_seconds
-from .machine import usable_cores
-from .paths import Url, atomic_write_bytes
 from .errors import NO_ROOM, explained_errors
 from .manifest import versions
+from .paths import Url, atomic_write_bytes
+from .raysession import first_line, ray_session
 from .shards import Shard, ShardResult, prepare_shard
 
 # %% auto #0
 __all__ = ['TASK_MEMORY', 'machine_versions', 'run_ray', 'RayEngine']
 
-# %% ../nbs/52_cluster.ipynb #670095be
-_ONE = threading.Lock()
-@contextmanager
-def _one_run():
-    if not _ONE.acquire(blocking=False):
-        raise RuntimeError("another run of this process uses Ray: wait for it, or set engine to local")
-    try: yield
-    finally: _ONE.release()
-
-# %% ../nbs/52_cluster.ipynb #28caabd4
-def _imported():
-    try: import ray
-    except ImportError:
-        raise ImportError(
-            "engine ray needs Ray, which is not installed: pip install 'audio_ft_prep[ray]', or set engine to local"
-        ) from None
-    if ray.is_initialized():
-        raise RuntimeError(
-            "this process is connected to a Ray already, and engine ray makes a connection of its own: call"
-            " ray.shutdown() first"
-        )
-    return ray
-
-# %% ../nbs/52_cluster.ipynb #5d9d572f
-@contextmanager
-def _environment(**env):
-    "Set variables for a while; None leaves one as it is. In the end each is what it was."
-    before = {k: os.environ.get(k) for k in env}
-    os.environ.update({k: v for k, v in env.items() if v is not None})
-    try: yield
-    finally:
-        for k, v in before.items():
-            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
-
-# %% ../nbs/52_cluster.ipynb #4fe0812d
-@contextmanager
-def _put_back():
-    "Undo what Ray changes in a process when it is imported and when it begins."
-    hook, path, files_open = sys.excepthook, list(sys.path), resource.getrlimit(resource.RLIMIT_NOFILE)
-    with _environment(PYTHONBREAKPOINT=None, RAY_CLIENT_MODE=None):
-        try: yield
-        finally:
-            sys.excepthook = hook
-            sys.path[:] = [p for p in sys.path if p in path or not p.endswith(os.path.join("ray", "thirdparty_files"))]
-            resource.setrlimit(resource.RLIMIT_NOFILE, files_open)
-
-# %% ../nbs/52_cluster.ipynb #f8c67d16
-class _Aside:
-    "stdout; for this thread and those of Ray it is stderr."
-    def __init__(self, out): self.out, self.thread = out, threading.current_thread()
-    def __getattr__(self, name):
-        thread = threading.current_thread()
-        return getattr(sys.stderr if thread is self.thread or thread.name.startswith("ray_") else self.out, name)
-
-# %% ../nbs/52_cluster.ipynb #2116401b
-@contextmanager
-def _own_sigterm():
-    "Keep this process's handler of SIGTERM, in whose place Ray would put one that ends without a word."
-    from ray._private import utils
-    before = signal.getsignal(signal.SIGTERM)
-    theirs = getattr(utils, "set_sigterm_handler", None)
-    if theirs: utils.set_sigterm_handler = lambda handler: None
-    try: yield
-    finally:
-        if theirs: utils.set_sigterm_handler = theirs
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-def _init(ray, address, **how):
-    with _own_sigterm():
-        ray.init(address, logging_level="ERROR", log_to_driver=False, **how)
-
-# %% ../nbs/52_cluster.ipynb #d99db90f
-@contextmanager
-def _joined(ray, address):
-    "Be part of the Ray cluster at an address."
-    try:
-        try: _init(ray, address)
-        except Exception as e:
-            raise RuntimeError(
-                f"the Ray cluster at {address} can't be joined ({' '.join(str(e).split())[:300]}): see that it runs,"
-                " with the same versions of Ray and Python, that this is one of its machines, and, if it asks for a"
-                " token, that RAY_AUTH_MODE=token and RAY_AUTH_TOKEN are set"
-            ) from None
-        yield
-    finally: ray.shutdown()
-
-# %% ../nbs/52_cluster.ipynb #bbaf3acc
-_TOKEN = token_hex(32)
-def _read_token_again():
-    try:
-        from ray._raylet import AuthenticationTokenLoader, Config
-        AuthenticationTokenLoader.instance().reset_cache()
-        Config.initialize("")
-    except (ImportError, AttributeError): pass  # a Ray without tokens
-@contextmanager
-def _token():
-    "A token for a Ray of this process's own; afterwards the process has the token and the mode that it had."
-    try:
-        with _environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN):
-            _read_token_again()
-            yield
-    finally: _read_token_again()
-
-# %% ../nbs/52_cluster.ipynb #a2d00c96
-def _short_folder(
-    most: int = 24,  # Bytes of its path; what is added has up to 79, and a socket's path has 107 at most on Linux, 103 on macOS
-) -> str: # The folder for temporary files, or another one
-    "Find a folder whose path leaves room for Ray's sockets."
-    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
-        if len(os.fsencode(folder)) <= most and os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    raise RuntimeError(
-        f"Ray needs a folder for temporary files whose path has {most} bytes at most, got {tempfile.gettempdir()}:"
-        " set TMPDIR to one, or set engine to local"
-    )
-
-# %% ../nbs/52_cluster.ipynb #51c7ce04
-def _job_of(ray):
-    "A job whose workers import nothing from the folders of the script and of the working folder, where others may write."
-    job = ray.job_config.JobConfig()
-    job._runtime_env_has_working_dir = lambda: True  # then Ray adds neither of the two to their path
-    return job
-
-# %% ../nbs/52_cluster.ipynb #7e61f0ab
-@contextmanager
-def _loopback():
-    "Have a Ray of this process's own listen on 127.0.0.1, and on no other address."
-    from ray._private import ray_constants
-    before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        with _environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"): yield
-    finally: ray_constants.ENABLE_RAY_CLUSTER = before
-
-# %% ../nbs/52_cluster.ipynb #7e61f0ad
-_CREDENTIALS = re.compile(r"(HF|HUGGING_?FACE(_HUB)?)_TOKEN|(AWS|DHCORE|MDC)_\w+", re.I)
-_STORES = {"s3": "AWS_", "s3a": "AWS_", "hf": "HF_"}
-def _not_for_workers(folder):
-    "Names of the variables that hold credentials which workers on this machine don't need."
-    scheme = str(folder).partition("://")[0] if isinstance(folder, Url) else ""
-    needed = _STORES.get(scheme, "")
-    return [k for k in os.environ if _CREDENTIALS.fullmatch(k) and not (needed and k.upper().startswith(needed))]
-@contextmanager
-def _without(names):
-    "Leave variables out of the environment for a while."
-    before = {k: os.environ.pop(k) for k in names}
-    try: yield
-    finally: os.environ.update(before)
-
-# %% ../nbs/52_cluster.ipynb #3cd1fa42
-def _started(ray):
-    "The first processes of all Rays that this process has started."
-    import psutil  # comes with Ray
-    found, home = set(), os.path.dirname(ray.__file__)
-    for p in psutil.Process().children():
-        with suppress(psutil.Error):
-            if home in " ".join(p.cmdline()):
-                found.add(p)
-    return found
-def _kill(roots):
-    "End processes and those that they have started."
-    import psutil
-    doomed = set(roots)
-    for p in roots:
-        with suppress(psutil.Error):
-            p.suspend()  # so that none is born after this look
-            doomed |= set(p.children(recursive=True))
-    for p in doomed:
-        with suppress(psutil.Error): p.kill()
-    psutil.wait_procs(doomed, timeout=5)
-def _end(ray, before):
-    "End the Ray that was started since `before`."
-    ray._private.worker._global_node = None  # else each of its processes gets a second to end, one after the other
-    ray.shutdown()
-    _kill(_started(ray) - before)
-
-# %% ../nbs/52_cluster.ipynb #e6e85b08
-def _begin(ray, before, tries=3, **how):
-    "Start a Ray; one that is slow to start, as on a busy machine, is started again."
-    for left in reversed(range(tries)):
-        try: return _init(ray, "local", **how)
-        except Exception as e:
-            may_pass = isinstance(e, (ConnectionError, TimeoutError)) or not isinstance(e, (ValueError, OSError))
-            if not left or not may_pass:
-                raise RuntimeError(
-                    f"a Ray of this run's own can't be started ({_first_line(e)}):"
-                    f" {'run it again when the machine is less busy' if may_pass else 'mend that'}, or set engine to"
-                    " local"
-                ) from e
-            _end(ray, before)
-@contextmanager
-def _private_folder():
-    "A folder for Ray's temporary files, in one that is this user's alone."
-    with tempfile.TemporaryDirectory(prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True) as private:
-        folder = os.path.join(private, "t")
-        os.mkdir(folder)
-        yield folder
-@contextmanager
-def _own(ray, workers, folder):
-    "Have a Ray of this run's own, on this machine."
-    before = _started(ray)
-    with _private_folder() as temporary, _environment(
-        RAY_USAGE_STATS_ENABLED="0", PYTHONSAFEPATH="1"
-    ), _token(), _loopback():
-        how = dict(
-            num_cpus=workers or usable_cores(),
-            object_store_memory=2e8,
-            include_dashboard=False,
-            job_config=_job_of(ray),
-            _node_ip_address="127.0.0.1",
-            _temp_dir=temporary,
-        )
-        try:
-            with _without(_not_for_workers(folder)): _begin(ray, before, **how)
-            yield
-        finally: _end(ray, before)
-
-# %% ../nbs/52_cluster.ipynb #6afe2de1
-@contextmanager
-def _connected(address, workers, folder):
-    "Ray, joined or started, and this process afterwards as it was."
-    with _one_run(), _put_back(), redirect_stdout(_Aside(sys.stdout)):
-        ray = _imported()
-        with _joined(ray, address) if address else _own(ray, workers, folder):
-            yield ray
-
 # %% ../nbs/52_cluster.ipynb #d9e01fb5
 def _source():
     "Hash the package's own modules."
-    h = hashlib.sha256()
-    for p in sorted(files("audio_ft_prep").iterdir()):
-        if p.name.endswith(".py"):
-            h.update(p.read_bytes())
-    return h.hexdigest()[:12]
+    hash = hashlib.sha256()
+    for path in sorted(files("audio_ft_prep").iterdir()):
+        if path.name.endswith(".py"): hash.update(path.read_bytes())
+    return hash.hexdigest()[:12]
 def machine_versions(
     libraries: Iterable[str] = (),  # Packages that shape the numbers beside those that always do
 ) -> dict[str, str]: # Version by name
@@ -272,105 +43,129 @@ def machine_versions(
         "the source of audio_ft_prep": _source(),
     }
 
+# %% ../nbs/52_cluster.ipynb #706e3c78
+def _difference(ours, theirs):
+    "Say the first thing in which a machine differs from this one."
+    for name, version in ours.items():
+        if version != theirs.get(name): return f"{name} is {theirs.get(name, 'not there')} there and {version} here"
+    return ""
+
 # %% ../nbs/52_cluster.ipynb #cd2dbc00
-def _unlike(here, there):
-    "The first thing in which a machine differs from this one."
-    name = next((n for n in here if here[n] != there.get(n)), "")
-    return f"{name} is {there.get(name, 'not there')} there and {here[name]} here" if name else ""
-def _look(proof, corpus, libraries):
-    "On a machine: leave proof at the output, and say what is here."
+def _inspect_machine(proof, corpus, libraries):
+    "On a machine: write a proof to the output, and report versions and what is wrong."
     fault = ""
     try: atomic_write_bytes(proof, proof.name.encode())
     except OSError as e: fault = f"the output can't be written there ({e})"
-    unseen = [f for f, size in corpus.items() if not os.path.isfile(f) or os.path.getsize(f) != size]
-    return machine_versions(libraries), (
-        f"{unseen[0]} is not there, or not the same: the corpus must be in a folder that every machine sees"
-        if unseen
-        else fault
-    )
+    for file, size in corpus.items():
+        if os.path.isfile(file) and os.path.getsize(file) == size: continue
+        fault = f"{file} is not there, or not the same: the corpus must be in a folder that every machine sees"
+        break
+    return machine_versions(libraries), fault
 
 # %% ../nbs/52_cluster.ipynb #3088ec8f
 def _some_files(makers):
     "A few of the corpus's files with their sizes, from the first and the last shard."
-    names = dict.fromkeys(f for m in (makers[0], makers[-1]) for f in m().table()["file"].unique().to_pylist()[:10])
-    return {f: os.path.getsize(f) for f in names if os.path.isfile(f)}
+    sizes = {}
+    for make in (makers[0], makers[-1]):
+        for file in make().table()["file"].unique().to_pylist()[:10]:
+            if os.path.isfile(file): sizes[file] = os.path.getsize(file)
+    return sizes
+
+# %% ../nbs/52_cluster.ipynb #7e3dd82d
+TASK_MEMORY = 700_000_000  # Bytes that Ray sets aside for a worker: the most that one was seen to take was 430 MB
+def _has_room(node, cpus, memory):
+    "Whether a machine is there, and large enough."
+    resources = node["Resources"]
+    return node["Alive"] and resources.get("CPU", 0) >= cpus and resources.get("memory", 0) >= memory
 def _nodes(ray, cpus=1, memory=0):
-    return [
-        n
-        for n in ray.nodes()
-        if n["Alive"] and n["Resources"].get("CPU", 0) >= cpus and n["Resources"].get("memory", 0) >= memory
-    ]
+    "The machines of a cluster that are large enough."
+    return [node for node in ray.nodes() if _has_room(node, cpus, memory)]
 
 # %% ../nbs/52_cluster.ipynb #30cff28c
-def _fault(ray, ref, n, proof, here, folder, wait_s):
-    "Why a machine can't make the same shards; empty when it can, or is lost meanwhile."
-    try: there, fault = ray.get(ref, timeout=1)
+def _fault(ray, ref, node, proof, ours, folder, wait_s):
+    "Say why a machine can't make the same shards; empty when it can, or is lost meanwhile."
+    try: theirs, fault = ray.get(ref, timeout=1)
     except Exception as e:
-        if n["NodeID"] not in [x["NodeID"] for x in _nodes(ray, 0)]:
-            return ""
+        there = [other["NodeID"] for other in _nodes(ray, 0)]
+        if node["NodeID"] not in there: return ""
         if isinstance(e, ray.exceptions.GetTimeoutError):
             return f"did not answer within {wait_s} s: see that it is well, or take it out of the cluster"
         return (
-            f"can't make shards ({_first_line(e)}): install audio_ft_prep {here['audio_ft_prep']} there, or take it"
+            f"can't make shards ({first_line(e)}): install audio_ft_prep {ours['audio_ft_prep']} there, or take it"
             " out of the cluster"
         )
     if not fault and not proof.exists():
-        fault = (
-            f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or"
-            " a URL"
-        )
-    why = _unlike(here, there) or fault
+        fault = f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or a URL"
+    why = _difference(ours, theirs) or fault
     return f"can't make the same shards: {why}" if why else ""
+
+# %% ../nbs/52_cluster.ipynb #3a7da898
+def _ask_machines(ray, makers, job):
+    "Have each machine with room inspect itself; give the machine and its proof by the task."
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    corpus = _some_files(makers)
+    inspect = ray.remote(_inspect_machine)
+    attempt = token_hex(4)
+    asked = {}
+    for node in _nodes(ray, 1, TASK_MEMORY):
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        proof = job.folder.work/f"seen-from-{node['NodeID'][:16]}-{attempt}"
+        task = inspect.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+        asked[task.remote(proof, corpus, job.maker.input.libraries)] = node, proof
+    return asked
 def _check_machines(ray, makers, job, wait_s=180):
     "Refuse a cluster whose machines would make something else."
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
-    corpus = _some_files(makers)
-    here = machine_versions(job.maker.input.libraries)
-    asked = {}
-    run = token_hex(4)
-    for n in _nodes(ray, 1, TASK_MEMORY):
-        proof = job.folder.work/f"seen-from-{n['NodeID'][:16]}-{run}"
-        asked[
-            ray.remote(_look)
-            .options(num_cpus=0, max_retries=0, scheduling_strategy=on(n["NodeID"], soft=False))
-            .remote(proof, corpus, job.maker.input.libraries)
-        ] = n, proof
+    ours = machine_versions(job.maker.input.libraries)
+    asked = _ask_machines(ray, makers, job)
     ray.wait(list(asked), num_returns=len(asked), timeout=wait_s)
     try:
-        for ref, (n, proof) in asked.items():
-            if why := _fault(ray, ref, n, proof, here, job.folder, wait_s):
-                raise RuntimeError(f"{n['NodeManagerHostname'] or n['NodeManagerAddress']} of the Ray cluster {why}")
+        for ref, (node, proof) in asked.items():
+            why = _fault(ray, ref, node, proof, ours, job.folder, wait_s)
+            name = node["NodeManagerHostname"] or node["NodeManagerAddress"]
+            if why: raise RuntimeError(f"{name} of the Ray cluster {why}")
     finally:
         for _, proof in asked.values(): proof.unlink(missing_ok=True)
-def _first_line(e):
-    return str(getattr(e, "cause", None) or e).strip().split("\n")[0][:200] or type(e).__name__
+
+# %% ../nbs/52_cluster.ipynb #085e431c
+def _processors(ray):
+    "Count the processors of the machines that can make shards, of which there must be one."
+    able = _nodes(ray, 1, TASK_MEMORY)
+    if able: return int(sum(node["Resources"]["CPU"] for node in able))
+    sizes = []
+    for node in _nodes(ray, 0):
+        resources = node["Resources"]
+        sizes.append(f"{resources.get('CPU', 0):g} processors and {resources.get('memory', 0) / 1e9:.1f} GB")
+    raise RuntimeError(
+        f"no machine of the Ray cluster can make shards, which takes 1 processor and {TASK_MEMORY / 1e9} GB of"
+        f" Ray's memory resource; what they have is {', '.join(sizes) or 'none'}"
+    )
 
 # %% ../nbs/52_cluster.ipynb #50af09ab
-TASK_MEMORY = 700_000_000  # Bytes: the most that a worker was seen to take was 430 MB, and room
-_like = {}
+_worker_versions = {}  # What this worker has, once it was asked
 class _NoRoom(OSError): "The output's disk takes no more."
-def _prepare_worker(job):
-    preload_worker(job.maker.preload)
-    _like.update(machine_versions(job.maker.input.libraries))
-def _attempt(shard, job, here, limit_s):
-    "On a machine: make a shard, and say how many seconds it took."
+def _no_room(job, e):
+    "Whether the run's own disk is full; at a URL it is the machine's."
+    return not isinstance(job.folder.at, Url) and getattr(e.__cause__, "errno", 0) in (*NO_ROOM, errno.EFBIG)
+def _attempt(shard, job, ours, limit_s):
+    "On a machine: make a shard; give its result and how many seconds it took."
     began = time.monotonic()
-    if not _like: _prepare_worker(job)
-    if why := _unlike(here, _like):
-        raise RuntimeError(f"a machine that joined the Ray cluster can't make the same shards: {why}")
+    if not _worker_versions:
+        preload_worker(job.maker.preload)
+        _worker_versions.update(machine_versions(job.maker.input.libraries))
+    why = _difference(ours, _worker_versions)
+    if why: raise RuntimeError(f"a machine that joined the Ray cluster can't make the same shards: {why}")
     try:
-        with explained_errors(job.folder), Watchdog(limit_s) as dog:
-            result = prepare_shard(shard, job.maker, job.schema, job.folder, dog, job.since_ns, job.token)
+        with explained_errors(job.folder), Watchdog(limit_s) as watchdog:
+            result = prepare_shard(shard, job.maker, job.schema, job.folder, watchdog, job.since_ns, job.token)
     except OSError as e:
-        if isinstance(job.folder.at, Url) or getattr(e.__cause__, "errno", 0) not in (*NO_ROOM, errno.EFBIG):
-            raise  # at a URL it is the machine's own disk
-        raise _NoRoom(str(e)) from None
+        if _no_room(job, e): raise _NoRoom(str(e)) from None
+        raise
     return result, time.monotonic() - began
 
 # %% ../nbs/52_cluster.ipynb #935558d0
 @dataclass(frozen=True)
 class _Try:
-    "A shard still to be made, and what befell it."
+    "A shard still to be made, and how often that has failed."
     make: Callable[[], Shard]  # Gives the shard
     crashes: int = 0  # Attempts whose worker died, or couldn't read or write
     losses: int = 0  # Attempts whose machine was lost, or didn't answer
@@ -379,161 +174,151 @@ class _Try:
 
 # %% ../nbs/52_cluster.ipynb #9cc14f8e
 _MOST_LOSSES = 10
-def _lost(error):
-    from ray import exceptions as x
-    return isinstance(error, (x.NodeDiedError, x.ObjectLostError, x.RaySystemError))
-def _after(error, t, tries):
-    "What to try next, or the reason why not."
-    from ray import exceptions as x
-    if _lost(error):
-        return (
-            (replace(t, losses=t.losses + 1), "")
-            if t.losses + 1 < _MOST_LOSSES
-            else (None, f"its machine was lost {_MOST_LOSSES} times")
-        )
-    crashed = isinstance(error, (x.WorkerCrashedError, x.OutOfMemoryError))
+def _is_loss(error):
+    "Whether a machine was lost, by the error that Ray gives."
+    from ray import exceptions
+    return isinstance(error, (exceptions.NodeDiedError, exceptions.ObjectLostError, exceptions.RaySystemError))
+def _after_loss(attempt):
+    if attempt.losses + 1 < _MOST_LOSSES: return replace(attempt, losses=attempt.losses + 1), ""
+    return None, f"its machine was lost {_MOST_LOSSES} times"
+def _after_failure(error, attempt, tries):
+    "Give what to try next, or None and the reason; raise what no attempt would mend."
+    from ray import exceptions
+    if _is_loss(error): return _after_loss(attempt)
+    crashed = isinstance(error, (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError))
     cause = getattr(error, "cause", None)
-    if not crashed and (isinstance(cause, _NoRoom) or not isinstance(cause, OSError)):
-        raise cause or RuntimeError(_first_line(error))
-    if t.crashes + 1 < tries:
-        return replace(t, crashes=t.crashes + 1), ""
+    may_pass = isinstance(cause, OSError) and not isinstance(cause, _NoRoom)
+    if not crashed and not may_pass: raise cause or RuntimeError(first_line(error))
+    if attempt.crashes + 1 < tries: return replace(attempt, crashes=attempt.crashes + 1), ""
     if not crashed: return None, str(cause)
-    return None, f"a worker died {tries} times while it was made" + (
-        ", for want of memory" if isinstance(error, x.OutOfMemoryError) else ""
-    )
+    why = ", for want of memory" if isinstance(error, exceptions.OutOfMemoryError) else ""
+    return None, f"a worker died {tries} times while it was made{why}"
 
 # %% ../nbs/52_cluster.ipynb #f3ea9431
-def _sentence(failed):
-    "What the run says in the end of shards that could not be made."
-    by_why = {}
-    for name, why in failed.items():
-        by_why.setdefault(why, []).append(name)
-    told = "; ".join(
-        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {why}"
-        for why, names in by_why.items()
-    )
+def _failed_sentence(failed):
+    "Say in the end which shards could not be made, and why."
+    by_reason = {}
+    for name, why in failed.items(): by_reason.setdefault(why, []).append(name)
+    reasons = []
+    for why, names in by_reason.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        reasons.append(f"{', '.join(names[:3])}{more}: {why}")
+    one = len(failed) == 1
     return (
-        f"{len(failed)} {'shard' if len(failed) == 1 else 'shards'} could not be made ({told}); the others are done,"
-        f" and the same command tries {'it' if len(failed) == 1 else 'them'} again"
+        f"{len(failed)} {'shard' if one else 'shards'} could not be made ({'; '.join(reasons)}); the others are done,"
+        f" and the same command tries {'it' if one else 'them'} again"
     )
 
 # %% ../nbs/52_cluster.ipynb #08e95e29
 class _Flight:
     "The shards that are with Ray."
     def __init__(self, ray, makers, job, window, limit_s):
-        self.ray, self.window, self.waiting = ray, window, deque(_Try(m) for m in makers)
-        self.now = {}
-        self.old = {}
-        self.missing = len(makers)
-        self.failed = {}
+        self.ray = ray
+        self.window = window  # Most shards with Ray at once
+        self.waiting = deque(_Try(make) for make in makers)
+        self.running = {}  # The attempt by its task
+        self.superseded = {}  # Attempts at shards that were given out once more
+        self.missing = len(makers)  # Shards neither done nor given up
+        self.failed = {}  # Why, by the shard's name
+        self.closed = set()  # Names of shards done or given up
+        self.longest_s = 0.
+        self.last = time.monotonic()  # When a shard was last done
+        self.failing = set()  # Names of shards that failed in a row, all with the same kind of error
+        self.failing_kind = None
         self.task = ray.remote(_attempt)
-        self.how = dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
         self.shared = ray.put(job), machine_versions(job.maker.input.libraries), limit_s
-        self.done = set()
-        self.longest = 0.
-        self.last = time.monotonic()
-        self.amiss, self.kind = set(), None
 
+    def _submit(self, attempt):
+        shard = attempt.make()
+        how = dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
+        ref = self.task.options(name=shard.name, **how).remote(shard, *self.shared)
+        self.running[ref] = replace(attempt, name=shard.name, rows=len(shard.table()))
     def submit(self, most_s=0.5):
-        "Give shards to Ray, for as long as may pass between two looks at what has ended; whether there is room for more."
+        "Give shards to Ray for half a second; whether there is room for more."
         until = time.monotonic() + most_s
-        while room := bool(self.waiting) and len(self.now) < self.window:
-            if time.monotonic() > until: break
-            t = self.waiting[0]
-            shard = self.waiting[0].make()
+        while self.waiting and len(self.running) < self.window:
+            if time.monotonic() > until: return True
+            self._submit(self.waiting[0])
             self.waiting.popleft()
-            self.now[self.task.options(name=shard.name, **self.how).remote(shard, *self.shared)] = replace(
-                t, name=shard.name, rows=len(shard.table())
-            )
-        return room
+        return False
 
     def ended(self, timeout_s):
         "Attempts that have ended: what they were of, and the task."
-        ready, _ = self.ray.wait([*self.now, *self.old], timeout=timeout_s)
+        ready, _ = self.ray.wait([*self.running, *self.superseded], timeout=timeout_s)
         for ref in ready:
-            t = self.now.pop(ref, None) or self.old.pop(ref)
-            if t.name not in self.done: yield t, ref
+            attempt = self.running.pop(ref, None) or self.superseded.pop(ref)
+            if attempt.name not in self.closed: yield attempt, ref
 
-    def elsewhere(self, t):
-        return any(x.name == t.name for x in (*self.now.values(), *self.waiting))
-    def close(self, t):
+    def elsewhere(self, attempt):
+        "Whether another attempt at the same shard is under way."
+        return any(other.name == attempt.name for other in (*self.running.values(), *self.waiting))
+    def close(self, attempt):
         "Count a shard as dealt with; other attempts at it no longer matter."
-        self.done.add(t.name)
+        name = attempt.name
+        self.closed.add(name)
         self.missing -= 1
         self.last = time.monotonic()
-        self.old.update({ref: x for ref, x in self.now.items() if x.name == t.name})
-        self.now = {ref: x for ref, x in self.now.items() if x.name != t.name}
-        self.waiting = deque(x for x in self.waiting if x.name != t.name)
+        others = [ref for ref, other in self.running.items() if other.name == name]
+        for ref in others: self.superseded[ref] = self.running.pop(ref)
+        self.waiting = deque(other for other in self.waiting if other.name != name)
 
 # %% ../nbs/52_cluster.ipynb #449e90f9
-_MOST_AMISS = 8
-def _count_amiss(flight, t, error):
+_MOST_FAILING = 8
+def _count_failing(flight, attempt, error):
     "End the run when shard after shard fails in the same way."
     kind = type(getattr(error, "cause", None) or error)
-    flight.amiss, flight.kind = {t.name, *(flight.amiss if kind is flight.kind else ())}, kind
-    if len(flight.amiss) < max(flight.window, _MOST_AMISS): return
+    if kind is not flight.failing_kind: flight.failing = set()
+    flight.failing_kind = kind
+    flight.failing.add(attempt.name)
+    if len(flight.failing) < max(flight.window, _MOST_FAILING): return
     raise RuntimeError(
-        f"{len(flight.amiss)} shards in a row could not be made ({_first_line(error)}), so the others were not"
+        f"{len(flight.failing)} shards in a row could not be made ({first_line(error)}), so the others were not"
         " tried; when that is mended, the same command goes on from here"
     )
 
 # %% ../nbs/52_cluster.ipynb #a6dd1338
 def _collect(flight, tries, timeout_s):
     "Take in what has ended: results, and attempts to be made again."
-    for t, ref in flight.ended(timeout_s):
+    for attempt, ref in flight.ended(timeout_s):
         try: result, took_s = flight.ray.get(ref)
         except flight.ray.exceptions.RayError as e:
-            again, why = _after(e, t, tries)
-            if not _lost(e): _count_amiss(flight, t, e)
-            if flight.elsewhere(t): continue
-            if again: flight.waiting.append(again)
-            else:
-                flight.failed[t.name] = why
-                flight.close(t)
+            again, why = _after_failure(e, attempt, tries)
+            if not _is_loss(e): _count_failing(flight, attempt, e)
+            if flight.elsewhere(attempt): continue
+            if again:
+                flight.waiting.append(again)
+                continue
+            flight.failed[attempt.name] = why
+            flight.close(attempt)
         else:
-            flight.longest, flight.amiss = max(flight.longest, took_s), set()
-            flight.close(t)
+            flight.longest_s = max(flight.longest_s, took_s)
+            flight.failing = set()
+            flight.close(attempt)
             yield result
 
 # %% ../nbs/52_cluster.ipynb #d978b80e
 def _patience(flight, stall_s):
     "Seconds without a result after which a machine may have frozen."
-    return stall_s or 60 + (5 * flight.longest or 0.5 * max((t.rows for t in flight.now.values()), default=0))
-def _give_again(flight, stall_s):
-    "Give out once more what seems to be stuck."
+    if stall_s: return stall_s
+    if flight.longest_s: return 60 + 5 * flight.longest_s
+    rows = [attempt.rows for attempt in flight.running.values()]
+    return 60 + 0.5 * max(rows, default=0)
+def _resubmit(flight, stall_s):
+    "Give out once more what seems to hang."
     if time.monotonic() - flight.last < _patience(flight, stall_s): return
     if not _nodes(flight.ray, 1, TASK_MEMORY):
         raise RuntimeError(
             "no machine of the Ray cluster is left that could make shards: start some, and run again to go on"
         )
-    stuck, flight.now = flight.now, {}
-    flight.old.update(stuck)
-    for t in stuck.values():
-        if t.losses + 1 < _MOST_LOSSES:
-            flight.waiting.append(replace(t, losses=t.losses + 1))
+    flight.superseded.update(flight.running)
+    for attempt in flight.running.values():
+        if attempt.losses + 1 < _MOST_LOSSES: flight.waiting.append(replace(attempt, losses=attempt.losses + 1))
+    flight.running = {}
     if not flight.waiting:
         raise RuntimeError(
             "the Ray cluster gives no answer any more: see that its machines are well, and run again to go on"
         )
     flight.last = time.monotonic()
-
-# %% ../nbs/52_cluster.ipynb #eff05019
-def _room(ray):
-    "Processors of the machines that can make shards, of which there must be one."
-    able = _nodes(ray, 1, TASK_MEMORY)
-    if not able:
-        has = (
-            ", ".join(
-                f"{n['Resources'].get('CPU', 0):g} processors and {n['Resources'].get('memory', 0) / 1e9:.1f} GB"
-                for n in _nodes(ray, 0)
-            )
-            or "none"
-        )
-        raise RuntimeError(
-            f"no machine of the Ray cluster can make shards, which takes 1 processor and {TASK_MEMORY / 1e9} GB of"
-            f" Ray's memory resource; what they have is {has}"
-        )
-    return int(sum(n["Resources"]["CPU"] for n in able))
 
 # %% ../nbs/52_cluster.ipynb #df9309c2
 def run_ray(
@@ -547,22 +332,22 @@ def run_ray(
 ) -> Iterator[ShardResult]: # Results, in the order in which they are done
     "Have a Ray cluster make shards, as an `Engine` does; tasks end when the generator is closed."
     if not makers: return
-    clips = samples = rejects = 0
-    with _connected(address, workers, job.folder.at) as ray:
-        cores = _room(ray)
+    sums = Counter()
+    with ray_session(address, workers, job.folder.at) as ray:
+        cores = _processors(ray)
         flight = _Flight(ray, makers, job, workers or cores + min(cores, 32), stuck_seconds())
         _check_machines(ray, makers, job)
         on_progress(0, 0, 0)
         while flight.missing:
             more = flight.submit()
-            for r in _collect(flight, tries, 0 if more else 0.5):
-                yield r
-                clips, samples, rejects = clips + r.rows + len(r.rejects), samples + r.samples, rejects + len(r.rejects)
-            on_progress(clips, samples, rejects)
-            _give_again(flight, stall_s)
-    if flight.failed: raise RuntimeError(_sentence(flight.failed))
+            for result in _collect(flight, tries, 0 if more else 0.5):
+                yield result
+                sums.update(clips=result.rows + len(result.rejects), samples=result.samples, rejects=len(result.rejects))
+            on_progress(sums["clips"], sums["samples"], sums["rejects"])
+            _resubmit(flight, stall_s)
+    if flight.failed: raise RuntimeError(_failed_sentence(flight.failed))
 
-# %% ../nbs/52_cluster.ipynb #1540b864
+# %% ../nbs/52_cluster.ipynb #50db9c19
 class RayEngine(Engine):
     "A Ray cluster, or a Ray of this run's own; it has nothing to start early, and ends with the generator of `run`."
     def run(self, makers, job, on_progress=no_progress):

@@ -24,7 +24,7 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
 HEAVY = ["torch", "transformers", "datasets"]
 # The one module (or two) in which each optional package may be imported.
 OPTIONAL = dict(
-    ray=["cluster"],
+    ray=["raysession", "cluster"],
     digitalhub=["sdk"],
     datacollective=["mozilla"],
     asrfront=["features"],
@@ -39,7 +39,7 @@ OPTIONAL = dict(
     PIL=["figures"],
     mlcroissant=[],
     accelerate=[],
-    psutil=["cluster"],
+    psutil=["raysession"],
     nbdev=[],
     pytest=[],
 )

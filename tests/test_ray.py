@@ -11,10 +11,11 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 import psutil
 
 from audio_ft_prep import prepare
-from audio_ft_prep.cluster import _kill, run_ray
+from audio_ft_prep.cluster import run_ray
 from audio_ft_prep.engines import Job
 from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.rows import close_files
+from audio_ft_prep.raysession import kill_trees
 from audio_ft_prep.run import make_run
 from audio_ft_prep.workdir import MARK
 from conftest import COMMAND, flags, sentence, until
@@ -39,7 +40,7 @@ def node(cluster, **kw):
             made = cluster.add_node(wait=False, object_store_memory=10 ** 8, **kw)
             break
         except Exception:
-            _kill(children() - running)
+            kill_trees(children() - running)
             if not left: raise
     cluster._wait_for_node(made, 600)
     return made
