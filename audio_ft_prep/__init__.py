@@ -39,7 +39,7 @@ Modules:
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
-- `audio_ft_prep.forecast`: How long a run takes, what it writes and what memory it needs, told before it starts
+- `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
 - `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed

@@ -43,7 +43,7 @@ def machine_versions(
         "the source of audio_ft_prep": _source(),
     }
 
-# %% ../nbs/52_cluster.ipynb #706e3c78
+# %% ../nbs/52_cluster.ipynb #d541488a
 def _difference(ours, theirs):
     "Say the first thing in which a machine differs from this one."
     for name, version in ours.items():
@@ -71,7 +71,7 @@ def _some_files(makers):
             if os.path.isfile(file): sizes[file] = os.path.getsize(file)
     return sizes
 
-# %% ../nbs/52_cluster.ipynb #7e3dd82d
+# %% ../nbs/52_cluster.ipynb #696fc2cc
 TASK_MEMORY = 700_000_000  # Bytes that Ray sets aside for a worker: the most that one was seen to take was 430 MB
 def _has_room(node, cpus, memory):
     "Whether a machine is there, and large enough."
@@ -99,7 +99,7 @@ def _fault(ray, ref, node, proof, ours, folder, wait_s):
     why = _difference(ours, theirs) or fault
     return f"can't make the same shards: {why}" if why else ""
 
-# %% ../nbs/52_cluster.ipynb #3a7da898
+# %% ../nbs/52_cluster.ipynb #633e2fa4
 def _ask_machines(ray, makers, job):
     "Have each machine with room inspect itself; give the machine and its proof by the task."
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -126,7 +126,7 @@ def _check_machines(ray, makers, job, wait_s=180):
     finally:
         for _, proof in asked.values(): proof.unlink(missing_ok=True)
 
-# %% ../nbs/52_cluster.ipynb #085e431c
+# %% ../nbs/52_cluster.ipynb #1a4fbc41
 def _processors(ray):
     "Count the processors of the machines that can make shards, of which there must be one."
     able = _nodes(ray, 1, TASK_MEMORY)
@@ -347,7 +347,7 @@ def run_ray(
             _resubmit(flight, stall_s)
     if flight.failed: raise RuntimeError(_failed_sentence(flight.failed))
 
-# %% ../nbs/52_cluster.ipynb #50db9c19
+# %% ../nbs/52_cluster.ipynb #6093197a
 class RayEngine(Engine):
     "A Ray cluster, or a Ray of this run's own; it has nothing to start early, and ends with the generator of `run`."
     def run(self, makers, job, on_progress=no_progress):

@@ -1,7 +1,6 @@
-"""How long a run takes, what it writes and what memory it needs, told before it starts
+"""What a run writes, what memory it needs and about how long it takes, before it starts
 
-A forecast decodes a few clips and measures this machine for a fraction of a second. Bytes follow from the durations and from what is stored of them; time from what decoding really costs here, with as much of the cores as the workers would really get; memory from what a worker was
-measured to need. What it can't know is how fast a network is: bytes to be fetched are told, the time that takes is not.
+A forecast decodes a few clips, and makes examples of some of them as the run would. Bytes follow from the durations and from what is stored of them; time from what these examples took, as a range; memory from what a worker was measured to need. How fast a network is can't be known: bytes to be fetched are counted, the time that takes is not.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/forecast.html.md"""
 
@@ -9,39 +8,48 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/forecast.html.md"""
 
 # %% ../nbs/57_forecast.ipynb #c9eaa7cf
 from __future__ import annotations
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+import sys, time
+from contextlib import contextmanager
+from dataclasses import dataclass
 import numpy as np, pyarrow as pa
 from .example import ExampleMaker, row_clip
 from .families import flac_bytes
-from .rows import close_files
 from .rejects import BadClip
+from .rows import close_files
 
 # %% auto #0
-__all__ = ['AS_FETCHED', 'Sample', 'lasts_right', 'sample_clips', 'expected_audio', 'expected_bytes', 'most_bytes', 'Pace',
-           'machine_pace', 'clips_cpu_s', 'longest_share', 'run_seconds', 'worker_memory', 'parent_memory', 'show_time',
-           'Forecast', 'forecast']
+__all__ = ['AS_FETCHED', 'Sample', 'lasts_right', 'sample_clips', 'expected_audio', 'expected_bytes', 'most_bytes', 'Timing',
+           'time_rows', 'longest_share', 'Range', 'run_seconds', 'worker_memory', 'parent_memory', 'show_time',
+           'show_range', 'Forecast']
 
 # %% ../nbs/57_forecast.ipynb #40ee9a68
 @dataclass(frozen=True)
 class Sample:
-    "What a few clips tell of the others."
-    clips: int  # How many were looked at
-    within: int  # Those among them whose size promises a length that is kept
-    used: int  # Those that can be used
-    audio_bytes: int  # Size of those
-    seconds: float  # Audio in those
-    cpu_s: float  # What decoding them took, and encoding where audio is stored
-    flac_bytes: int  # Their size as FLAC, where audio is stored
+    "What a few clips of a split hold."
+    clips: int = 0  # How many were looked at
+    within: int = 0  # Those whose size promises a length that is kept
+    used: int = 0  # Those that can be used
+    audio_bytes: int = 0  # Size of those
+    seconds: float = 0.0  # Audio in those
+    flac_bytes: int = 0  # Their size as FLAC, where audio is stored
 
 # %% ../nbs/57_forecast.ipynb #9be90ad0
 def lasts_right(
-    seconds: np.ndarray,  # What clips last
+    seconds: np.ndarray,  # Durations of clips
     maker: ExampleMaker,  # Makes examples of them
 ) -> np.ndarray: # Whether each is neither too short nor too long
     "Say which clips are within the limits."
     return (seconds >= maker.limits.min_seconds) & (seconds <= maker.limits.max_seconds)
+
+# %% ../nbs/57_forecast.ipynb #f3e5d81a
+def _pick(rows, seed, most):
+    "A few rows, the same for the same seed, in the order of the corpus."
+    picked = np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False)
+    return rows.take(pa.array(np.sort(picked)))
+def _clip(row, maker):
+    "A row's clip; None where it can't be used."
+    try: return row_clip(row, maker.limits)
+    except BadClip: return None
 
 # %% ../nbs/57_forecast.ipynb #74f95f50
 def sample_clips(
@@ -49,47 +57,36 @@ def sample_clips(
     maker: ExampleMaker,  # Makes examples of them
     seed: int,  # Decides which clips are taken
     most: int = 64,  # Clips to look at
-) -> Sample: # What they tell
+) -> Sample: # What they hold
     "Decode a few clips."
-    picked = np.sort(np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False))
-    used = []
-    flac = 0
+    picked = _pick(rows.select(["file", "offset", "size", "start", "seconds"]), seed, most)
+    sizes = []
     seconds = 0.
-    cpu_s = 0.
-    sizes = rows["size"].take(pa.array(picked)).to_numpy()
+    flac = 0
     try:
-        for r in rows.select(["file", "offset", "size", "start", "seconds"]).take(pa.array(picked)).to_pylist():
-            start = time.thread_time()
-            try:
-                clip = row_clip(r, maker.limits)
-            except BadClip: clip = None
-            if clip and maker.storage == "audio":
-                flac += len(flac_bytes(clip.samples, clip.rate))
-            seconds, cpu_s = seconds + (clip.seconds if clip else 0.), cpu_s + time.thread_time() - start
-            if clip: used.append(r["size"])
+        for row in picked.to_pylist():
+            clip = _clip(row, maker)
+            if not clip: continue
+            sizes.append(row["size"])
+            seconds += clip.seconds
+            if maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
     finally: close_files()
-    return Sample(
-        len(picked),
-        int(lasts_right(sizes * (seconds / max(1, sum(used))), maker).sum()),
-        len(used),
-        sum(used),
-        seconds,
-        cpu_s,
-        flac,
-    )
+    promised = picked["size"].to_numpy() * (seconds / max(1, sum(sizes)))
+    within = int(lasts_right(promised, maker).sum())
+    return Sample(len(picked), within, len(sizes), sum(sizes), seconds, flac)
 
 # %% ../nbs/57_forecast.ipynb #ecedea16
 def expected_audio(
     rows: pa.Table,  # Rows of a split
     maker: ExampleMaker,  # Makes examples of them
-    seen: Sample,  # A few of its clips
+    sample: Sample,  # A few of its clips
 ) -> tuple[int, float]: # Clips that will be kept; seconds of audio in them
-    "Reckon from a few clips what all of them hold."
-    if seen.clips == len(rows): return seen.used, seen.seconds
-    rate = seen.seconds / max(1, seen.audio_bytes)
+    "Estimate from a few clips what all of them hold."
+    if sample.clips == len(rows): return sample.used, sample.seconds
+    rate = sample.seconds / max(1, sample.audio_bytes)
     sizes = rows["size"].to_numpy()
     kept = lasts_right(sizes * rate, maker)
-    share = seen.used / max(1, seen.within)
+    share = sample.used / max(1, sample.within)
     return round(share * kept.sum()), float(share * rate * sizes[kept].sum())
 
 # %% ../nbs/57_forecast.ipynb #801542c6
@@ -99,83 +96,81 @@ def expected_bytes(
     seconds: float,  # Audio in all of them
     flac_rate: float,  # Bytes of FLAC for a second of audio
 ) -> int: # Bytes of the shards
-    "Reckon what a split's shards take."
+    "Estimate the size of a split's shards."
     each = maker.input.stored_bytes(seconds / max(rows, 1), flac_rate)
     return round(rows * (500 + each))
 
 # %% ../nbs/57_forecast.ipynb #1a39b1f6
+AS_FETCHED = 2  # Bytes written for a byte to be fetched, while no clip is here to decode: log-mel takes twice what MP3s do
 def most_bytes(
     maker: ExampleMaker,  # Makes the examples
     rows: int,  # Examples
 ) -> int: # Bytes that clips of max_seconds would take
-    "Say what shards can take at most, without looking at a clip."
+    "Give the size of shards at most, without a look at a clip."
     return expected_bytes(maker, rows, rows * maker.limits.max_seconds, 2. * maker.limits.rate_hz)
-AS_FETCHED = 2  # Bytes written for a byte to be fetched, while no clip is here to tell: log-mel takes twice what MP3s do
 
-# %% ../nbs/57_forecast.ipynb #954c46ad
+# %% ../nbs/57_forecast.ipynb #3dbeb2a5
+@contextmanager
+def _threads_kept(maker):
+    "Leave the number of torch's threads in this process as it is, where a maker would set it."
+    if maker.input.imports != "torch":
+        yield
+        return
+    import torch
+    before = torch.get_num_threads()
+    try: yield
+    finally: torch.set_num_threads(before)
+
+# %% ../nbs/57_forecast.ipynb #43cfd529
 @dataclass(frozen=True)
-class Pace:
-    "How fast a machine is now, by a fixed piece of work, the unit in which the figures below are counted."
-    workers: int  # Threads that work together
-    unit_s: float  # CPU time of the work, in a thread alone
-    alone_s: float  # Seconds until a thread alone has done it
-    together_s: float  # Seconds until each of the threads has done it
+class Timing:
+    "How long a few rows took to become examples."
+    load_s: float = 0.0  # Until what computes was loaded; about 0 where it was loaded already
+    cpu_s: float = 0.0  # CPU time of the rows, in one thread
+    clock_s: float = 0.0  # Seconds by the clock, more than CPU time where other programs use the machine
+    seconds: float = 0.0  # Audio in the rows that were kept
 
     @property
-    def alone(self): return self.unit_s / self.alone_s  # CPU seconds that one process gets in a second
-    @property
-    def got(self): return self.unit_s * self.workers / self.together_s  # CPU seconds that the workers get in a second, together
-    def best(self, other):
-        return Pace(
-            self.workers, *(min(getattr(p, n) for p in (self, other)) for n in ("unit_s", "alone_s", "together_s"))
-        )
+    def busy(self) -> float: # 1 on an idle machine
+        "How much longer things take here because of other programs."
+        return max(1., self.clock_s / self.cpu_s) if self.cpu_s else 1.
+    def cpu_of(self,
+        seconds: float,  # Audio
+    ) -> float: # CPU seconds, in one thread
+        "Estimate what making examples of so much audio takes."
+        return self.cpu_s * seconds / self.seconds if self.seconds else 0.
 
-def _unit(noise):
-    wave = np.lib.stride_tricks.sliding_window_view(noise, 400)[::160]
-    return np.log10(np.abs(np.fft.rfft(wave)) ** 2 + 1e-10)
-
-# %% ../nbs/57_forecast.ipynb #3d26b945
-def machine_pace(
-    workers: int,  # Processes that will work
-    units: int = 8,  # Pieces of work for each, each time
-    times: int = 4,  # Measurements, of which the best counts
-) -> Pace: # About now
-    "Measure this machine, in about a sixth of a second."
-    noise = np.random.default_rng(0).standard_normal(160_000)
-    def some(_):
-        start = time.thread_time()
-        for _ in range(units): _unit(noise)
-        return (time.thread_time() - start) / units
-    def timed(n):
-        start = time.perf_counter()
-        spent = max(pool.map(some, range(n)))
-        return Pace(workers, spent, *[(time.perf_counter() - start) / units] * 2)
-    with ThreadPoolExecutor(workers) as pool:
-        [*pool.map(_unit, [noise] * workers)]
-        alone, both = ([timed(n) for _ in range(times)] for n in (1, workers))
-    return Pace(workers, min(p.unit_s for p in alone), min(p.alone_s for p in alone), min(p.together_s for p in both))
-
-# %% ../nbs/57_forecast.ipynb #262a8d16
-_COMMAND, _END = 220., 60.  # Units: to start Python and leave it; to write the account
-_WORKER = {"torch": 830., "": 230.}  # Units to start a worker, with torch and without
-_MEL = {"torch": (0.085, 0.00035), "": (0.02, 0.00007)}  # Units for a second of audio; for each mel band of it
-_BYTE, _CLIP = 2.2e-6, 0.05  # Units: a byte stored; a clip
-def _loads(maker): return maker.input.imports
-
-# %% ../nbs/57_forecast.ipynb #8d15e2b8
-def clips_cpu_s(
-    maker: ExampleMaker,  # Makes the examples
-    sample: Sample,  # A few clips of the corpus
-    pace: Pace,  # How fast the machine is
-    rows: int,  # Clips
-    seconds: float,  # Audio in them
-    size: int,  # Bytes that will be stored
-) -> float: # CPU seconds, in one thread
-    "Reckon what making examples takes."
-    second, band = _MEL[_loads(maker)]
-    mel = 0.0 if maker.storage == "audio" else second + band * maker.input.log_mel.mels
-    decoding = seconds * sample.cpu_s / sample.seconds if sample.seconds else 0.
-    return decoding + pace.unit_s * (seconds * mel + size * _BYTE + rows * _CLIP)
+# %% ../nbs/57_forecast.ipynb #971b2ca7
+_TIMED = ["id", "source_split", "file", "offset", "size", "start", "seconds", "sentence", "speaker"]
+def _make(row, maker):
+    "Seconds of audio in a row's example; 0 where it can't be used."
+    try: example = maker({**row, "labels": []})
+    except BadClip: return 0.
+    return example["input_length"] / maker.limits.rate_hz
+def _time_made(rows, maker, most_s):
+    clock, cpu = time.perf_counter(), time.thread_time()
+    seconds = 0.
+    for row in rows:
+        seconds += _make(row, maker)
+        if seconds and time.thread_time() - cpu > most_s: break
+    return time.thread_time() - cpu, time.perf_counter() - clock, seconds
+def time_rows(
+    rows: pa.Table,  # Rows of a split, whose audio is here
+    maker: ExampleMaker,  # The run's
+    seed: int,  # Decides which clips are taken
+    most_s: float = 0.5,  # Longest time to take, in CPU seconds; one clip is always made
+) -> Timing: # How long they took
+    "Make examples of a few rows."
+    picked = _pick(rows.select(_TIMED), seed, 64).to_pylist()
+    start = time.perf_counter()
+    with _threads_kept(maker):
+        maker.preload()
+        load_s = time.perf_counter() - start
+        try:
+            _time_made(picked[:1], maker, 0.)
+            cpu_s, clock_s, seconds = _time_made(picked, maker, most_s)
+        finally: close_files()
+    return Timing(load_s, cpu_s, clock_s, seconds)
 
 # %% ../nbs/57_forecast.ipynb #d328ddb9
 def longest_share(
@@ -188,22 +183,23 @@ def longest_share(
     return max(busy) * workers / max(1, sum(shards))
 
 # %% ../nbs/57_forecast.ipynb #a9878e6b
+@dataclass(frozen=True)
+class Range:
+    "A duration that is known to lie between two."
+    low: float  # Seconds
+    high: float  # Seconds
 def run_seconds(
-    maker: ExampleMaker,  # Makes the examples
-    cpu_s: float,  # As `clips_cpu_s` reckons it
+    timing: Timing,  # How long a few rows took
+    seconds: float,  # Audio of the run
     shards: list[int],  # Rows of each shard
-    workers: int,  # Processes
-    before_s: float,  # What reading and choosing the rows took, just now
-    pace: Pace,  # How fast the machine is
-) -> float: # Seconds, from the command's start to its end
-    "Reckon how long a run takes."
-    start = pace.unit_s * workers * _WORKER[_loads(maker)] / pace.got
-    return (
-        before_s
-        + (_COMMAND + _END) * pace.unit_s / pace.alone
-        + start
-        + cpu_s / pace.got * longest_share(shards, workers)
-    )
+    workers: int,  # Processes that have a core each, were the machine idle
+    before_s: float = 0.0,  # What reading and choosing the rows took, just now
+) -> Range: # From the call of `prepare` to its end
+    "Estimate how long a run takes."
+    work_s = timing.cpu_of(seconds) / workers * longest_share(shards, workers)
+    low = before_s + work_s
+    high = before_s + timing.busy * (timing.load_s + 2 * work_s)
+    return Range(low, max(low, high))
 
 # %% ../nbs/57_forecast.ipynb #5b2f26da
 _PARENT, _ROW = 115e6, 1020  # Bytes: the parent, and each row in it
@@ -212,7 +208,8 @@ def worker_memory(
     maker: ExampleMaker,  # Makes the examples
 ) -> int: # Bytes
     "Say what memory a worker needs."
-    return round(_PROCESS[_loads(maker)] + (45e6 if maker.storage == "padded" else 0))
+    padding = 45e6 if maker.storage == "padded" else 0
+    return round(_PROCESS[maker.input.imports] + padding)
 
 # %% ../nbs/57_forecast.ipynb #895ac77e
 def parent_memory(
@@ -222,59 +219,51 @@ def parent_memory(
     return round(_PARENT + _ROW * rows)
 
 # %% ../nbs/57_forecast.ipynb #f79e878e
+_UNKNOWN = "a time not known before its audio is here"
 def show_time(
     seconds: float | None,  # How long; none where it can't be known
 ) -> str: # For a sentence
-    "Write how long a run takes, for a person."
-    if seconds is None: return "a time not known before its audio is here"
+    "Write a duration for a person."
+    if seconds is None: return _UNKNOWN
     if seconds < 60: return "under a minute"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+def show_range(
+    span: Range | None,  # How long; none where it can't be known
+) -> str: # For a sentence
+    "Write a range of durations for a person."
+    if span is None: return _UNKNOWN
+    if span.high < 60: return "under a minute"
+    if span.high < 5400: low, high, unit = f"{max(1, span.low / 60):.0f}", f"{span.high / 60:.0f}", "min"
+    else: low, high, unit = f"{span.low / 3600:.1f}", f"{span.high / 3600:.1f}", "h"
+    return f"about {high} {unit}" if low == high else f"{low} to {high} {unit}"
 
 # %% ../nbs/57_forecast.ipynb #59fd75ae
+def _show_size(n): return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
 @dataclass(frozen=True, repr=False)
 class Forecast:
     "What a run takes."
     workers: int  # Processes; 0 for as many as a cluster has room for
     asked: bool  # Whether so many were asked for; else it is one a core
-    seconds: float | None  # From the command's start to its end, fetching not counted; none where it can't be known
+    seconds: Range | None  # From the call of `prepare` to its end, fetching not counted; none where it can't be known
     cpu_s: float | None  # CPU seconds of making the examples; none where they can't be known yet
     fetch: int  # Bytes to be fetched or laid out first
     bytes: int | None  # Bytes to be written; none where they can't be known yet
     parent_memory: int  # Bytes
     worker_memory: int  # Bytes, each
-    cluster: bool = False  # Whether the workers are on other machines, of which nothing is known
+    cluster: bool = False  # Whether the workers are on other machines, whose speed isn't known
 
     @property
     def memory(self): return self.parent_memory + self.workers * self.worker_memory
+    def _on_cluster(self):
+        cpu = "a CPU time not known before its audio is here"
+        if self.cpu_s is not None: cpu = f"{show_time(self.cpu_s)} of CPU time, as this machine counts it,"
+        worker, parent = _show_size(self.worker_memory), _show_size(self.parent_memory)
+        return f"takes {cpu} on a cluster, {worker} of memory for each worker there and {parent} here"
     def __repr__(self):
-        time = show_time(self.seconds)
-        size = lambda n: f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
-        if self.cluster:
-            return (
-                "takes"
-                f" {'a CPU time not known before its audio is here' if self.cpu_s is None else f'{show_time(self.cpu_s)} of CPU time, as this machine counts it,'}"
-                f" on a cluster, {size(self.worker_memory)} of memory for each worker there and"
-                f" {size(self.parent_memory)} here"
-            )
+        if self.cluster: return self._on_cluster()
+        took = show_range(self.seconds)
         if self.asked:
-            return f"takes {time} with {self.workers} worker{'s' * (self.workers > 1)}, {size(self.memory)} of memory"
-        return (
-            f"takes {time} with a worker on each core, {size(self.parent_memory)} of memory and"
-            f" {size(self.worker_memory)} for each worker"
-        )
-
-# %% ../nbs/57_forecast.ipynb #02b1d19a
-def forecast(
-    maker: ExampleMaker,  # Makes the examples
-    samples: list[Sample],  # What a few clips of each split told
-    split_seconds: list[float],  # Audio in each split
-    shards: list[int],  # Rows of each shard
-    size: int,  # Bytes that will be stored
-    workers: int,  # Processes
-    before_s: float,  # What reading and choosing the rows took, just now
-    pace: Pace,  # How fast the machine is
-) -> tuple[float, float]: # Seconds of the run; CPU seconds of making the examples
-    "Reckon how long a run takes on this machine."
-    both = Sample(*(sum(getattr(s, f.name) for s in samples) for f in fields(Sample)))
-    cpu_s = clips_cpu_s(maker, both, pace, sum(shards), sum(split_seconds), size)
-    return run_seconds(maker, cpu_s, shards, workers, before_s, pace), cpu_s
+            workers = f"{self.workers} worker{'s' * (self.workers > 1)}"
+            return f"takes {took} with {workers}, {_show_size(self.memory)} of memory"
+        worker, parent = _show_size(self.worker_memory), _show_size(self.parent_memory)
+        return f"takes {took} with a worker on each core, {parent} of memory and {worker} for each worker"

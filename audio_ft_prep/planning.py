@@ -15,8 +15,8 @@ from .config import PrepConfig
 from .disk import free_bytes, nearest_folder
 from .errors import explained_errors
 from audio_ft_prep.forecast import (
-    AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, forecast, lasts_right, machine_pace, most_bytes,
-    parent_memory, sample_clips, worker_memory
+    AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, lasts_right, most_bytes, parent_memory, run_seconds,
+    sample_clips, time_rows, worker_memory
 )
 from .hubclient import parts_folder
 from .machine import check_limits, usable_cores
@@ -39,24 +39,19 @@ def worker_count(
     return min(run.cfg.num_workers or usable_cores(), len(run.shards))
 
 # %% ../nbs/58_planning.ipynb #6c7de679
-_NO_CLIPS = Sample(0, 0, 0, 0, 0.0, 0.0, 0)
 def _sample_of(run, split):
     "A few clips of a split, decoded; none where its audio isn't on this machine."
     rows = run.selection[split]
-    if not len(rows): return _NO_CLIPS
+    if not len(rows): return Sample()
     if not rows["file"][0].as_py(): return None
     return sample_clips(rows, run.maker, run.cfg.seed)
 
 # %% ../nbs/58_planning.ipynb #63a38cdc
-def _samples(run):
-    "A few clips of each split, and the best pace of the machine before each and after the last."
-    def look(): return machine_pace(min(worker_count(run), usable_cores()))
-    samples = {}
-    pace = look()
+def _timing_of(run):
+    "How long a few rows took to become examples; none where no audio is on this machine."
     for split in run.splits:
-        samples[split] = _sample_of(run, split)
-        pace = pace.best(look())
-    return samples, pace
+        rows = run.selection[split]
+        if len(rows) and rows["file"][0].as_py(): return time_rows(rows, run.maker, run.cfg.seed)
 
 # %% ../nbs/58_planning.ipynb #e2b74f94
 def _known_audio(rows, maker):
@@ -104,23 +99,23 @@ def _sum_of(values):
     "The sum of values; none where one of them isn't known."
     values = list(values)
     return None if None in values else sum(values)
-def _forecast(run, splits, samples, before_s, pace):
+def _forecast(run, splits, samples, before_s, timing):
     "What the run takes on this machine; of a cluster's machines nothing is known."
     cfg = run.cfg
     workers = worker_count(run)
     on_cluster = bool(cfg.ray_address)
     size = _sum_of(about["bytes"] for about in splits.values())
-    split_seconds = [about["seconds"] for about in splits.values()]
-    seconds = None
+    seconds = _sum_of(about["seconds"] for about in splits.values())
+    span = None
     cpu_s = None
-    if None not in (*samples.values(), *split_seconds, size):
+    if None not in (timing, size, seconds, *samples.values()):
         shard_rows = [shard.size for shard in run.shards]
-        seconds, cpu_s = forecast(
-            run.maker, list(samples.values()), split_seconds, shard_rows, size, workers, before_s, pace)
+        span = run_seconds(timing, seconds, shard_rows, min(workers, usable_cores()), before_s)
+        cpu_s = timing.cpu_of(seconds)
     return Forecast(
         workers=0 if on_cluster and not cfg.num_workers else workers,
         asked=bool(cfg.num_workers),
-        seconds=None if on_cluster else seconds,
+        seconds=None if on_cluster else span,
         cpu_s=cpu_s,
         fetch=bytes_to_fetch(run.corpus, run.selection),
         bytes=size,
@@ -189,10 +184,10 @@ def _plan(cfg):
     start = time.perf_counter()
     run = make_run(cfg)
     before_s = time.perf_counter() - start
-    samples, pace = _samples(run)
+    samples = {split: _sample_of(run, split) for split in run.splits}
     splits = {split: _split_plan(run, split, sample) for split, sample in samples.items()}
     model = f"{cfg.model_id}, processor from {run.model.origin}"
-    takes = _forecast(run, splits, samples, before_s, pace)
+    takes = _forecast(run, splits, samples, before_s, _timing_of(run))
     return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes)
 def plan(
     cfg: PrepConfig,  # What would be prepared

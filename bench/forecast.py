@@ -1,4 +1,4 @@
-"""What a plan foretells beside what then happens: bytes, time and memory, for several languages, numbers of workers and storages."""
+"""What a plan forecasts and what then happens: bytes, time and memory, for several languages, numbers of workers and storages."""
 from __future__ import annotations
 import json as js, shutil, tempfile
 from pathlib import Path
@@ -39,28 +39,28 @@ def happened(cfg: PrepConfig, out: Path) -> dict:
 
 def compare(cfg: PrepConfig, out: Path, label: str) -> dict:
     "Plan a run, then make it."
-    told, got = plan(cfg).forecast, happened(cfg, out)
+    planned = plan(cfg).forecast
+    got = happened(cfg, out)
     shutil.rmtree(out)
-    pairs = {
-        "MB written": (told.bytes / 1e6, got["bytes"] / 1e6),
-        "s": (told.seconds, got["wall_s"]),
-        "MB of memory": (told.memory / 1e6, got["peak_mb"]),
+    return {
+        "run": label,
+        "MB written": (planned.bytes / 1e6, got["bytes"] / 1e6),
+        "MB of memory": (planned.memory / 1e6, got["peak_mb"]),
+        "s": (planned.seconds.low, planned.seconds.high, got["wall_s"]),
+        "cpu": (planned.cpu_s, got["cpu_s"]),
     }
-    return dict(run=label, **pairs, cpu=(told.cpu_s, got["cpu_s"]))
 
-def rows(runs: list[dict]) -> list[list]:
-    "A row a run: foretold, happened and how they compare, for each thing foretold."
-    return [
-        [
-            r["run"],
-            *(
-                cell
-                for told, got in (r[k] for k in ("MB written", "s", "MB of memory"))
-                for cell in (told, got, f"{told / got - 1:+.0%}")
-            ),
-        ]
-        for r in runs
-    ]
+HEAD = [
+    "", "MB written: forecast", "happened", "off", "MB of memory: forecast", "happened", "off",
+    "s: from", "to", "happened",
+]
+def row(run: dict) -> list:
+    "A row of the table: forecast, what happened and how they compare."
+    cells = [run["run"]]
+    for what in ("MB written", "MB of memory"):
+        planned, got = run[what]
+        cells += [planned, got, f"{planned / got - 1:+.0%}"]
+    return [*cells, *run["s"]]
 
 @call_parse
 def main(
@@ -72,7 +72,7 @@ def main(
     json: str = "",  # File to write every figure to
     smoke: bool = False,  # One run: shows that it works, measures nothing
 ):
-    "Foretell and make one run after the other."
+    "Plan and make one run after the other."
     source = Path(corpus) if corpus else SAMPLE
     languages = [s for s in language.split(",") if s] or sorted(
         p.name for p in (source / "transcript").iterdir() if p.is_dir()
@@ -89,10 +89,6 @@ def main(
             )
             for lang, n, kind in kinds
         ]
-    head = [
-        "",
-        *(cell for what in ("MB written", "s", "MB of memory") for cell in (f"{what}: foretold", "happened", "off")),
-    ]
     print(f"{about['cores']} cores, load {about['load']:.1f} at the start\n")
-    print(table(head, rows(runs), markdown))
-    if json: Path(json).write_text(js.dumps(dict(about=about, runs=runs, table=[head, *rows(runs)]), indent=1))
+    print(table(HEAD, [row(run) for run in runs], markdown))
+    if json: Path(json).write_text(js.dumps(dict(about=about, runs=runs, table=[HEAD, *map(row, runs)]), indent=1))

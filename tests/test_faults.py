@@ -12,7 +12,8 @@ import psutil
 import pytest
 from filelock import FileLock, Timeout
 
-from audio_ft_prep import PrepConfig, load_prepared, local, pipeline, prepare, shards, workers
+import audio_ft_prep.shards as shards_module
+from audio_ft_prep import PrepConfig, load_prepared, local, pipeline, prepare, workers
 from audio_ft_prep.engines import Job
 from audio_ft_prep.local import run_local
 from audio_ft_prep.output import OutputFolder
@@ -768,7 +769,7 @@ def test_a_shard_gives_signs_of_life_while_it_is_sent_and_waits_for_its_disk_on_
     shard, syncs, told, fsync = sample.makers[0](), [], [], os.fsync
     job = sample.job
     monkeypatch.setattr(os, "fsync", lambda fd: (syncs.append(fd), fsync(fd)))
-    monkeypatch.setattr(shards, "_UNSYNCED", 10_000)
+    monkeypatch.setattr(shards_module, "_UNSYNCED", 10_000)
     made = prepare_shard(shard, job.maker, job.schema, job.folder)
     assert len(syncs) > 4, "two files and their folders, and the shard on the way"
     sent = prepare_shard(
