@@ -22,12 +22,12 @@ from .joining import join_clips, row_ids
 from .links import links_followed
 from .rejects import Reject
 from .release import (
-    audio_folders, deal, index_folder, read_tables, release_folder, release_folders, transcripts_of)
+    audio_folders, deal, index_folder, release_tables, release_folder, release_folders, transcripts_of)
 from .rows import Corpus
 from .disk import file_sha256
 from .splits import split_roles, usual_first
 from .tarindex import Clips, index_tars
-from .tsv import clip_ids, is_transcript, no_split, say_splits, table_files, tsv_lines
+from .tsv import clip_ids, is_transcript, no_split, say_splits, tsv_files, tsv_lines
 from .unpacked import ArchivePass, go_through, read_pack, unpack
 
 # %% auto #0
@@ -61,7 +61,7 @@ def _names_in(tables, splits):
         names.update(clip_ids(tables[split]).to_pylist())
     return names
 
-def _without(clips, ambiguous):
+def _without_names(clips, ambiguous):
     "Clips without those whose name is that of several."
     keep = pc.invert(pc.is_in(clips.ids, pa.array(list(ambiguous), pa.string())))
     is_kept = keep.to_numpy(zero_copy_only=False)
@@ -75,7 +75,7 @@ def _packed_clips(folder, wanted, archive):
     clips = index_tars([tar if tar.exists() else archive])
     audio = clips.ids.filter(pa.array(clips.audio)).to_pylist()
     others = {*about["others"], *audio} - wanted
-    return replace(_without(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted(others)
+    return replace(_without_names(clips, about["ambiguous"]), unsafe=about["unsafe"]), sorted(others)
 
 # %% ../nbs/14_collective.ipynb #7a5f814f
 def open_release(
@@ -89,7 +89,7 @@ def open_release(
     language = read_pack(folder)["language"] if is_packed else folder.name
     if is_packed and language and not matching_language([language], language_code):
         raise FileNotFoundError(f"no language {language_code} in {path}: set language_code to {language}")
-    tables, bad = read_tables(folder, asked)
+    tables, bad = release_tables(folder, asked)
     wanted = _names_in(tables, asked & tables.keys() or {""} & tables.keys())
     if is_packed:
         clips, others = _packed_clips(folder, wanted, path)
@@ -106,7 +106,7 @@ def _repeated_names(ids):
     several = counts.filter(pc.greater(counts.field("counts"), 1))
     return [(count["values"], count["counts"]) for count in several.to_pylist()]
 
-def _unnamed(release):
+def _unnamed_files(release):
     "Files that share their base name with others, and that no row names by path."
     if not release.clips.shared:
         return set()
@@ -121,7 +121,7 @@ def _stray_faults(release, wanted):
         if name in wanted:
             for _ in range(n - 1):
                 yield name, "duplicate_audio", ""
-    for name in [*release.strays, *sorted(_unnamed(release))]:
+    for name in [*release.strays, *sorted(_unnamed_files(release))]:
         yield name, "no_row", ""
     for name, why in release.clips.unsafe.items():
         if name not in wanted:
@@ -140,7 +140,7 @@ def _without_split(release):
 # %% ../nbs/14_collective.ipynb #57702a5d
 _MOST_HASHED = 1 << 30  # Bytes of a table that is no transcript
 
-def _content(table):
+def _table_content(table):
     "What a table is known by: its content; its size where it is huge and no transcript."
     size = table.stat().st_size
     return file_sha256(table) if size < _MOST_HASHED or is_transcript(table) else size
@@ -151,8 +151,8 @@ def release_identity(
 ) -> str: # 64 hexadecimal digits, the same for an archive and what is unpacked of it
     "Name the state of a release: transcripts by content, clips by name and size."
     digest = hashlib.sha256()
-    for path in table_files(folder):
-        digest.update(f"{path.name}\0{_content(path)}\0".encode("utf-8", "surrogateescape"))
+    for path in tsv_files(folder):
+        digest.update(f"{path.name}\0{_table_content(path)}\0".encode("utf-8", "surrogateescape"))
     return hash_clips(digest, rows)
 
 # %% ../nbs/14_collective.ipynb #f3751b3b
@@ -164,7 +164,7 @@ def _uses(release, tables, roles):
             uses.update(row_ids(tables[split], release.clips).to_pylist())
     return uses
 
-def _joined(release, tables, roles):
+def _joined_splits(release, tables, roles):
     "Rows of the splits asked for; rejects of all of the release."
     given = given_seconds(release.folder)
     uses = _uses(release, tables, roles)
@@ -198,7 +198,7 @@ def read_collective(
     roles = split_roles(cfg)
     release = open_release(path, cfg.language_code, set(roles))
     tables, notes = deal(release.tables, tuple(roles), cfg.seed)
-    rows, rejects = _joined(release, tables, roles)
+    rows, rejects = _joined_splits(release, tables, roles)
     notes += links_followed(release.clips.files, release.folder)
     identity = release_identity(release.folder, rows)
     return read_corpus(cfg, "collective", release.language, rows, rejects, identity, notes)
@@ -213,20 +213,20 @@ def _look_through(path, folder):
     is_clip = np.ones(len(names), bool)
     clips = Clips(
         pa.array(names, pa.string()), zeros, zeros, np.array(sizes, np.int64), is_clip, [str(path)], done.unsafe, "")
-    tables, bad = read_tables(folder)
+    tables, bad = release_tables(folder)
     strays = sorted(set(names) - _names_in(tables, tables))
     return Release(folder, done.language, tables, bad, clips, strays)
 
 # %% ../nbs/14_collective.ipynb #fa0eb8e4
 def _look_at(folder):
     "Read the folder of a language: all its tables, and the clips that they name."
-    tables, bad = read_tables(folder)
+    tables, bad = release_tables(folder)
     named = _names_in(tables, tables)
     clips, strays = index_folder(audio_folders(folder)[0], named)
     return Release(folder, folder.name, tables, bad, clips, strays)
 
 # %% ../nbs/14_collective.ipynb #f00ac4f1
-def _described(release, source):
+def _described_release(release, source):
     "Describe the splits of a release, which was read from an archive or a folder."
     given = given_seconds(release.folder)
     first = next(iter(release.tables))
@@ -251,6 +251,6 @@ def inspect_collective(
     if is_archive(path):
         with tempfile.TemporaryDirectory() as folder:
             release = _look_through(path, Path(folder))
-            return {release.language: _described(release, path)}
+            return {release.language: _described_release(release, path)}
     folders = [release_folder(path, language_code)] if language_code else release_folders(path)
-    return {folder.name: _described(_look_at(folder), folder) for folder in folders}
+    return {folder.name: _described_release(_look_at(folder), folder) for folder in folders}

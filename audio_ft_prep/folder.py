@@ -128,7 +128,7 @@ def _line_columns(rows, role, split, locale):
     return columns
 
 # %% ../nbs/15_folder.ipynb #982a8c70
-def _audio_of(line, listing):
+def _line_audio(line, listing):
     "File, first byte and bytes of a line's audio."
     if line.audio:
         return line.audio
@@ -154,7 +154,7 @@ def split_rows(
             continue
         names.add(name)
         try:
-            rows.append((name, line, _audio_of(line, listing)))
+            rows.append((name, line, _line_audio(line, listing)))
         except BadClip as e:
             hint = hints(line) if hints and e.reason == "missing_audio" else ""
             rejects.append(Reject(role, split, name, e.reason, f"{e.detail} ({line.where}){hint}"))
@@ -222,7 +222,7 @@ def _named_lines(listing, asked, seed):
     lines, notes = with_splits(listing.lines, names, asked, seed)
     return list(zip(names, lines)), notes
 
-def _check_splits(listing, lines, path, roles):
+def _split_notes(listing, lines, path, roles):
     "Sentences about splits that are missing; raise `FileNotFoundError` for one that can't be replaced."
     if not any(line.split for line in listing.lines):
         return []
@@ -238,7 +238,7 @@ def read_listing(
     roles = split_roles(cfg)
     named, notes = _named_lines(listing, tuple(roles), cfg.seed)
     lines = [line for _, line in named]
-    notes += _check_splits(listing, lines, path, roles)
+    notes += _split_notes(listing, lines, path, roles)
     first_role = next(iter(roles.values()))
     without_split = [(name, line) for name, line in named if line.reason and not line.split]
     rejects = [Reject(first_role, "", name, line.reason, line.detail) for name, line in without_split]

@@ -57,14 +57,14 @@ def _votes(column, name):
     return pc.if_else(is_whole, values, None).cast(pa.int32()), faults
 
 # %% ../nbs/12_given.ipynb #ee55ff66
-def _times(table):
+def _column_times(table):
     "Starts and durations in seconds, as what a table says of parts; what is wrong, by row."
     names = [name for name in table.column_names if name.lower() in PART_COLUMNS]
     if not names:
         return None, None, {}
     what, unit_s = PART_COLUMNS[names[0].lower()]
     if len(names) > 1 or what != "seconds":
-        return _parts(table, names)
+        return _part_times(table, names)
 
     def read(value, field):
         seconds = as_seconds(value, field, unit_s)
@@ -73,7 +73,7 @@ def _times(table):
     seconds = pc.divide(values, 1000.) if unit_s == 0.001 else pc.multiply(values, unit_s)
     return None, pc.if_else(pc.greater(seconds, 0.), seconds, None), faults
 
-def _parts(table, names):
+def _part_times(table, names):
     "The same, row by row."
     starts, seconds, faults = [], [], {}
     columns = [table[name].to_pylist() for name in names]
@@ -102,7 +102,7 @@ def checked_rows(
     table: pa.Table,  # As `read_tsvs` gives it
 ) -> tuple[pa.Table, list[tuple]]: # Rows whose numbers can be read, as numbers; (id, bad_row, detail) of the others
     "Read votes and times; a row that has one which can't be read is set aside."
-    starts, seconds, faults = _times(table)
+    starts, seconds, faults = _column_times(table)
     for name in ("up_votes", "down_votes"):
         if name in table.column_names:
             votes, bad_votes = _votes(table[name], name)

@@ -169,7 +169,7 @@ def _locales(table, locale, n):
 _AS_GIVEN = {name: name for name in ("sentence", "speaker", "age", "gender", "accents", "up_votes", "down_votes")}
 _FROM_TABLE = _AS_GIVEN | {"start": "part_start"}  # Column of a transcript by the column of rows that it becomes
 
-def _columns(table, positions, clips, locale):
+def _row_columns(table, positions, clips, locale):
     "Columns of rows, from those of a transcript and of their clips, each at its position."
     files = pa.array(clips.files, pa.string())
     numbers = pa.array(clips.file[positions], pa.int32())
@@ -215,7 +215,7 @@ def join_clips(
     again = (first != np.arange(len(first))) & is_named
     keep = np.flatnonzero((positions >= 0) & ~again)
     kept, kept_ids = _kept(table, keep), _kept(ids, keep)
-    columns = _columns(kept, positions[keep], clips, locale)
+    columns = _row_columns(kept, positions[keep], clips, locale)
     columns["id"] = kept_ids
     columns["split"] = repeated(split, len(keep))
     columns["source_split"] = repeated(source_split, len(keep))

@@ -104,7 +104,7 @@ def _utterance(key, files):
     return recording, start, seconds
 
 # %% ../nbs/13_kaldi.ipynb #46ef4ec8
-def _text_line(line, key, sentence, files):
+def _utterance_line(line, key, sentence, files):
     "The line of an utterance that has a text."
     try:
         recording, start, seconds = _utterance(key, files)
@@ -136,7 +136,7 @@ def kaldi_lines(
     def line(key, where):
         return Line("", "", f"{folder.name}/{where}", str(folder), split, speakers.get(key, ""), name=key)
     for key, sentence in files["text"].values.items():
-        yield _text_line(line(key, f"text {key}"), key, sentence, files)
+        yield _utterance_line(line(key, f"text {key}"), key, sentence, files)
     for key, file, detail in _without_text(files):
         yield line(key, f"{file} {key}")._replace(reason="no_row", detail=detail)
     for file in files.values():

@@ -72,9 +72,9 @@ def _part_of_record(record, columns):
     return part
 
 # %% ../nbs/12_lines.ipynb #afadc5b0
-_LABELS = ("speaker", "locale", "age", "gender", "accents")
+_LABEL_COLUMNS = ("speaker", "locale", "age", "gender", "accents")
 
-def _fill(values, record, columns):
+def _fill_from_record(values, record, columns):
     "Put into the values of a line what its record says, until something is refused."
     split = as_text(record.get(columns.get("split")), "split")
     values["split"] = split_name(split) or values["split"]
@@ -83,7 +83,7 @@ def _fill(values, record, columns):
         values["path"] = audio_path(record[column], column)
     if not values["path"].strip():
         raise BadClip("bad_row", "it names no file")
-    for label in _LABELS:
+    for label in _LABEL_COLUMNS:
         if label in columns:
             column = columns[label]
             values[label] = sys.intern(as_label(record[column], column))  # what repeats itself is kept once
@@ -94,7 +94,7 @@ def _fill(values, record, columns):
 def _record_line(values, record, columns):
     "A line of a table; one that is refused keeps what was read until then."
     try:
-        _fill(values, record, columns)
+        _fill_from_record(values, record, columns)
     except BadClip as e:
         return refused_line(Line(**values), e)
     return Line(**values)

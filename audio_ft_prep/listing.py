@@ -161,7 +161,7 @@ def _top_split(line):
     inner = os.path.relpath(line_path(line), line.folder)
     return split_name(inner.partition(os.sep)[0])
 
-def _by_folder(lines):
+def _splits_by_folder(lines):
     "Take the first folder of the paths for the split, where all of them begin with one."
     if any(line.split for line in lines):
         return lines
@@ -214,7 +214,7 @@ def _table_listing(kind, path, lists, named, language_column):
     layout = "nemo" if columns["path"] == "audio_filepath" else first.suffix[1:].lower()
     if kind == "audiofolder":
         layout = kind
-        lines = _by_folder(lines)
+        lines = _splits_by_folder(lines)
     notes = [style.note for style in styles.values() if style.note]
     header = [shown_path(column) for column in table_columns(first, styles[first], *named)]
     passed_over = [f"{why}; it is passed over" for why in others.values()]

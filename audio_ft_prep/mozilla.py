@@ -33,7 +33,7 @@ def _client():
     return datacollective
 
 # %% ../nbs/13_mozilla.ipynb #59a07f8d
-def _download(client, dataset_id):
+def _download_archive(client, dataset_id):
     "Fetch an archive, or the rest of it; what the package prints goes to stderr."
     folder = Path(os.environ.get("MDC_DOWNLOAD_PATH") or "~/.mozdata/datasets").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def fetch_release(
     import requests
     site = "Mozilla Data Collective"
     try:
-        return _download(client, dataset_id)
+        return _download_archive(client, dataset_id)
     except FileNotFoundError:
         unknown = f"{site} has no data set {dataset_id}"
         raise FileNotFoundError(f"{unknown}: name it as the address of its page does") from None

@@ -25,7 +25,7 @@ def _bare_path(path):
     "A path without its audio ending."
     return os.path.join(os.path.dirname(path), clip_id(path))
 
-def _shared(names: dict[Hashable, str]):
+def _shared_names(names: dict[Hashable, str]):
     "Keys whose name is another's, too."
     counts = Counter(names.values())
     return [key for key, name in names.items() if counts[name] > 1]
@@ -33,9 +33,9 @@ def _shared(names: dict[Hashable, str]):
 def _file_names(files, root):
     "A name for each file: its base name, its path, or that with its ending."
     names = {file: clip_id(file) for file in files}
-    paths = {file: os.path.relpath(file, root) for file in _shared(names)}
+    paths = {file: os.path.relpath(file, root) for file in _shared_names(names)}
     bare = {file: _bare_path(path) for file, path in paths.items()}
-    with_ending = {file: paths[file] for file in _shared(bare)}
+    with_ending = {file: paths[file] for file in _shared_names(bare)}
     return names | bare | with_ending
 
 # %% ../nbs/13_naming.ipynb #1c73a532
@@ -88,7 +88,7 @@ def _clip_names(lines, clips, root):
             names[clip] = _bare_path(os.path.relpath(clip.file, root)) + clip.part()
         else:
             names[clip] = file_names[clip.file] + (clip.part() if rows_of[clip.file] > 1 else "")
-    while shared := _shared(names):  # less than a millisecond apart: to the last digit, with a mark that no path has
+    while shared := _shared_names(names):  # less than a millisecond apart: to the last digit, with a mark that no path has
         for clip in shared:
             names[clip] = f"{os.path.relpath(clip.file, root)}//{clip.part('{!r}')}"
     return names

@@ -1,6 +1,6 @@
 """The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 
-A release, unpacked, is a folder `cv-corpus-*/<language>/` with transcripts, and a folder `clips` with every clip; spontaneous speech has one transcript, and a folder `audios`. `release_folder` finds a language, `read_tables` reads its rows by split, `index_folder` finds their clips.
+A release, unpacked, is a folder `cv-corpus-*/<language>/` with transcripts, and a folder `clips` with every clip; spontaneous speech has one transcript, and a folder `audios`. `release_folder` finds a language, `release_tables` reads its rows by split, `index_folder` finds their clips.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/release.html.md"""
 
@@ -20,10 +20,10 @@ from .links import corpus_file, is_audio, walk_files
 from .rejects import BadClip
 from .splits import seeded_splits
 from .tarindex import Clips
-from .tsv import clip_ids, is_transcript, read_tsvs, table_files
+from .tsv import clip_ids, is_transcript, read_tsvs, tsv_files
 
 # %% auto #0
-__all__ = ['folders_in', 'audio_folders', 'release_folders', 'near_release', 'release_folder', 'transcripts_of', 'read_tables',
+__all__ = ['folders_in', 'audio_folders', 'release_folders', 'near_release', 'release_folder', 'transcripts_of', 'release_tables',
            'deal', 'index_folder']
 
 # %% ../nbs/13_release.ipynb #05df7fe5
@@ -106,7 +106,7 @@ def transcripts_of(
     folder: Path,  # Folder of a language
 ) -> list[Path]: # Its transcripts
     "List the tables that have the columns of a transcript."
-    return [path for path in table_files(folder) if is_transcript(path)]
+    return [path for path in tsv_files(folder) if is_transcript(path)]
 
 # %% ../nbs/13_release.ipynb #09b438ec
 def _parts_by_split(path, table):
@@ -121,7 +121,7 @@ def _parts_by_split(path, table):
     return parts
 
 # %% ../nbs/13_release.ipynb #a8034cb8
-def read_tables(
+def release_tables(
     folder: Path,  # Folder of a language
     asked: set[str] | None = None,  # Splits to read; none for all
 ) -> tuple[dict[str, pa.Table], list[tuple]]: # Rows by split; (split, id, reason, detail) of what is no row
@@ -141,7 +141,7 @@ def read_tables(
 
 # %% ../nbs/13_release.ipynb #aff6e1bc
 def deal(
-    tables: dict[str, pa.Table],  # As `read_tables` gives them
+    tables: dict[str, pa.Table],  # As `release_tables` gives them
     asked: tuple[str, ...],  # Splits to be read
     seed: int,  # Decides who goes where
 ) -> tuple[dict[str, pa.Table], list[str]]: # Rows by split; sentences for the log
@@ -205,7 +205,7 @@ def _shared_paths(folder, files):
     return below
 
 # %% ../nbs/13_release.ipynb #ce7556c8
-def _clips(folder, files, faults):
+def _file_clips(folder, files, faults):
     "Clips by name, and by path where several share a name."
     below = _shared_paths(folder, files)
     stem = lambda path: os.path.splitext(path)[0]
@@ -244,4 +244,4 @@ def index_folder(
     for reason, odd in _odd_names(folder, wanted).items():
         faults[reason] = odd | faults[reason]
     usable = [file for file in files if file is not None]
-    return _clips(folder, usable, faults), others
+    return _file_clips(folder, usable, faults), others

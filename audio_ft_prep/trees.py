@@ -14,7 +14,7 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from .config import PrepConfig
-from .corpora import MOST_TEXT, clip_id, open_plain_file, plain_text, text_lines
+from .corpora import MOST_TEXT_BYTES, clip_id, open_plain_file, plain_text, text_lines
 from .folder import inspect_listing, read_listing
 from .lines import Line, refused_line
 from .links import corpus_file, is_audio, list_file, shown_path, walk_files
@@ -28,7 +28,7 @@ from .splits import first_split
 __all__ = ['tree_kind', 'why_tree', 'read_text_file', 'read_trees', 'read_tree', 'inspect_tree']
 
 # %% ../nbs/16_trees.ipynb #decafbff
-_LOOKED_AT = 20_000  # files
+_FIRST_FILES = 20_000  # files
 
 def _is_transcript(path):
     "Whether a file has a line for each recording of its folder."
@@ -53,7 +53,7 @@ def tree_kind(
     if not os.path.isdir(path):
         return ""
     recordings, texts = set(), set()
-    for file in islice(walk_files(path), _LOOKED_AT):
+    for file in islice(walk_files(path), _FIRST_FILES):
         if _is_transcript(file):
             return "librispeech"
         if is_audio(file):
@@ -63,7 +63,7 @@ def tree_kind(
     return "texts" if recordings & texts else ""
 
 # %% ../nbs/16_trees.ipynb #a84634f2
-_KINDS = {
+_KNOWN_BY = {
     "librispeech": "it has transcripts and folders of recordings",
     "texts": "it has a text for each recording"}
 
@@ -71,7 +71,7 @@ def why_tree(
     path: Path,  # A file or folder
 ) -> str: # What shows that it is a tree; empty where nothing does
     "Say what a tree of recordings and texts is known by."
-    return _KINDS.get(tree_kind(path), "")
+    return _KNOWN_BY.get(tree_kind(path), "")
 
 # %% ../nbs/16_trees.ipynb #1ee02a40
 def _folder_split(path, root):
@@ -125,7 +125,7 @@ def read_text_file(
     if file is None:
         raise BadClip("bad_row", "its text is no plain file")
     with file:
-        return plain_text(file.read(MOST_TEXT + 1))
+        return plain_text(file.read(MOST_TEXT_BYTES + 1))
 
 # %% ../nbs/16_trees.ipynb #17fd9a56
 def _pairs(root):
@@ -146,7 +146,7 @@ def _pairs(root):
     return pairs, alone
 
 # %% ../nbs/16_trees.ipynb #ebd16348
-def _text_line(recording, text, root):
+def _paired_line(recording, text, root):
     "The line that the text of a recording makes."
     inner = os.path.relpath(text, root)
     folder, name = os.path.split(recording)
@@ -178,7 +178,7 @@ def _libri_listing(root):
 def _texts_listing(root, kind):
     "The lines of texts that belong to a recording each."
     pairs, alone = _pairs(root)
-    lines = [_text_line(recording, text, root) for recording, text in pairs.items()]
+    lines = [_paired_line(recording, text, root) for recording, text in pairs.items()]
     lists = [Path(text) for text in dict.fromkeys(pairs.values()) if not _leads_out(text, root)]
     notes = []
     if alone:

@@ -21,7 +21,7 @@ from .secrets import logger_of
 from .values import PART_COLUMNS
 
 # %% auto #0
-__all__ = ['COLUMNS', 'tsv_lines', 'find_columns', 'read_tsv', 'read_tsvs', 'clip_ids', 'table_files', 'is_transcript',
+__all__ = ['TSV_COLUMNS', 'tsv_lines', 'find_columns', 'read_tsv', 'read_tsvs', 'clip_ids', 'tsv_files', 'is_transcript',
            'no_split', 'say_splits']
 
 # %% ../nbs/11_tsv.ipynb #2fe0d45c
@@ -36,7 +36,7 @@ def tsv_lines(
         yield None if line is None else line.split("\t")
 
 # %% ../nbs/11_tsv.ipynb #5c1890d2
-COLUMNS = {
+TSV_COLUMNS = {
     "speaker": ("client_id",),
     "path": ("path", "audio_file"),
     "sentence": ("sentence", "transcription"),
@@ -56,7 +56,7 @@ def find_columns(
     "Find the columns by name, whatever the release."
     position = {name.strip(): i for i, name in enumerate(header)}
     columns = {}
-    for column, names in COLUMNS.items():
+    for column, names in TSV_COLUMNS.items():
         for name in reversed(names):
             if name in position:
                 columns[column] = position[name]
@@ -307,7 +307,7 @@ def _read_rows(path, chunk, stripped):
 def read_tsv(
     path: Path,  # A transcript
     chunk: int = 10_000,  # Lines turned into columns at a time
-) -> tuple[pa.Table, list[tuple]]: # Text columns named as in `COLUMNS`, and line; (line, fault) of what is no row
+) -> tuple[pa.Table, list[tuple]]: # Text columns named as in `TSV_COLUMNS`, and line; (line, fault) of what is no row
     "Read a transcript as it is: no quoting, no guessing."
     table, rows = _read_rows(path, chunk, False)
     if rows.seems_stripped:
@@ -346,7 +346,7 @@ def clip_ids(
     return pa.concat_arrays(chunks)
 
 # %% ../nbs/11_tsv.ipynb #30e76890
-def table_files(
+def tsv_files(
     folder: Path,  # Folder of a language
 ) -> list[Path]: # Its TSVs, by name
     "List the tables of a release."

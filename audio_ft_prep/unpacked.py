@@ -130,7 +130,7 @@ def cache_folder() -> Path: # AUDIO_FT_PREP_CACHE, else a folder in the user's c
 def _user():
     return getattr(os, "getuid", lambda: 0)()
 
-def _is_ours(path, is_kind):
+def _is_own(path, is_kind):
     "Whether a file or folder, no link, belongs to this user."
     try:
         about = os.lstat(path)
@@ -147,7 +147,7 @@ def own_cache(
     for folder in (parent/name, parent/f"{name}-{_user()}"):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700)
-        if not _is_ours(folder, stat.S_ISDIR):
+        if not _is_own(folder, stat.S_ISDIR):
             continue
         if os.lstat(folder).st_mode & 0o077:
             os.chmod(folder, 0o700)
@@ -160,7 +160,7 @@ def _short_hash(*parts):
     text = "\0".join(map(str, parts))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-def _mark(path):
+def _archive_mark(path):
     "What an archive is known by, besides its name."
     with open_archive(path) as raw:
         about = os.fstat(raw.fileno())
@@ -184,7 +184,7 @@ def _pack(path, folder, asked):
     strays = set(done.others) - done.names(done.splits) if done.others else ()
     about = {
         "archive": path.name,
-        "mark": _mark(path),
+        "mark": _archive_mark(path),
         "language": done.language,
         "splits": None if done.wanted is None else sorted(asked),
         "clips": len(done.kept),
@@ -203,37 +203,37 @@ def read_pack(
     return json.loads((folder/"pack.json").read_text(encoding="utf-8"))
 
 # %% ../nbs/13_unpacked.ipynb #dd75e2b2
-def _is_whole(folder, files):
+def _has_files(folder, files):
     "Whether a folder holds these files, each as long as it was, and no others."
     names = {path.name for path in folder.iterdir()} - {"pack.json"}
     if names != files.keys():
         return False
     for name, size in files.items():
         path = folder/name
-        if not _is_ours(path, stat.S_ISREG) or os.lstat(path).st_size != size:
+        if not _is_own(path, stat.S_ISREG) or os.lstat(path).st_size != size:
             return False
     return True
 
 def _covers(folder, path, asked):
     "Whether a folder holds what was asked for of this archive, whole and made by this user."
-    if not _is_ours(folder, stat.S_ISDIR) or not _is_ours(folder/"pack.json", stat.S_ISREG):
+    if not _is_own(folder, stat.S_ISDIR) or not _is_own(folder/"pack.json", stat.S_ISREG):
         return False
     try:
         about = read_pack(folder)
         has_all = about["splits"] is None or asked <= set(about["splits"])
-        return about["mark"] == _mark(path) and has_all and _is_whole(folder, about["files"])
+        return about["mark"] == _archive_mark(path) and has_all and _has_files(folder, about["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 # %% ../nbs/13_unpacked.ipynb #dac38cc3
-def _remove(path):
+def _remove_any(path):
     if path.is_symlink() or path.is_file():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
 
-def _laid_out(path, folder, asked):
+def _lay_out(path, folder, asked):
     "Lay out what is asked for in a folder that appears whole or not at all."
-    _remove(folder)
+    _remove_any(folder)
     with atomic_folder(folder, 0o700) as part: return _pack(path, part, asked)
 
 def unpack(
@@ -244,7 +244,7 @@ def unpack(
     cache = own_cache(cache_folder(), "collective")
     is_plain = is_plain_tar(path)
     size = path.stat().st_size
-    name = _short_hash(*_mark(path)[:3])
+    name = _short_hash(*_archive_mark(path)[:3])
     folder = cache/f"{name}-{_short_hash(*sorted(asked))}"
     with FileLock(cache/f"{name}.lock"):
         for made in sorted(cache.glob(f"{name}-*")):
@@ -254,6 +254,6 @@ def unpack(
         what = "its transcripts go" if is_plain else "its clips go"
         _log.info("%s is gone through once; %s to %s", path.name, what, folder)
         go_on(need=size)
-        about = _laid_out(path, folder, asked)
+        about = _lay_out(path, folder, asked)
     _log.info("%d clips laid out, %.1f MB of an archive of %.1f MB", about["clips"], about["bytes"] / 1e6, size / 1e6)
     return folder

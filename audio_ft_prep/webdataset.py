@@ -13,7 +13,7 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, NamedTuple
-from .corpora import MOST_TEXT, plain_text
+from .corpora import MOST_TEXT_BYTES, plain_text
 from .datafiles import DataFiles, read_card
 from .hub import Repo, file_start
 from .hubclient import have_room
@@ -69,9 +69,9 @@ def tar_index(
     return members
 
 # %% ../nbs/16_webdataset.ipynb #3626eec6
-_TEXTS = ("txt", "text", "transcript", "transcript.txt", "transcription", "sentence.txt")
+_TEXT_ENDINGS = ("txt", "text", "transcript", "transcript.txt", "transcription", "sentence.txt")
 
-def _key(path):
+def _sample_key(path):
     "Name of the sample to which a member belongs, and the member's ending in small letters."
     folder, _, name = path.rpartition("/")
     stem, _, ending = name.partition(".")
@@ -80,28 +80,28 @@ def _key(path):
 def _is_audio_ending(ending):
     return is_audio(f"x.{ending}")
 
-def _samples(members):
+def _by_sample(members):
     "Members of each sample by their endings, in the tar's order."
     samples = defaultdict(lambda: defaultdict(list))
     for member in members:
-        key, ending = _key(member.path)
+        key, ending = _sample_key(member.path)
         samples[key][ending].append(member)
     return samples
 
 # %% ../nbs/16_webdataset.ipynb #288ca58a
-def _content(member):
+def _member_bytes(member):
     "Bytes of a small member; raise `BadClip` for one that is no text."
     if member.why:
         raise BadClip("bad_row", f"its text can't be used: {member.why}")
-    if member.size > MOST_TEXT:
+    if member.size > MOST_TEXT_BYTES:
         too_long = f"its text, {member.path}, has {member.size} bytes"
-        raise BadClip("bad_row", f"{too_long}, and at most {MOST_TEXT} are read")
+        raise BadClip("bad_row", f"{too_long}, and at most {MOST_TEXT_BYTES} are read")
     return read_bytes(*member.audio)
 
-def _object(member):
+def _member_object(member):
     "The JSON object in a member; raise `BadClip` where there is none."
     try:
-        value = json.loads(_content(member))
+        value = json.loads(_member_bytes(member))
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -117,8 +117,8 @@ def _only(members):
 # %% ../nbs/16_webdataset.ipynb #74c6915d
 def _with_text(line, parts):
     "A line with what the texts of its sample say."
-    record = _object(_only(parts["json"])) if "json" in parts else {}
-    texts = [parts[ending] for ending in _TEXTS if ending in parts]
+    record = _member_object(_only(parts["json"])) if "json" in parts else {}
+    texts = [parts[ending] for ending in _TEXT_ENDINGS if ending in parts]
     columns = choose_columns(list(record))
     columns.pop("path", None)
     if texts:
@@ -127,7 +127,7 @@ def _with_text(line, parts):
         raise BadClip("bad_row", "it has no text: neither .txt nor .json with a sentence")
     line = filled_line(line, record, columns)
     if texts and not line.reason:
-        return line._replace(sentence=plain_text(_content(_only(texts[0]))))
+        return line._replace(sentence=plain_text(_member_bytes(_only(texts[0]))))
     return line
 
 def line_part(
@@ -169,13 +169,13 @@ def web_lines(
 ) -> Iterator[Line]: # A line for each recording
     "Read the samples of a tar."
     folder = tar.removesuffix(".tar")
-    for parts in _samples(tar_index(tar)).values():
+    for parts in _by_sample(tar_index(tar)).values():
         line = _sample_line(Line("", "", name, folder, split), parts)
         if line:
             yield line
 
 # %% ../nbs/16_webdataset.ipynb #1b06fc11
-_LOOKED_AT = 200  # Members of a tar
+_FIRST_MEMBERS = 200  # Members of a tar
 MOST_FILES = 20_000  # Looked at, to find out what a folder holds
 
 def _is_tar(path):
@@ -186,17 +186,17 @@ def _has_samples(tar):
     try:
         size = os.stat(tar).st_size
         with (opened := open_tar(Path(tar))).fileobj:
-            paths = [path for path, *_ in islice(tar_members(opened, size), _LOOKED_AT)]
+            paths = [path for path, *_ in islice(tar_members(opened, size), _FIRST_MEMBERS)]
     except (OSError, ValueError):
         return False
     endings = defaultdict(set)
     for path in filter(None, paths):
-        key, ending = _key(path)
+        key, ending = _sample_key(path)
         endings[key].add(ending)
     return any(map(_is_sample, endings.values()))
 
 def _is_sample(endings):
-    has_text = not endings.isdisjoint((*_TEXTS, "json"))
+    has_text = not endings.isdisjoint((*_TEXT_ENDINGS, "json"))
     return has_text and any(map(_is_audio_ending, endings))
 
 # %% ../nbs/16_webdataset.ipynb #eefd98fc
