@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/corpora.html.md"""
 
 # %% ../nbs/10_corpora.ipynb #90979fce
 from __future__ import annotations
-import hashlib, os, stat, unicodedata
+import hashlib, os, re, stat, unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Iterable, Iterator
@@ -21,9 +21,9 @@ from .rows import Corpus, audio_bytes
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['LONGEST_LINE', 'MOST_TEXT_BYTES', 'clip_id', 'audio_ending', 'first_places', 'file_name', 'as_utf8', 'refuse_utf16',
-           'text_lines', 'plain_text', 'matching_language', 'pass_over', 'plain_files', 'open_plain_file', 'hash_clips',
-           'read_corpus', 'describe']
+__all__ = ['LONGEST_LINE', 'MOST_TEXT_BYTES', 'clip_id', 'audio_ending', 'composed_path', 'by_numbers', 'first_places',
+           'file_name', 'as_utf8', 'refuse_utf16', 'text_lines', 'plain_text', 'matching_language', 'pass_over',
+           'plain_files', 'open_plain_file', 'hash_clips', 'read_corpus', 'describe']
 
 # %% ../nbs/10_corpora.ipynb #18a27d40
 _log = logger_of(__name__)
@@ -46,6 +46,20 @@ def audio_ending(
     "Give the ending that `clip_id` takes off."
     ending = os.path.splitext(path.strip())[1].lower()
     return ending if ending in AUDIO_SUFFIXES else ""
+
+# %% ../nbs/10_corpora.ipynb #598d9792
+def composed_path(
+    path: str,  # A path
+) -> str: # The same, without detours and with its accents as single letters
+    "Write a path so that it can be compared with others."
+    return unicodedata.normalize("NFC", os.path.normpath(path))
+
+def by_numbers(
+    name: str,  # Name of a file
+) -> list: # Its parts, numbers as such
+    "Give the key by which it_train_10.tar comes behind it_train_9.tar."
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdigit() else part for part in parts]
 
 # %% ../nbs/10_corpora.ipynb #26076f87
 def first_places(
