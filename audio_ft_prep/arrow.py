@@ -1,6 +1,6 @@
 """Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 
-A table file may be cut, damaged, a pointer of Git LFS, or made to harm: offsets that lead out of the file, a dictionary of one long word that a million rows repeat, a count of rows that nobody holds. Files are opened here so that each ends in one sentence that names it, and memory stays bounded.
+A table file may be cut, damaged, a pointer of Git LFS, or made to harm: offsets that lead out of the file, a dictionary of one long word that a million rows repeat, a count of rows that no memory holds. Files are opened here so that each ends in one sentence that names it, and memory stays bounded.
 
 Arrow's own checks are enough for that when all of them are asked for: 12,000 files with random damage, streams, files and Parquet, were read and validated without a crash. They cost little, because they read offsets and not audio.
 
@@ -24,11 +24,11 @@ __all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', '
 # %% ../nbs/08_arrow.ipynb #6dee1677
 def _is_arrows(error):
     "Whether an error is about the content of a file, and not of the disk or the network."
-    if isinstance(error, OSError):
-        return type(error) is OSError and error.errno is None
+    if isinstance(error, OSError): return type(error) is OSError and error.errno is None
     return isinstance(error, (pa.ArrowException, UnicodeDecodeError, KeyError, MemoryError, OverflowError))
 def _in_short(error):
-    return " ".join(str(error).split())[:150] or type(error).__name__
+    words = " ".join(str(error).split())
+    return words[:150] or type(error).__name__
 
 # %% ../nbs/08_arrow.ipynb #7b9f922d
 @contextmanager
@@ -86,7 +86,10 @@ def group_rows(
     parquet: pq.ParquetFile,  # An open file
 ) -> list[int]: # Rows of each of its row groups, as the file says
     "Count the rows of row groups."
-    return [parquet.metadata.row_group(g).num_rows for g in range(parquet.metadata.num_row_groups)]
+    about = parquet.metadata
+    return [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+
+# %% ../nbs/08_arrow.ipynb #738bd291
 def open_parquet(
     file: BinaryIO,  # A Parquet file
     name: str,  # What it is called in sentences
@@ -98,7 +101,8 @@ def open_parquet(
     file.seek(0)
     with explained(name, "Parquet"):
         parquet = pq.ParquetFile(file, read_dictionary=list(dictionaries))
-    rows, groups = parquet.metadata.num_rows, group_rows(parquet)
+    rows = parquet.metadata.num_rows
+    groups = group_rows(parquet)
     if min(groups, default=0) < 0 or sum(groups) != rows:
         raise ValueError(f"{name} contradicts itself in its count of rows, it is damaged: fetch it again")
     if 0 <= rows <= MOST_ROWS: return parquet
@@ -108,7 +112,8 @@ def open_parquet(
 # %% ../nbs/08_arrow.ipynb #023edf7a
 def _batches(parquet, name, leaves):
     "Yield the rows of some columns, within bounds."
-    size, nested = 0, any("." in leaf for leaf in leaves)
+    nested = any("." in leaf for leaf in leaves)
+    size = 0
     for batch in parquet.iter_batches(16 if nested else 32, columns=leaves):
         go_on()
         size += batch.nbytes
@@ -118,27 +123,10 @@ def _batches(parquet, name, leaves):
 
 # %% ../nbs/08_arrow.ipynb #dd89411c
 def _table(parquet, name, leaves):
-    columns = [l.partition(".")[0] for l in leaves]
-    if not parquet.metadata.num_rows:
-        return parquet.schema_arrow.empty_table().select(columns)
-    return pa.Table.from_batches(_batches(parquet, name, leaves))
-
-# %% ../nbs/08_arrow.ipynb #ed73189b
-def read_columns(
-    file: BinaryIO,  # A Parquet file
-    name: str,  # What it is called in sentences
-    leaves: list[str],  # Columns of text and numbers, one within a struct as struct.field
-) -> pa.Table: # Those columns, repeated text as dictionaries
-    "Read columns of a Parquet file; raise `ValueError` where that can't be done in bounded memory."
-    parquet = open_parquet(file, name)
-    flat = [f.name for f in parquet.schema_arrow if f.name in leaves and is_text(f.type)]
-    parquet = open_parquet(file, name, tuple(flat))
-    parts = [[l for l in leaves if "." not in l], *([l] for l in leaves if "." in l)]
-    with explained(name, "Parquet"):
-        tables = [_table(parquet, name, part) for part in parts if part]
-    _check_rows(tables, parquet.metadata.num_rows, name)
-    columns = [c for t in tables for c in zip(t.column_names, t.columns)]
-    return pa.table([c for _, c in columns], [n for n, _ in columns])
+    "Some columns of a Parquet file."
+    if parquet.metadata.num_rows: return pa.Table.from_batches(_batches(parquet, name, leaves))
+    columns = [leaf.partition(".")[0] for leaf in leaves]
+    return parquet.schema_arrow.empty_table().select(columns)
 
 # %% ../nbs/08_arrow.ipynb #91f80ca2
 def _check_rows(tables, rows, name):
@@ -147,3 +135,25 @@ def _check_rows(tables, rows, name):
         raise ValueError(
             f"{name} holds {len(table):,} rows and says that it has {rows:,}, it is damaged: fetch it again"
         )
+
+# %% ../nbs/08_arrow.ipynb #ed73189b
+def read_columns(
+    file: BinaryIO,  # A Parquet file
+    name: str,  # What it is called in sentences
+    leaves: list[str],  # Columns of text and numbers, one within a struct as struct.field
+) -> pa.Table: # Those columns, repeated text as dictionaries
+    "Read columns of a Parquet file; raise `ValueError` where that can't be done in bounded memory."
+    schema = open_parquet(file, name).schema_arrow
+    texts = tuple(f.name for f in schema if f.name in leaves and is_text(f.type))
+    parquet = open_parquet(file, name, texts)
+    flat = [leaf for leaf in leaves if "." not in leaf]
+    nested = [[leaf] for leaf in leaves if "." in leaf]
+    with explained(name, "Parquet"):
+        tables = [_table(parquet, name, group) for group in (flat, *nested) if group]
+    _check_rows(tables, parquet.metadata.num_rows, name)
+    names = []
+    columns = []
+    for table in tables:
+        names += table.column_names
+        columns += table.columns
+    return pa.table(columns, names)

@@ -1,7 +1,7 @@
 """Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 
 Tables in Arrow and Parquet have typed columns: text may be a string, a large string, a string view or a dictionary of these, and numbers may be whole or not. `read_texts`, `read_labels` and `read_parts` read whole columns at once and give what `as_text`, `as_label` and `read_part` give row by row; a row that they would refuse
-is named with the sentence that refuses it, and costs nobody else anything.
+is named with the sentence that refuses it, and the other rows are read all the same.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/fields.html.md"""
 
@@ -15,14 +15,14 @@ from .rejects import BadClip
 from .values import LONGEST_SECONDS, PART_COLUMNS, SLACK_S, as_label, as_text, read_part
 
 # %% auto #0
-__all__ = ['MOST_TEXT', 'is_text', 'read_texts', 'plain_values', 'read_labels', 'read_parts']
+__all__ = ['MOST_TEXT', 'is_text', 'plain_values', 'read_texts', 'read_labels', 'read_parts']
 
 # %% ../nbs/07_fields.ipynb #cc6f9a7f
 MOST_TEXT = 1 << 30  # Bytes of text that one column of a file may have
 def is_text(
     typ: pa.DataType,  # Of a column
 ) -> bool: # Whether it holds text, of any of Arrow's kinds
-    "Tell columns of text from others."
+    "Recognize columns of text."
     if pa.types.is_dictionary(typ): return is_text(typ.value_type)
     return pa.types.is_string(typ) or pa.types.is_large_string(typ) or pa.types.is_string_view(typ)
 
@@ -30,7 +30,8 @@ def is_text(
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 def _words_bytes(words, indices):
     "How much text a dictionary stands for."
-    lengths = pc.fill_null(pc.binary_length(words), 0).to_numpy(zero_copy_only=False)
+    lengths = pc.fill_null(pc.binary_length(words), 0)
+    lengths = lengths.to_numpy(zero_copy_only=False)
     used = indices.drop_null().to_numpy(zero_copy_only=False)
     return int(lengths[used].sum(dtype=np.int64)) if len(used) else 0
 
@@ -51,13 +52,33 @@ def _text_bytes(chunk):
 # %% ../nbs/07_fields.ipynb #3ff60532
 def _each(values, read):
     "Read values one by one; those that are refused are empty and named."
-    texts, faults = [], {}
+    texts = []
+    faults = {}
     for i, value in enumerate(values):
         try: texts.append(read(value))
         except BadClip as e:
             texts.append("")
             faults[i] = e.detail
     return pa.array(texts, pa.string()), faults
+
+# %% ../nbs/07_fields.ipynb #954a64da
+def _plain_value(scalar):
+    "A scalar as a Python value; NaN is none."
+    try: value = scalar.as_py()
+    except Exception: return f"a value of type {scalar.type}"  # a date in the year 40000, say
+    return None if isinstance(value, float) and value != value else value
+
+# %% ../nbs/07_fields.ipynb #f1c40a05
+def plain_values(
+    column: pa.ChunkedArray,  # A column of any type
+) -> list[Any]: # A Python value a row; NaN is none
+    "Take the values of a column that has been checked."
+    if is_text(column.type):
+        values = []
+        for chunk in column.chunks: values += _text_bytes(chunk).to_pylist()
+        return [None if v is None else v.decode("utf-8", "surrogateescape") for v in values]
+    column.validate(full=not pa.types.is_primitive(column.type))  # a time of day below 0 costs its row alone
+    return [_plain_value(scalar) for chunk in column.chunks for scalar in chunk]
 
 # %% ../nbs/07_fields.ipynb #2daaa582
 def read_texts(
@@ -67,28 +88,13 @@ def read_texts(
     "Read a column as `as_text` reads its values."
     if not is_text(column.type):
         return _each(plain_values(column), lambda v: as_text(v, field))
-    data = pa.chunked_array([_text_bytes(c) for c in column.chunks], pa.large_binary())
+    chunks = [_text_bytes(chunk) for chunk in column.chunks]
+    data = pa.chunked_array(chunks, pa.large_binary())
     if data.nbytes > MOST_TEXT: raise pa.ArrowInvalid(f"more than {MOST_TEXT:,} bytes of text")
-    try:
-        text = data.cast(pa.large_string()).cast(pa.string())
-    except pa.ArrowInvalid:
+    try: text = data.cast(pa.large_string()).cast(pa.string())
+    except pa.ArrowInvalid:  # bytes that are no UTF-8
         return _each(plain_values(column), lambda v: as_text(v, field))
     return pc.fill_null(text, ""), {}
-
-# %% ../nbs/07_fields.ipynb #954a64da
-def _plain_value(scalar):
-    try: return scalar.as_py()
-    except Exception: return f"a value of type {scalar.type}"  # a date in the year 40000, say
-def plain_values(
-    column: pa.ChunkedArray,  # A column of any type
-) -> list[Any]: # A Python value a row; NaN is none
-    "Take the values of a column that has been checked."
-    if is_text(column.type):
-        data = [v for c in column.chunks for v in _text_bytes(c).to_pylist()]
-        return [None if v is None else v.decode("utf-8", "surrogateescape") for v in data]
-    column.validate(full=not pa.types.is_primitive(column.type))  # a time of day below 0 costs its row alone
-    values = [_plain_value(v) for c in column.chunks for v in c]
-    return [None if isinstance(v, float) and v != v else v for v in values]
 
 # %% ../nbs/07_fields.ipynb #23889be4
 def read_labels(
@@ -111,7 +117,8 @@ def _numbers(column):
     if not (pa.types.is_integer(typ) or pa.types.is_floating(typ) or pa.types.is_decimal(typ)):
         return None
     column.validate(full=True)
-    return pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
+    numbers = pc.fill_null(column.cast(pa.float64(), safe=False), np.nan)
+    return numbers.to_numpy()
 
 # %% ../nbs/07_fields.ipynb #85a4e116
 def _given_times(numbers):
@@ -121,40 +128,47 @@ def _given_times(numbers):
     odd = np.zeros(n, bool)
     for name, values in numbers.items():
         kind, unit_s = PART_COLUMNS[name.lower()]
-        time_s, before = values * unit_s, times[kind]
-        odd |= (time_s < 0) | (time_s >= LONGEST_SECONDS) | (np.abs(before - time_s) > SLACK_S)
+        time_s = values * unit_s
+        before = times[kind]
+        odd |= (time_s < 0) | (time_s >= LONGEST_SECONDS)
+        odd |= np.abs(before - time_s) > SLACK_S
         times[kind] = np.where(np.isnan(before), time_s, before)
-    return (*times.values(), odd)
+    return times, odd
 
 # %% ../nbs/07_fields.ipynb #ac7089c0
 def _fast_parts(numbers):
     "Start and duration of each row, as `read_part` gives them; whether it must look at the row."
-    start, end, seconds, odd = _given_times(numbers)
+    times, odd = _given_times(numbers)
+    start = times["start"]
+    end = times["end"]
+    seconds = times["seconds"]
     whole = np.isnan(start) & np.isnan(end)
     start = np.where(np.isnan(start) & ~whole, 0., start)
     length = np.where(np.isnan(end), seconds, end - start)
-    odd |= ~whole & ((np.abs(length - seconds) > SLACK_S) | (length <= 0))
-    return start, np.where(whole, np.where(seconds == 0, np.nan, seconds), length), odd
+    contradicts = np.abs(length - seconds) > SLACK_S
+    odd |= ~whole & (contradicts | (length <= 0))
+    duration = np.where(seconds == 0, np.nan, seconds)
+    return start, np.where(whole, duration, length), odd
 
 # %% ../nbs/07_fields.ipynb #576d3906
 def read_parts(
     columns: dict[str, pa.ChunkedArray],  # Columns of `PART_COLUMNS`, at least one
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]: # Start and seconds, NaN for not given; what is wrong, by row
     "Read times as `read_part` reads those of a row."
-    numbers = {k: _numbers(c) for k, c in columns.items()}
+    numbers = {name: _numbers(column) for name, column in columns.items()}
     n = len(next(iter(columns.values())))
     start = np.full(n, np.nan)
     seconds = np.full(n, np.nan)
     odd = np.ones(n, bool)
-    if all(v is not None for v in numbers.values()):
-        with np.errstate(invalid="ignore"):
-            start, seconds, odd = _fast_parts(numbers)
-    values = {k: plain_values(c) for k, c in columns.items()} if odd.any() else {}
+    if all(values is not None for values in numbers.values()):
+        with np.errstate(invalid="ignore"): start, seconds, odd = _fast_parts(numbers)
+    values = {name: plain_values(column) for name, column in columns.items()} if odd.any() else {}
     faults = {}
     for i in np.flatnonzero(odd).tolist():
-        try:
-            part = read_part({k: v[i] for k, v in values.items()})
+        row = {name: column[i] for name, column in values.items()}
+        try: part = read_part(row)
         except BadClip as e: faults[i] = e.detail
         else:
-            start[i], seconds[i] = (np.nan if x is None else x for x in part)
+            start[i] = np.nan if part.start is None else part.start
+            seconds[i] = np.nan if part.seconds is None else part.seconds
     return start, seconds, faults

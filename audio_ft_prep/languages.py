@@ -43,23 +43,28 @@ def _folded(text):
     "A name as letters and blanks: without case, accents and apostrophes."
     letters = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in letters if unicodedata.category(c) not in ("Mn", "Cf"))
-    return " ".join(re.sub("['’‘ʼʻ`´]", "", plain).replace("_", " ").split())
+    words = re.sub("['’‘ʼʻ`´]", "", plain).replace("_", " ").split()
+    return " ".join(words)
 
+# %% ../nbs/07_languages.ipynb #71a79cca
 @lru_cache(maxsize=1)
 def _named():
     "Canonical code by folded name."
-    return {_folded(name): code for code, names in language_names().items() for name in names}
+    codes = {}
+    for code, names in language_names().items():
+        for name in names: codes[_folded(name)] = code
+    return codes
 
 # %% ../nbs/07_languages.ipynb #f2bb55be
 _TAG = re.compile(r"([a-z]{2,3})((?:[-_][a-z0-9]{1,8})*)(?:\.[a-z0-9-]+)?")  # zh-Hans-CN, it_IT.UTF-8
 
 def _tagged(text):
     "The canonical code of a tag of BCP 47 or a locale; empty where it is none."
-    if not (tag := _TAG.fullmatch(text.lower())): return ""
+    tag = _TAG.fullmatch(text.lower())
+    if tag is None: return ""
     first = tag[1]
     second = re.split("[-_]", tag[2] + "-")[1]
-    if first in ("zh", "zho", "chi") and second in ("yue", "nan"):
-        return second
+    if first in ("zh", "zho", "chi") and second in ("yue", "nan"): return second
     return _codes().get(first, "")
 
 # %% ../nbs/07_languages.ipynb #12a632b2
@@ -77,11 +82,12 @@ def nearest_languages(
     most: int = 3,  # How many to name at most
 ) -> list[str]: # English name and code of each, the nearest first
     "Find the languages that a misspelt name may mean."
-    asked, named = _folded(language), _named()
-    wanted = set(language_names()) if codes is None else set(codes)
-    fit = [name for name, code in named.items() if code in wanted]
+    asked = _folded(language)
     if len(asked) < 4: return []
-    longer = [name for name in fit if name.startswith(asked)]
-    near = get_close_matches(asked[:100], fit, n=10, cutoff=0.75)
-    found = dict.fromkeys(named[name] for name in longer + near)
-    return [f"{language_names()[code][0]} ({code})" for code in list(found)[:most]]
+    codes = set(language_names()) if codes is None else set(codes)
+    named = {name: code for name, code in _named().items() if code in codes}
+    longer = [name for name in named if name.startswith(asked)]
+    alike = get_close_matches(asked[:100], named, n=10, cutoff=0.75)
+    found = dict.fromkeys(named[name] for name in longer + alike)
+    nearest = list(found)[:most]
+    return [f"{language_names()[code][0]} ({code})" for code in nearest]

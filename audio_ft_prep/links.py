@@ -35,7 +35,7 @@ AUDIO_SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus", ".oga", ".m4a", ".we
 def is_audio(
     name: str,  # A file's name or path
 ) -> bool: # Whether its ending, in whatever case, is one of audio
-    "Tell audio by its name."
+    "Recognize audio by its name."
     return name.lower().endswith(AUDIO_SUFFIXES)
 
 # %% ../nbs/06_links.ipynb #5f66eefe
@@ -49,12 +49,14 @@ def store_of(
     file: str,  # Real path of a file
     root: str,  # Real path of the corpus
 ) -> str: # the Hub cache, git-annex or the DVC cache; empty for a file that is in no store of this corpus
-    "Name the store of a corpus in which a file lies."
-    if (m := _HUB_BLOBS.fullmatch(file)) and _below(root, f"{m[1]}/snapshots"):
-        return "the Hub cache"
+    "Name the store of a corpus that holds a file."
+    hub = _HUB_BLOBS.fullmatch(file)
+    if hub and _below(root, f"{hub[1]}/snapshots"): return "the Hub cache"
     for name, pattern in (("git-annex", _GIT_ANNEX), ("the DVC cache", _DVC_CACHE)):
-        if (m := pattern.fullmatch(file)) and (root == (m[1] or "/") or _below(root, m[1])):
-            return name
+        store = pattern.fullmatch(file)
+        if not store: continue
+        repository = store[1] or "/"
+        if root == repository or _below(root, repository): return name
     return ""
 
 # %% ../nbs/06_links.ipynb #7d38b942
@@ -75,7 +77,7 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAM
 _FETCH = {"the Hub cache": "download the data set again", "git-annex": "fetch it with git annex get",
           "the DVC cache": "fetch it with dvc pull"}
 def shown_path(
-    path: str,  # A path; surrogates stand for bytes that aren't UTF-8
+    path: str,  # A path; with surrogates for bytes that aren't UTF-8
 ) -> str: # Its last 200 characters, all of them to be seen
     "Write a path so that it can be stored and read."
     return visible(path)[-200:]
@@ -86,8 +88,8 @@ def _real_path(path, root, absolute):
     full = os.path.join(root, path)
     real = os.path.realpath(full)
     real_root = os.path.realpath(root)
-    if absolute and os.path.isabs(path) or _below(real, real_root) or store_of(real, real_root):
-        return real
+    if absolute and os.path.isabs(path): return real
+    if _below(real, real_root) or store_of(real, real_root): return real
     plain = os.path.abspath(full)
     if not _below(plain, os.path.abspath(root)) and not _below(plain, real_root):
         raise BadClip("unsafe_path", f"{shown_path(path)} leaves its folder")
@@ -97,13 +99,21 @@ def _real_path(path, root, absolute):
 # %% ../nbs/06_links.ipynb #c35cdf70
 def _absent(path, root, real, why):
     "The reject for a file that isn't there."
-    if why == errno.ELOOP: return BadClip("missing_audio", f"{shown_path(path)} is a link that leads back to itself")
-    if why in (errno.EACCES, errno.EPERM):
-        return BadClip("missing_audio", f"{shown_path(path)} may not be read")
-    if not os.path.islink(os.path.join(root, path)):
-        return BadClip("missing_audio", f"no file {shown_path(path)}")
+    shown = shown_path(path)
+    if why == errno.ELOOP: return BadClip("missing_audio", f"{shown} is a link that leads back to itself")
+    if why in (errno.EACCES, errno.EPERM): return BadClip("missing_audio", f"{shown} may not be read")
+    if not os.path.islink(os.path.join(root, path)): return BadClip("missing_audio", f"no file {shown}")
     remedy = _FETCH.get(store_of(real, os.path.realpath(root)), "put the file there")
-    return BadClip("missing_audio", f"{shown_path(path)} is a link to {shown_path(real)}, which isn't there: {remedy}")
+    return BadClip("missing_audio", f"{shown} is a link to {shown_path(real)}, which isn't there: {remedy}")
+
+# %% ../nbs/06_links.ipynb #3b7affec
+def _check_file(path, real, about):
+    "Refuse what is no plain file, or can't be used as one."
+    kind = _KINDS.get(stat.S_IFMT(about.st_mode), "something else")
+    if not stat.S_ISREG(about.st_mode): raise BadClip("unsafe_path", f"{shown_path(path)} is no plain file but {kind}")
+    if not os.access(real, os.R_OK): raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
+    if re.search("[\ud800-\udfff]", real):
+        raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
 
 # %% ../nbs/06_links.ipynb #61bf3c4e
 def corpus_file(
@@ -118,20 +128,12 @@ def corpus_file(
     if length > _LONGEST_PATH:
         raise BadClip("missing_audio", f"no file has a path of {len(path)} characters: {shown_path(path[:60])} …")
     real = _real_path(path, root, absolute)
-    try: seen = os.stat(real)
+    try: about = os.stat(real)
     except OSError as e:
         if e.errno not in _NOT_THERE: raise
         raise _absent(path, root, real, e.errno) from None
-    _check_file(path, real, seen)
-    return real, seen.st_size
-def _check_file(path, real, seen):
-    "Refuse what is no plain file, or can't be used as one."
-    kind = _KINDS.get(stat.S_IFMT(seen.st_mode), "something else")
-    if not stat.S_ISREG(seen.st_mode): raise BadClip("unsafe_path", f"{shown_path(path)} is no plain file but {kind}")
-    if not os.access(real, os.R_OK):
-        raise BadClip("missing_audio", f"{shown_path(path)} may not be read")
-    if re.search("[\ud800-\udfff]", real):
-        raise BadClip("unsafe_path", f"{shown_path(real)} has a name that isn't UTF-8: give it another")
+    _check_file(path, real, about)
+    return real, about.st_size
 
 # %% ../nbs/06_links.ipynb #d3df51a4
 def list_file(
@@ -139,8 +141,7 @@ def list_file(
     root: str | os.PathLike,  # The corpus
 ) -> str | os.PathLike: # The same path
     "Pass on the path of a list; raise `ValueError` for one that leads out of its corpus."
-    try:
-        corpus_file(os.path.relpath(path, root), root)
+    try: corpus_file(os.path.relpath(path, root), root)
     except BadClip as e:
         raise ValueError(f"{path} can't be read as a list: {e.detail}") from None
     return path
@@ -150,13 +151,11 @@ _HEAD_BYTES = 1 << 16  # of prep.json; its first keys are in them
 def is_prepared(
     folder: str | os.PathLike,  # A folder
 ) -> bool: # Whether this package made it, or was making it
-    "Tell a prepared folder, or an unfinished one, from a corpus."
+    "Recognize a prepared folder, or an unfinished one."
     work = os.path.join(folder, ".work")
     prep = os.path.join(folder, "prep.json")
-    if os.path.isfile(os.path.join(work, "plan.json")):
-        return True
-    if os.path.isdir(work) and not os.access(work, os.X_OK):
-        return True  # another user's
+    if os.path.isfile(os.path.join(work, "plan.json")): return True
+    if os.path.isdir(work) and not os.access(work, os.X_OK): return True  # another user's
     try:
         if not os.path.isfile(prep): return False
         with open(prep, "rb") as f: head = f.read(_HEAD_BYTES)
@@ -168,8 +167,7 @@ def _entries(folder):
     "Entries of a folder by name; none of one that may not be read."
     go_on()
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda e: e.name)
+        with os.scandir(folder) as entries: return sorted(entries, key=lambda e: e.name)
     except OSError as e:
         if e.errno not in _NOT_THERE: raise
         _log.info("%s is passed over: %s", shown_path(str(folder)), e.strerror)
@@ -183,7 +181,7 @@ def _is(entry, what, **how):
 def folder_entries(
     folder: str | os.PathLike,  # A folder of a corpus
 ) -> tuple[list[Path], list[Path]]: # Folders in it; files in it. Hidden ones and prepared folders are left out
-    "List what lies right in a folder, in order; nothing of one that may not be read, or that is none."
+    "List what a folder holds, in order; nothing of one that may not be read, or that is none."
     entries = [e for e in _entries(folder) if e.name[0] != "."]
     folders = [Path(e.path) for e in entries if _is(e, "is_dir") and not is_prepared(e.path)]
     return folders, [Path(e.path) for e in entries if _is(e, "is_file")]

@@ -81,7 +81,7 @@ def open_plain(
     folder: str | Path,  # A folder, which may itself be reached through links
     name: str,  # A file's path below it, plain names between slashes
 ) -> BinaryIO: # The file, open for reading
-    "Open a file below a folder; raise `ValueError` for what is no plain file, and `FileNotFoundError` where nothing is."
+    "Open a file below a folder; raise `ValueError` for what is no plain file, `FileNotFoundError` where nothing is."
     if "\0" in name or {"", ".", ".."} & set(name.split("/")):
         raise ValueError(f"a file of {folder} must have plain names between slashes, got {name!r}")
     try: fd = _descend(folder, name)

@@ -1,6 +1,6 @@
 """A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 
-A command runs under cron, in a container with a user that the system doesn't know, behind `head`, in a terminal of another century. What follows makes such surroundings plain before anything else is done, once for every command; a job of the platform takes from it what it needs.
+A command runs under cron, in a container with a user that the system doesn't know, behind `head`, in a terminal that knows ASCII alone. What follows makes such surroundings plain before anything else is done, once for every command; a job of the platform takes from it what it needs.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/process.html.md"""
 

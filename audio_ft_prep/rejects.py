@@ -58,7 +58,8 @@ _WHEN_CHOOSING = {
         "write down what is said in the clip, or leave it out"),
     "label_too_long": Reason(
         "the labels exceed what the model can be trained on", CHOOSING,
-        "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter ones"),
+        "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter "
+        "ones"),
     "leak": Reason(
         "the same clip stands in the other split", CHOOSING,
         "nothing, the clip stays in eval; to train on it, take it out of the splits that make eval"),
@@ -127,9 +128,14 @@ class Reject(NamedTuple):
         return f"Reject({self.id}, {self.source_split}, {self.reason}: {why})"
 
     def _repr_markdown_(self):
-        return pairs_table({
-            "id": as_it_is(self.id), "split": self.split, "source split": as_it_is(self.source_split),
-            "reason": f"`{self.reason}`: {REASONS[self.reason].text}", "detail": as_it_is(self.detail)})
+        pairs = {
+            "id": as_it_is(self.id),
+            "split": self.split,
+            "source split": as_it_is(self.source_split),
+            "reason": f"`{self.reason}`: {REASONS[self.reason].text}",
+            "detail": as_it_is(self.detail),
+        }
+        return pairs_table(pairs)
 
 # %% ../nbs/02_rejects.ipynb #4e1e2bc4
 REJECTS = pa.schema([(name, pa.string()) for name in Reject._fields])
@@ -143,7 +149,8 @@ def rejects_of(
     reasons = pa.array(reasons, pa.string())
     for reason in reasons.unique().to_pylist(): _check_reason(reason)
     which = rows.select(_WHICH).columns
-    return pa.table([*which, reasons, pa.array(details, pa.string())], REJECTS.names).cast(REJECTS)
+    columns = [*which, reasons, pa.array(details, pa.string())]
+    return pa.table(columns, REJECTS.names).cast(REJECTS)
 
 # %% ../nbs/02_rejects.ipynb #7d957226
 def rejects_table(
@@ -151,8 +158,9 @@ def rejects_table(
 ) -> pa.Table: # With the schema `REJECTS`
     "Make a table of rejects; raise `KeyError` for a reason that isn't in `REASONS`."
     columns = list(zip(*rejects)) or [()] * len(REJECTS)
-    split, source_split, clip_id, reason, detail = (pa.array(c, pa.string()) for c in columns)
-    return rejects_of(pa.table([split, source_split, clip_id], _WHICH), reason, detail)
+    columns = [pa.array(column, pa.string()) for column in columns]
+    which = pa.table(columns[:3], _WHICH)
+    return rejects_of(which, reasons=columns[3], details=columns[4])
 
 # %% ../nbs/02_rejects.ipynb #0132e5e2
 def reject_at(
@@ -160,7 +168,8 @@ def reject_at(
     i: int,  # Which one
 ) -> Reject: # One that was not kept
     "Show one line of a table of rejects."
-    return Reject(*(rejects[name][i].as_py() for name in REJECTS.names))
+    values = [rejects[name][i].as_py() for name in REJECTS.names]
+    return Reject(*values)
 
 # %% ../nbs/02_rejects.ipynb #6f301079
 def reason_counts(
@@ -169,5 +178,6 @@ def reason_counts(
 ) -> dict[str, int]: # Number of rejects by reason, in the order of `REASONS`
     "Count one split's rejects by reason."
     of_split = rejects["reason"].filter(pc.equal(rejects["split"], split))
-    counted = Counter({c["values"]: c["counts"] for c in of_split.value_counts().to_pylist()})
-    return {reason: counted[reason] for reason in REASONS if counted[reason]}
+    counts = of_split.value_counts()
+    counted = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist()))
+    return {reason: counted[reason] for reason in REASONS if reason in counted}

@@ -1,7 +1,7 @@
 """Who trains and who evaluates, where a corpus doesn't say
 
-Many corpora of one's own have no splits. `seeded_splits` makes them: by speaker where speakers are known, so that no voice is trained on and evaluated, else by row. The same names and the same seed give the same splits, in whatever layout and order
-they stand.
+Many corpora of one's own have no splits. `seeded_splits` makes them: by speaker where speakers are known, so that no voice is trained on and evaluated, else by row. The same names and the same seed give the same splits, in any layout and
+any order.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/splits.html.md"""
 

@@ -30,10 +30,10 @@ def _plain(text):
 class _Number(NamedTuple):
     "A number as it is written."
     sign: str  # + or - or nothing
-    whole: str  # What stands before the decimals, with what parts its thousands
+    whole: str  # What is before the decimals, with what parts its thousands
     mark: str  # What parts the decimals: a point, a comma or nothing
     decimals: str  # Digits after it
-    power: str  # What stands after an e
+    power: str  # What is after an e
 
 # %% ../nbs/08_typed.ipynb #3057729c
 _SHAPE = re.compile(r"([+-]?)([0-9 '_.,]*?)(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,3}))?")

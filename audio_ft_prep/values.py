@@ -20,7 +20,7 @@ __all__ = ['LONGEST_SECONDS', 'PART_COLUMNS', 'SLACK_S', 'shown', 'as_text', 'as
 
 # %% ../nbs/04_values.ipynb #af43595a
 def shown(
-    value: Any,  # What stands in a table
+    value: Any,  # What a table holds
 ) -> str: # At most 60 characters of it
     "Write a value for the sentence that refuses it."
     text = ascii(value) if re.search("[\ud800-\udfff]", str(value)) else repr(value)
@@ -31,7 +31,7 @@ def _refuse(field, rule, value): raise BadClip("bad_row", f"{field} must be {rul
 
 # %% ../nbs/04_values.ipynb #e3e0e28e
 def as_text(
-    value: Any,  # What stands in a table
+    value: Any,  # What a table holds
     field: str,  # Its column, for the sentence
 ) -> str: # The text; empty for null
     "Read text; raise `BadClip` for a value of another type and for text that isn't Unicode."
@@ -42,7 +42,7 @@ def as_text(
 
 # %% ../nbs/04_values.ipynb #4027d6cb
 def as_label(
-    value: Any,  # What stands in a table
+    value: Any,  # What a table holds
     field: str,  # Its column, for the sentence
 ) -> str: # The label; empty for null
     "Read a label, text or a whole number; raise `BadClip` for any other value."
@@ -69,9 +69,9 @@ def _not_given(value):
     return value is None or isinstance(value, float) and math.isnan(value)
 
 # %% ../nbs/04_values.ipynb #56cc2a7d
-LONGEST_SECONDS = 1e9  # Thirty years; whatever lies beyond is no time of a recording
+LONGEST_SECONDS = 1e9  # Thirty years; a larger number is no time of a recording
 def as_seconds(
-    value: Any,  # What stands in a table
+    value: Any,  # What a table holds
     field: str,  # Its column, for the sentence
     unit_s: float = 1.,  # Seconds that 1 stands for; 0.001 for milliseconds
 ) -> float | None: # Seconds, 0 or more; none where nothing is given
@@ -85,7 +85,7 @@ def as_seconds(
 
 # %% ../nbs/04_values.ipynb #c0d1e2f3
 def as_count(
-    value: Any,  # What stands in a table
+    value: Any,  # What a table holds
     field: str,  # Its column, for the sentence
 ) -> int | None: # 0 or more; none where nothing is given
     "Read a number of things, such as votes; raise `BadClip` for a value that is none."
@@ -111,11 +111,11 @@ _UNITS = {**dict.fromkeys(("", "_s", "_sec", "_secs", "_second", "_seconds", "[s
 def _part_columns():
     "Every way to write a column of times, as words and units are put together."
     names = {}
-    for before, word, time, unit, gap in product(_BEFORE, _WORDS, ("", "_time"), _UNITS, ("_", "", " ", "-")):
-        names[(before + word + time + unit).replace("_", gap)] = (_WORDS[word], _UNITS[unit])
+    for before, word, time, unit in product(_BEFORE, _WORDS, ("", "_time"), _UNITS):
+        name = before + word + time + unit
+        for gap in ("_", "", " ", "-"): names[name.replace("_", gap)] = (_WORDS[word], _UNITS[unit])
     return names
 PART_COLUMNS = {**_part_columns(), "seconds": ("seconds", 1.)}  # What a column gives, by its name in small letters: start, end or seconds, and the seconds that 1 stands for
-
 
 # %% ../nbs/04_values.ipynb #701745d2
 _PAIRS = ("timestamp", "timestamps", "interval", "time_range")
@@ -123,14 +123,14 @@ _OTHERWISE = {"from", "to", *_PAIRS}
 def with_start_and_end(
     row: dict[str, Any],  # Values of a row by column
 ) -> dict[str, Any]: # The same, with a start and an end where it gives them in another way
-    "Read times that stand under `from` and `to`, or in a pair."
+    "Read times that are given as `from` and `to`, or in a pair."
     if not row.keys() & _OTHERWISE: return row
-    given = [(row.get("from"), row.get("to")), *(row.get(name) for name in _PAIRS)]
-    for pair in given:
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            continue
-        if all(_number(v) is not None for v in pair):
-            return {"start": pair[0], "end": pair[1], **row}
+    pairs = [(row.get("from"), row.get("to")), *(row.get(name) for name in _PAIRS)]
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2: continue
+        start, end = pair
+        if _number(start) is None or _number(end) is None: continue
+        return {"start": start, "end": end, **row}
     return row
 
 # %% ../nbs/04_values.ipynb #c1422968
@@ -143,37 +143,35 @@ class Part(NamedTuple):
 SLACK_S = 0.1  # By how much the times of one row may differ, in seconds
 def _times(row):
     "Column and seconds by what is given; two columns for one thing must agree."
-    found = {}
+    times = {}
     for column, value in row.items():
         what, unit_s = PART_COLUMNS.get(column.lower(), ("", 1.))
         time_s = as_seconds(value, column, unit_s) if what else None
         if time_s is None: continue
-        if what in found and abs(found[what][1] - time_s) > SLACK_S:
-            _disagree(row, found[what][0], column)
-        found.setdefault(what, (column, time_s))
-    return found
+        first, first_s = times.setdefault(what, (column, time_s))
+        if abs(first_s - time_s) > SLACK_S: _disagree(row, first, column)
+    return times
+def _quoted(row, columns): return ", ".join(shown(row[column]) for column in columns)
 def _disagree(row, *columns):
-    raise BadClip(
-        "bad_row", f"{' and '.join(columns)} contradict each other: {', '.join(shown(row[c]) for c in columns)}"
-    )
+    raise BadClip("bad_row", f"{' and '.join(columns)} contradict each other: {_quoted(row, columns)}")
 
 # %% ../nbs/04_values.ipynb #8538114a
 def read_part(
     row: dict[str, Any],  # Values of a row by column
 ) -> Part: # Start and duration in seconds
-    "Read what a row says about a part of a recording; raise `BadClip` for times that can't be read, or that contradict each other."
-    found = _times(row)
-    start, end, seconds = (found.get(k, ("", None))[1] for k in ("start", "end", "seconds"))
+    "Read what a row says about a part of a recording; raise `BadClip` for times that can't be read or contradict."
+    times = _times(row)
+    start, end, seconds = (times[what][1] if what in times else None for what in ("start", "end", "seconds"))
     if start is None and end is None: return Part(None, seconds or None)
     start = start or 0.
-    if end is None: return Part(start, _above_zero(row, found, seconds))
+    if end is None: return Part(start, _above_zero(row, times, seconds))
     if seconds is not None and abs(end - start - seconds) > SLACK_S:
-        _disagree(row, *(c for c, _ in found.values()))
-    return Part(start, _above_zero(row, found, end - start))
-def _above_zero(row, found, seconds):
+        columns = [column for column, _ in times.values()]
+        _disagree(row, *columns)
+    return Part(start, _above_zero(row, times, end - start))
+def _above_zero(row, times, seconds):
     if seconds is None or seconds > 0: return seconds
-    columns = [found[k][0] for k in ("start", "end", "seconds") if k in found]
+    columns = [times[what][0] for what in ("start", "end", "seconds") if what in times]
     raise BadClip(
-        "bad_row",
-        f"{' and '.join(columns)} must leave a part above 0 s, got {', '.join(shown(row[c]) for c in columns)}",
+        "bad_row", f"{' and '.join(columns)} must leave a part above 0 s, got {_quoted(row, columns)}"
     )
