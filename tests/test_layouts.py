@@ -8,7 +8,7 @@ from audio_ft_prep import PrepConfig, plan, prepare
 from audio_ft_prep.example import add_hashes, example_hash, example_maker
 from audio_ft_prep.load import inspect_corpus, load_rows
 from audio_ft_prep.models import load_model
-from audio_ft_prep.sampling import fetch_audio, select
+from audio_ft_prep.sampling import fetch_audio, labelled, select
 from audio_ft_prep.whisper import language_tokenizer
 from layouts import LAYOUTS, put, utterances
 
@@ -26,7 +26,11 @@ def examples_hash(cfg):
     chosen = fetch_audio(load_rows(cfg), lambda corpus: select(corpus, cfg, model, tokenizer))
     make = example_maker(cfg, model)
     assert len(chosen.rejects) == 0, chosen.rejects.to_pylist()
-    return f"{add_hashes(*(example_hash(s, make(r)) for s in ('train', 'eval') for r in chosen[s].to_pylist())):064x}"
+    hashes = []
+    for split in ("train", "eval"):
+        rows = labelled(chosen[split], model, tokenizer).to_pylist()
+        hashes += [example_hash(split, make(row)) for row in rows]
+    return f"{add_hashes(*hashes):064x}"
 
 
 @pytest.fixture(scope="module")
