@@ -28,6 +28,7 @@ Modules:
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
+- `audio_ft_prep.decoding`: The bytes of a file as samples at its own rate, all of them or a part
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
 - `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
 - `audio_ft_prep.dress`: The look of widgets in a notebook: in JupyterLab's colours, by keyboard and for screen readers, and as a page where no kernel runs

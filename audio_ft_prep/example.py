@@ -12,8 +12,9 @@ import hashlib, json, struct
 from dataclasses import dataclass
 from typing import Iterable
 import numpy as np, pyarrow as pa
-from .audio import Clip, Limits, RecordingFile, clip_of, read_clip, recording_container
+from .audio import Clip, Limits, clip_of, read_clip
 from .config import PrepConfig
+from .decoding import RecordingFile, recording_container
 from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
 from .measures import MEASURES, measured
 from .models import family_of

@@ -75,6 +75,9 @@ def measures_of(
 ) -> list[str]: # Names of measures, in the order of their columns
     "Say which measures a prepared folder has; raise `ValueError` for one that isn't known here."
     names = prep.get("measures", _FIRST)
-    if unknown := [n for n in names if n not in MEASURES]:
-        raise ValueError(f"measures must be among {', '.join(MEASURES)}, got {str(unknown[0])[:40]}: update audio_ft_prep")
-    return names
+    known = [name for name in MEASURES if isinstance(names, list) and name in names]
+    if names == known: return names
+    raise ValueError(
+        f"measures must be among {', '.join(MEASURES)}, each once and in this order, got {repr(names)[:80]}: update"
+        " audio_ft_prep"
+    )

@@ -11,6 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 from __future__ import annotations
 import json, math, re
 from typing import Any, Callable
+from .measures import measures_of
 from .models import family_of
 from .values import shown
 
@@ -262,6 +263,7 @@ def _check(prep):
         if name not in prep: raise ValueError(f"{name} is missing")
         if name not in _NO_OBJECTS: _object(prep[name], name)
         check(prep[name])
+    measures_of(prep)
     part = prep.get("part")
     check_shards(_list(prep["shards"], "shards"), prep["counts"], part is None)
     _check_files(prep["files"], prep["counts"])

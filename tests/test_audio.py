@@ -6,8 +6,9 @@ import pytest
 import soundfile as sf
 import soxr
 from hypothesis import given, settings, strategies as st
-from audio_ft_prep.audio import Clip, ForwardFile, Limits, decode, read_clip
+from audio_ft_prep.audio import Clip, Limits, read_clip
 from audio_ft_prep.container import read_container
+from audio_ft_prep.decoding import ForwardFile, decode
 from audio_ft_prep.measures import clipped, measured
 from audio_ft_prep.mpeg import audio_span, frame_at, made_up_header, walk_frames
 from audio_ft_prep.rejects import BadClip

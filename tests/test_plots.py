@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
-from audio_ft_prep.audio import over_limit
+from audio_ft_prep.decoding import over_limit
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Prepared

@@ -127,6 +127,23 @@ def test_a_field_that_is_missing_is_refused_or_was_never_needed(at):
         try: assert inside(check_prep(damaged))
         except ValueError as e: assert "describes no prepared data set" in str(e)
 
+@pytest.mark.parametrize("measures", [["peak", "clipped"], ["peak"], ["clipped"], []])
+def test_a_folder_says_which_measures_it_has(measures):
+    assert check_prep(WHOLE | {"measures": measures})["measures"] == measures
+
+
+@pytest.mark.parametrize("measures", [["loudness"], ["clipped", "peak"], ["peak", "peak"], "peak", "a\nb", {"peak": 1}, [["peak"]], None, 7], ids=str)
+def test_measures_that_are_not_known_are_refused_in_a_sentence(measures):
+    with pytest.raises(ValueError, match="measures must be among peak, clipped") as e: check_prep(WHOLE | {"measures": measures})
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("family", ["kaldi", "", 7, ["whisper"], "whisper\n"], ids=repr)
+def test_a_family_that_is_not_known_is_refused_in_a_sentence(family):
+    model = WHOLE["model"] | {"family": family}
+    with pytest.raises(ValueError, match="model.family must be whisper, got") as e: check_prep(WHOLE | {"model": model})
+    assert "\n" not in str(e.value)
+
 
 @settings(max_examples=300)
 @given(st.text() | st.from_regex(r"(train|eval|Train|\.\.)?/?(\.\./|/|\\)?data-[0-9]{4,6}-of-[0-9]{4,6}\.arrow\n?", fullmatch=True) | st.from_regex(r"processor/[.\w/\\-]{1,20}", fullmatch=True))

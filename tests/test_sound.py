@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 from hypothesis import assume, given, settings, strategies as st
-from audio_ft_prep.audio import (
-    Limits, RecordingFile, decode, decode_segment, over_limit, read_clip, recording_container, to_mono, under_limit
-)
+from audio_ft_prep.audio import Limits, read_clip, to_mono
 from audio_ft_prep.container import read_container
+from audio_ft_prep.decoding import RecordingFile, decode, decode_segment, over_limit, recording_container, under_limit
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.mpeg import frame_at, walk_frames
 from audio_ft_prep.ogg import marked_as_last, ogg_pages
