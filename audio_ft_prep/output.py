@@ -97,9 +97,9 @@ class OutputFolder(PreparedFolder):
     def clear_work(self):
         "Remove what a run left in its work folder."
         clear_work(self.work)
-    def finalize(self, made: DataSet) -> dict:
+    def finalize(self, data_set: DataSet) -> dict:
         "Write what makes the shards a data set, prep.json last; give what prep.json says."
-        return _finalize(self, made)
+        return _finalize(self, data_set)
 
 # %% ../nbs/40_output.ipynb #9146a97f
 def _check(folder):
@@ -309,41 +309,41 @@ def _describe(folder, prep):
 def _shard_fields(result):
     "What prep.json says of a shard."
     return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index")}
-def _prep_of(made, files):
+def _prep_of(data_set, files):
     "What prep.json says of a data set."
     return {
-        **made.manifest,
-        "model": made.model,
+        **data_set.manifest,
+        "model": data_set.model,
         **measures_entry(),
-        "counts": made.counts,
-        "shards": [_shard_fields(result) for result in made.results],
+        "counts": data_set.counts,
+        "shards": [_shard_fields(result) for result in data_set.results],
         "files": files,
-        "hash": made.hash,
+        "hash": data_set.hash,
     }
 
 # %% ../nbs/40_output.ipynb #ce425582
-def _finalize(folder, made):
+def _finalize(folder, data_set):
     "Write what makes the shards a data set, prep.json last."
-    if isinstance(folder.at, Url): return _finalize_url(folder, made)
-    write_table(folder/"rejects.parquet", made.rejects)
-    _save_processor(folder, made.save_processor)
-    _strays(folder, made.results)
-    for split in made.counts: _dataset_files(folder, split, made.of_split(split), made.schema)
-    if made.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(made.counts)}))
-    prep = _prep_of(made, _other_files(folder, made.counts))
+    if isinstance(folder.at, Url): return _finalize_url(folder, data_set)
+    write_table(folder/"rejects.parquet", data_set.rejects)
+    _save_processor(folder, data_set.save_processor)
+    _strays(folder, data_set.results)
+    for split in data_set.counts: _dataset_files(folder, split, data_set.of_split(split), data_set.schema)
+    if data_set.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(data_set.counts)}))
+    prep = _prep_of(data_set, _other_files(folder, data_set.counts))
     prep["files"] |= _describe(folder, prep)
     atomic_write_bytes(folder/"prep.json", json_bytes(prep))
     folder.clear_work()  # what can't be removed now goes when the folder is next looked at
     return prep
 
 # %% ../nbs/40_output.ipynb #d03be9c1
-def _finalize_url(folder, made):
+def _finalize_url(folder, data_set):
     "Write to a folder of this machine what makes the shards a data set, and send it."
     with scratch() as own:
         local = OutputFolder(own)
-        for name in (".work", *made.counts): (local/name).mkdir()
-        prep = local.finalize(made)
-        _strays(folder, made.results)
+        for name in (".work", *data_set.counts): (local/name).mkdir()
+        prep = local.finalize(data_set)
+        _strays(folder, data_set.results)
         for name in prep["files"]:
             with atomic_write(folder/name) as f: f.write((local/name).read_bytes())
         atomic_write_bytes(folder/"prep.json", (local/"prep.json").read_bytes())

@@ -63,8 +63,8 @@ def _check_together(folders):
     "Refuse parts whose shards aren't, in the order of the parts, each shard of the whole once."
     rows_in = folders[0].prep["part"]["rows_in"]
     shards = [shard for folder in folders for shard in folder.prep["shards"]]
-    made = {shard["split"] for shard in shards}
-    splits = dict.fromkeys(split for split in rows_in if split in made)
+    splits_made = {shard["split"] for shard in shards}
+    splits = dict.fromkeys(split for split in rows_in if split in splits_made)
     try: check_shards(shards, splits, True)
     except ValueError as e:
         raise ValueError(
@@ -142,11 +142,11 @@ def whole_manifest(
 def _verified(parts):
     "Identity of each shard's file, by the shard's name, for each part; raise where a part isn't as it was written."
     identities = [{} for _ in parts]
-    for part, found in zip(parts, identities):
-        faults = part.faults(found)
+    for part, of_part in zip(parts, identities):
+        faults = part.faults(of_part)
         if faults: raise RuntimeError(f"{part} is not as it was written: {'; '.join(faults)}; make this part again")
     return identities
-def _made_of(parts):
+def _data_set(parts):
     "The data set that parts make together."
     prep = parts[0].prep
     results = [result for part in parts for result in _results(part)]
@@ -162,11 +162,11 @@ def merge_parts(
 ) -> dict: # What its prep.json says
     "Make one prepared folder of a run's parts, every file's SHA-256 and the counts of the whole checked."
     identities = _verified(parts)
-    made = _made_of(parts)
-    splits = list(made.counts)
+    data_set = _data_set(parts)
+    splits = list(data_set.counts)
     folder.at.mkdir(parents=True, exist_ok=True)
     check_room(_to_copy(parts, folder), folder.at, "merging the parts", "output_dir")
-    folder.start(made.manifest, splits)
-    for part, found in zip(parts, identities):
-        for shard in part.prep["shards"]: _take(part, shard, found[shard["file"]], folder)
-    return folder.finalize(made)
+    folder.start(data_set.manifest, splits)
+    for part, of_part in zip(parts, identities):
+        for shard in part.prep["shards"]: _take(part, shard, of_part[shard["file"]], folder)
+    return folder.finalize(data_set)

@@ -133,8 +133,8 @@ def _make_shards(run, folder, since_ns, engine, progress):
     with nullcontext(progress) if callable(progress) else _bar(progress, start) as on_progress:
         meter = _Meter(start, run.maker.limits.rate_hz, on_progress)
         meter(0, 0, 0)
-        with closing(engine.run(todo, job, meter)) as made:  # else a notebook, which keeps the stack of an error, would keep the workers
-            for result in made:
+        with closing(engine.run(todo, job, meter)) as new_results:  # else a notebook, which keeps the stack of an error, would keep the workers
+            for result in new_results:
                 results[result.key] = result
                 meter.add(result)
     return list(results.values())
@@ -178,22 +178,22 @@ def _why_none(counts):
     return ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()), "; or ".join(remedies)
 
 # %% ../nbs/60_pipeline.ipynb #d4eb5f0b
-def _with_clips(made):
+def _with_clips(prepared):
     "Give what was prepared; raise when no clip was kept, and warn of a split without any."
-    counts = made.counts
-    if "part" in made.prep: return made
+    counts = prepared.counts
+    if "part" in prepared.prep: return prepared
     if not has_clips(counts):
         why, remedy = _why_none(counts)
         raise RuntimeError(
             f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as"
-            f" rejects.parquet in {made.folder} tells of each: {remedy}; then set output_dir to another folder, or"
+            f" rejects.parquet in {prepared.folder} tells of each: {remedy}; then set output_dir to another folder, or"
             " remove this one"
         )
     for split, count in counts.items():
         if count["kept"] or not count["rows"]: continue
         why, _ = _why_none({split: count})
         _log.warning("%s holds no clip: all its %d rows were rejected (%s)", split, count["rows"], why)
-    return made
+    return prepared
 
 # %% ../nbs/60_pipeline.ipynb #026b499f
 def _output_folder(output_dir, only=""):
@@ -235,10 +235,10 @@ def _fetched(run, folder):
 def _finalize(run, folder, results):
     "Write what makes the shards a data set; a part also leaves what the whole's selection rejected."
     if run.part: write_table(folder/SELECTION, run.selection.rejects)
-    made = DataSet.of(run, results)
+    data_set = DataSet.of(run, results)
     check_memory()
     check_work(folder.work)  # is still this run's own
-    return Prepared(folder.at, folder.finalize(made))
+    return Prepared(folder.at, folder.finalize(data_set))
 
 # %% ../nbs/60_pipeline.ipynb #1dd363f7
 def prepare(
@@ -258,13 +258,13 @@ def prepare(
 def _prepare(cfg, folder, progress, part, recipe, engine):
     began_ns = time.time_ns()
     corpus = load_rows(cfg)
-    if made := _finished(folder, manifest_of(cfg, corpus, part)): return made
+    if prepared := _finished(folder, manifest_of(cfg, corpus, part)): return prepared
     run = make_run(cfg, part, recipe, corpus)
     run.shards  # a part too many is refused before anything is written
     folder.check()
     check_disk(run, folder)
     with folder.alone(), engine:  # whose workers end before the folder is another's
-        if made := _finished(folder, run.manifest): return made  # by a run that was at it when this one began
+        if prepared := _finished(folder, run.manifest): return prepared  # by a run that was at it when this one began
         run = _fetched(run, folder)
         with explained_errors(folder):
             folder.start(run.manifest, run.rows)
@@ -281,8 +281,8 @@ def merge(
     folder = _output_folder(output_dir, "parts are merged in")
     parts = read_parts(folders)
     manifest = whole_manifest(parts)
-    if made := _finished(folder, manifest): return made
+    if prepared := _finished(folder, manifest): return prepared
     folder.check()
     with folder.alone(), explained_errors(folder):
-        made = Prepared(folder.at, merge_parts(parts, folder))
-    return _with_clips(made)
+        prepared = Prepared(folder.at, merge_parts(parts, folder))
+    return _with_clips(prepared)
