@@ -17,6 +17,7 @@ Modules:
 - `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
+- `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster

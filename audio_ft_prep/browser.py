@@ -1,7 +1,6 @@
 """Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 
-`ClipBrowser` leafs through a corpus, before anything is prepared, or through a prepared folder and its rejects, also at a URL. It filters by split, speaker, reason and words, and shows of the clip that is chosen what `plots` draws: waveform, log-mel, labels, a player, and for a reject the reason in words.
-Clips are listed from Arrow tables and opened one at a time, so a corpus of any size is leafed through in the same memory.
+`ClipBrowser` leafs through a corpus, before anything is prepared, or through a prepared folder and its rejects, also at a URL. It filters by split, speaker, reason and words, and shows all there is of the clip that is chosen: waveform, log-mel, labels, a player, and for a reject the reason in words.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/browser.html.md"""
 
@@ -9,152 +8,25 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/browser.html.md"""
 
 # %% ../nbs/75_browser.ipynb #9258f99e
 from __future__ import annotations
-import unicodedata
 from base64 import b64encode
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from .dress import dress, fault_html, is_live, saved_page, show_live
 import ipywidgets as w
-import numpy as np, pyarrow as pa, pyarrow.compute as pc
+import numpy as np, pyarrow.compute as pc
 from fastcore.basics import patch
 from IPython.display import display
-from .config import PrepConfig, completed, differing, shaping
-from .show import html_text, visible
-from .load import load_rows
-from .families import tokenizer_for
-from .models import load_model
-from .pipeline import Prepared
-from .paths import Url
+from .cliplist import KEPT, REJECTED, ClipList, chosen_clips, corpus_clips, find_clips, prepared_clips
 from .clips import player, plot_clip, stored_player, tokens_html
-from .views import ClipView, PreparedClips, corpus_view, reject_view
+from .config import PrepConfig, completed, differing, shaping
+from .paths import Url
+from .pipeline import Prepared
 from .rejects import REASONS
-from .sampling import select
-from .widgets import PrepForm, dress, fault_html, is_live, saved_page, show_live
+from .show import html_text, visible
+from .widgets import PrepForm
 
 # %% auto #0
-__all__ = ['LISTED', 'KEPT', 'REJECTED', 'PAGE', 'CHOSEN', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips',
-           'clip_html', 'chosen_clips', 'ClipBrowser']
-
-# %% ../nbs/75_browser.ipynb #7343dba8
-LISTED = pa.schema(
-    [(n, pa.string()) for n in ("split", "id", "speaker", "sentence", "reason", "detail")]
-    + [("seconds", pa.float64())]
-)
-def _listed(table, **columns):
-    "Rows of a list: columns of a table, and others beside them."
-    n = len(table)
-    have = {**{c: table[c] for c in table.column_names}, **columns}
-    def column(f):
-        value = have.get(f.name)
-        return (
-            pa.repeat(pa.scalar(value, f.type), n)
-            if not isinstance(value, (pa.Array, pa.ChunkedArray))
-            else value.cast(f.type)
-        )
-    return pa.table([column(f) for f in LISTED], schema=LISTED)
-
-# %% ../nbs/75_browser.ipynb #7ba82f73
-def _key(table):
-    return pc.binary_join_element_wise(table["split"].cast(pa.string()), table["id"], "/")
-def _listed_rejects(rejects, rows):
-    "Rejects, with what the corpus's rows say of them."
-    if rows is None or not len(rows): return _listed(rejects)
-    at = pc.if_else(
-        pc.equal(rejects["reason"], "duplicate_row"), None, pc.index_in(_key(rejects), _key(rows).combine_chunks())
-    )
-    return _listed(
-        rejects,
-        **{c: rows[c].cast(pa.string()).take(at) for c in ("speaker", "sentence")},
-        seconds=rows["seconds"].take(at)
-    )
-
-# %% ../nbs/75_browser.ipynb #c1685fb2
-@dataclass(frozen=True, repr=False)
-class ClipList:
-    "Clips to leaf through."
-    table: pa.Table  # With the schema `LISTED`; the reason of a clip that was kept is null
-    open: Callable[[int], ClipView]  # Looks at the clip of a row
-    tokenizer: Any  # Spells labels
-    seconds: float = 30.0  # What the model sees
-
-    def __len__(self): return len(self.table)
-    def __repr__(self):
-        rejects = len(self) - self.table["reason"].null_count
-        return f"ClipList({len(self) - rejects} clips, {rejects} rejects)"
-
-# %% ../nbs/75_browser.ipynb #d693f065
-def corpus_clips(
-    cfg: PrepConfig,  # What would be prepared
-) -> ClipList: # Its rows, and the rejects that are known before decoding
-    "List the clips of a corpus."
-    model, corpus = load_model(cfg.model_id), load_rows(cfg)
-    tokenizer = tokenizer_for(cfg, model)
-    chosen = select(corpus, cfg, model, tokenizer)
-    rows = pa.concat_tables([chosen.train, chosen.eval])
-    n = len(chosen.train) + len(chosen.eval)
-    def view(i):
-        if i < n:
-            return corpus_view(corpus, rows.slice(i, 1), model, tokenizer, cfg)
-        return reject_view(chosen.rejects.slice(i - n, 1).to_pylist()[0], corpus, model, tokenizer, cfg)
-    return ClipList(
-        pa.concat_tables([_listed(rows), _listed_rejects(chosen.rejects, corpus.rows)]),
-        view,
-        tokenizer,
-        model.max_seconds,
-    )
-
-# %% ../nbs/75_browser.ipynb #e84f0390
-def prepared_clips(
-    prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
-    corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
-) -> ClipList: # Its examples and its rejects
-    "List the clips of a prepared folder."
-    clips = PreparedClips(prepared, corpus)
-    found, _ = clips.corpus
-    kept = {s: clips.columns(s, ["id", "speaker", "sentence", "input_length"]) for s in clips.splits}
-    tables = [
-        _listed(t, split=s, seconds=pc.divide(t["input_length"].cast(pa.float64()), clips.rate_hz))
-        for s, t in kept.items()
-    ]
-    ends = np.cumsum([0, *map(len, tables)])
-    def view(i):
-        part = int(np.searchsorted(ends, i, "right")) - 1
-        return clips(clips.splits[part], i - int(ends[part])) if part < len(tables) else clips.reject(i - int(ends[-1]))
-    return ClipList(
-        pa.concat_tables([*tables, _listed_rejects(clips.rejects, found and found.rows)]),
-        view,
-        clips.tokenizer,
-        clips.seconds,
-    )
-
-# %% ../nbs/75_browser.ipynb #797d5c19
-KEPT, REJECTED = "kept", "all rejects"
-def _said_by(speakers, name):
-    just = pc.equal(speakers, name)
-    return just if pc.any(just).as_py() else pc.starts_with(speakers, name)
-def find_clips(
-    table: pa.Table,  # With the schema `LISTED`
-    split: str = "",  # train or eval; empty for both
-    reason: str = "",  # kept, all rejects, or a key of `REASONS`; empty for every clip
-    speaker: str = "",  # Name of a speaker; where there is none of it, how names begin
-    words: str = "",  # What the sentence or the id holds, in capitals or not; blanks around it don't count
-) -> np.ndarray: # Numbers of rows
-    "Find the clips that answer a description."
-    right = pa.repeat(pa.scalar(True), len(table))
-    both = lambda mask: pc.and_(right, pc.fill_null(mask, False))
-    if split: right = both(pc.equal(table["split"], split))
-    if reason in (KEPT, REJECTED):
-        right = both(pc.xor(pc.is_valid(table["reason"]), reason == KEPT))
-    elif reason: right = both(pc.equal(table["reason"], reason))
-    if speaker: right = both(_said_by(table["speaker"], speaker))
-    words = unicodedata.normalize("NFC", words.strip())
-    has = lambda name: pc.fill_null(
-        pc.match_substring(pc.utf8_normalize(table[name], "NFC"), words, ignore_case=True), False
-    )
-    if words:
-        right = both(pc.or_(has("sentence"), has("id")))
-    return np.flatnonzero(right.to_numpy(zero_copy_only=False))
+__all__ = ['CHOSEN', 'PAGE', 'clip_html', 'ClipBrowser']
 
 # %% ../nbs/75_browser.ipynb #063fb4e6
 def _why(view):
@@ -162,19 +34,21 @@ def _why(view):
     note = f"<div>{html_text(view.note)}</div>" if view.note else ""
     if not view.reason: return note
     reason = REASONS[view.reason]
-    told = f"{reason.text} ({view.detail})" if view.detail else reason.text
-    remedy = f"<div>What to do: {html_text(reason.remedy)}</div>"
-    if view.reason == "not_sampled": return f"<div><b>Not chosen.</b> {html_text(told)}</div>{remedy}{note}"
-    lead = f"Rejected: {view.reason.replace('_', ' ')}."
-    return f"<div>{fault_html(told, lead, alert=False)}</div>{remedy}{note}"
+    words = f"{reason.text} ({view.detail})" if view.detail else reason.text
+    if view.reason == "not_sampled": said = f"<b>Not chosen.</b> {html_text(words)}"
+    else: said = fault_html(words, f"Rejected: {view.reason.replace('_', ' ')}.", alert=False)
+    return f"<div>{said}</div><div>What to do: {html_text(reason.remedy)}</div>{note}"
+
+# %% ../nbs/75_browser.ipynb #e4dd32d4
 def _picture(plot):
-    return (
-        f'<img alt="{html_text(plot.says)}" style="width: 100%; max-width: 720px"'
-        f' src="data:image/png;base64,{b64encode(plot.png()).decode()}">'
-    )
+    "A plot as an image that holds its bytes."
+    png = b64encode(plot.png()).decode()
+    look = "width: 100%; max-width: 720px"
+    return f'<img alt="{html_text(plot.says)}" style="{look}" src="data:image/png;base64,{png}">'
 def _named(audio, view):
     "A player's HTML with a name for those who can't see it."
-    return audio._repr_html_().replace("<audio", f'<audio aria-label="sound of {html_text(view.id)}"', 1)
+    name = f'aria-label="sound of {html_text(view.id)}"'
+    return audio._repr_html_().replace("<audio", f"<audio {name}", 1)
 
 # %% ../nbs/75_browser.ipynb #a41b5d73
 def clip_html(
@@ -184,67 +58,74 @@ def clip_html(
 ) -> str: # HTML
     "Show a clip: what it is, how it sounds, what the model sees and what it is to learn."
     view = clips.open(i)
-    seconds = f", {view.seconds:.2f} s" if view.seconds is not None else ""
-    parts = [f"<div><b>{html_text(view.id)}</b> ({view.split}{seconds}{html_text(view.by)})</div>", _why(view)]
-    if view.samples is not None:
-        parts.append(_named(player(view.samples, view.rate_hz), view))
-    elif view.stored:
-        parts.append(_named(stored_player(view.stored), view))
-    if view.features is not None:
-        parts.append(_picture(plot_clip(view, whole)))
+    seconds = "" if view.seconds is None else f", {view.seconds:.2f} s"
+    about = f"<b>{html_text(view.id)}</b> ({view.split}{seconds}{html_text(view.by)})"
+    parts = [f"<div>{about}</div>", _why(view)]
+    if view.samples is not None: parts.append(_named(player(view.samples, view.rate_hz), view))
+    elif view.stored: parts.append(_named(stored_player(view.stored), view))
+    if view.features is not None: parts.append(_picture(plot_clip(view, whole)))
     if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
-    if view.labels:
-        parts.append(tokens_html(view.labels, clips.tokenizer))
+    if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
     return "".join(parts)
 
 # %% ../nbs/75_browser.ipynb #7c352e74
-PAGE = 50
 def _of_form(form):
     "The folder that a form made, as long as its fields say the same; else what they say."
     made, cfg = form.result, form.value
-    return cfg if made is None or differing(completed(made.prep["config"]), shaping(cfg)) else made
+    if made is None or differing(completed(made.prep["config"]), shaping(cfg)): return cfg
+    return made
 def _source(source, corpus):
     "What a browser is given, as a list."
     if isinstance(source, PrepForm): source = _of_form(source)
     if corpus and isinstance(source, (ClipList, PrepConfig)):
+        kind = type(source).__name__
         raise ValueError(
-            f"corpus is for a prepared folder whose corpus has moved, got {corpus} beside a {type(source).__name__}:"
-            " leave it out"
-        )
+            f"corpus is for a prepared folder whose corpus has moved, got {corpus} beside a {kind}: leave it out")
     if isinstance(source, ClipList): return source
     return corpus_clips(source) if isinstance(source, PrepConfig) else prepared_clips(source, corpus)
+
+# %% ../nbs/75_browser.ipynb #0bc2e282
 @contextmanager
 def _announced(words):
-    "Have it said in a notebook what takes its time, until it is done."
+    "Show in a notebook what takes its time, until it is done."
     line = w.HTML(words)
     if is_live(): display(line)
     try: yield
     finally: line.close()
 def _counted(column):
-    "Values of a column with their counts, the commonest first."
-    pairs = [(c["values"], c["counts"]) for c in pc.value_counts(column.drop_null()).to_pylist()]
-    return sorted(pairs, key=lambda p: (-p[1], p[0]))
+    "Values of a column with their counts, the most frequent first."
+    counts = pc.value_counts(column.drop_null()).to_pylist()
+    pairs = [(count["values"], count["counts"]) for count in counts]
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
-# %% ../nbs/75_browser.ipynb #af20700b
+# %% ../nbs/75_browser.ipynb #831b8184
 CHOSEN = "chosen"
-def _numbers(table, clip):
-    "Rows of a clip that is named by its id, or by its split and its number among those kept there."
-    if isinstance(clip, str):
-        return np.flatnonzero(pc.equal(table["id"], clip).to_numpy(zero_copy_only=False))
-    split, number = clip
-    return find_clips(table, split, KEPT)[number:number + 1]
-def chosen_clips(
-    table: pa.Table,  # With the schema `LISTED`
-    clips: dict | list,  # Ids, or (split, number) among the clips that were kept; a dictionary has words about each
-) -> dict[int, str]: # Number of a row to words about it
-    "Find the clips that someone has chosen; raise `ValueError` for one that isn't listed."
-    found = {}
-    for clip in clips:
-        rows = _numbers(table, clip)
-        if not len(rows):
-            raise ValueError(f"clips must name clips that are listed, by id or by split and number, got {clip!r}")
-        found |= dict.fromkeys(map(int, rows), clips[clip] if isinstance(clips, dict) else "")
-    return found
+def _reasons(table, chosen):
+    "What a browser can show, with numbers, and the filter for it."
+    kept, rejects = table["reason"].null_count, len(table) - table["reason"].null_count
+    shown = [(f"chosen ({len(chosen):,})", CHOSEN)] if chosen else []
+    shown += [(f"every clip ({len(table):,})", ""), (f"kept ({kept:,})", KEPT)]
+    shown.append((f"all rejects ({rejects:,})", REJECTED))
+    for reason, n in _counted(table["reason"]): shown.append((f"{reason.replace('_', ' ')} ({n:,})", reason))
+    return shown
+
+# %% ../nbs/75_browser.ipynb #b3f2f999
+def _filters(clips, chosen):
+    "The boxes above the list, by name."
+    table = clips.table
+    layout = w.Layout(width="auto")
+    def looks(name): return dict(description=name, style={"description_width": "4.5rem"}, layout=layout)
+    splits = [("train and eval", ""), *((split, split) for split, _ in _counted(table["split"]))]
+    speakers = [name for name, _ in _counted(table["speaker"])[:500] if name and name == visible(name)]
+    typed = dict(continuous_update=False)
+    whole = f"draw all {clips.seconds:g} s that the model sees"
+    return {
+        "split": w.Dropdown(options=splits, **looks("split")),
+        "reason": w.Dropdown(options=_reasons(table, chosen), **looks("show")),
+        "speaker": w.Combobox(options=speakers, placeholder="how the name begins", **typed, **looks("speaker")),
+        "words": w.Text(placeholder="in the sentence or the id", **typed, **looks("words")),
+        "whole": w.Checkbox(description=whole, indent=False, layout=layout),
+    }
 
 # %% ../nbs/75_browser.ipynb #e075c39a
 class ClipBrowser:
@@ -257,74 +138,55 @@ class ClipBrowser:
         with _announced("Reading the corpus …"): self.clips = _source(source, corpus)
         self.chosen = chosen_clips(self.clips.table, clips or ())
         self.places, self.page = np.arange(0), 0
-        self.filters = self._filters()
-        self.list = w.Select(
-            description="clips", rows=16, style={"description_width": "0"}, layout=w.Layout(width="auto")
-        )
-        self.back, self.on = (
-            w.Button(icon=f"chevron-{side}", tooltip=f"{word} page", layout=w.Layout(width="3rem"))
-            for side, word in (("left", "previous"), ("right", "next"))
-        )
-        self.count = w.HTML()
-        self.shown = w.HTML()
-        self.sign = w.HTML()
-        for part in (self.count, self.sign): part.add_class("prep-live")
-        for name, box in self.filters.items():
-            box.observe(lambda _, do=self.show if name == "whole" else self.find: do(), "value")
-        self.back.on_click(lambda _: self.turn(-1))
-        self.on.on_click(lambda _: self.turn(1))
-        self.list.observe(lambda _: self.show(), "value")
-        self.box = dress(self._laid_out(), "clip-browser")
+        self._build()
         self.find()
 
     def __repr__(self): return f"ClipBrowser({len(self.places)} of {self.clips!r})"
 
-# %% ../nbs/75_browser.ipynb #831b8184
+# %% ../nbs/75_browser.ipynb #7b0a8927
 @patch
-def _filters(self:ClipBrowser):
-    how = lambda name: dict(description=name, style={"description_width": "4.5rem"}, layout=w.Layout(width="auto"))
-    table = self.clips.table
-    known, gone = table["reason"].null_count, _counted(table["reason"])
-    reasons = [
-        (f"every clip ({len(table):,})", ""),
-        (f"kept ({known:,})", KEPT),
-        (f"all rejects ({len(table) - known:,})", REJECTED),
-        *((f"{r.replace('_', ' ')} ({n:,})", r) for r, n in gone),
-    ]
-    if self.chosen: reasons.insert(0, (f"chosen ({len(self.chosen):,})", CHOSEN))
-    speakers = [s for s, _ in _counted(table["speaker"])[:500] if s and s == visible(s)]
-    return {
-        "split": w.Dropdown(
-            options=[("train and eval", ""), *((s, s) for s, _ in _counted(table["split"]))], **how("split")
-        ),
-        "reason": w.Dropdown(options=reasons, **how("show")),
-        "speaker": w.Combobox(
-            options=speakers, placeholder="how the name begins", continuous_update=False, **how("speaker")
-        ),
-        "words": w.Text(placeholder="in the sentence or the id", continuous_update=False, **how("words")),
-        "whole": w.Checkbox(
-            description=f"draw all {self.clips.seconds:g} s that the model sees",
-            indent=False,
-            layout=w.Layout(width="auto"),
-        ),
-    }
+def _build(self:ClipBrowser):
+    "Make the widgets."
+    self.filters = _filters(self.clips, self.chosen)
+    for name, box in self.filters.items():
+        do = self.show if name == "whole" else self.find
+        box.observe(lambda change, do=do: do(), "value")
+    layout = w.Layout(width="auto")
+    self.list = w.Select(description="clips", rows=16, style={"description_width": "0"}, layout=layout)
+    self.list.observe(lambda change: self.show(), "value")
+    self.back = self._pager("left", "previous", -1)
+    self.on = self._pager("right", "next", 1)
+    self.shown = w.HTML()
+    self.count, self.sign = w.HTML().add_class("prep-live"), w.HTML().add_class("prep-live")
+    self.box = dress(self._laid_out(), "clip-browser")
+@patch
+def _pager(self:ClipBrowser, side, word, by):
+    "A button that turns to another page."
+    button = w.Button(icon=f"chevron-{side}", tooltip=f"{word} page", layout=w.Layout(width="3rem"))
+    button.on_click(lambda button: self.turn(by))
+    return button
 @patch
 def _laid_out(self:ClipBrowser):
-    pager = w.HBox(
-        [self.back, self.count, self.on], layout=w.Layout(justify_content="space-between", align_items="center")
-    )
-    left = w.VBox([*self.filters.values(), self.list, pager], layout=w.Layout(flex="0 0 20rem", max_width="100%"))
-    right = w.VBox([self.sign, self.shown], layout=w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem"))
-    return w.HBox([left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%"))
+    "Filters and list to the left, the clip to the right, or below where there is no room."
+    pages = w.Layout(justify_content="space-between", align_items="center")
+    pager = w.HBox([self.back, self.count, self.on], layout=pages)
+    narrow = w.Layout(flex="0 0 20rem", max_width="100%")
+    left = w.VBox([*self.filters.values(), self.list, pager], layout=narrow)
+    wide = w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem")
+    right = w.VBox([self.sign, self.shown], layout=wide)
+    both = w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%")
+    return w.HBox([left, right], layout=both)
 
 # %% ../nbs/75_browser.ipynb #fb2a0a5f
+PAGE = 50  # Clips
 @patch
 def find(self:ClipBrowser) -> None:
     "Find what the filters describe, and show the first of it."
     asked = {name: box.value for name, box in self.filters.items() if name != "whole"}
     self._mark("Looking for clips …")
     only_chosen = asked["reason"] == CHOSEN
-    found = find_clips(self.clips.table, **{**asked, "reason": "" if only_chosen else asked["reason"]})
+    if only_chosen: asked["reason"] = ""
+    found = find_clips(self.clips.table, **asked)
     self.places = found[np.isin(found, list(self.chosen))] if only_chosen else found
     self.page = 0
     self.turn(0)
@@ -336,81 +198,89 @@ def turn(self:ClipBrowser,
     last = max(len(self.places) - 1, 0) // PAGE
     self.page = min(max(self.page + by, 0), last)
     first = self.page * PAGE
-    here = self.places[first:first + PAGE]
-    self.back.disabled = self.page == 0
-    self.on.disabled = self.page == last
-    self.count.value = (
-        f"{first + 1:,} to {first + len(here):,} of {len(self.places):,}" if len(here) else "no clip answers this"
-    )
-    self.list.options = [(self._line(int(i)), int(i)) for i in here]
-    if len(here): self.list.index = 0
+    numbers = [int(i) for i in self.places[first:first + PAGE]]
+    self.back.disabled, self.on.disabled = self.page == 0, self.page == last
+    self.count.value = "no clip answers this"
+    if numbers: self.count.value = f"{first + 1:,} to {first + len(numbers):,} of {len(self.places):,}"
+    self.list.options = [(self._line(i), i) for i in numbers]
+    if numbers: self.list.index = 0
     else: self._unmark()
 
 # %% ../nbs/75_browser.ipynb #eaf90773
 @patch
+def _row(self:ClipBrowser, i):
+    "What the list says of a clip."
+    return self.clips.table.slice(i, 1).to_pylist()[0]
+@patch
 def _line(self:ClipBrowser, i):
-    r = self.clips.table.slice(i, 1).to_pylist()[0]
-    seconds = f"{r['seconds']:.1f} s" if r["seconds"] is not None else ""
-    return visible("  ".join(filter(None, (r["id"], r["reason"] or seconds, self.chosen.get(i)))))
+    "A clip's line in the list: its id, and why it was rejected or how long it is."
+    row = self._row(i)
+    seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
+    parts = (row["id"], row["reason"] or seconds, self.chosen.get(i))
+    return visible("  ".join(filter(None, parts)))
 @patch
 def show(self:ClipBrowser) -> None:
     "Show the clip that is chosen in the list."
-    if (i := self.list.value) is None: return
-    self._mark(f"Loading {self.clips.table['id'][i].as_py()} …")
-    try:
-        self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
-    except Exception as e: self.shown.value = fault_html(f"This clip can't be shown: {str(e) or type(e).__name__}")
+    i = self.list.value
+    if i is None: return
+    self._mark(f"Loading {self._row(i)['id']} …")
+    try: self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
+    except Exception as e:
+        self.shown.value = fault_html(f"This clip can't be shown: {str(e) or type(e).__name__}")
     finally: self._unmark()
 @patch
 def _mark(self:ClipBrowser, words):
-    "Say what is on its way, and grey what stands there until then."
+    "Say what is on its way, and grey what is shown until then."
     self.sign.value = f"<i>{html_text(words)}</i>"
     self.shown.add_class("prep-stale")
 @patch
 def _unmark(self:ClipBrowser):
+    "Undo that, when a clip is shown or none was found."
     if self.list.value is None: self.shown.value = ""
     self.sign.value = ""
     self.shown.remove_class("prep-stale")
 
 # %% ../nbs/75_browser.ipynb #7d40ec96
 _CELL = "text-align:left; vertical-align:top; padding:.2em .9em .2em 0"
-def _row(cells, tag="td"):
-    "A row of a table in which names stay whole and the last column takes what is left."
-    looks = ["; white-space:nowrap"] * (len(cells) - 1) + ["; min-width:14em"]
-    return (
-        "<tr>"
-        + "".join(f'<{tag} dir="auto" style="{_CELL}{look}">{html_text(c)}</{tag}>' for c, look in zip(cells, looks))
-        + "</tr>"
-    )
+def _table_row(cells, tag="td"):
+    "A row of a table in which names stay whole and the last column takes the room that is left."
+    looks = ["white-space:nowrap"] * (len(cells) - 1) + ["min-width:14em"]
+    parts = []
+    for cell, look in zip(cells, looks):
+        parts.append(f'<{tag} dir="auto" style="{_CELL}; {look}">{html_text(cell)}</{tag}>')
+    return f"<tr>{''.join(parts)}</tr>"
+
+# %% ../nbs/75_browser.ipynb #450f29b3
+@patch
+def _asked(self:ClipBrowser):
+    "What the filters ask for."
+    words = []
+    for name, box in self.filters.items():
+        value = box.label if isinstance(box, w.Dropdown) else box.value or "any"
+        if name != "whole": words.append(f"{box.description}: {value}")
+    return html_text("; ".join(words))
 @patch
 def _table(self:ClipBrowser, most=8):
     "How many of how many are listed, what the filters ask for, and the first clips."
-    shown = [self.clips.table.slice(i, 1).to_pylist()[0] for _, i in self.list.options[:most]]
-    asked = [
-        (b.description, b.label if isinstance(b, w.Dropdown) else b.value or "any")
-        for n, b in self.filters.items()
-        if n != "whole"
-    ]
-    count = (
-        f"{self.page * PAGE + 1:,} to {self.page * PAGE + len(shown):,} of {len(self.places):,} clips"
-        if shown
-        else self.count.value
-    )
-    rows = [_row(("clip", "split", "kept or why not", "sentence"), "th")] + [
-        _row((r["id"], r["split"], r["reason"] or "kept", r["sentence"] or "")) for r in shown
-    ]
-    return (
-        f'<p>{count} (filters: {html_text("; ".join(f"{name}: {value}" for name, value in asked))})</p><div'
-        f' class="clip-table" style="overflow-x:auto"><table>{"".join(rows)}</table></div>'
-    )
+    shown = [self._row(i) for _, i in self.list.options[:most]]
+    first = self.page * PAGE + 1
+    count = self.count.value
+    if shown: count = f"{first:,} to {first + len(shown) - 1:,} of {len(self.places):,} clips"
+    lines = [_table_row(("clip", "split", "kept or why not", "sentence"), "th")]
+    for row in shown:
+        lines.append(_table_row((row["id"], row["split"], row["reason"] or "kept", row["sentence"] or "")))
+    table = f'<div class="clip-table" style="overflow-x:auto"><table>{"".join(lines)}</table></div>'
+    return f"<p>{count} (filters: {self._asked()})</p>{table}"
 
 # %% ../nbs/75_browser.ipynb #0b204aa6
+@patch
+def _page(self:ClipBrowser):
+    "The browser as a page."
+    return saved_page("the clip browser", self._table() + self.shown.value)
 @patch
 def _repr_mimebundle_(self:ClipBrowser, **kwargs):
     page = {"text/plain": repr(self), "text/html": self._page()}
     return {**self.box._repr_mimebundle_(**kwargs), **page} if is_live() else page
-@patch
-def _page(self:ClipBrowser): return saved_page("the clip browser", self._table() + self.shown.value)
 @patch
 def _ipython_display_(self:ClipBrowser):
     if not is_live(): raise NotImplementedError  # IPython shows the page then

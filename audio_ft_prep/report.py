@@ -1,6 +1,6 @@
 """A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 
-`statistics` counts what a prepared folder holds; `write_report` writes a page about it, one HTML file with everything in it, to be mailed, archived or put beside a model.
+`statistics` counts what a prepared folder holds; `write_report` writes a page about it, one HTML file with everything in it, to be mailed, archived or kept with a model.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/report.html.md"""
 
@@ -9,19 +9,20 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/report.html.md"""
 # %% ../nbs/72_report.ipynb #a084c85c
 from __future__ import annotations
 import base64, re
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pyarrow.compute as pc
 from .card import reason_rows, source_name, title
-from .families import flac_bytes
-from .pipeline import Prepared
-from .paths import Url, atomic_write_bytes
 from .clips import plot_clip, tokens_html
+from .families import flac_bytes
+from .paths import Url, atomic_write_bytes
+from .pipeline import Prepared
 from audio_ft_prep.plots import (
     clip_numbers, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits,
     speaker_shares)
-from .views import PreparedClips, clips_of
 from .show import html_text, markdown_table, show_bytes, show_hours, text_table
+from .views import PreparedClips, clips_of
 
 # %% auto #0
 __all__ = ['QUANTILES', 'SplitStatistics', 'Statistics', 'statistics', 'clips_at_the_edges', 'report_html', 'write_report']
@@ -41,7 +42,49 @@ class SplitStatistics:
     labels: dict[str, float]  # Quantiles, in labels a clip
     rejects: dict[str, int]  # Clips not kept, by reason
 
+# %% ../nbs/72_report.ipynb #a486141e
+def _quantiles(values):
+    "Quantiles of values; none of no values."
+    if not len(values): return {}
+    return {name: round(float(np.quantile(values, share)), 3) for name, share in QUANTILES.items()}
+def _split_statistics(numbers, rejects):
+    "Count one split, by the numbers of its clips."
+    seconds, speakers = numbers["seconds"], numbers["speakers"]
+    shares, half = speaker_shares(speakers, seconds)
+    unnamed = seconds[speakers == ""].sum()
+    return SplitStatistics(
+        clips=len(seconds),
+        seconds=round(float(seconds.sum()), 3),
+        speakers=len(shares),
+        half=half,
+        unnamed=round(float(unnamed), 3),
+        duration=_quantiles(seconds),
+        rate=_quantiles(numbers["rate"]),
+        labels=_quantiles(numbers["labels"]),
+        rejects=rejects,
+    )
+
 # %% ../nbs/72_report.ipynb #78d60f4e
+def _row(name, splits, show):
+    "A row of a table: its name, and a cell for each split."
+    return [name, *(show(split) for split in splits)]
+def _speaker_rows(splits):
+    "Rows about speakers."
+    unnamed = any(split.unnamed and split.speakers for split in splits)
+    time = "their time" if unnamed else "the time"
+    known = lambda split, n: f"{n:,}" if split.speakers else "not known"
+    rows = [
+        _row("speakers", splits, lambda split: known(split, split.speakers)),
+        _row(f"speakers with half of {time}", splits, lambda split: known(split, split.half)),
+    ]
+    if unnamed: rows.append(_row("duration without a speaker", splits, lambda split: show_hours(split.unnamed)))
+    return rows
+def _quantile_rows(splits, name, field, digits):
+    "Rows with the quantiles of one number."
+    def shown(split, quantile): return f"{getattr(split, field)[quantile]:,.{digits}f}" if split.clips else ""
+    return [[f"{name}, {q}", *(shown(split, q) for split in splits)] for q in QUANTILES]
+
+# %% ../nbs/72_report.ipynb #042c4cf3
 @dataclass(frozen=True, repr=False)
 class Statistics:
     "What a prepared folder holds, by split."
@@ -50,47 +93,19 @@ class Statistics:
     def to_dict(self): return asdict(self)
     def rows(self):
         "Rows of a table, header first."
-        each = list(self.splits.values())
-        one = lambda name, show: [name, *map(show, each)]
-        spread = lambda name, field, digits: [
-            [f"{name}, {q}", *(f"{getattr(s, field)[q]:,.{digits}f}" if s.clips else "" for s in each)]
-            for q in QUANTILES
-        ]
-        unnamed = any(s.unnamed and s.speakers for s in each)
+        splits = list(self.splits.values())
         return [
             ["", *self.splits],
-            one("clips", lambda s: f"{s.clips:,}"),
-            one("clips not kept", lambda s: f"{sum(s.rejects.values()):,}"),
-            one("duration in all", lambda s: show_hours(s.seconds)),
-            one("speakers", lambda s: f"{s.speakers:,}" if s.speakers else "not known"),
-            one(
-                f"speakers with half of the{'ir' * unnamed} time",
-                lambda s: f"{s.half:,}" if s.speakers else "not known",
-            ),
-            *[one("duration without a speaker", lambda s: show_hours(s.unnamed))] * unnamed,
-            *spread("duration (s)", "duration", 2),
-            *spread("characters per second", "rate", 1),
-            *spread("labels", "labels", 0),
+            _row("clips", splits, lambda split: f"{split.clips:,}"),
+            _row("clips not kept", splits, lambda split: f"{sum(split.rejects.values()):,}"),
+            _row("duration in all", splits, lambda split: show_hours(split.seconds)),
+            *_speaker_rows(splits),
+            *_quantile_rows(splits, "duration (s)", "duration", 2),
+            *_quantile_rows(splits, "characters per second", "rate", 1),
+            *_quantile_rows(splits, "labels", "labels", 0),
         ]
     def __repr__(self): return text_table(self.rows())
     def _repr_markdown_(self): return markdown_table(self.rows())
-
-# %% ../nbs/72_report.ipynb #a486141e
-def _quantiles(values):
-    return {name: round(float(np.quantile(values, q)), 3) for name, q in QUANTILES.items()} if len(values) else {}
-def _split_statistics(n, rejects):
-    shares, half = speaker_shares(n["speakers"], n["seconds"])
-    return SplitStatistics(
-        len(n["seconds"]),
-        round(float(n["seconds"].sum()), 3),
-        len(shares),
-        half,
-        round(float(n["seconds"][n["speakers"] == ""].sum()), 3),
-        _quantiles(n["seconds"]),
-        _quantiles(n["rate"]),
-        _quantiles(n["labels"]),
-        rejects,
-    )
 
 # %% ../nbs/72_report.ipynb #39685a33
 def statistics(
@@ -98,143 +113,179 @@ def statistics(
 ) -> Statistics: # A table in a notebook; `to_dict` for a program
     "Count what a prepared folder holds; features are not read for it."
     clips = clips_of(prepared)
-    return Statistics(
-        {s: _split_statistics(n, clips.prep["counts"][s]["rejects"]) for s, n in clip_numbers(clips).items()}
-    )
+    counts = clips.prep["counts"]
+    splits = {}
+    for split, numbers in clip_numbers(clips).items():
+        splits[split] = _split_statistics(numbers, counts[split]["rejects"])
+    return Statistics(splits)
 
 # %% ../nbs/72_report.ipynb #046e7526
+_EDGES = {
+    "seconds": ("shortest", "longest"),
+    "rate": ("slowest speech", "fastest speech"),
+    "peak": ("quietest", "loudest"),
+}
 def clips_at_the_edges(
     prepared: str | Path | Url | Prepared | PreparedClips,  # A prepared folder
 ) -> dict[tuple[str, int], str]: # (split, number) to what is special about it
     "Choose clips that are most likely to show what is wrong."
-    clips = clips_of(prepared)
-    numbers, found = clip_numbers(clips), {}
-    for split, n in numbers.items():
-        if not len(n["seconds"]): continue
-        peak = clips.columns(split, ["peak"])["peak"].to_numpy()
-        for column, low, high in (
-            (n["seconds"], "shortest", "longest"),
-            (n["rate"], "slowest speech", "fastest speech"),
-            (peak, "quietest", "loudest"),
-        ):
-            for i, words in ((int(column.argmin()), low), (int(column.argmax()), high)):
-                found.setdefault((split, i), []).append(f"{words} of {split}")
-    return {at: ", ".join(words) for at, words in found.items()}
+    clips, words = clips_of(prepared), defaultdict(list)
+    for split, numbers in clip_numbers(clips).items():
+        if not len(numbers["seconds"]): continue
+        numbers["peak"] = clips.columns(split, ["peak"])["peak"].to_numpy()
+        for name, (lowest, highest) in _EDGES.items():
+            words[split, int(numbers[name].argmin())].append(f"{lowest} of {split}")
+            words[split, int(numbers[name].argmax())].append(f"{highest} of {split}")
+    return {clip: ", ".join(what) for clip, what in words.items()}
 
 # %% ../nbs/72_report.ipynb #15722e71
 _CSS = """
-:root { color-scheme: light dark; --page: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa; --train: #0072b2; --eval: #d55e00 }
-@media (prefers-color-scheme: dark) { :root { --page: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #21262d; --train: #56b4e9; --eval: #e69f00 } }
-* { box-sizing: border-box } body { margin: 0 auto; max-width: 46rem; padding: 1rem; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin-bottom: .2rem; overflow-wrap: anywhere }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; white-space: nowrap }
-th.l, td.l { text-align: left } td.l + td.l { min-width: 14rem; white-space: normal } figure { margin: 1rem 0 } figure svg { width: 100%; height: auto; max-width: 41rem; display: block } figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
-audio { width: 100%; max-width: 24rem; margin: .4rem 0 } blockquote { margin: .3rem 0; font-size: 1.05rem } details { margin: 1rem 0 }
-@media (max-width: 30rem) { figure .wide { margin: 0 -1rem } th, td { padding: .2rem .35rem } td:first-child { white-space: normal } }
+:root {
+  color-scheme: light dark;
+  --page: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d1d9e0; --card: #f6f8fa;
+  --train: #0072b2; --eval: #d55e00 }
+@media (prefers-color-scheme: dark) { :root {
+  --page: #0d1117; --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --card: #21262d;
+  --train: #56b4e9; --eval: #e69f00 } }
+* { box-sizing: border-box }
+body {
+  margin: 0 auto; max-width: 46rem; padding: 1rem;
+  background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere }
+h2 { font-size: 1.2rem; margin-top: 2.5rem }
+h3 { font-size: 1rem; margin-bottom: .2rem; overflow-wrap: anywhere }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+th, td {
+  padding: .25rem .7rem; border-bottom: 1px solid var(--line);
+  text-align: right; vertical-align: top; white-space: nowrap }
+th.l, td.l { text-align: left }
+td.l + td.l { min-width: 14rem; white-space: normal }
+figure { margin: 1rem 0 }
+figure svg { width: 100%; height: auto; max-width: 41rem; display: block }
+figcaption, .soft { color: var(--soft); font-size: .9rem; overflow-wrap: anywhere }
+audio { width: 100%; max-width: 24rem; margin: .4rem 0 }
+blockquote { margin: .3rem 0; font-size: 1.05rem }
+details { margin: 1rem 0 }
+@media (max-width: 30rem) {
+  figure .wide { margin: 0 -1rem }
+  th, td { padding: .2rem .35rem }
+  td:first-child { white-space: normal } }
 """
+
+# %% ../nbs/72_report.ipynb #cd4a833c
+def _cells(row, tag, left):
+    "A row as HTML; its first columns hold words, the others numbers."
+    cells = []
+    for i, cell in enumerate(row):
+        words = " class=l" if i < left else ""
+        cells.append(f"<{tag}{words}>{html_text(cell)}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"
+def _table(rows, left=1):
+    "Rows as HTML, header first."
+    head, *body = rows
+    lines = "".join(_cells(row, "td", left) for row in body)
+    table = f"<table><thead>{_cells(head, 'th', left)}</thead><tbody>{lines}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 # %% ../nbs/72_report.ipynb #5e5f4a17
 def _inline(plot, n):
     "A plot as a part of the page; names within it are made its own."
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>f{n}-", plot.svg())
-    return (
-        f'<figure role="img" aria-label="{html_text(plot.says)}"><div'
-        f' class="wide">{svg}</div><figcaption>{html_text(plot.says)}</figcaption></figure>'
-    )
+    words = html_text(plot.says)
+    caption = f"<figcaption>{words}</figcaption>"
+    return f'<figure role="img" aria-label="{words}"><div class="wide">{svg}</div>{caption}</figure>'
 
-# %% ../nbs/72_report.ipynb #cd4a833c
-def _table(rows, left=1):
-    "Rows as HTML, header first; the first columns hold words, the others numbers."
-    cell = lambda tag, i, c: f"<{tag}{' class=l' if i < left else ''}>{html_text(c)}</{tag}>"
-    line = lambda tag, r: "<tr>" + "".join(cell(tag, i, c) for i, c in enumerate(r)) + "</tr>"
-    return (
-        '<div'
-        f' class="wide"><table><thead>{line("th", rows[0])}</thead><tbody>{"".join(line("td", r) for r in rows[1:])}</tbody></table></div>'
-    )
+# %% ../nbs/72_report.ipynb #ecc464d3
+_PLOTS = {
+    "Duration": plot_durations,
+    "Speech rate": plot_speech_rate,
+    "Labels against the model's limit": plot_labels,
+    "Speakers": plot_speakers,
+    "Train against eval": plot_splits,
+}
+def _plots_part(clips):
+    "All plots of the clips that were kept."
+    kept = sum(count["kept"] for count in clips.prep["counts"].values())
+    if not kept: return "<p>There are no clips: all were rejected.</p>"
+    parts = []
+    for n, (name, draw) in enumerate(_PLOTS.items()):
+        parts.append(f"<h2>{html_text(name)}</h2>{_inline(draw(clips), n)}")
+    return "".join(parts)
 
 # %% ../nbs/72_report.ipynb #e595be59
+def _each_reject(rejects, most):
+    "Rejects one by one, with what was measured; folded."
+    lines = [[r["split"], r["id"], r["reason"], r["detail"]] for r in rejects.slice(0, most).to_pylist()]
+    if not lines: return ""
+    table = _table([["split", "clip", "reason", "what was measured"], *lines], left=4)
+    if len(rejects) > most:
+        table += f'<p class="soft">The first {most} of {len(rejects):,}; all stand in rejects.parquet.</p>'
+    return f"<details><summary>Clip by clip</summary>{table}</details>"
 def _rejects_part(clips, most=200):
-    "Rejects by reason, and each of them with what was measured."
+    "Rejects by reason, and each of them; rows above a maximum are only counted."
     reasons = reason_rows(clips.prep)
     if not reasons: return "<p>Every clip was kept.</p>"
-    told = clips.rejects.filter(pc.not_equal(clips.rejects["reason"], "not_sampled"))
-    rows = [[r["split"], r["id"], r["reason"], r["detail"]] for r in told.slice(0, most).to_pylist()]
-    more = (
-        f'<p class="soft">The first {most} of {len(told):,}; all stand in rejects.parquet.</p>'
-        if len(told) > most
-        else ""
-    )
-    each = (
-        "<details><summary>Clip by"
-        f" clip</summary>{_table([['split', 'clip', 'reason', 'what was measured'], *rows], left=4)}{more}</details>"
-        if rows
-        else ""
-    )
+    faulty = pc.not_equal(clips.rejects["reason"], "not_sampled")
+    each = _each_reject(clips.rejects.filter(faulty), most)
     return f"{_inline(plot_rejects(clips), 'r')}{_table(reasons, left=2)}{each}"
 
 # %% ../nbs/72_report.ipynb #3dc0b766
+def _sound(view):
+    "A player that holds a clip's sound, or why there is none."
+    if view.samples is None: return f'<p class="soft">{html_text(view.note)}</p>'
+    flac = base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()
+    source = f"data:audio/flac;base64,{flac}"
+    name = f"sound of {html_text(view.id)}"
+    return f'<audio controls aria-label="{name}" preload="metadata" src="{source}"></audio>'
 def _clip_part(clips, split, i, words, n):
     "One clip: what is said, how it sounds, what the model sees of it."
     view = clips(split, i)
-    sound = (
-        f'<audio controls aria-label="sound of {html_text(view.id)}" preload="metadata"'
-        f' src="data:audio/flac;base64,{base64.b64encode(flac_bytes(view.samples, view.rate_hz)).decode()}"></audio>'
-        if view.samples is not None
-        else f'<p class="soft">{html_text(view.note)}</p>'
-    )
-    return (
-        f"<section><h3>{html_text(words.capitalize())}</h3><div"
-        f" class=soft>{html_text(f'{view.id}, {view.seconds:.2f} s{view.by}')}</div><blockquote"
-        f" dir=auto>{html_text(view.sentence)}</blockquote>"
-        f"{sound}{tokens_html(view.labels, clips.model.tokenizer)}{_inline(plot_clip(view), f'c{n}')}</section>"
-    )
+    about = f"{view.id}, {view.seconds:.2f} s{view.by}"
+    parts = [
+        f"<h3>{html_text(words.capitalize())}</h3>",
+        f"<div class=soft>{html_text(about)}</div>",
+        f"<blockquote dir=auto>{html_text(view.sentence)}</blockquote>",
+        _sound(view),
+        tokens_html(view.labels, clips.model.tokenizer),
+        _inline(plot_clip(view), f"c{n}"),
+    ]
+    return f"<section>{''.join(parts)}</section>"
 
-# %% ../nbs/72_report.ipynb #ecc464d3
-def _plots_part(clips):
-    plots = {
-        "Duration": plot_durations,
-        "Speech rate": plot_speech_rate,
-        "Labels against the model's limit": plot_labels,
-        "Speakers": plot_speakers,
-        "Train against eval": plot_splits,
-    }
-    if not any(c["kept"] for c in clips.prep["counts"].values()):
-        return "<p>There are no clips: all were rejected.</p>"
-    return "".join(
-        f"<h2>{html_text(name)}</h2>{_inline(draw(clips), n)}" for n, (name, draw) in enumerate(plots.items())
-    )
+# %% ../nbs/72_report.ipynb #523b603b
+def _about(prep):
+    "What a prepared folder was made of, and by what."
+    size = show_bytes(sum(shard["bytes"] for shard in prep["shards"]))
+    source = f"{source_name(prep)}, read as {prep['source']['kind']}"
+    made = f"made with audio_ft_prep {prep['versions']['audio_ft_prep']}"
+    return f"{source}; {size} of examples, hash {prep['hash'][:16]}, {made}"
+def _edges_part(clips, most):
+    "The clips at the edges; empty where there are none."
+    edges = list(clips_at_the_edges(clips).items())[:most]
+    if not edges: return ""
+    parts = ["<h2>Clips at the edges</h2>", "<p class=soft>Where faults gather: listen to these first.</p>"]
+    for n, ((split, i), words) in enumerate(edges): parts.append(_clip_part(clips, split, i, words, n))
+    return "".join(parts)
 
 # %% ../nbs/72_report.ipynb #b7aaae88
+_HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 def report_html(
     prepared: str | Path | Url | Prepared | PreparedClips,  # A prepared folder
     most_clips: int = 8,  # Clips shown at most
 ) -> str: # An HTML page
-    "Tell all about a prepared folder on one page, the same text each time."
+    "Describe a prepared folder on one page, the same text each time."
     clips = clips_of(prepared)
-    prep, edges = clips.prep, list(clips_at_the_edges(clips).items())[:most_clips]
-    size = show_bytes(sum(s["bytes"] for s in prep["shards"]))
-    about = (
-        f"{source_name(prep)}, read as {prep['source']['kind']}; {size} of examples, hash {prep['hash'][:16]}, made"
-        f" with audio_ft_prep {prep['versions']['audio_ft_prep']}"
-    )
+    name = html_text(title(clips.prep))
     parts = [
-        f"<h1>{html_text(title(prep))}</h1><p class=soft>{html_text(about)}</p>",
+        f"<h1>{name}</h1><p class=soft>{html_text(_about(clips.prep))}</p>",
         _table(statistics(clips).rows()),
         _plots_part(clips),
-        "<h2>Clips not kept</h2>",
-        _rejects_part(clips),
+        f"<h2>Clips not kept</h2>{_rejects_part(clips)}",
+        _edges_part(clips, most_clips),
     ]
-    if edges:
-        parts += [
-            "<h2>Clips at the edges</h2>",
-            "<p class=soft>Where faults gather: listen to these first.</p>",
-            *(_clip_part(clips, *at, words, n) for n, (at, words) in enumerate(edges)),
-        ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
-        ' content="width=device-width,'
-        f' initial-scale=1"><title>{html_text(title(prep))}</title><style>{_CSS}</style></head>\n<body>{"".join(parts)}</body></html>\n'
-    )
+    head = f"<head>{_HEAD}<title>{name}</title><style>{_CSS}</style></head>"
+    body = f"<body>{''.join(parts)}</body>"
+    return f'<!doctype html>\n<html lang="en">{head}\n{body}</html>\n'
 
 # %% ../nbs/72_report.ipynb #bc1ca934
 def write_report(
