@@ -148,7 +148,7 @@ def config_faults(
     except ValueError as e: faults[_last_touched(str(e), touched)] = str(e)
     return faults
 def _last_touched(sentence, touched):
-    "Of the fields that a sentence names the one touched last, else the first; what came after `got` is the user's text."
+    "Of the fields that a sentence names the one touched last, else the first; after `got` is the user's text."
     rule = sentence.partition(", got ")[0]
     named = [word for word in re.findall(r"\w+", rule) if word in field_types()]
     for name in reversed(list(touched)):

@@ -94,8 +94,10 @@ def _announced(words):
     finally: line.close()
 def _counted(column):
     "Values of a column with their counts, the most frequent first."
-    counts = pc.value_counts(column.drop_null()).to_pylist()
-    pairs = [(count["values"], count["counts"]) for count in counts]
+    counts = pc.value_counts(column.drop_null())
+    pairs = []
+    for count in counts.to_pylist():
+        pairs.append((count["values"], count["counts"]))
     return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 # %% ../nbs/75_browser.ipynb #831b8184
@@ -110,21 +112,26 @@ def _reasons(table, chosen):
     return shown
 
 # %% ../nbs/75_browser.ipynb #b3f2f999
+def _labelled(name, box):
+    "A box with its name before it."
+    box.description = name
+    box.layout.width = "auto"
+    if not isinstance(box, w.Checkbox): box.style.description_width = "4.5rem"
+    return box
 def _filters(clips, chosen):
     "The boxes above the list, by name."
     table = clips.table
-    layout = w.Layout(width="auto")
-    def looks(name): return dict(description=name, style={"description_width": "4.5rem"}, layout=layout)
-    splits = [("train and eval", ""), *((split, split) for split, _ in _counted(table["split"]))]
-    speakers = [name for name, _ in _counted(table["speaker"])[:500] if name and name == visible(name)]
+    splits = [("train and eval", "")]
+    for split, _ in _counted(table["split"]): splits.append((split, split))
+    frequent = [name for name, _ in _counted(table["speaker"])[:500]]
+    speakers = [name for name in frequent if name and name == visible(name)]
     typed = dict(continuous_update=False)
-    whole = f"draw all {clips.seconds:g} s that the model sees"
     return {
-        "split": w.Dropdown(options=splits, **looks("split")),
-        "reason": w.Dropdown(options=_reasons(table, chosen), **looks("show")),
-        "speaker": w.Combobox(options=speakers, placeholder="how the name begins", **typed, **looks("speaker")),
-        "words": w.Text(placeholder="in the sentence or the id", **typed, **looks("words")),
-        "whole": w.Checkbox(description=whole, indent=False, layout=layout),
+        "split": _labelled("split", w.Dropdown(options=splits)),
+        "reason": _labelled("show", w.Dropdown(options=_reasons(table, chosen))),
+        "speaker": _labelled("speaker", w.Combobox(options=speakers, placeholder="how the name begins", **typed)),
+        "words": _labelled("words", w.Text(placeholder="in the sentence or the id", **typed)),
+        "whole": _labelled(f"draw all {clips.seconds:g} s that the model sees", w.Checkbox(indent=False)),
     }
 
 # %% ../nbs/75_browser.ipynb #e075c39a
@@ -151,13 +158,15 @@ def _build(self:ClipBrowser):
     for name, box in self.filters.items():
         do = self.show if name == "whole" else self.find
         box.observe(lambda change, do=do: do(), "value")
-    layout = w.Layout(width="auto")
-    self.list = w.Select(description="clips", rows=16, style={"description_width": "0"}, layout=layout)
+    self.list = w.Select(description="clips", rows=16)
+    self.list.style.description_width = "0"
+    self.list.layout.width = "auto"
     self.list.observe(lambda change: self.show(), "value")
     self.back = self._pager("left", "previous", -1)
     self.on = self._pager("right", "next", 1)
     self.shown = w.HTML()
-    self.count, self.sign = w.HTML().add_class("prep-live"), w.HTML().add_class("prep-live")
+    self.count = w.HTML().add_class("prep-live")
+    self.sign = w.HTML().add_class("prep-live")
     self.box = dress(self._laid_out(), "clip-browser")
 @patch
 def _pager(self:ClipBrowser, side, word, by):
@@ -168,14 +177,15 @@ def _pager(self:ClipBrowser, side, word, by):
 @patch
 def _laid_out(self:ClipBrowser):
     "Filters and list to the left, the clip to the right, or below where there is no room."
-    pages = w.Layout(justify_content="space-between", align_items="center")
-    pager = w.HBox([self.back, self.count, self.on], layout=pages)
-    narrow = w.Layout(flex="0 0 20rem", max_width="100%")
-    left = w.VBox([*self.filters.values(), self.list, pager], layout=narrow)
-    wide = w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem")
-    right = w.VBox([self.sign, self.shown], layout=wide)
-    both = w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%")
-    return w.HBox([left, right], layout=both)
+    pager = w.HBox([self.back, self.count, self.on])
+    pager.layout = w.Layout(justify_content="space-between", align_items="center")
+    left = w.VBox([*self.filters.values(), self.list, pager])
+    left.layout = w.Layout(flex="0 0 20rem", max_width="100%")
+    right = w.VBox([self.sign, self.shown])
+    right.layout = w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem")
+    both = w.HBox([left, right])
+    both.layout = w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%")
+    return both
 
 # %% ../nbs/75_browser.ipynb #fb2a0a5f
 PAGE = 50  # Clips

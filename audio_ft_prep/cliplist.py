@@ -46,11 +46,15 @@ def _keys(table):
 def _listed_rejects(rejects, rows):
     "Rejects, with what the corpus's rows say of them."
     if rows is None or not len(rows): return _listed(rejects)
-    numbers = pc.index_in(_keys(rejects), _keys(rows).combine_chunks())
+    keys = _keys(rows).combine_chunks()
+    numbers = pc.index_in(_keys(rejects), keys)
     second = pc.equal(rejects["reason"], "duplicate_row")
     numbers = pc.if_else(second, None, numbers)
-    words = {name: rows[name].cast(pa.string()).take(numbers) for name in ("speaker", "sentence")}
-    return _listed(rejects, seconds=rows["seconds"].take(numbers), **words)
+    columns = {"seconds": rows["seconds"].take(numbers)}
+    for name in ("speaker", "sentence"):
+        words = rows[name].cast(pa.string())
+        columns[name] = words.take(numbers)
+    return _listed(rejects, **columns)
 
 # %% ../nbs/71_cliplist.ipynb #c1685fb2
 @dataclass(frozen=True, repr=False)
@@ -71,15 +75,19 @@ def corpus_clips(
     cfg: PrepConfig,  # What would be prepared
 ) -> ClipList: # Its rows, and the rejects that are known before decoding
     "List the clips of a corpus."
-    model, corpus = load_model(cfg.model_id), load_rows(cfg)
+    model = load_model(cfg.model_id)
+    corpus = load_rows(cfg)
     tokenizer = tokenizer_for(cfg, model)
     chosen = select(corpus, cfg, model, tokenizer, labels=False)
     rows = pa.concat_tables([chosen.train, chosen.eval])
     def view(i):
-        if i < len(rows): return corpus_view(corpus, rows.slice(i, 1), model, tokenizer, cfg)
+        if i < len(rows):
+            row = rows.slice(i, 1)
+            return corpus_view(corpus, row, model, tokenizer, cfg)
         reject = chosen.rejects.slice(i - len(rows), 1).to_pylist()[0]
         return reject_view(reject, corpus, model, tokenizer, cfg)
-    table = pa.concat_tables([_listed(rows), _listed_rejects(chosen.rejects, corpus.rows)])
+    rejects = _listed_rejects(chosen.rejects, corpus.rows)
+    table = pa.concat_tables([_listed(rows), rejects])
     return ClipList(table, view, tokenizer, model.max_seconds)
 
 # %% ../nbs/71_cliplist.ipynb #e84f0390
@@ -87,7 +95,8 @@ def _listed_split(clips, split):
     "Rows of the clips that were kept of a split."
     table = clips.columns(split, ["id", "speaker", "sentence", "input_length"])
     samples = table["input_length"].cast(pa.float64())
-    return _listed(table, split=split, seconds=pc.divide(samples, clips.rate_hz))
+    seconds = pc.divide(samples, clips.rate_hz)
+    return _listed(table, split=split, seconds=seconds)
 def prepared_clips(
     prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
     corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
@@ -99,7 +108,8 @@ def prepared_clips(
     def view(i):
         part = int(np.searchsorted(firsts, i, "right")) - 1
         number = i - int(firsts[part])
-        return clips(clips.splits[part], number) if part < len(tables) else clips.reject(number)
+        if part == len(tables): return clips.reject(number)
+        return clips(clips.splits[part], number)
     source, _ = clips.corpus
     rejects = _listed_rejects(clips.rejects, source and source.rows)
     return ClipList(pa.concat_tables([*tables, rejects]), view, clips.tokenizer, clips.seconds)
@@ -133,7 +143,9 @@ def find_clips(
     if split: masks.append(pc.equal(table["split"], split))
     if reason: masks.append(_has_reason(table["reason"], reason))
     if speaker: masks.append(_said_by(table["speaker"], speaker))
-    if words: masks.append(pc.or_(_holds(table["sentence"], words), _holds(table["id"], words)))
+    if words:
+        in_id = _holds(table["id"], words)
+        masks.append(pc.or_(in_id, _holds(table["sentence"], words)))
     found = np.ones(len(table), bool)
     for mask in masks: found &= pc.fill_null(mask, False).to_numpy()
     return np.flatnonzero(found)

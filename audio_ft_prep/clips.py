@@ -28,10 +28,14 @@ def _draw_wave(ax, view):
     whole = len(view.samples) // step * step
     stretches = view.samples[:whole].reshape(-1, step)
     seconds = np.arange(len(stretches)) * step / view.rate_hz
-    low, high = stretches.min(1), stretches.max(1)
-    ax.fill_between(seconds, low, high, color=COLOURS["train"], linewidth=0.4, step="post")
-    limit = max(0.05, float(np.abs(view.samples).max()) * 1.1)
-    ax.set(ylabel="amplitude\n(full scale is 1)", ylim=(-limit, limit))
+    low = stretches.min(1)
+    high = stretches.max(1)
+    look = dict(color=COLOURS["train"], linewidth=0.4, step="post")
+    ax.fill_between(seconds, low, high, **look)
+    peak = float(np.abs(view.samples).max())
+    limit = max(0.05, peak * 1.1)
+    ax.set_ylabel("amplitude\n(full scale is 1)")
+    ax.set_ylim(-limit, limit)
     ax.tick_params(labelbottom=False)
 
 # %% ../nbs/71_clips.ipynb #d0fcc5ac

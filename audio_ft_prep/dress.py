@@ -145,7 +145,10 @@ def code_html(
     return f"<pre tabindex='0' title='a click selects all of it'>{lines_html(text)}</pre>"
 
 # %% ../nbs/72_dress.ipynb #7de23a40
-_RED = "color: var(--jp-error-color1, inherit); border-left: 3px solid var(--jp-error-color1, #d32f2f); padding-left: .4em"
+_RED = (
+    "color: var(--jp-error-color1, inherit); "
+    "border-left: 3px solid var(--jp-error-color1, #d32f2f); padding-left: .4em"
+)
 def fault_html(
     text: str,  # What is wrong
     lead: str = "",  # Bold, before it

@@ -57,7 +57,7 @@ def _prepared_numbers(clips):
 # %% ../nbs/71_plots.ipynb #da29596c
 def clip_numbers(
     what: str | Path | Url | Prepared | PreparedClips | Corpus | Selection,  # A prepared folder, rows of a corpus, or a selection of them
-) -> dict[str, dict[str, np.ndarray]]: # By split: characters and speakers; seconds, rate (characters per second) and labels where they are known
+) -> dict[str, dict[str, np.ndarray]]:  # By split: characters and speakers; seconds, rate (characters per second) and labels where they are known
     "Give what is measured of each clip."
     if not isinstance(what, (Corpus, Selection)):
         return _prepared_numbers(clips_of(what))

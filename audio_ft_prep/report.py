@@ -82,7 +82,11 @@ def _speaker_rows(splits):
 def _quantile_rows(splits, name, field, digits):
     "Rows with the quantiles of one number."
     def shown(split, quantile): return f"{getattr(split, field)[quantile]:,.{digits}f}" if split.clips else ""
-    return [[f"{name}, {q}", *(shown(split, q) for split in splits)] for q in QUANTILES]
+    rows = []
+    for quantile in QUANTILES:
+        cells = [shown(split, quantile) for split in splits]
+        rows.append([f"{name}, {quantile}", *cells])
+    return rows
 
 # %% ../nbs/72_report.ipynb #042c4cf3
 @dataclass(frozen=True, repr=False)

@@ -123,16 +123,20 @@ def find_rows(
 ) -> pa.Table: # One row, or none
     "Find the row of a clip."
     if corpus is None: return pa.table({})
-    of_clip = pc.equal(corpus.rows["id"], clip)
-    of_split = pc.equal(corpus.rows["split"].cast(pa.string()), split)
-    return corpus.rows.filter(pc.and_(of_clip, of_split)).slice(0, 1)
+    rows = corpus.rows
+    of_clip = pc.equal(rows["id"], clip)
+    of_split = pc.equal(rows["split"].cast(pa.string()), split)
+    found = rows.filter(pc.and_(of_clip, of_split))
+    return found.slice(0, 1)
 
 # %% ../nbs/70_views.ipynb #f6254fba
 def _fetched_row(corpus, rows, why=_NOT_YET):
     "A row with its audio; `OSError` where that would have to be fetched, `BadClip` where there is none."
-    if corpus.remote is None: return rows.to_pylist()[0]
-    if from_hub(corpus.source) and corpus.remote.fetch_bytes(rows, False): raise OSError(why)
-    placed, faults = corpus.remote.fetch(rows, False)
+    remote = corpus.remote
+    if remote is None: return rows.to_pylist()[0]
+    if from_hub(corpus.source):
+        if remote.fetch_bytes(rows, False): raise OSError(why)
+    placed, faults = remote.fetch(rows, False)
     if not len(placed): raise BadClip(*faults[0][3:])
     return placed.to_pylist()[0]
 
@@ -145,9 +149,13 @@ def corpus_view(
     cfg: PrepConfig | None = None,  # As in `row_view`
 ) -> ClipView: # With samples and features, or with the reason why not
     "Look at one row of a corpus; nothing is downloaded for it."
-    try: return row_view(_fetched_row(corpus, rows), model, tokenizer, cfg)
-    except BadClip as e: fault = {"note": "", "reason": e.reason, "detail": e.detail}
-    except OSError as e: fault = {"note": str(e)}
+    try:
+        row = _fetched_row(corpus, rows)
+        return row_view(row, model, tokenizer, cfg)
+    except BadClip as e:
+        fault = {"note": "", "reason": e.reason, "detail": e.detail}
+    except OSError as e:
+        fault = {"note": str(e)}
     without_audio = {**rows.to_pylist()[0], "file": ""}
     return replace(row_view(without_audio, model, tokenizer, cfg), **fault)
 

@@ -39,11 +39,17 @@ def field_widget(
     value: Any,  # What it holds at first, as it would be typed
 ) -> w.Widget: # Labelled with the field's name
     "Make the widget that edits a field."
-    kind, looks = box_kind(name), _looks(name)
-    if kind == "search": return w.Combobox(options=offered(name), value=value, continuous_update=False, **looks)
-    if kind == "choice": return w.Dropdown(options=get_args(field_types()[name]), value=value, **looks)
-    if kind == "switch": return w.Checkbox(value=value, **looks)
-    return TypedText(value=value, continuous_update=False, placeholder=when_empty(name), **looks)
+    kind = box_kind(name)
+    settings = dict(value=value, **_looks(name))
+    if kind == "switch":
+        return w.Checkbox(**settings)
+    if kind == "choice":
+        choices = get_args(field_types()[name])
+        return w.Dropdown(options=choices, **settings)
+    settings["continuous_update"] = False
+    if kind == "search":
+        return w.Combobox(options=offered(name), **settings)
+    return TypedText(placeholder=when_empty(name), **settings)
 
 # %% ../nbs/74_widgets.ipynb #74a12233
 def notice_html(
@@ -129,18 +135,22 @@ def _click(self:PrepForm, name, button):
 def _build(self:PrepForm):
     "Make the widgets."
     self.buttons = _buttons()
-    for name, button in self.buttons.items(): button.on_click(partial(self._click, name))
-    layout = w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px")
-    self.notes = {name: w.HTML(layout=layout).add_class("prep-said") for name in self.inputs}
-    self.message, self.stale, self.status = w.HTML(), w.HTML(), w.HTML()
-    self.output, self.upload_note = w.Output(), w.HTML()
+    for name, button in self.buttons.items():
+        button.on_click(partial(self._click, name))
+    self.message = w.HTML()
     self.voice = w.HTML().add_class("prep-voice")
-    self.bar = w.IntProgress(layout=w.Layout(width="20rem", max_width="100%", display="none"))
+    self.stale = w.HTML()
+    self.status = w.HTML()
+    self.output = w.Output()
+    self.upload_note = w.HTML()
+    bar = w.Layout(width="20rem", max_width="100%", display="none")
+    self.bar = w.IntProgress(layout=bar)
     self.recipes = {name: w.HTML() for name in _RECIPES}
     self.target = {name: self._target(name) for name in ("project", "artifact")}
-    self.rows = {name: self._field(name) for name in self.inputs}
-    pages = [w.VBox([self.rows[name] for name in names]) for names in self.groups.values()]
-    self.tabs = w.Tab(pages, titles=list(self.groups))
+    self.notes, self.rows = {}, {}
+    for name in self.inputs: self._add_field(name)
+    self.tabs = w.Tab(titles=list(self.groups))
+    self.tabs.children = [self._tab(names) for names in self.groups.values()]
     self.box = self._laid_out()
 @patch
 def _target(self:PrepForm, name):
@@ -150,19 +160,36 @@ def _target(self:PrepForm, name):
     box.observe(lambda change: self.state.forget_refusal(), "value")
     return box
 @patch
-def _field(self:PrepForm, name):
-    "The row of a field: its box, and what is said of it."
-    look = [self.buttons["look"]] if name == "dataset_name" else []
-    return _row(self.inputs[name], *look, self.notes[name]).add_class("prep-field")
+def _add_field(self:PrepForm, name):
+    "Make the row of a field: its box, and what is said of it."
+    layout = w.Layout(flex="1 1 12rem", min_width="0", margin="2px 0 2px 10px")
+    note = w.HTML(layout=layout)
+    self.notes[name] = note.add_class("prep-said")
+    parts = [self.inputs[name], note]
+    if name == "dataset_name": parts.insert(1, self.buttons["look"])
+    self.rows[name] = _row(*parts).add_class("prep-field")
+@patch
+def _tab(self:PrepForm, names):
+    "The rows of some fields, one below the other."
+    return w.VBox([self.rows[name] for name in names])
 @patch
 def _laid_out(self:PrepForm):
     "All parts, from above."
-    run = _row(*(self.buttons[name] for name in ("plan", "prepare", "cancel")), self.bar)
-    upload = _row(self.buttons["upload"], *self.target.values(), self.upload_note)
+    buttons = [self.buttons[name] for name in ("plan", "prepare", "cancel")]
     recipes = w.Tab(list(self.recipes.values()), titles=list(self.recipes))
-    fold = _fold("Show as command, Python or YAML", recipes)
-    results = [self.voice, self.stale, self.status, self.output]
-    return dress(w.VBox([self.tabs, self.message, run, *results, upload, fold, recipes]), "prep-form")
+    parts = [
+        self.tabs,
+        self.message,
+        _row(*buttons, self.bar),
+        self.voice,
+        self.stale,
+        self.status,
+        self.output,
+        _row(self.buttons["upload"], *self.target.values(), self.upload_note),
+        _fold("Show as command, Python or YAML", recipes),
+        recipes,
+    ]
+    return dress(w.VBox(parts), "prep-form")
 
 # %% ../nbs/74_widgets.ipynb #81607dc1
 @patch
@@ -193,13 +220,17 @@ def _draw_fields(self:PrepForm, checked):
     "Show what is wrong, what can be pressed, and the recipes."
     for name, notice in checked.notes.items():
         self.notes[name].value = notice_html(notice, alert=False)
-        _set_class(self.rows[name], "prep-wrong", name in checked.wrong)
-    self.tabs.titles = tuple(self._title(group, checked.wrong) for group in self.groups)
+        wrong = name in checked.wrong
+        _set_class(self.rows[name], "prep-wrong", wrong)
+    titles = [self._title(group, checked.wrong) for group in self.groups]
+    self.tabs.titles = tuple(titles)
     self.message.value = notice_html(checked.message)
     self._draw_recipes(checked.cfg)
     self._draw_buttons(checked)
     self.stale.value = note_html(checked.stale)
-    for part in (self.status, self.output): _set_class(part, "prep-stale", checked.stale == OUT_OF_DATE)
+    outdated = checked.stale == OUT_OF_DATE
+    for part in (self.status, self.output):
+        _set_class(part, "prep-stale", outdated)
 @patch
 def _title(self:PrepForm, group, wrong):
     "A tab's title, with the number of fields to mend."
@@ -216,11 +247,13 @@ def _draw_recipes(self:PrepForm, cfg):
 @patch
 def _draw_buttons(self:PrepForm, checked):
     "Enable buttons; those that can be pressed come first, so that the focus can move to one of them."
-    run = ("plan", "prepare", "cancel")
-    for name in sorted(run, key=checked.enabled.get, reverse=True):
-        self.buttons[name].disabled = not checked.enabled[name]
-    self.buttons["upload"].disabled = not checked.enabled["upload"]
-    for box in self.target.values(): box.layout.display = None if checked.can_upload else "none"
+    enabled = checked.enabled
+    names = ("plan", "prepare", "cancel")
+    for name in sorted(names, key=enabled.get, reverse=True):
+        self.buttons[name].disabled = not enabled[name]
+    self.buttons["upload"].disabled = not enabled["upload"]
+    for box in self.target.values():
+        box.layout.display = None if checked.can_upload else "none"
     self.upload_note.value = note_html(checked.upload_note)
 
 # %% ../nbs/74_widgets.ipynb #b8345f3f
@@ -297,4 +330,5 @@ def wait(self:PrepForm,
 @patch
 def upload(self:PrepForm) -> None:
     "Log the prepared folder to the platform, under the names in the boxes."
-    self.state.upload(*(box.value.strip() for box in self.target.values()))
+    project, artifact = self.target["project"].value, self.target["artifact"].value
+    self.state.upload(project.strip(), artifact.strip())
