@@ -78,7 +78,7 @@ def corpus_clips(
     model = load_model(cfg.model_id)
     corpus = load_rows(cfg)
     tokenizer = tokenizer_for(cfg, model)
-    chosen = select(corpus, cfg, model, tokenizer, labels=False)
+    chosen = select(corpus, cfg, model, tokenizer)
     rows = pa.concat_tables([chosen.train, chosen.eval])
     def view(i):
         if i < len(rows):
