@@ -29,7 +29,7 @@ def is_text(
 # %% ../nbs/07_fields.ipynb #1ce2a582
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 def _words_bytes(words, indices):
-    "How much text a dictionary stands for."
+    "How much text the values of a dictionary make."
     lengths = pc.fill_null(pc.binary_length(words), 0)
     lengths = lengths.to_numpy(zero_copy_only=False)
     used = indices.drop_null().to_numpy(zero_copy_only=False)

@@ -297,7 +297,7 @@ def opened(
     name: str,  # A file's path below it
     most: int | None = None,  # Bytes that it may have; any number where left out
 ) -> Iterator[BinaryIO]: # The file, open for reading
-    "Have a file of a prepared folder open while a block runs, whoever wrote the folder."
+    "Have a file of a prepared folder open while a block runs, with no trust in the person who wrote it."
     if isinstance(folder, Url):
         _check_size(name, (folder/name).stat().st_size, most)  # before it is fetched
         with fetched(folder/name) as path, open(path, "rb") as f: yield f

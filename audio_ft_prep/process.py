@@ -28,7 +28,7 @@ def open_standard_streams() -> None:
 # %% ../nbs/09_process.ipynb #54ca12a8
 _READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 class PatientStream(io.TextIOWrapper):
-    "A stream of text that goes on without its reader, can write every character, and tells no secret."
+    "A stream of text that goes on without its reader, can write every character, and holds secrets back."
     keeps_secrets = False  # Whether to take them out of what is written
     def write(self, text):
         try: super().write(self._cleaned(text))

@@ -2,12 +2,13 @@
 import html
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import pytest
 import yaml
 from hypothesis import example, given, settings, strategies as st
 
+from audio_ft_prep.config import GROUPS, RULES, Rule, setting
 from audio_ft_prep.config import (
     NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, shaping, split_name, split_names)
 from audio_ft_prep.configfile import load_config, read_settings, save_config, to_json, to_yaml
@@ -556,3 +557,14 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
     save_config(CFG, tmp_path / "run.yaml")
     assert load_config("~/run.yaml") == CFG
     with pytest.raises(ValueError, match="the config file begins with ~nobody-here"): load_config("~nobody-here/run.yaml")
+
+
+def test_a_setting_is_one_line():
+    "A field declared with `setting` has its rule, group, flag and help, and names only fields."
+    @dataclass(frozen=True, repr=False)
+    class Longer(PrepConfig):
+        snr_db: int = setting("audio", 0, Rule(lambda v: v < 100, "must be below 100"))
+    assert Longer("cv", "it").snr_db == 0 and {f.name: f.metadata["group"] for f in fields(Longer)}["snr_db"] == "audio"
+    for f in fields(PrepConfig):
+        assert f.metadata.keys() == {"group", "rule", "shapes", "verbatim", "bits"} and f.metadata["group"] in GROUPS
+    assert [*RULES] == [f.name for f in fields(PrepConfig) if f.metadata["rule"]]

@@ -1,5 +1,5 @@
 """What a run leaves on this machine for a URL, and a URL's lock."""
-import fcntl, os, subprocess, sys, tempfile, threading
+import errno, fcntl, os, subprocess, sys, tempfile, threading
 from types import SimpleNamespace
 
 import fsspec, pytest
@@ -7,7 +7,8 @@ from filelock import Timeout
 from fsspec.implementations.memory import MemoryFileSystem
 
 from audio_ft_prep import locks, paths
-from audio_ft_prep.paths import Url, atomic_write, fetched, scratch, work_dir
+from audio_ft_prep.errors import explained_errors
+from audio_ft_prep.paths import Url, atomic_folder, atomic_link, atomic_write, fetched, scratch, work_dir
 from audio_ft_prep.locks import held
 from conftest import until
 
@@ -136,3 +137,47 @@ def test_a_run_that_lost_its_lock_says_so_and_leaves_the_other_its_own(lock, cap
     with held(lock, BEAT_S):
         until(lambda: put(lock, b"another") or "was taken by another run" in caplog.text)  # a beat may come between
     assert lock.read_bytes() == b"another"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ValueError), atomic_folder(tmp_path / "made") as part:
+        (part / "half").write_bytes(b"half")
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "made").mkdir()
+    with atomic_folder(tmp_path / "made", 0o700) as part:
+        (part / "sub").mkdir()
+        (part / "sub/file").write_bytes(b"whole")
+        assert list((tmp_path / "made").iterdir()) == []
+    assert (tmp_path / "made/sub/file").read_bytes() == b"whole" and list(tmp_path.iterdir()) == [tmp_path / "made"]
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_holds_something_is_never_replaced(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_bytes(b"kept")
+    with pytest.raises(OSError), atomic_folder(tmp_path / "kept") as part: (part / "file").write_bytes(b"new")
+    assert (tmp_path / "kept/file").read_bytes() == b"kept" and list(tmp_path.iterdir()) == [tmp_path / "kept"]
+
+
+def test_a_file_is_linked_through_no_link(tmp_path):
+    (tmp_path / "from").write_bytes(b"shard")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/train").symlink_to(tmp_path / "elsewhere")
+    with open(tmp_path / "from", "rb") as f:
+        with pytest.raises(ValueError, match="train must be a plain folder"): atomic_link(f, tmp_path / "out/train/x", tmp_path / "out")
+        assert atomic_link(f, tmp_path / "out/x", tmp_path / "out")
+    assert (tmp_path / "out/x").samefile(tmp_path / "from") and list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("error, says", [
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), "no room is left for out (Disk quota exceeded): make room"),
+    (OSError(errno.EMFILE, "Too many open files"), "too many files are open"),
+    (OSError(errno.EIO, "Input/output error", "clip.mp3"), "clip.mp3 can't be read or written"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory or threads ran out"),
+    (RuntimeError("can't start new thread"), "memory or threads ran out"),
+])
+def test_an_error_is_explained_once_however_deep(error, says):
+    with pytest.raises((OSError, RuntimeError)) as e, explained_errors("everything"), explained_errors("out"): raise error
+    assert says in str(e.value) and str(e.value).endswith("and run it again to go on") and str(e.value).count("run it again") == 1
