@@ -9,13 +9,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/tablerows.html.md"""
 # %% ../nbs/17_tablerows.ipynb #2a71189b
 from __future__ import annotations
 import hashlib, os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .columns import Texts, names_splits
 from .config import PrepConfig, split_name
-from .corpora import clip_id, composed_path, describe
+from .corpora import clip_id, composed_path, describe, read_corpus
 from .datafiles import DataFiles
 from .lines import Line
 from .naming import with_splits
@@ -23,16 +23,12 @@ from .links import is_audio, shown_path, walk_files
 from .progress import go_on
 from .rejects import Reject, rejects_table
 from .rows import Corpus, repeated, rows_table
-from .secrets import logger_of
 from .splits import USUAL, check_splits, split_roles, usual_first
 from .tableaudio import Group, TableAudio, is_read_in_place
 from .tablenames import paths_from_root, table_names
 
 # %% auto #0
 __all__ = ['Tables', 'TableRows', 'table_identity', 'read_tables', 'inspect_tables']
-
-# %% ../nbs/17_tablerows.ipynb #4bde1134
-_log = logger_of(__name__)
 
 # %% ../nbs/17_tablerows.ipynb #6099cd7d
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class TableRows(NamedTuple):
     groups: list[Group]  # Rows in groups
 
 # %% ../nbs/17_tablerows.ipynb #9ff5b3e0
-def _labels(table, name):
+def _column_or_empty(table, name):
     "A column of a table; empty texts where the table has none of that name."
     if name in table.column_names:
         return table[name]
@@ -68,7 +64,7 @@ def _one_table(texts):
         names |= dict.fromkeys(t.table.column_names)
     tables = []
     for t in texts:
-        columns = {name: _labels(t.table, name) for name in names}
+        columns = {name: _column_or_empty(t.table, name) for name in names}
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 
@@ -135,7 +131,7 @@ def _read_all(tables, splits, columns, roles):
         of_files = _by_folder(paths, groups)
     table = _one_table(texts)
     ids, more = table_names(tables.data, groups, paths, of_files, table)
-    own = _labels(table, "split").to_pylist()
+    own = _column_or_empty(table, "split").to_pylist()
     row_splits, odd = _row_splits(own, of_files, roles)
     notes = list(dict.fromkeys(notes + more + odd))
     return TableRows(texts, table, ids, paths, row_splits, _all_faults(texts), notes, groups)
@@ -158,7 +154,7 @@ def _lines(read):
     for t in read.texts:
         file = t.groups[0].path if t.groups else "the table"
         wheres += [f"{file}, row {i + 1}" for i in range(len(t.paths))]
-    speakers = _labels(read.table, "speaker").to_pylist()
+    speakers = _column_or_empty(read.table, "speaker").to_pylist()
     lines = []
     for path, where, split, speaker in zip(read.paths, wheres, read.splits, speakers):
         line = Line(path=path, sentence="", where=where, folder="")
@@ -276,13 +272,11 @@ def read_tables(
         rejects += _strays(tables.data, read, first_role)
     row_splits = [line.split for line in lines]
     rows = _rows(read, row_splits, roles, cfg.language_code, is_row)
-    for note in notes: _log.warning(note)
-    source = {"kind": kind, "dataset_name": cfg.dataset_name, "language": cfg.language_code}
-    source["identity"] = table_identity(tables, read.ids, read.table)
-    source["notes"] = notes
+    identity = table_identity(tables, read.ids, read.table)
+    corpus = read_corpus(cfg, kind, cfg.language_code, rows, rejects, identity, notes)
     ids = pa.array(read.ids, pa.string())
     audio = TableAudio(tables.data, read.groups, ids, read.paths)
-    return _with_audio_found(Corpus(rows, rejects_table(rejects), source, audio))
+    return _with_audio_found(replace(corpus, remote=audio))
 
 # %% ../nbs/17_tablerows.ipynb #d5a98d0a
 def _stored_bytes(read, in_split):
