@@ -31,7 +31,7 @@ Modules:
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.decoding`: The bytes of a file as samples at its own rate, all of them or a part
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
-- `audio_ft_prep.doctor`: What stands between this machine, or this job, and a run: found out before it costs an hour
+- `audio_ft_prep.doctor`: What would stop a run on this machine, or in this job, found before it costs an hour
 - `audio_ft_prep.dress`: The look of widgets in a notebook: in JupyterLab's colours, by keyboard and for screen readers, and as a page where no kernel runs
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do

@@ -95,7 +95,10 @@ def _fault(ray, ref, node, proof, ours, folder, wait_s):
             " out of the cluster"
         )
     if not fault and not proof.exists():
-        fault = f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or a URL"
+        fault = (
+            f"what it writes to {folder} is not seen here: output_dir must be a folder that every machine sees, or"
+            " a URL"
+        )
     why = _difference(ours, theirs) or fault
     return f"can't make the same shards: {why}" if why else ""
 
@@ -342,7 +345,8 @@ def run_ray(
             more = flight.submit()
             for result in _collect(flight, tries, 0 if more else 0.5):
                 yield result
-                sums.update(clips=result.rows + len(result.rejects), samples=result.samples, rejects=len(result.rejects))
+                rejects = len(result.rejects)
+                sums.update(clips=result.rows + rejects, samples=result.samples, rejects=rejects)
             on_progress(sums["clips"], sums["samples"], sums["rejects"])
             _resubmit(flight, stall_s)
     if flight.failed: raise RuntimeError(_failed_sentence(flight.failed))

@@ -1,6 +1,6 @@
-"""What stands between this machine, or this job, and a run: found out before it costs an hour
+"""What would stop a run on this machine, or in this job, found before it costs an hour
 
-Each check is a row: what was looked at, its state, what was seen, and the one thing to do about it. Nothing here imports torch, the Hub's library or the platform's SDK, so it also works where one of them is what is wrong.
+Each check gives a row: what was looked at, its state, what was seen, and the one thing to do about it. Nothing here imports torch, the Hub's library or the platform's SDK, so it also works where one of them is what is wrong.
 The platform's handler makes some of the same checks before it starts.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/doctor.html.md"""
@@ -37,40 +37,44 @@ class Check:
 # %% ../nbs/55_doctor.ipynb #0680ad3c
 def check_python() -> Check: # A row
     "Look at the Python."
+    version = sys.version_info[:2]
     seen = ".".join(map(str, sys.version_info[:3]))
-    if (3, 10) <= sys.version_info[:2] <= (3, 13):
-        return Check("Python", "ok", seen)
-    return Check(
-        "Python", "fail" if sys.version_info < (3, 10) else "warn", seen, "use Python 3.10, 3.11, 3.12 or 3.13"
-    )
+    if (3, 10) <= version <= (3, 13): return Check("Python", "ok", seen)
+    state = "fail" if version < (3, 10) else "warn"
+    return Check("Python", state, seen, "use Python 3.10, 3.11, 3.12 or 3.13")
 
 # %% ../nbs/55_doctor.ipynb #3d3a66fc
+def _is_of(requirement, extra):
+    "Whether a requirement is of an extra, or, for an empty one, of none and for this Python."
+    marker = requirement.marker
+    if extra: return "extra" in str(marker) and marker.evaluate({"extra": extra})
+    return not marker or "extra" not in str(marker) and marker.evaluate()
 def requirements(
     extra: str = "",  # An extra's name; empty for what everybody needs
     package: str = "audio_ft_prep",  # Whose
 ) -> list[Requirement]: # Name, specifier and marker of each
     "List what an installed package says it needs here, from its own metadata."
-    found = [Requirement(r) for r in requires(package) or []]
-    of = lambda r: "extra" in str(r.marker or "")
-    mine = [r for r in found if (of(r) and r.marker.evaluate({"extra": extra}) if extra else not of(r))]
-    return [r for r in mine if extra or not r.marker or r.marker.evaluate()]
+    every = map(Requirement, requires(package) or [])
+    return [requirement for requirement in every if _is_of(requirement, extra)]
 
 # %% ../nbs/55_doctor.ipynb #bf4848ca
-def _lack(need):
-    "What is missing or of another version, in the words of pip."
-    for r in need:
-        try: there = version(r.name)
-        except PackageNotFoundError: yield f"{r.name} is missing"
+def _missing(needed):
+    "Say what is missing or of another version, in the words of pip."
+    for requirement in needed:
+        try: installed = version(requirement.name)
+        except PackageNotFoundError: yield f"{requirement.name} is missing"
         else:
-            if not r.specifier.contains(there, prereleases=True): yield f"{r.name} {there} is not {r.specifier}"
+            if requirement.specifier.contains(installed, prereleases=True): continue
+            yield f"{requirement.name} {installed} is not {requirement.specifier}"
 
 # %% ../nbs/55_doctor.ipynb #e2c3156c
 def check_packages() -> Check: # A row
     "Look at the packages that preparing needs."
-    need = requirements()
-    if lack := list(_lack(need)):
-        return Check("packages", "fail", "; ".join(lack), "pip install --upgrade audio_ft_prep")
-    return Check("packages", "ok", f"all {len(need)}, torch {version('torch')}, transformers {version('transformers')}")
+    needed = requirements()
+    missing = list(_missing(needed))
+    if missing: return Check("packages", "fail", "; ".join(missing), "pip install --upgrade audio_ft_prep")
+    seen = f"all {len(needed)}, torch {version('torch')}, transformers {version('transformers')}"
+    return Check("packages", "ok", seen)
 
 # %% ../nbs/55_doctor.ipynb #313e448c
 def room_fault(
@@ -78,7 +82,7 @@ def room_fault(
     need_bytes: float,  # What it must hold
     what: str,  # What an error calls it
 ) -> str: # Why it won't do; empty when it does
-    "Say what is wrong with a place before anything is written there."
+    "Say what is wrong with a folder before anything is written there."
     try:
         with tempfile.TemporaryFile(dir=nearest_folder(folder)): pass
     except OSError as e:
@@ -87,13 +91,10 @@ def room_fault(
             " a mounted volume"
         )
     free = free_bytes(folder)
+    if free >= need_bytes: return ""
     return (
-        ""
-        if free >= need_bytes
-        else (
-            f"{what} needs {show_bytes(need_bytes)} and {folder} has {show_bytes(free)} free: give a larger disk or"
-            " volume, or ask for fewer samples"
-        )
+        f"{what} needs {show_bytes(need_bytes)} and {folder} has {show_bytes(free)} free: give a larger disk or"
+        " volume, or ask for fewer samples"
     )
 
 # %% ../nbs/55_doctor.ipynb #01d29977
@@ -102,16 +103,10 @@ def check_disk(
 ) -> Check: # A row
     "Look at the free space."
     free = free_bytes(folder)
-    return Check(
-        "disk",
-        "ok" if free >= 2e9 else "warn",
-        f"{show_bytes(free)} free",
-        (
-            ""
-            if free >= 2e9
-            else "five hours of speech take about 300 MB: make room, or set output_dir to another disk"
-        ),
-    )
+    seen = f"{show_bytes(free)} free"
+    if free >= 2e9: return Check("disk", "ok", seen)
+    remedy = "five hours of speech take about 300 MB: make room, or set output_dir to another disk"
+    return Check("disk", "warn", seen, remedy)
 
 # %% ../nbs/55_doctor.ipynb #fa72e5e6
 def hf_home_fault(
@@ -133,15 +128,13 @@ def check_hf_home() -> Check: # A row
 # %% ../nbs/55_doctor.ipynb #e06d48c3
 def check_hf_token() -> Check: # A row; the token itself is never in it
     "Look for a token of the Hub."
-    stored = Path(os.path.expanduser(os.environ.get("HF_HOME") or "~/.cache/huggingface"))/"token"
+    home = os.path.expanduser(os.environ.get("HF_HOME") or "~/.cache/huggingface")
     if os.environ.get("HF_TOKEN"): return Check("HF_TOKEN", "ok", "yes, in the environment")
-    if stored.is_file(): return Check("HF_TOKEN", "ok", "yes, stored by hf auth login")
-    return Check(
-        "HF_TOKEN",
-        "off",
-        "no",
-        "gated data sets and models need one: make it on the Hub under Settings, Access Tokens, and export HF_TOKEN",
+    if (Path(home)/"token").is_file(): return Check("HF_TOKEN", "ok", "yes, stored by hf auth login")
+    remedy = (
+        "gated data sets and models need one: make it on the Hub under Settings, Access Tokens, and export HF_TOKEN"
     )
+    return Check("HF_TOKEN", "off", "no", remedy)
 
 # %% ../nbs/55_doctor.ipynb #00df0847
 _CREDENTIALS = (
@@ -154,175 +147,164 @@ _CREDENTIALS = (
     "aws_secret_access_key",
     "aws_session_token",
 )
-def _credential(name): return name.removeprefix("dhcore_") in _CREDENTIALS
+def _is_credential(name): return name.removeprefix("dhcore_") in _CREDENTIALS
 def _config_file(): return Path(os.path.expanduser(os.environ.get("DH_CONFIG") or "~/.dhcore.ini"))
 
 # %% ../nbs/55_doctor.ipynb #559c9e27
-def _filed():
-    "The profile in force in the platform's file."
+def _profile():
+    "Settings of the profile in force in the platform's file."
     ini = configparser.ConfigParser(interpolation=None)
     try: ini.read_string(small_file(_config_file()))
     except configparser.Error: return {}
     profile = os.environ.get("DH_NAME") or ini.defaults().get("current_environment", "")
-    return {k: v for k, v in ini[profile].items() if v} if ini.has_section(profile) else {}
+    if not ini.has_section(profile): return {}
+    return {name: value for name, value in ini[profile].items() if value}
 
 # %% ../nbs/55_doctor.ipynb #3bae45d7
 def platform_settings() -> dict[str, str]: # By lower-case name
     "Read endpoint, store and credentials as the platform's SDK would find them."
-    env = {k.lower(): v for k, v in os.environ.items() if k.startswith(("DHCORE_", "AWS_")) and v}
-    filed = _filed()
-    return {
-        k: (filed.get(k) or env.get(k)) if _credential(k) else (env.get(k) or filed.get(k))
-        for k in env.keys() | filed.keys()
-    }
+    variables = {}
+    for name, value in os.environ.items():
+        if value and name.startswith(("DHCORE_", "AWS_")): variables[name.lower()] = value
+    profile = _profile()
+    credentials = {name: value for name, value in profile.items() if _is_credential(name)}
+    return {**profile, **variables, **credentials}
 
 # %% ../nbs/55_doctor.ipynb #f341771d
 _ANSWER_BYTES, _ANSWER_S = 1 << 20, 10  # The most that an answer may have, and take
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    "Credentials go to the address they are for, and to no other."
-    def redirect_request(self, *_): return None
 def _read_answer(answer, until):
+    "Read a whole answer, or raise."
     body = b""
-    while len(body) <= _ANSWER_BYTES and (part := answer.read1(65536)):
+    while len(body) <= _ANSWER_BYTES:
+        part = answer.read1(65536)
+        if not part: break
         body += part
         if time.monotonic() > until: raise TimeoutError(f"no whole answer within {_ANSWER_S} s")
     if len(body) > _ANSWER_BYTES: raise ValueError("it answers without end")
     if answer.length: raise http.client.IncompleteRead(body, answer.length)
     return body
+
+# %% ../nbs/55_doctor.ipynb #d1bcd2bf
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    "Credentials go to the address they are for, and to no other."
+    def redirect_request(self, *_): return None
 def _get(url, seconds=5, **headers):
+    "Give headers and body of what an address answers."
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError("an endpoint begins with http:// or https://")
     until = time.monotonic() + _ANSWER_S
-    asked = urllib.request.Request(url, headers=headers)
-    with urllib.request.build_opener(_NoRedirect).open(asked, timeout=seconds) as answer:
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=seconds) as answer:
         return answer.headers, _read_answer(answer, until)
 
 # %% ../nbs/55_doctor.ipynb #7fcc1587
 def _authorization(settings):
+    "The header that signs in; empty without credentials."
     token = settings.get("dhcore_access_token")
     if token: return {"Authorization": f"Bearer {token}"}
-    pair = f"{settings.get('dhcore_user')}:{settings.get('dhcore_password')}".encode()
-    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"} if settings.get("dhcore_user") else {}
+    if not settings.get("dhcore_user"): return {}
+    pair = f"{settings['dhcore_user']}:{settings.get('dhcore_password')}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 # %% ../nbs/55_doctor.ipynb #14104a07
 def _level(headers, body):
     "A core's level, from what it answers."
-    said = headers.get("X-Api-Level") or json.loads(body)
-    if isinstance(said, dict): said = said.get("dhcore_api_level")
-    if not isinstance(said, (int, str)): raise ValueError("it names no dhcore_api_level")
-    return int(said)
+    level = headers.get("X-Api-Level") or json.loads(body)
+    if isinstance(level, dict): level = level.get("dhcore_api_level")
+    if not isinstance(level, (int, str)): raise ValueError("it names no dhcore_api_level")
+    return int(level)
+
+# %% ../nbs/55_doctor.ipynb #3f1d5477
+_NO_CORE = (OSError, ValueError, RecursionError, http.client.HTTPException)
 def _endpoint(settings):
     "Row of the endpoint, and the core's level."
+    name = "platform endpoint"
     url = settings.get("dhcore_endpoint", "").rstrip("/")
     if not url:
-        return (
-            Check(
-                "platform endpoint", "off", "not set", "to use the platform, run dhcli login or set DHCORE_ENDPOINT"
-            ),
-            None,
-        )
+        remedy = "to use the platform, run dhcli login or set DHCORE_ENDPOINT"
+        return Check(name, "off", "not set", remedy), None
     try: level = _level(*_get(f"{url}/.well-known/configuration"))
-    except (OSError, ValueError, RecursionError, http.client.HTTPException) as e:
+    except _NO_CORE as e:
         why = " ".join(str(getattr(e, "reason", e)).split())
-        return (
-            Check(
-                "platform endpoint",
-                "fail",
-                f"{url} doesn't answer as a core does ({why})",
-                "see that DHCORE_ENDPOINT is right and can be reached from here",
-            ),
-            None,
-        )
-    return Check("platform endpoint", "ok", f"{url}, level {level}"), level
+        seen = f"{url} doesn't answer as a core does ({why})"
+        return Check(name, "fail", seen, "see that DHCORE_ENDPOINT is right and can be reached from here"), None
+    return Check(name, "ok", f"{url}, level {level}"), level
 
 # %% ../nbs/55_doctor.ipynb #dad00b32
+_KINDS = {"Basic": "user and password", "Bearer": "an access token"}
 def _signed_in(settings):
+    "Row of the credentials, tried at the endpoint."
+    name = "platform credentials"
     if settings.get("dhcore_personal_access_token"):
-        return Check("platform credentials", "ok", "a personal access token, exchanged at the first use")
-    if not (auth := _authorization(settings)):
-        return Check("platform credentials", "fail", "none", "run dhcli login, or set DHCORE_USER and DHCORE_PASSWORD")
-    kind = auth["Authorization"].split()[0].replace("Basic", "user and password").replace("Bearer", "an access token")
-    try: _get(settings["dhcore_endpoint"].rstrip("/") + "/api/auth", **auth)
+        return Check(name, "ok", "a personal access token, exchanged at the first use")
+    authorization = _authorization(settings)
+    if not authorization:
+        return Check(name, "fail", "none", "run dhcli login, or set DHCORE_USER and DHCORE_PASSWORD")
+    kind = _KINDS[authorization["Authorization"].split()[0]]
+    try: _get(settings["dhcore_endpoint"].rstrip("/") + "/api/auth", **authorization)
     except urllib.error.HTTPError as e:
-        where = f"; {_config_file().name} goes before the environment" if _filed() else ""
-        return Check("platform credentials", "fail", f"{kind}, refused ({e.code})", f"run dhcli login again{where}")
+        where = f"; {_config_file().name} goes before the environment" if _profile() else ""
+        return Check(name, "fail", f"{kind}, refused ({e.code})", f"run dhcli login again{where}")
     except ValueError:
-        return Check(
-            "platform credentials",
-            "fail",
-            f"{kind}, with a character that can't be sent",
-            "run dhcli login again, or see that the variables hold no line break",
-        )
+        remedy = "run dhcli login again, or see that the variables hold no line break"
+        return Check(name, "fail", f"{kind}, with a character that can't be sent", remedy)
     except (OSError, http.client.HTTPException) as e:
-        return Check("platform credentials", "fail", f"{kind}, not tried ({e})", "try again when the endpoint answers")
-    return Check("platform credentials", "ok", kind)
+        return Check(name, "fail", f"{kind}, not tried ({e})", "try again when the endpoint answers")
+    return Check(name, "ok", kind)
 
 # %% ../nbs/55_doctor.ipynb #72ac4fd7
+_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 def _bucket_fault(settings, bucket):
     "Why the store can't be used; none when it wasn't tried."
     try: import boto3
     except ImportError: return None
     from botocore.config import Config
-    keys = {k: settings.get(k) for k in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")}
     s3 = boto3.client(
         "s3",
         endpoint_url=settings.get("aws_endpoint_url"),
         region_name=settings.get("aws_region") or "us-east-1",
         config=Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0}),
-        **keys
+        **{key: settings.get(key) for key in _KEYS}
     )
     try: s3.head_bucket(Bucket=bucket)
     except Exception as e: return str(e)  # the service's own words: refused, missing, out of reach
     return ""
 
 # %% ../nbs/55_doctor.ipynb #14d78976
+_SET_STORE = "set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name"
+_NO_KEYS = (
+    "the platform hands them out when you sign in; else set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
+    " AWS_SECRET_ACCESS_KEY"
+)
 def _store(settings):
+    "Row of the store for files."
+    name = "platform store"
     store = settings.get("dhcore_default_files_store", "")
-    if not store:
-        return Check(
-            "platform store",
-            "fail",
-            "not set",
-            "run dhcli login, or set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name",
-        )
-    if not (m := re.match(r"s3://([^/]+)", store)):
-        return Check(
-            "platform store",
-            "fail",
-            store,
-            "set DHCORE_DEFAULT_FILES_STORE to s3:// and the bucket's name: nothing else takes uploads",
-        )
-    if not settings.get("aws_access_key_id"):
-        return Check(
-            "platform store",
-            "warn",
-            f"{store}, no keys yet",
-            "the platform hands them out when you sign in; else set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and"
-            " AWS_SECRET_ACCESS_KEY",
-        )
-    if fault := _bucket_fault(settings, m[1]):
-        return Check(
-            "platform store",
-            "fail",
-            f"{store}: {fault}",
-            "run dhcli login for fresh keys, and see that AWS_ENDPOINT_URL is right",
-        )
-    return Check("platform store", "ok", store)
+    if not store: return Check(name, "fail", "not set", f"run dhcli login, or {_SET_STORE}")
+    bucket = re.match(r"s3://([^/]+)", store)
+    if not bucket: return Check(name, "fail", store, f"{_SET_STORE}: nothing else takes uploads")
+    if not settings.get("aws_access_key_id"): return Check(name, "warn", f"{store}, no keys yet", _NO_KEYS)
+    fault = _bucket_fault(settings, bucket[1])
+    if not fault: return Check(name, "ok", store)
+    remedy = "run dhcli login for fresh keys, and see that AWS_ENDPOINT_URL is right"
+    return Check(name, "fail", f"{store}: {fault}", remedy)
 
 # %% ../nbs/55_doctor.ipynb #46319b19
 def sdk_against_core(
     sdk: str,  # Version of the SDK; empty when there is none
     level: int | None,  # The core's level; none when it isn't known
 ) -> Check: # A row
-    "Say whether an SDK and a core go together."
+    "Say whether an SDK and a core work with each other."
     name = "platform SDK"
     if not sdk:
-        return Check(name, "off" if level is None else "fail", "not installed", 'pip install "audio_ft_prep[platform]"')
-    mine = Version(sdk).major * 13 + Version(sdk).minor
-    if level in (None, mine): return Check(name, "ok", f"digitalhub {sdk}")
-    right = f'pip install "digitalhub>=0.{level},<0.{level + 1}"'
-    if mine > level: return Check(name, "fail", f"digitalhub {sdk} is newer than the core, which refuses it", right)
-    return Check(name, "warn", f"digitalhub {sdk} is older than the core, and works with a warning", right)
+        state = "off" if level is None else "fail"
+        return Check(name, state, "not installed", 'pip install "audio_ft_prep[platform]"')
+    seen = f"digitalhub {sdk}"
+    level_of_sdk = Version(sdk).major * 13 + Version(sdk).minor
+    if level in (None, level_of_sdk): return Check(name, "ok", seen)
+    remedy = f'pip install "digitalhub>=0.{level},<0.{level + 1}"'
+    if level_of_sdk > level: return Check(name, "fail", f"{seen} is newer than the core, which refuses it", remedy)
+    return Check(name, "warn", f"{seen} is older than the core, and works with a warning", remedy)
 
 # %% ../nbs/55_doctor.ipynb #ea6d6bb3
 def _sdk():
@@ -340,13 +322,13 @@ def looked_at(
     check: Callable,  # Gives a row, or several
     seconds: float = 30,  # How long it may take
 ) -> list[Check]: # Its rows, or one that says why there are none
-    "Make a check, whatever becomes of it."
+    "Make a check, even one that fails or hangs."
     rows = [Check(name, "fail", f"no answer within {seconds:g} s", "see whether a disk, a mount or a server hangs")]
     def look():
-        try: found = check()
+        try: answer = check()
         except BaseException as e:
-            found = Check(name, "fail", f"can't be looked at: {type(e).__name__}: {e}", "see what that names")
-        rows[:] = found if isinstance(found, list) else [found]
+            answer = Check(name, "fail", f"can't be looked at: {type(e).__name__}: {e}", "see what that names")
+        rows[:] = answer if isinstance(answer, list) else [answer]
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -1,12 +1,18 @@
 """Workers: how many, how they are started, and what a start leaves behind when it is disturbed."""
-import multiprocessing as mp, os, signal, sys, threading, time
-from contextlib import contextmanager
+import multiprocessing as mp, os, shutil, signal, sys, threading, time
+from contextlib import closing, contextmanager
 from multiprocessing import popen_spawn_posix, resource_tracker
 
 import pytest
 
 from audio_ft_prep import machine
+from audio_ft_prep.config import ENGINES, PrepConfig
+from audio_ft_prep.engines import Engine, Job, open_engine
+from audio_ft_prep.output import OutputFolder
+from audio_ft_prep.run import make_run
+from audio_ft_prep.shards import prepare_shard
 from audio_ft_prep.workers import Workers
+from conftest import until
 
 
 @contextmanager
@@ -104,3 +110,68 @@ def test_a_stop_as_a_worker_starts_leaves_no_process(monkeypatch, number):
     with heeding(number, stop), pytest.raises(KeyboardInterrupt) as e: Workers(1, int)
     over.set()
     assert set(psutil.Process().children()) <= set(before) and e  # whose stack may keep what was started
+
+
+# The contract of an engine, held by each of ENGINES
+
+def job_of(settings, out):
+    "A run of the sample's Italian clips, and the job to make its shards in a folder."
+    run = make_run(PrepConfig("sample", "it", train_splits="train", eval_splits="", shard_rows=4, log_mel="fast", num_workers=2, **settings))
+    folder = OutputFolder(out)
+    folder.start(run.manifest, run.splits)
+    return run, Job(run.maker, run.schema, folder)
+
+
+def sums_of(results):
+    rejects = sum(len(r.rejects) for r in results)
+    return sum(r.rows for r in results) + rejects, sum(r.samples for r in results), rejects
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    "SHA-256 of each shard, as this process makes it."
+    run, job = job_of({}, tmp_path_factory.mktemp("wanted") / "out")
+    return {r.file: r.sha256 for r in (prepare_shard(make(), job.maker, job.schema, job.folder) for make in run.shards)}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.long] * (name != "local")) for name in ENGINES])
+def engine(request, tmp_path):
+    "An engine, with its run and its job; its packages may be missing. Nothing of it is left when it was closed."
+    import psutil
+    if request.param == "ray": pytest.importorskip("ray", reason="ray is not installed")
+    resource_tracker.ensure_running()
+    before = psutil.Process().children(recursive=True)
+    run, job = job_of(dict(engine=request.param), tmp_path / "out")
+    with open_engine(run.cfg, run.maker.preload) as opened: yield opened, run, job
+    begun = time.monotonic()
+    opened.close()  # once more, which does nothing
+    assert time.monotonic() - begun < 10
+    until(lambda: set(psutil.Process().children(recursive=True)) <= set(before), 60)
+
+
+def test_an_engine_yields_each_shard_once_with_the_same_bytes_and_says_how_far_it_is(engine, wanted):
+    opened, run, job = engine
+    assert isinstance(opened, Engine)
+    opened.start()
+    progress = []
+    results = [*opened.run(run.shards, job, lambda *sums: progress.append(sums))]
+    assert len(results) == len(run.shards) and {r.file: r.sha256 for r in results} == wanted
+    assert {job.folder.record(r.key, job.token).sha256 for r in results} == set(wanted.values()), "what was yielded is on disk"
+    assert progress == sorted(progress) and progress[-1] == sums_of(results)
+    assert [*opened.run([], job)] == []
+
+
+def test_an_engine_ends_when_its_caller_does_and_another_goes_on(engine, wanted):
+    opened, run, job = engine
+    def stop(clips, samples, rejects):
+        if clips: raise KeyError("the form is gone")
+    with pytest.raises(KeyError, match="the form is gone"), closing(opened.run(run.shards, job, stop)) as results: list(results)
+    for result in (results := opened.run(run.shards, job)): break
+    results.close()
+    assert wanted[result.file] == result.sha256
+
+
+def test_what_goes_wrong_in_an_engines_worker_is_a_sentence(engine):
+    opened, run, job = engine
+    shutil.rmtree(job.folder.at / "train")
+    with pytest.raises((OSError, RuntimeError), match="No such file or directory"), closing(opened.run(run.shards, job)) as results: list(results)
