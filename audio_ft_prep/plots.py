@@ -198,7 +198,7 @@ def _draw_limit(ax, limit):
 
 # %% ../nbs/71_plots.ipynb #cbde798c
 def plot_labels(
-    what: str | Path | Url | Prepared | PreparedClips | Selection,  # A prepared folder, or selected rows
+    what: str | Path | Url | Prepared | PreparedClips | Selection,  # A prepared folder, or rows with labels
     most: int | None = None,  # Labels the model can be trained on; none for what the folder says, else 448
 ) -> Plot: # Share of clips by labels, and the limit
     "Show how many labels clips have, against the model's limit."

@@ -77,11 +77,11 @@ def _stored(row):
     return {"stored": read_bytes(row["file"], row["offset"], row["size"]) or None}
 
 # %% ../nbs/70_views.ipynb #7081c790
-def _decoded(row, mel, cfg):
+def _decoded(row, model, cfg):
     "Samples, where there are any; what is wrong with them, or missing."
     if not row["file"]: return {"note": _NOT_YET}
-    heard = Limits(mel.rate_hz, 0.0, mel.n_samples / mel.rate_hz)
-    limits = Limits(mel.rate_hz, cfg.min_seconds, cfg.max_seconds) if cfg else heard
+    heard = Limits(model.rate_hz, 0.0, model.max_seconds)
+    limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds) if cfg else heard
     try: return {"samples": row_clip(row, limits).samples}
     except BadClip as e: fault = {"reason": e.reason, "detail": e.detail}
     except OSError as e: return {"note": str(e)}
@@ -89,6 +89,10 @@ def _decoded(row, mel, cfg):
     except BadClip: return fault | _stored(row)
 
 # %% ../nbs/70_views.ipynb #65353829
+def _seen(samples, model):
+    "What the model sees of samples: their log-mel, padded."
+    mel = LogMel(model.extractor)
+    return pad_frames(mel(samples), mel.n_frames)
 def row_view(
     row: Row | dict,  # A row of a corpus
     model: Model,  # The model to look at it for
@@ -97,7 +101,6 @@ def row_view(
 ) -> ClipView: # With samples and features, or with the reason why not
     "Decode a row and compute what the model would see of it."
     row = asdict(row) if isinstance(row, Row) else row
-    mel = LogMel(model.extractor)
     sentence = clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
     labels = []
     if tokenizer is not None and sentence: labels = model.family.labels([sentence], tokenizer)[0]
@@ -107,13 +110,13 @@ def row_view(
         sentence=sentence,
         speaker=row["speaker"] or "",
         labels=labels,
-        rate_hz=mel.rate_hz,
+        rate_hz=model.rate_hz,
         seconds=row["seconds"],
-        **_decoded(row, mel, cfg),
+        **_decoded(row, model, cfg),
     )
     if view.samples is None: return view
-    features = pad_frames(mel(view.samples), mel.n_frames)
-    return replace(view, features=features, seconds=len(view.samples) / mel.rate_hz)
+    features = _seen(view.samples, model)
+    return replace(view, features=features, seconds=len(view.samples) / model.rate_hz)
 
 # %% ../nbs/70_views.ipynb #87547ae4
 def find_rows(
@@ -220,7 +223,6 @@ class PreparedClips:
         self.rate_hz = self.prep["model"]["rate_hz"]
         self.splits = list(self.data)
         self.max_labels = self.prep["model"].get("max_labels", 448)
-        self.seconds = self.prep["model"]["frames"] * _HOP_SECONDS
         if corpus and self.corpus[0] is None:
             raise ValueError(f"corpus must be the one that {self.folder} was made of, got {corpus}: {self.corpus[1]}")
 
@@ -231,6 +233,8 @@ class PreparedClips:
     @cached_property
     def tokenizer(self):
         return tokenizer_for(self.cfg, self.model)
+    @property
+    def seconds(self): return self.model.max_seconds  # What the model sees
     @cached_property
     def corpus(self): return _source_corpus(self.prep, self.moved)  # And why a clip has no audio
 
