@@ -58,6 +58,23 @@ MOST_TIMES, MOST_SPARE = 20, 100_000_000  # A stream may grow to this many times
 _MOST_EMPTY_READS = 100  # Reads behind the end that a good archive may ask for
 _CANNOT_UNZIP = (EOFError, zlib.error, lzma.LZMAError, OSError, MemoryError)
 
+def _opened(raw):
+    "The bytes that a file holds when it is unzipped, by what its first bytes say."
+    head = raw.peek(512)
+    if _is_tar_header(head):
+        return raw
+    openers = [opener for mark, opener in _OPENERS.items() if head.startswith(mark)]
+    if not openers or openers[0] is gzip.GzipFile:
+        return gzip.GzipFile(fileobj=raw)
+    return openers[0](raw)
+
+def _unzip_error(stream, e):
+    "The error for bytes that can't be unzipped; one of the disk stays as it is."
+    if isinstance(e, OSError) and e.errno:
+        return e
+    return DamagedArchive(f"{stream.path} can't be unzipped beyond {stream.position} ({e}): get the archive again")
+
+# %% ../nbs/12_archive.ipynb #b4cdf6c6
 class Unzipped:
     "The bytes of an archive, read forwards; a bomb or a damaged file raises `ValueError`."
     def __init__(self,
@@ -65,19 +82,10 @@ class Unzipped:
     ):
         self.path = path
         self.raw = open_archive(path)
-        self.file = self._opened()
+        self.file = _opened(self.raw)
         self.bytes_out = 0
         self.bytes_in = 0
         self.empty_reads = 0
-
-    def _opened(self):
-        head = self.raw.peek(512)
-        if _is_tar_header(head):
-            return self.raw
-        openers = [opener for mark, opener in _OPENERS.items() if head.startswith(mark)]
-        if not openers or openers[0] is gzip.GzipFile:
-            return gzip.GzipFile(fileobj=self.raw)
-        return openers[0](self.raw)
 
     def __enter__(self):
         return self
@@ -89,6 +97,9 @@ class Unzipped:
     def size(self):
         return os.fstat(self.raw.fileno()).st_size
     @property
+    def position(self):
+        return f"{self.raw.tell():,} of {self.size:,} bytes"
+    @property
     def most(self):
         "Bytes that the archive may grow to."
         return MOST_TIMES * self.size + MOST_SPARE
@@ -98,7 +109,7 @@ class Unzipped:
         try:
             data = self.file.read(min(n, 1 << 24))
         except _CANNOT_UNZIP as e:
-            raise self._cannot(e) from None
+            raise _unzip_error(self, e) from None
         self.bytes_out += len(data)
         self.empty_reads = 0 if data else self.empty_reads + 1
         before = self.bytes_in
@@ -107,17 +118,9 @@ class Unzipped:
         if self.empty_reads > _MOST_EMPTY_READS:
             raise DamagedArchive(f"{self.path} ends within a member: get the archive again")
         if self.bytes_out > MOST_TIMES * self.bytes_in + MOST_SPARE:
-            grown = f"{self.path} grows to {self.bytes_out:,} bytes from {self._position()}"
+            grown = f"{self.path} grows to {self.bytes_out:,} bytes from {self.position}"
             raise DamagedArchive(f"{grown}: more than {MOST_TIMES} times its size is taken for a bomb")
         return data
-
-    def _position(self):
-        return f"{self.raw.tell():,} of {self.size:,} bytes"
-    def _cannot(self, e):
-        "The error for bytes that can't be unzipped; one of the disk stays as it is."
-        if isinstance(e, OSError) and e.errno:
-            return e
-        return DamagedArchive(f"{self.path} can't be unzipped beyond {self._position()} ({e}): get the archive again")
 
 # %% ../nbs/12_archive.ipynb #18a51638
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ class _Shape:
 # %% ../nbs/11_tsv.ipynb #aa11bb22
 _ONE_LINE = "write each row in one line"
 
-class _HeldLines:
-    "Lines held back until it is known whether they are a row; what can't be one is a fault."
+class _LineState:
+    "What is known of the lines of a transcript so far."
     def __init__(self, shape, name, stripped):
         self.shape = shape
         self.name = name  # Of the transcript, for faults
@@ -138,6 +138,35 @@ class _HeldLines:
         self.has_short_closed = False
         self.has_full_closed = False
 
+    def _fault(self, number, why):
+        self.faults.append((f"{self.name}:{number}", why))
+
+    def _fault_all(self, held):
+        "Set aside lines that may be one row, and may not."
+        (number, _), *rest = held
+        following, last = rest[0][0], rest[-1]
+        self._fault(number, f"its sentence may continue in line {following}, which names no clip: {_ONE_LINE}")
+        self.orphan = last[0]
+        self.orphan_is_bare = "\t" not in last[1]
+        for n, _ in rest:
+            self._fault(n, f"it names no clip, and may continue from line {number}: {_ONE_LINE}")
+
+    @property
+    def seems_stripped(self):
+        "Whether the file looks as if the tabs at the ends of its lines were taken off."
+        if not self.has_short or self.has_tab_ends:
+            return False
+        return self.has_short_closed or not self.has_full_closed
+
+# %% ../nbs/11_tsv.ipynb #19bd3666
+def _may_be_one_row(shape, lines):
+    "Whether the first of several lines may be the begin of a row that they all make."
+    if lines[0].count("\t") != shape.full:
+        return shape.starts(lines[0])
+    return shape.sentence_is_last or any(map(shape.may_continue, lines[1:]))
+
+class _HeldLines(_LineState):
+    "Lines held back until it is known whether they are a row; what can't be one is a fault."
     def close(self):
         "The row that the lines held back make, if they make one."
         held = self.held
@@ -154,20 +183,18 @@ class _HeldLines:
         tabs = line.count("\t")
         if tabs == shape.full:
             return number, line
-        starts = shape.starts(line)
-        self.has_short = self.has_short or starts
-        if starts and tabs > shape.at["sentence"]:
-            self.has_short_closed = True
-        sentence_began_above = self.orphan and shape.sentence_before_path
-        if starts and self.stripped and not sentence_began_above:
-            return number, line + "\t" * (shape.full - tabs)
+        if shape.starts(line):
+            self.has_short = True
+            self.has_short_closed |= tabs > shape.at["sentence"]
+            if self.stripped and not (self.orphan and shape.sentence_before_path):
+                return number, line + "\t" * (shape.full - tabs)
         self.orphan = number
         self.orphan_is_bare = tabs == 0
         self._fault(number, shape.fault(line))
 
     def _joined(self, held):
         "A row that is on several lines is one where its tabs are those of a row."
-        if not self._may_be_one(held):
+        if not _may_be_one_row(self.shape, [line for _, line in held]):
             return self._singles(held)
         number, line = held[0]
         tabs = sum(text.count("\t") for _, text in held)
@@ -177,53 +204,24 @@ class _HeldLines:
         self._fault_all(held)
         return []
 
-    def _may_be_one(self, held):
-        lines = [line for _, line in held]
-        if lines[0].count("\t") != self.shape.full:
-            return self.shape.starts(lines[0])
-        return self.shape.sentence_is_last or any(map(self.shape.may_continue, lines[1:]))
-
-    def _fault_all(self, held):
-        "Set aside lines of which it isn't certain that they are one row."
-        (number, _), *rest = held
-        following, last = rest[0][0], rest[-1]
-        self._fault(number, f"its sentence may continue in line {following}, which names no clip: {_ONE_LINE}")
-        self.orphan = last[0]
-        self.orphan_is_bare = "\t" not in last[1]
-        for n, _ in rest:
-            self._fault(n, f"it names no clip, and may continue from line {number}: {_ONE_LINE}")
-
-    def _fault(self, number, why):
-        self.faults.append((f"{self.name}:{number}", why))
-
-    @property
-    def seems_stripped(self):
-        "Whether the file looks as if the tabs at the ends of its lines were taken off."
-        if not self.has_short or self.has_tab_ends:
-            return False
-        return self.has_short_closed or not self.has_full_closed
-
 # %% ../nbs/11_tsv.ipynb #ab12cd34
 class _RowLines(_HeldLines):
     "Find the rows among lines, in their order."
     def take(self, first, lines, text, tabs):
         "Rows among the next lines, as pairs of line number and text; where all are rows, numbers and texts."
         full = self.shape.full
-        has_tab_ends = pc.any(pc.ends_with(text, "\t")).as_py() or False
-        self.has_tab_ends = self.has_tab_ends or has_tab_ends
+        self.has_tab_ends |= pc.any(pc.ends_with(text, "\t")).as_py() or False
         has_open_row = any(line.count("\t") < full for _, line in self.held)
         if not (tabs == full).all() or self.orphan or has_open_row:
             return self._each(first, lines, tabs)
         rows = self.close()
         n = len(lines)
         if n:
-            self.has_full_closed = self.has_full_closed or not self.shape.sentence_is_last
+            self.has_full_closed |= not self.shape.sentence_is_last
             n -= 1
             self.held = [(first + n, lines[n])]
         numbers = range(first, first + n)
-        if rows:
-            return [*rows, *zip(numbers, lines)]
-        return numbers, text.slice(0, n)
+        return [*rows, *zip(numbers, lines)] if rows else (numbers, text.slice(0, n))
 
     def _each(self, first, lines, tabs):
         "Rows among lines that are looked at one by one."
@@ -245,7 +243,7 @@ class _RowLines(_HeldLines):
         shape = self.shape
         begun = self.orphan
         self.orphan = 0
-        self.has_full_closed = self.has_full_closed or not shape.sentence_is_last
+        self.has_full_closed |= not shape.sentence_is_last
         if not begun or shape.sentence_is_last:
             return [(number, line)]
         if shape.sentence_before_path:

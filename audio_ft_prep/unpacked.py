@@ -9,6 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/unpacked.html.md"""
 # %% ../nbs/13_unpacked.ipynb #2b2724f4
 from __future__ import annotations
 import contextlib, hashlib, json, os, shutil, stat, tarfile, tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from filelock import FileLock
 from .archive import is_plain_tar, members, open_archive
@@ -22,34 +23,49 @@ from .values import shown
 from .paths import atomic_folder
 
 # %% auto #0
-__all__ = ['CACHE_VARIABLE', 'ROOM', 'ArchivePass', 'go_through', 'cache_folder', 'own_cache', 'read_pack', 'unpack']
+__all__ = ['CACHE_VARIABLE', 'ROOM', 'ArchiveContents', 'ArchivePass', 'go_through', 'cache_folder', 'own_cache', 'read_pack',
+           'unpack']
 
 # %% ../nbs/13_unpacked.ipynb #6f3d6190
 _log = logger_of(__name__)
 
 # %% ../nbs/13_unpacked.ipynb #4b692204
+@dataclass
+class ArchiveContents:
+    "What a pass learns of an archive."
+    language: str = ""  # As its folder is called
+    splits: dict[str, Path] = field(default_factory=dict)  # Transcript by split
+    kept: list[tuple[str, int]] = field(default_factory=list)  # (name, bytes) of clips
+    others: list[str] = field(default_factory=list)  # Names of clips that are left out
+    paths: dict[str, str] = field(default_factory=dict)  # Path of a clip by its name
+    ambiguous: dict[str, str] = field(default_factory=dict)  # Why, for names that several clips have
+    unsafe: dict[str, str] = field(default_factory=dict)  # Why, for members that must not be used
+
+    def names(self, splits):
+        "Names of the clips of some splits."
+        names = set()
+        for split in splits:
+            table, _ = read_tsvs([self.splits[split]])
+            names.update(clip_ids(table).to_pylist())
+        return names
+
 def _can_be_file(name):
     "Whether a file can have this name on every system."
     return name.isprintable() and len(name.encode("utf-8", "replace")) <= 200
 
-class ArchivePass:
+# %% ../nbs/13_unpacked.ipynb #9b6a70f3
+class ArchivePass(ArchiveContents):
     "Take in an archive's members; keep transcripts, and the clips of the splits asked for."
     def __init__(self,
         folder: Path,  # Where transcripts are written
         asked: set[str],  # Splits whose clips are needed
         tar: tarfile.TarFile | None = None,  # Where clips are written; none to leave them where they are
     ):
+        super().__init__()
         self.folder = folder
         self.asked = asked
         self.tar = tar
         self.wanted = None  # Names of clips to keep; none while that isn't known
-        self.language = ""
-        self.splits = {}  # Transcript by split
-        self.kept = []  # (name, bytes) of clips
-        self.others = []  # Names of clips that are left out
-        self.paths = {}  # Path of a clip by its name
-        self.ambiguous = {}  # Why, for names that several clips have
-        self.unsafe = {}  # Why, for members that must not be used
 
     def __call__(self, member):
         self.language = member.folder or self.language
@@ -61,14 +77,6 @@ class ArchivePass:
             self._clip(member)
         else:
             self.others.append(clip_id(member.name))
-
-    def names(self, splits):
-        "Names of the clips of some splits."
-        names = set()
-        for split in splits:
-            table, _ = read_tsvs([self.splits[split]])
-            names.update(clip_ids(table).to_pylist())
-        return names
 
     def _transcript(self, member):
         path = self.folder/member.name
