@@ -9,7 +9,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/unpacked.html.md"""
 # %% ../nbs/13_unpacked.ipynb #2b2724f4
 from __future__ import annotations
 import contextlib, hashlib, json, os, shutil, stat, tarfile, tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from filelock import FileLock
 from .archive import is_plain_tar, members, open_archive
@@ -30,16 +29,16 @@ __all__ = ['CACHE_VARIABLE', 'ROOM', 'ArchiveContents', 'ArchivePass', 'go_throu
 _log = logger_of(__name__)
 
 # %% ../nbs/13_unpacked.ipynb #4b692204
-@dataclass
 class ArchiveContents:
     "What a pass learns of an archive."
-    language: str = ""  # As its folder is called
-    splits: dict[str, Path] = field(default_factory=dict)  # Transcript by split
-    kept: list[tuple[str, int]] = field(default_factory=list)  # (name, bytes) of clips
-    others: list[str] = field(default_factory=list)  # Names of clips that are left out
-    paths: dict[str, str] = field(default_factory=dict)  # Path of a clip by its name
-    ambiguous: dict[str, str] = field(default_factory=dict)  # Why, for names that several clips have
-    unsafe: dict[str, str] = field(default_factory=dict)  # Why, for members that must not be used
+    def __init__(self):
+        self.language = ""  # As its folder is called
+        self.splits = {}  # Transcript by split
+        self.kept = []  # (name, bytes) of clips
+        self.others = []  # Names of clips that are left out
+        self.paths = {}  # Path of a clip by its name
+        self.ambiguous = {}  # Why, for names that several clips have
+        self.unsafe = {}  # Why, for members that must not be used
 
     def names(self, splits):
         "Names of the clips of some splits."
