@@ -117,7 +117,11 @@ class PrepConfig:
         _check_together(self)
 
     def _given(self):
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        given = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value != f.default: given[f.name] = value
+        return given
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
     def _repr_markdown_(self):
@@ -244,14 +248,17 @@ def shaping(
     cfg: PrepConfig,  # The config
 ) -> dict: # Fields and values
     "Give the settings that decide what the prepared data set holds."
-    return {name: value for name, value in asdict(cfg).items() if name not in NOT_SHAPING}
+    settings = asdict(cfg)
+    for name in NOT_SHAPING: del settings[name]
+    return settings
 
 # %% ../nbs/02_config.ipynb #446d8197
 def fingerprint_of(
     settings: dict,  # As `shaping` gives them
 ) -> str: # 16 hexadecimal digits
     "Name shaping settings."
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 def fingerprint(
     cfg: PrepConfig,  # The config
 ) -> str: # 16 hexadecimal digits
@@ -263,7 +270,9 @@ def completed(
     settings: dict,  # As `shaping` gave them, perhaps in an older release
 ) -> dict: # The same, with the settings it lacked
     "Add the defaults of settings that aren't named."
-    defaults = {f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING and f.metadata["shapes"]}
+    defaults = {}
+    for f in fields(PrepConfig):
+        if f.default is not MISSING and f.metadata["shapes"]: defaults[f.name] = f.default
     return defaults | settings
 
 # %% ../nbs/02_config.ipynb #51647b09
@@ -272,7 +281,8 @@ def differing(
     b: dict,  # Settings of another
 ) -> list[str]: # Names of settings, sorted
     "Name the settings in which two runs differ."
-    return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+    names = a.keys() | b.keys()
+    return sorted(name for name in names if a.get(name) != b.get(name))
 
 # %% ../nbs/02_config.ipynb #d95b7c1d
 class Setting(NamedTuple):
@@ -293,9 +303,15 @@ def setting_list() -> list[Setting]: # By group
     helps = docments(PrepConfig)
     types = field_types()
     def described(f):
-        flag = "--" + f.name.replace("_", "-")
-        default = "" if f.default is MISSING else repr(f.default)
-        rule = RULES[f.name].words if f.name in RULES else ""
-        kind = _kind(types[f.name])
-        return Setting(f.name, f.metadata["group"], flag, kind, default, rule, helps[f.name], f.metadata["shapes"])
-    return sorted(map(described, fields(PrepConfig)), key=lambda s: list(GROUPS).index(s.group))
+        return Setting(
+            name=f.name,
+            group=f.metadata["group"],
+            flag="--" + f.name.replace("_", "-"),
+            kind=_kind(types[f.name]),
+            default="" if f.default is MISSING else repr(f.default),
+            rule=RULES[f.name].words if f.name in RULES else "",
+            help=helps[f.name],
+            shapes=f.metadata["shapes"],
+        )
+    groups = list(GROUPS)
+    return sorted(map(described, fields(PrepConfig)), key=lambda s: groups.index(s.group))

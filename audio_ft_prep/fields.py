@@ -24,16 +24,18 @@ def is_text(
 ) -> bool: # Whether it holds text, of any of Arrow's kinds
     "Recognize columns of text."
     if pa.types.is_dictionary(typ): return is_text(typ.value_type)
-    return pa.types.is_string(typ) or pa.types.is_large_string(typ) or pa.types.is_string_view(typ)
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(typ) for is_kind in kinds)
 
 # %% ../nbs/07_fields.ipynb #1ce2a582
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 def _words_bytes(words, indices):
     "How much text the values of a dictionary make."
+    used = indices.drop_null().to_numpy(zero_copy_only=False)
+    if not len(used): return 0
     lengths = pc.fill_null(pc.binary_length(words), 0)
     lengths = lengths.to_numpy(zero_copy_only=False)
-    used = indices.drop_null().to_numpy(zero_copy_only=False)
-    return int(lengths[used].sum(dtype=np.int64)) if len(used) else 0
+    return int(lengths[used].sum(dtype=np.int64))
 
 # %% ../nbs/07_fields.ipynb #e995bf99
 def _text_bytes(chunk):

@@ -39,11 +39,13 @@ def _codes():
     return found
 
 # %% ../nbs/07_languages.ipynb #60da9a96
+_MARKS = ("Mn", "Cf")  # Unicode's categories of accents and of what isn't seen
 def _folded(text):
     "A name as letters and blanks: without case, accents and apostrophes."
     letters = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(c for c in letters if unicodedata.category(c) not in ("Mn", "Cf"))
-    words = re.sub("['’‘ʼʻ`´]", "", plain).replace("_", " ").split()
+    plain = "".join(c for c in letters if unicodedata.category(c) not in _MARKS)
+    plain = re.sub("['’‘ʼʻ`´]", "", plain)
+    words = plain.replace("_", " ").split()
     return " ".join(words)
 
 # %% ../nbs/07_languages.ipynb #71a79cca
@@ -88,6 +90,6 @@ def nearest_languages(
     named = {name: code for name, code in _named().items() if code in codes}
     longer = [name for name in named if name.startswith(asked)]
     alike = get_close_matches(asked[:100], named, n=10, cutoff=0.75)
-    found = dict.fromkeys(named[name] for name in longer + alike)
-    nearest = list(found)[:most]
-    return [f"{language_names()[code][0]} ({code})" for code in nearest]
+    nearest = list(dict.fromkeys(named[name] for name in longer + alike))
+    names = language_names()
+    return [f"{names[code][0]} ({code})" for code in nearest[:most]]
