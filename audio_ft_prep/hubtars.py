@@ -151,6 +151,52 @@ def rows_with_audio(
     rows = with_positions(rows.filter(is_there), files, clips.offset[at], clips.size[at])
     return rows, faults
 
+# %% ../nbs/14_hubtars.ipynb #f7bac11d
+def _tar_starts(repo, paths, table, rows, whole):
+    "Bytes needed from the start of each tar of a split."
+    sizes = [repo.files[path][0] for path in paths]
+    if whole:
+        return dict(zip(paths, sizes))
+    ids, _ = by_ending(table, _promised(table))
+    at = first_places(rows["id"].combine_chunks(), ids)
+    starts = expected_starts(at, len(ids), sizes)
+    return {paths[tar]: upto for tar, upto in starts.items()}
+
+# %% ../nbs/14_hubtars.ipynb #58141daf
+def _incomplete(repo, paths):
+    "Bytes that are here of each tar that isn't complete."
+    incomplete = {}
+    for path in paths:
+        _, fetched = fetched_part(repo, path)
+        if fetched < repo.files[path][0]:
+            incomplete[path] = fetched
+    return incomplete
+def _clips_here(repo, paths, table):
+    "The clips in what is here of the tars of a split."
+    parts = [fetched_part(repo, path) for path in paths]
+    clips = index_tars([file for file, fetched in parts if fetched])
+    return by_ending(table, clips)[1]
+
+# %% ../nbs/14_hubtars.ipynb #b1eed166
+def _fetch_clips(repo, paths, table, rows, whole):
+    "Fetch tars of a split, or their beginnings, until every row is found or all is read."
+    for path, upto in _tar_starts(repo, paths, table, rows, whole).items():
+        file_start(repo, path, upto)
+    while True:
+        clips = _clips_here(repo, paths, table)
+        at = first_places(rows["id"].combine_chunks(), clips.ids)
+        lost = rows.filter(pa.array(at < 0))
+        incomplete = _incomplete(repo, paths)
+        if not len(lost) or not incomplete:
+            return clips
+        starts = _tar_starts(repo, paths, table, lost, False)
+        expected = [path for path in starts if path in incomplete]
+        for path in expected or list(incomplete)[:1]:
+            size, _ = repo.files[path]
+            fetched = incomplete[path]
+            upto = fetched + max(SPARE, fetched // 2)
+            file_start(repo, path, min(size, upto))
+
 # %% ../nbs/14_hubtars.ipynb #8799670a
 @dataclass(frozen=True, repr=False)
 class TarAudio(Remote):
@@ -163,7 +209,8 @@ class TarAudio(Remote):
     def fetch_bytes(self, rows, whole):
         missing = 0
         for split, of_split in self._splits(rows):
-            for path, upto in self._starts(split, of_split, whole).items():
+            starts = _tar_starts(self.repo, self.tars[split], self.tables[split], of_split, whole)
+            for path, upto in starts.items():
                 missing += max(0, upto - fetched_part(self.repo, path)[1])
         return missing
 
@@ -172,7 +219,7 @@ class TarAudio(Remote):
         parts = [rows.slice(0, 0)]
         rejects = []
         for split, of_split in self._splits(rows):
-            clips = self._fetch_clips(split, of_split, whole)
+            clips = _fetch_clips(self.repo, self.tars[split], self.tables[split], of_split, whole)
             with_audio, faults = rows_with_audio(of_split, clips)
             if whole: faults = self._all_faults(split, clips)
             parts.append(with_audio)
@@ -187,50 +234,6 @@ class TarAudio(Remote):
         for split in self.roles:
             if self.roles[split] == role:
                 yield split, rows.filter(pc.equal(source_splits, split))
-
-    def _starts(self, split, rows, whole):
-        "Bytes needed from the start of each tar."
-        paths = self.tars[split]
-        sizes = [self.repo.files[path][0] for path in paths]
-        if whole: return dict(zip(paths, sizes))
-        table = self.tables[split]
-        ids, _ = by_ending(table, _promised(table))
-        at = first_places(rows["id"].combine_chunks(), ids)
-        starts = expected_starts(at, len(ids), sizes)
-        return {paths[tar]: upto for tar, upto in starts.items()}
-
-    def _fetched(self, split):
-        "Bytes that are here of each tar that isn't complete."
-        incomplete = {}
-        for path in self.tars[split]:
-            _, fetched = fetched_part(self.repo, path)
-            if fetched < self.repo.files[path][0]:
-                incomplete[path] = fetched
-        return incomplete
-
-    def _clips_here(self, split):
-        "The clips in what is here of the tars."
-        parts = [fetched_part(self.repo, path) for path in self.tars[split]]
-        clips = index_tars([file for file, n in parts if n])
-        return by_ending(self.tables[split], clips)[1]
-
-    def _fetch_clips(self, split, rows, whole):
-        "Fetch tars, or their beginnings, until every row is found or all is read."
-        for path, upto in self._starts(split, rows, whole).items():
-            file_start(self.repo, path, upto)
-        while True:
-            clips = self._clips_here(split)
-            at = first_places(rows["id"].combine_chunks(), clips.ids)
-            lost = rows.filter(pa.array(at < 0))
-            incomplete = self._fetched(split)
-            if not len(lost) or not incomplete: return clips
-            starts = self._starts(split, lost, False)
-            expected = [path for path in starts if path in incomplete]
-            for path in expected or list(incomplete)[:1]:
-                size, _ = self.repo.files[path]
-                fetched = incomplete[path]
-                upto = fetched + max(SPARE, fetched // 2)
-                file_start(self.repo, path, min(size, upto))
 
     def _all_faults(self, split, clips):
         "What is wrong with all rows and clips of a split."
