@@ -104,7 +104,8 @@ def _counted(column):
 CHOSEN = "chosen"
 def _reasons(table, chosen):
     "What a browser can show, with numbers, and the filter for it."
-    kept, rejects = table["reason"].null_count, len(table) - table["reason"].null_count
+    kept = table["reason"].null_count
+    rejects = len(table) - kept
     shown = [(f"chosen ({len(chosen):,})", CHOSEN)] if chosen else []
     shown += [(f"every clip ({len(table):,})", ""), (f"kept ({kept:,})", KEPT)]
     shown.append((f"all rejects ({rejects:,})", REJECTED))
@@ -209,9 +210,13 @@ def turn(self:ClipBrowser,
     self.page = min(max(self.page + by, 0), last)
     first = self.page * PAGE
     numbers = [int(i) for i in self.places[first:first + PAGE]]
-    self.back.disabled, self.on.disabled = self.page == 0, self.page == last
-    self.count.value = "no clip answers this"
-    if numbers: self.count.value = f"{first + 1:,} to {first + len(numbers):,} of {len(self.places):,}"
+    self.back.disabled = self.page == 0
+    self.on.disabled = self.page == last
+    words = "no clip answers this"
+    if numbers:
+        until = first + len(numbers)
+        words = f"{first + 1:,} to {until:,} of {len(self.places):,}"
+    self.count.value = words
     self.list.options = [(self._line(i), i) for i in numbers]
     if numbers: self.list.index = 0
     else: self._unmark()

@@ -84,7 +84,8 @@ def corpus_clips(
         if i < len(rows):
             row = rows.slice(i, 1)
             return corpus_view(corpus, row, model, tokenizer, cfg)
-        reject = chosen.rejects.slice(i - len(rows), 1).to_pylist()[0]
+        rejects = chosen.rejects.slice(i - len(rows), 1)
+        (reject,) = rejects.to_pylist()
         return reject_view(reject, corpus, model, tokenizer, cfg)
     rejects = _listed_rejects(chosen.rejects, corpus.rows)
     table = pa.concat_tables([_listed(rows), rejects])
@@ -122,7 +123,8 @@ def _holds(column, words):
 def _said_by(speakers, name):
     "Which clips are by a speaker; where there is none of that name, by those whose names begin with it."
     exact = pc.equal(speakers, name)
-    return exact if pc.any(exact).as_py() else pc.starts_with(speakers, name)
+    if pc.any(exact).as_py(): return exact
+    return pc.starts_with(speakers, name)
 
 # %% ../nbs/71_cliplist.ipynb #797d5c19
 KEPT, REJECTED = "kept", "all rejects"
@@ -147,15 +149,20 @@ def find_clips(
         in_id = _holds(table["id"], words)
         masks.append(pc.or_(in_id, _holds(table["sentence"], words)))
     found = np.ones(len(table), bool)
-    for mask in masks: found &= pc.fill_null(mask, False).to_numpy()
+    for mask in masks:
+        mask = pc.fill_null(mask, False)
+        found &= mask.to_numpy()
     return np.flatnonzero(found)
 
 # %% ../nbs/71_cliplist.ipynb #af20700b
 def _numbers(table, clip):
     "Rows of a clip that is named by its id, or by its split and its number among those kept there."
-    if isinstance(clip, str): return np.flatnonzero(pc.equal(table["id"], clip).to_numpy())
+    if isinstance(clip, str):
+        named = pc.equal(table["id"], clip)
+        return np.flatnonzero(named.to_numpy())
     split, number = clip
-    return find_clips(table, split, KEPT)[number:number + 1]
+    kept = find_clips(table, split, KEPT)
+    return kept[number:number + 1]
 def chosen_clips(
     table: pa.Table,  # With the schema `LISTED`
     clips: dict | list,  # Ids, or (split, number) among the clips that were kept; a dictionary has words about each

@@ -91,13 +91,16 @@ class Plot:
     def png(self):
         "Draw it as a PNG of at most 256 colours, the same bytes each time."
         from PIL import Image
-        picture = Image.open(io.BytesIO(self._drawn(format="png"))).convert("RGB")
+        drawn = self._drawn(format="png")
+        picture = Image.open(io.BytesIO(drawn)).convert("RGB")
         out = io.BytesIO()
         picture.quantize(dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
         return out.getvalue()
     def svg(self):
         "Draw it as an SVG without a background, in the colours of the page where that has them."
-        text = self._drawn(format="svg", transparent=True, metadata={"Date": None, "Creator": None}).decode()
+        undated = {"Date": None, "Creator": None}
+        drawn = self._drawn(format="svg", transparent=True, metadata=undated)
+        text = drawn.decode()
         text = text[text.index("<svg"):]
         text = re.sub("<metadata>.*?</metadata>", "", text, flags=re.S)
         return re.sub("#[0-9a-f]{6}", lambda colour: _page_colour(colour[0]), text)
