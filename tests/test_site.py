@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOKED_AT = ["index", "browser", "settings", "reasons", "store", "changes", "tasks/storage", "tutorials/common_voice"]
+LOOKED_AT = ["index", "browser", "settings", "reasons", "output", "changes", "tasks/storage", "tutorials/common_voice"]
 NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1280, "height": 1000}
 
 
