@@ -325,12 +325,13 @@ def _prep_of(data_set, files):
 def _finalize(folder, data_set):
     "Write what makes the shards a data set, prep.json last."
     if isinstance(folder.at, Url): return _finalize_url(folder, data_set)
+    counts = data_set.counts  # which must balance before anything is written
     write_table(folder/"rejects.parquet", data_set.rejects)
     _save_processor(folder, data_set.save_processor)
     _strays(folder, data_set.results)
-    for split in data_set.counts: _dataset_files(folder, split, data_set.of_split(split), data_set.schema)
-    if data_set.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(data_set.counts)}))
-    prep = _prep_of(data_set, _other_files(folder, data_set.counts))
+    for split in counts: _dataset_files(folder, split, data_set.of_split(split), data_set.schema)
+    if data_set.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
+    prep = _prep_of(data_set, _other_files(folder, counts))
     prep["files"] |= _describe(folder, prep)
     atomic_write_bytes(folder/"prep.json", json_bytes(prep))
     folder.clear_work()  # what can't be removed now goes when the folder is next looked at

@@ -247,7 +247,7 @@ def prepare(
     part: Part | None = None,  # One job's share of the shards; none for all
 ) -> Prepared: # The folder and what it holds
     "Make a prepared data set, or the rest of one; raise a sentence that says what to do when that can't be."
-    check_limits()
+    check_limits()  # 1. check
     folder = _output_folder(cfg.output_dir, "one job's share of a run is written to" if part else "")
     with explained_errors(f"what {cfg.dataset_name} needs"):
         check_memory()
@@ -257,11 +257,11 @@ def prepare(
 
 def _prepare(cfg, folder, progress, part, recipe, engine):
     began_ns = time.time_ns()
-    corpus = load_rows(cfg)
+    corpus = load_rows(cfg)  # 2. the run
     if prepared := _finished(folder, manifest_of(cfg, corpus, part)): return prepared
     run = make_run(cfg, part, recipe, corpus)
     run.shards  # a part too many is refused before anything is written
-    folder.check()
+    folder.check()  # 3. the folder
     check_disk(run, folder)
     with folder.alone(), engine:  # whose workers end before the folder is another's
         if prepared := _finished(folder, run.manifest): return prepared  # by a run that was at it when this one began
@@ -269,8 +269,8 @@ def _prepare(cfg, folder, progress, part, recipe, engine):
         with explained_errors(folder):
             folder.start(run.manifest, run.rows)
             since_ns = _steady_since(run, folder, began_ns)
-            results = _make_shards(run, folder, since_ns, engine, progress)
-            return _finalize(run, folder, results)
+            results = _make_shards(run, folder, since_ns, engine, progress)  # 4. the shards
+            return _finalize(run, folder, results)  # 5. the data set
 
 # %% ../nbs/60_pipeline.ipynb #aa8a71cc
 def merge(
