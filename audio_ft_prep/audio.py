@@ -139,5 +139,6 @@ def _at_rate(
     "Resample, and cut at the limit."
     rate_hz = limits.rate_hz
     y = mono if native_hz == rate_hz else soxr.resample(mono, native_hz, rate_hz, quality="HQ")
-    if not len(y): raise BadClip("empty_audio", f"{len(mono)} of {native_hz:,} samples a second leave none at {rate_hz:,}")
+    if not len(y):
+        raise BadClip("empty_audio", f"{len(mono)} of {native_hz:,} samples a second leave none at {rate_hz:,}")
     return y[:round(min(len(y), limits.max_seconds * rate_hz))]

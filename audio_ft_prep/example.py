@@ -25,20 +25,18 @@ __all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'ExampleMaker', '
            'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
 
 # %% ../nbs/31_example.ipynb #a8e737bb
-LONG_PART, LONG_CLIP = 1 << 20, 1 << 26  # Bytes of a recording from which on a part of it, or all, is read from the file itself
+LONG_PART = 1 << 20  # Bytes of a recording from which on a part of it is read from the file itself
+LONG_CLIP = 1 << 26  # The same, where all of it is the clip
 MOST_BYTES = 1 << 30  # Of a recording that has to be read whole
 
 def _long_clip(row, limits):
     "Read a clip of a long recording."
     size = row["size"]
     with RecordingFile(row["file"], row["offset"], size) as recording:
-        if box := recording_container(recording):
-            return clip_of(box, limits, row["seconds"], row["start"])
+        if box := recording_container(recording): return clip_of(box, limits, row["seconds"], row["start"])
     if size > MOST_BYTES:
-        raise BadClip(
-            "undecodable",
-            f"{size:,} bytes of a format that is read whole, {MOST_BYTES:,} at most: cut it, or make it FLAC",
-        )
+        most = f"{MOST_BYTES:,} at most: cut it, or make it FLAC"
+        raise BadClip("undecodable", f"{size:,} bytes of a format that is read whole, {most}")
     return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
 
 def row_clip(
@@ -48,8 +46,7 @@ def row_clip(
     "Read a row's clip, or raise `BadClip`."
     size = row["size"]
     try:
-        if size > (LONG_CLIP if row["start"] is None else LONG_PART):
-            return _long_clip(row, limits)
+        if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits)
         return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
     except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
@@ -120,14 +117,21 @@ def example_schema(
 
 # %% ../nbs/31_example.ipynb #edb44bcd
 def _numbers(values, typ):
-    return pa.Array.from_buffers(typ, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+    "An Arrow array of numbers."
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(typ, len(values), [None, buffer])
+
 def _offsets(lengths):
-    return _numbers(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.int32())
+    "Where items of these lengths begin, and where the last one ends."
+    ends = np.cumsum(lengths)
+    return _numbers(np.concatenate([[0], ends]).astype(np.int32), pa.int32())
+
 def _bytes(items, typ):
-    return pa.Array.from_buffers(
-        typ, len(items), [None, _offsets([len(i) for i in items]).buffers()[1], pa.py_buffer(b"".join(items))]
-    )
-def _strings(items): return _bytes([i.encode() for i in items], pa.string())
+    "An Arrow array of bytes or of text."
+    offsets = _offsets([len(item) for item in items]).buffers()[1]
+    return pa.Array.from_buffers(typ, len(items), [None, offsets, pa.py_buffer(b"".join(items))])
+
+def _strings(items): return _bytes([item.encode() for item in items], pa.string())
 
 # %% ../nbs/31_example.ipynb #70dde531
 def features_array(
@@ -135,16 +139,12 @@ def features_array(
     typ: pa.DataType,  # List of lists, the outer one of fixed size or not
 ) -> pa.Array: # One element an item
     "Lay log-mels out as an Arrow array of lists."
-    values = np.concatenate([a.ravel() for a in items])
-    mels = len(items[0])
-    frames = np.repeat([a.shape[1] for a in items], [len(a) for a in items])
-    inner = pa.ListArray.from_arrays(_offsets(frames), _numbers(values, pa.from_numpy_dtype(values.dtype)))
-    fixed = pa.types.is_fixed_size_list(typ)
-    outer = (
-        pa.FixedSizeListArray.from_arrays(inner, mels)
-        if fixed
-        else pa.ListArray.from_arrays(_offsets([len(a) for a in items]), inner)
-    )
+    values = np.concatenate([features.ravel() for features in items])
+    frames = np.concatenate([np.full(len(features), features.shape[1]) for features in items])
+    numbers = _numbers(values, pa.from_numpy_dtype(values.dtype))
+    inner = pa.ListArray.from_arrays(_offsets(frames), numbers)
+    if pa.types.is_fixed_size_list(typ): outer = pa.FixedSizeListArray.from_arrays(inner, len(items[0]))
+    else: outer = pa.ListArray.from_arrays(_offsets([len(features) for features in items]), inner)
     return outer.cast(typ)
 
 # %% ../nbs/31_example.ipynb #a15a2542
@@ -157,11 +157,13 @@ def _lists(items, typ):
     values = np.concatenate(items).astype(typ.value_type.to_pandas_dtype(), copy=False)
     return pa.ListArray.from_arrays(_offsets([len(i) for i in items]), _numbers(values, typ.value_type))
 
+
+# %% ../nbs/31_example.ipynb #7ac8f9ec
 def _column(name, examples, typ):
-    "One column of several examples."
-    values = [e[name] for e in examples]
+    "One column of several examples; its type says how it is laid out."
+    values = [example[name] for example in examples]
     if pa.types.is_string(typ): return _strings(values)
-    if pa.types.is_struct(typ): return _files(values, [f"{e['id']}.flac" for e in examples])
+    if pa.types.is_struct(typ): return _files(values, [f"{example['id']}.flac" for example in examples])
     if not pa.types.is_nested(typ): return _numbers(np.array(values, typ.to_pandas_dtype()), typ)
     return features_array(values, typ) if pa.types.is_nested(typ.value_type) else _lists(values, typ)
 
@@ -171,7 +173,8 @@ def record_batch(
     schema: pa.Schema,  # As `example_schema` makes it
 ) -> pa.RecordBatch: # One row an example
     "Lay examples out as an Arrow record batch."
-    return pa.RecordBatch.from_arrays([_column(f.name, examples, f.type).cast(f.type) for f in schema], schema=schema)
+    columns = [_column(f.name, examples, f.type).cast(f.type) for f in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 # %% ../nbs/31_example.ipynb #0d42af9a
 _COMMON = ("id", "input_length", "labels", "sentence", "speaker")

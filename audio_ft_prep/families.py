@@ -184,11 +184,14 @@ class Family:
     def languages(self) -> list[str]: return []  # Codes of those to choose from, where they are few
     def tokenizer(self, model: Model, language: str, task: str) -> Any: return model.tokenizer
     def labels(self, sentences: list[str], tokenizer: Any) -> list[list[int]]: raise NotImplementedError
-    def excess(self, labels: list[int], model: Model) -> str: raise NotImplementedError  # By how much they are too many; empty where they fit
+    def excess(self, labels: list[int], model: Model) -> str: raise NotImplementedError  # "" where they fit
     def bytes_that_fit(self, tokenizer: Any, model: Model) -> int: return -1  # Sentences so long fit in any case
-    def check_mixed(self, model: Model) -> None: raise ValueError(f"{model.model_id} takes one language at a time: leave language_column out")
+    def check_mixed(self, model: Model) -> None:
+        "Raise `ValueError` where rows can't have languages of their own."
+        raise ValueError(f"{model.model_id} takes one language at a time: leave language_column out")
     def has_language(self, model: Model, language: str) -> bool: return True
-    def announce(self, labels: list[list[int]], languages: list[str], model: Model) -> None: pass  # Puts each row's own language in
+    def announce(self, labels: list[list[int]], languages: list[str], model: Model) -> None:
+        "Put each row's own language into its labels."
 
     # Audio
     def input_maker(self, cfg: PrepConfig, model: Model) -> InputMaker: raise NotImplementedError
@@ -197,7 +200,7 @@ class Family:
     # Batches
     def reader(self, about: dict, model: Model | None = None) -> Any: raise NotImplementedError  # Column to inputs; from audio with a model
     def collate(self, items: list[dict], about: dict) -> dict[str, np.ndarray]: raise NotImplementedError
-    def collator(self, about: dict) -> str: return f"SpeechCollator(None, family={self.name!r})"  # How a card says it
+    def collator(self, about: dict) -> str: return f"SpeechCollator(None, family={self.name!r})"  # For the card
 
 # %% ../nbs/25_families.ipynb #6e8f4b1e
 def tokenizer_for(

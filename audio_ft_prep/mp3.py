@@ -21,9 +21,10 @@ __all__ = ['MOST_CHUNKS', 'first_frame', 'Chunk', 'mpeg_chunks', 'read_mp3']
 
 # %% ../nbs/18_mp3.ipynb #41a604ab
 def _lengths(frames, headers, f):
-    "Lengths in seconds that other programs give: with and without an encoder's silence, a decoder's lag, the headers' frames."
+    "Lengths in seconds that other programs give: less an encoder's silence, or a decoder's lag, with headers' frames."
     n = frames * f.samples
-    return tuple(x / f.rate_hz for x in (n - 1105, n - 529, n, n + headers * f.samples))
+    samples = n - 1105, n - 529, n, n + headers * f.samples
+    return tuple(n / f.rate_hz for n in samples)
 
 def _as_promised(data, start, stop, first, promise):
     "Whether sizes tell that the header is right: all bytes, and as many as its frames take."
@@ -39,7 +40,7 @@ def first_frame(
     data: bytes,  # A whole MP3 file
     start: int,  # Where its tags end
     stop: int,  # Where the audio ends
-) -> tuple[int, Frame | None, int]:  # Where it stands, what it says, and the bytes of a frame in a free-format stream or 0
+) -> tuple[int, Frame | None, int]:  # Where it begins, what it says, and bytes of a frame in a free-format stream or 0
     "Find the first frame."
     if free := _free_size(data, start, stop):
         return start, frame_at(data[start:start + 4], free), free
@@ -48,9 +49,9 @@ def first_frame(
 
 def _free_size(data, start, stop):
     "The size of a free-format stream's frames without padding; 0 where it is none."
-    a, b, c, d = data[start:start + 4]
-    if a != 0xFF or b & 0xE0 != 0xE0 or c >> 4 or frame_at(data[start:start + 4], 1) is None:
-        return 0
+    head = data[start:start + 4]
+    a, b, c = head[:3]
+    if a != 0xFF or b & 0xE0 != 0xE0 or c >> 4 or frame_at(head, 1) is None: return 0
     for pos in range(start + 24, min(start + 8192, stop - 3)):
         same = data[pos] == a and data[pos + 1] == b and data[pos + 2] & 0xFD == c & 0xFD
         size = pos - start - (c >> 1 & 1) * (4 if b & 6 == 6 else 1)
@@ -107,10 +108,11 @@ def mpeg_chunks(
     "Find the files that were joined to one."
     chunks = []
     while len(chunks) < MOST_CHUNKS:
-        promise = (xing_header(data, start, first) or vbri_header(data, start)) if first.layer == 3 else None
+        promise = None
+        if first.layer == 3: promise = xing_header(data, start, first) or vbri_header(data, start)
         begin = start + first.size if promise else start
-        chunks.append(Chunk(start, begin, first, promise, walk_frames(data, begin, stop, first, free)))
-        walk = chunks[-1].walk
+        walk = walk_frames(data, begin, stop, first, free)
+        chunks.append(Chunk(start, begin, first, promise, walk))
         start = _next_chunk(data, walk.end + walk.partial, stop)
         if start < 0: break
         first = frame_at(data[start:start + 4])
@@ -118,11 +120,11 @@ def mpeg_chunks(
 MOST_CHUNKS = 10_000
 
 # %% ../nbs/18_mp3.ipynb #2d12c1c1
-def _kind(f):
-    return (
-        f"{f.rate_hz:,} Hz"
-        f" {'mono' if f.channels == 1 else 'stereo'}{'' if f.layer == 3 else ' layer ' + 'I' * f.layer}"
-    )
+def _kind(frame):
+    "A stream's kind, for a person."
+    channels = "mono" if frame.channels == 1 else "stereo"
+    layer = "" if frame.layer == 3 else " layer " + "I" * frame.layer
+    return f"{frame.rate_hz:,} Hz {channels}{layer}"
 
 def _joined(data, chunks, cut, free):
     "All that joined files hold, as one."
@@ -140,19 +142,10 @@ def _joined(data, chunks, cut, free):
         return Container(
             "mp3", cut, _filled_up(body, frames, f), "", frames, frames * f.samples, lengths, loose=loose, note=note
         )
-    head = made_up_header(data[chunks[0].start:chunks[0].start + 4], frames, len(body)) if frames else b""
-    return Container(
-        "mp3",
-        cut,
-        head + body,
-        "made up" if frames else "",
-        frames,
-        None,
-        lengths,
-        loose=loose,
-        lead_s=lead_s,
-        note=note,
-    )
+    start = chunks[0].start
+    head = made_up_header(data[start:start + 4], frames, len(body)) if frames else b""
+    header = "made up" if frames else ""
+    return Container("mp3", cut, head + body, header, frames, None, lengths, loose=loose, lead_s=lead_s, note=note)
 
 # %% ../nbs/18_mp3.ipynb #351865df
 def _filled_up(body, frames, f):

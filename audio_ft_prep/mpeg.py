@@ -20,8 +20,9 @@ __all__ = ['KBITS', 'MOST_STARTS', 'XING', 'TAGS', 'id3_end', 'front_end', 'past
 # %% ../nbs/16_mpeg.ipynb #50c83afb
 def _synchsafe(four):
     "A size of ID3: seven bits of each byte."
-    a, b, c, d = four
-    return (a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127
+    size = 0
+    for byte in four: size = size << 7 | byte & 127
+    return size
 
 def id3_end(
     data: bytes,  # A whole file

@@ -1,6 +1,6 @@
 """Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 
-Selection comes first. Empty sentences, labels beyond the budget, clips that stand in both splits, and rows beyond a maximum leave here, each with its reason.
+Selection comes first. Empty sentences, labels beyond the budget, clips that are in both splits, and rows beyond a maximum leave here, each with its reason.
 Labels are made here too, shard by shard, so that workers need no tokenizer.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
@@ -29,11 +29,12 @@ __all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages
 
 # %% ../nbs/30_sampling.ipynb #c1a50659
 def _split_off(rows, places, reasons, details):
+    "Rows without those at some places, which become rejects."
     if not len(places): return rows, rejects_table([])
     stay = np.ones(len(rows), bool)
     stay[places] = False
-    who = rows.select(["split", "source_split", "id"]).take(pa.array(places))
-    return rows.filter(pa.array(stay)), rejects_of(who, reasons, details)
+    named = rows.select(["split", "source_split", "id"]).take(pa.array(places))
+    return rows.filter(pa.array(stay)), rejects_of(named, reasons, details)
 
 # %% ../nbs/30_sampling.ipynb #863dcf40
 def drop(
@@ -42,7 +43,8 @@ def drop(
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Take rows out, on the record."
     places = sorted(why)
-    reasons, details = zip(*(why[i] for i in places)) if why else ((), ())
+    reasons = [why[i][0] for i in places]
+    details = [why[i][1] for i in places]
     return _split_off(rows, np.array(places, np.int64), reasons, details)
 
 # %% ../nbs/30_sampling.ipynb #390028a9
@@ -54,31 +56,41 @@ def drop_all(
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Take rows out for one reason, however many they are."
     places = np.flatnonzero(gone)
-    return _split_off(rows, places, *(repeated(text, len(places)).cast(pa.string()) for text in (reason, detail)))
+    reasons = repeated(reason, len(places)).cast(pa.string())
+    details = repeated(detail, len(places)).cast(pa.string())
+    return _split_off(rows, places, reasons, details)
 
 # %% ../nbs/30_sampling.ipynb #ab72f80a
 _LABELS = pa.list_(pa.int64())
 def _parts(column, most=10_000):
-    for i in range(0, len(column), most):
+    "Parts of a column, between which a run can be stopped."
+    for first in range(0, len(column), most):
         go_on()
-        yield column.slice(i, most)
+        yield column.slice(first, most)
 
 # %% ../nbs/30_sampling.ipynb #daf93a10
+def _cleaned(column, lower_case):
+    "A column of sentences, cleaned."
+    parts = []
+    for part in _parts(column):
+        sentences = [clean_sentence(s or "", lower_case) for s in part.to_pylist()]
+        parts.append(pa.array(sentences, pa.string()))
+    return pa.chunked_array(parts, pa.string())
+
+# %% ../nbs/30_sampling.ipynb #37b09ab1
 def with_sentences(
     rows: pa.Table,  # Rows as the corpus gives them
     lower_case: bool = False,  # Lower-case the sentences
 ) -> tuple[pa.Table, pa.Table]: # Rows with clean sentences; rejects
     "Clean the sentences; rows without any text left are dropped, and those with more than a label can hold."
-    clean = lambda part: pa.array([clean_sentence(s or "", lower_case) for s in part.to_pylist()], pa.string())
-    sentences = pa.chunked_array([clean(part) for part in _parts(rows["sentence"])], pa.string())
+    sentences = _cleaned(rows["sentence"], lower_case)
     rows = rows.set_column(rows.column_names.index("sentence"), "sentence", sentences)
     rows, empty = drop_all(rows, pc.equal(sentences, "").to_numpy(), "empty_sentence")
     characters = pc.utf8_length(rows["sentence"]).to_numpy()
-    long = np.flatnonzero(characters > MOST_CHARACTERS)
-    why = {
-        int(i): ("label_too_long", f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized")
-        for i in long
-    }
+    why = {}
+    for i in np.flatnonzero(characters > MOST_CHARACTERS):
+        detail = f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized"
+        why[int(i)] = "label_too_long", detail
     rows, over = drop(rows, why)
     return rows, pa.concat_tables([empty, over])
 
@@ -91,9 +103,10 @@ def labelled(
     chunk: int = 10_000,  # Sentences tokenized at a time
 ) -> pa.Table: # Rows with a column `labels`
     "Add label ids."
-    family = model.family
-    labels = [ids for part in _parts(rows["sentence"], chunk) for ids in family.labels(part.to_pylist(), tokenizer)]
-    if mixed: family.announce(labels, rows["locale"].to_pylist(), model)
+    labels = []
+    for part in _parts(rows["sentence"], chunk):
+        labels += model.family.labels(part.to_pylist(), tokenizer)
+    if mixed: model.family.announce(labels, rows["locale"].to_pylist(), model)
     parts = [pa.array(labels[i:i + chunk], _LABELS) for i in range(0, len(labels), chunk)]
     return rows.append_column("labels", pa.chunked_array(parts, _LABELS))
 
@@ -105,9 +118,11 @@ def of_known_languages(
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Drop rows whose language the model doesn't have."
     locales = rows["locale"].to_pylist()
-    unknown = [l for l in dict.fromkeys(locales) if not model.family.has_language(model, l)]
-    said = {l: f"{column} must name a language that {model.model_id} has, got {shown(l)}" for l in unknown}
-    return drop(rows, {i: ("bad_row", said[l]) for i, l in enumerate(locales) if l in said})
+    details = {}
+    for locale in set(locales):
+        if model.family.has_language(model, locale): continue
+        details[locale] = f"{column} must name a language that {model.model_id} has, got {shown(locale)}"
+    return drop(rows, {i: ("bad_row", details[l]) for i, l in enumerate(locales) if l in details})
 
 # %% ../nbs/30_sampling.ipynb #e3940d0c
 def within_budget(
@@ -134,24 +149,26 @@ def without_repeats(
     "Drop rows whose clip an earlier row of the same split names."
     unique = rows["id"].combine_chunks().dictionary_encode()
     codes = unique.indices.to_numpy(zero_copy_only=False)
+    numbers = np.arange(len(codes))
     first = np.full(len(unique.dictionary), -1)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return drop_all(
-        rows, first[codes] != np.arange(len(codes)), "duplicate_row", "in another of the splits that are joined"
-    )
+    first[codes[::-1]] = numbers[::-1]
+    repeats = first[codes] != numbers
+    return drop_all(rows, repeats, "duplicate_row", "in another of the splits that are joined")
 
 # %% ../nbs/30_sampling.ipynb #cf889855
 def without_leaks(
     train: pa.Table,  # Rows of train
     evaluation: pa.Table,  # Rows of eval
 ) -> tuple[pa.Table, pa.Table]: # Rows of train that stay; rejects
-    "Drop rows of train whose clip stands in eval."
+    "Drop rows of train whose clip is in eval."
     both = pc.is_in(train["id"], value_set=evaluation["id"].combine_chunks()).to_numpy()
     return drop_all(train, both, "leak", "eval holds the same clip")
 
 # %% ../nbs/30_sampling.ipynb #6cc785a4
 def _ranks(names, seed):
-    return np.frombuffer(b"".join(rank(n, seed) for part in _parts(names) for n in part.to_pylist()), ">u8")
+    "A number for each clip, which decides the order in which a random choice takes them."
+    ranks = [rank(name, seed) for part in _parts(names) for name in part.to_pylist()]
+    return np.frombuffer(b"".join(ranks), ">u8")
 
 # %% ../nbs/30_sampling.ipynb #768cd8cb
 def sample(
@@ -161,11 +178,11 @@ def sample(
     seed: int = 42,  # Decides a random choice
 ) -> tuple[pa.Table, pa.Table]: # Rows taken, in their order; the others as rejects
     "Take some rows and put the others on record."
-    if most is None or len(rows) <= most:
-        return rows, rejects_table([])
+    if most is None or len(rows) <= most: return rows, rejects_table([])
     gone = np.arange(len(rows)) >= most
     if how == "random":
-        gone[np.argsort(_ranks(rows["id"], seed), kind="stable")] = gone.copy()
+        order = np.argsort(_ranks(rows["id"], seed), kind="stable")
+        gone[order] = gone.copy()
     return drop_all(rows, gone, "not_sampled")
 
 # %% ../nbs/30_sampling.ipynb #cc1a480c
@@ -179,24 +196,42 @@ class Selection:
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
-    def _repr_markdown_(self):
-        why = {s: reason_counts(self.rejects, s) for s in self.rows_in}
-        lost = [
-            [f"rejected: {r}", *(n.get(r, 0) for n in why.values())]
-            for r in dict.fromkeys(r for n in why.values() for r in n)
-        ]
-        return markdown_table(
-            [["", *why], ["rows in", *self.rows_in.values()], ["selected", *(len(self[s]) for s in why)], *lost]
-        )
+    def _repr_markdown_(self): return markdown_table(_counts_of(self))
+
+def _counts_of(selection):
+    "Rows of each split: how many came in, were selected, and left for which reason."
+    splits = list(selection.rows_in)
+    counts = {split: reason_counts(selection.rejects, split) for split in splits}
+    reasons = dict.fromkeys(reason for split in splits for reason in counts[split])
+    table = [["", *splits]]
+    table.append(["rows in", *(selection.rows_in[split] for split in splits)])
+    table.append(["selected", *(len(selection[split]) for split in splits)])
+    for reason in reasons: table.append([f"rejected: {reason}", *(counts[split].get(reason, 0) for split in splits)])
+    return table
 
 # %% ../nbs/30_sampling.ipynb #e79c0139
 def _of(rows, split):
-    "Rows of a split, without a copy where they stand together."
-    mine = pc.equal(rows["split"].cast(pa.string()), split).to_numpy()
-    first, last = (int(mine.argmax()), len(mine) - int(mine[::-1].argmax())) if mine.any() else (0, 0)
-    return rows.slice(first, last - first) if mine[first:last].all() else rows.filter(pa.array(mine))
+    "Rows of a split, without a copy where they follow each other."
+    in_split = pc.equal(rows["split"].cast(pa.string()), split).to_numpy()
+    if not in_split.any(): return rows.slice(0, 0)
+    first = int(in_split.argmax())
+    last = len(rows) - int(in_split[::-1].argmax())
+    if in_split[first:last].all(): return rows.slice(first, last - first)
+    return rows.filter(pa.array(in_split))
 
 # %% ../nbs/30_sampling.ipynb #7e440001
+def _by_language(rows, cfg, model):
+    "Rows whose language the model has, where each row names its own."
+    if not cfg.language_column: return rows, rejects_table([])
+    model.family.check_mixed(model)
+    return of_known_languages(rows, model, cfg.language_column)
+
+def _rows_in(corpus, split):
+    "Rows and stray clips of a split, before anything left."
+    tables = (corpus.rows, corpus.rejects)
+    return sum(pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0 for t in tables)
+
+# %% ../nbs/30_sampling.ipynb #baf44076
 def select(
     corpus: Corpus,  # Rows and rejects of a source
     cfg: PrepConfig,  # What to keep
@@ -207,35 +242,34 @@ def select(
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
     rows, over = within_budget(rows, model, tokenizer)
     rows, foreign = _by_language(rows, cfg, model)
-    evaluation, train = _of(rows, "eval"), _of(rows, "train")
-    (train, more), (evaluation, others) = without_repeats(train), without_repeats(evaluation)
+    train, train_repeats = without_repeats(_of(rows, "train"))
+    evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
-    train, rest = sample(train, cfg.max_train_samples, cfg.sampling, cfg.seed)
-    evaluation, spare = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
-    count = lambda t, split: pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0
-    rows_in = {s: count(corpus.rows, s) + count(corpus.rejects, s) for s in ("train", "eval")}
-    return Selection(
-        train,
-        evaluation,
-        pa.concat_tables([corpus.rejects, empty, over, foreign, more, others, leaks, rest, spare]),
-        rows_in,
-    )
-def _by_language(rows, cfg, model):
-    if not cfg.language_column: return rows, rejects_table([])
-    model.family.check_mixed(model)
-    return of_known_languages(rows, model, cfg.language_column)
+    train, train_rest = sample(train, cfg.max_train_samples, cfg.sampling, cfg.seed)
+    evaluation, eval_rest = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
+    repeats = [train_repeats, eval_repeats]
+    rejects = pa.concat_tables([corpus.rejects, empty, over, foreign, *repeats, leaks, train_rest, eval_rest])
+    return Selection(train, evaluation, rejects, {split: _rows_in(corpus, split) for split in ("train", "eval")})
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
-def _whole(chosen, split): return "not_sampled" not in reason_counts(chosen.rejects, split)
+def _is_whole(chosen, split):
+    "Whether all rows of a split that can be used were chosen."
+    return "not_sampled" not in reason_counts(chosen.rejects, split)
+
+def _clips_of(rows, names):
+    "Split, source split and id of the rows with one of these ids, by the number of the row."
+    found = pc.is_in(rows["id"], value_set=pa.array(names, pa.string()))
+    numbers = np.flatnonzero(found.to_numpy())
+    named = rows.select(["split", "source_split", "id"]).take(pa.array(numbers, pa.int64()))
+    return {int(i): tuple(row.values()) for i, row in zip(numbers, named.to_pylist())}
+
+# %% ../nbs/30_sampling.ipynb #6648ab1a
 def _without(corpus, faults):
     "A corpus without the rows that can't be had, which go on record."
-    gone = {f[:3] for f in faults if f.reason not in ("no_row", "duplicate_audio")}
-    maybe = np.flatnonzero(
-        pc.is_in(corpus.rows["id"], value_set=pa.array([name for *_, name in gone], pa.string())).to_numpy()
-    )
-    clips = {int(i): tuple(corpus.rows[c][int(i)].as_py() for c in ("split", "source_split", "id")) for i in maybe}
+    gone = {fault[:3] for fault in faults if fault.reason not in ("no_row", "duplicate_audio")}
+    clips = _clips_of(corpus.rows, [name for *_, name in gone])
     lost = {i: clip for i, clip in clips.items() if clip in gone}
-    repeats = list((Counter(lost.values()) - Counter(gone)).elements())  # further rows of these clips
+    repeats = (Counter(lost.values()) - Counter(gone)).elements()  # further rows of these clips
     keep = np.ones(len(corpus.rows), bool)
     keep[list(lost)] = False
     rejects = rejects_table([*faults, *(Reject(*clip, "duplicate_row") for clip in repeats)])
@@ -246,14 +280,18 @@ def fetch_audio(
     corpus: Corpus,  # Rows and rejects of a source
     choose: Callable[[Corpus], Selection],  # Selects its rows
 ) -> Selection: # Rows whose audio is here, and rejects
-    "Select rows and have their audio brought here."
+    "Select rows and have their audio fetched."
     while True:
         chosen = choose(corpus)
         if corpus.remote is None: return chosen
-        got = {s: corpus.remote.fetch(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s]}
-        told = set(zip(*(corpus.rejects[c].to_pylist() for c in corpus.rejects.column_names)))
-        if not (new := [f for _, faults in got.values() for f in faults if f not in told]):
-            return replace(chosen, **{s: rows for s, (rows, _) in got.items()})
+        fetched, faults = {}, []
+        for split in ("train", "eval"):
+            if not chosen.rows_in[split]: continue
+            fetched[split], wrong = corpus.remote.fetch(chosen[split], _is_whole(chosen, split))
+            faults += wrong
+        known = set(zip(*(corpus.rejects[name].to_pylist() for name in corpus.rejects.column_names)))
+        new = [fault for fault in faults if fault not in known]
+        if not new: return replace(chosen, **fetched)
         corpus = _without(corpus, new)
 
 # %% ../nbs/30_sampling.ipynb #7a79d2af
@@ -261,9 +299,7 @@ def bytes_to_fetch(
     corpus: Corpus,  # Rows and rejects of a source
     chosen: Selection,  # Rows that were selected
 ) -> int: # Bytes, which may be an estimate
-    "Say how much audio has to be brought here."
-    return (
-        sum(corpus.remote.fetch_bytes(chosen[s], _whole(chosen, s)) for s in ("train", "eval") if chosen.rows_in[s])
-        if corpus.remote
-        else 0
-    )
+    "Say how much audio has to be fetched."
+    if corpus.remote is None: return 0
+    splits = [split for split in ("train", "eval") if chosen.rows_in[split]]
+    return sum(corpus.remote.fetch_bytes(chosen[split], _is_whole(chosen, split)) for split in splits)

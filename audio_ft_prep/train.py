@@ -1,6 +1,6 @@
 """The prepared folder, as a `Seq2SeqTrainer` wants it
 
-`load_prepared` opens a prepared folder as a `DatasetDict` whose items carry `input_features` at the model's full width, refilled as they are read, straight from the file's
+`load_prepared` opens a prepared folder as a `DatasetDict` whose items carry the model's input as the model sees it; for Whisper that is `input_features` at their full width, padded as they are read, straight from the file's
 buffers. `SpeechCollator` makes batches of them. Neither copies the data set.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
@@ -54,68 +54,66 @@ class FeatureFormatter(Formatter):
 
     def _values(self, table, name):
         column = table[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks)
+        if isinstance(column, pa.ChunkedArray): column = pa.concat_arrays(column.chunks)
         return self.reader(column) if name == self.reader.name else column.to_pylist()
 
-    def format_row(self, pa_table): return {n: self._values(pa_table, n)[0] for n in pa_table.column_names}
     def format_column(self, pa_table): return self._values(pa_table, pa_table.column_names[0])
-    def format_batch(self, pa_table): return {n: self._values(pa_table, n) for n in pa_table.column_names}
+    def format_batch(self, pa_table): return {name: self._values(pa_table, name) for name in pa_table.column_names}
+    def format_row(self, pa_table):
+        batch = self.format_batch(pa_table)
+        return {name: values[0] for name, values in batch.items()}
 
 # %% ../nbs/41_train.ipynb #c66652f4
 _register_formatter(FeatureFormatter, FORMAT)
 
 # %% ../nbs/41_train.ipynb #9a75a744
-def _checked(folder, data):
-    "The data set, once its columns are those of prep.json and no offset leads out of a file."
-    prep = folder.prep
-    schema = folder.schema
-    for split, rows in data.items():
-        table, kept = rows.data.table, prep["counts"][split]["kept"]
-        if not table.schema.equals(schema) or len(table) != kept:
-            raise ValueError(
-                f"{folder}/{split} doesn't hold the columns and the {kept} rows of prep.json: prepare it again, or"
-                " fetch it again"
-            )
-        try: table.validate(full=True)
-        except pa.ArrowException as e:
-            raise ValueError(
-                f"{folder}/{split} is damaged ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it"
-                " again"
-            ) from None
-    return data
+_AGAIN = "prepare it again, or fetch it again"
+
+def _check_table(where, table, schema, kept):
+    "Raise `ValueError` where a split hasn't the columns and rows of prep.json, or an offset leads out of a file."
+    if not table.schema.equals(schema) or len(table) != kept:
+        raise ValueError(f"{where} doesn't hold the columns and the {kept} rows of prep.json: {_AGAIN}")
+    try: table.validate(full=True)
+    except pa.ArrowException as e: raise ValueError(f"{where} is damaged ({_in_short(e)}): {_AGAIN}") from None
+
+def _in_short(e): return " ".join(str(e).split())[:300]
+
+# %% ../nbs/41_train.ipynb #fe9d19c6
 def _check_shards(folder, prep):
     "Raise `ValueError` where a shard is no plain file of the size in prep.json."
     for shard in prep["shards"]:
+        name = shard["file"]
         try:
-            with open_plain(folder, shard["file"]) as f:
-                size = os.fstat(f.fileno()).st_size
-        except FileNotFoundError:
-            raise ValueError(f"{folder}/{shard['file']} is missing: prepare it again, or fetch it again") from None
+            with open_plain(folder, name) as f: size = os.fstat(f.fileno()).st_size
+        except FileNotFoundError: raise ValueError(f"{folder}/{name} is missing: {_AGAIN}") from None
         if size != shard["bytes"]:
-            raise ValueError(
-                f"{folder}/{shard['file']} has {size} bytes, and had {shard['bytes']}: prepare it again, or fetch it"
-                " again"
-            )
+            raise ValueError(f"{folder}/{name} has {size} bytes, and had {shard['bytes']}: {_AGAIN}")
 
 # %% ../nbs/41_train.ipynb #c70808e9
-def load_prepared(
-    folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
-) -> DatasetDict: # train and eval; items carry `input_features` (float32, mels × frames), `labels` and what else was stored
-    "Open a prepared folder for training; raise `FileNotFoundError` where none is, and `ValueError` where it isn't what its prep.json says."
-    folder = PreparedFolder.of(folder)
-    prep = folder.prep
+def _opened(folder):
+    "The data set of a prepared folder, as it is stored, once it is what prep.json says."
     folder.check_clips()
     folder.check_layout()
-    if isinstance(folder.at, Path): _check_shards(folder.at, prep)
-    try: data = _checked(folder, DatasetDict.load_from_disk(str(folder)))
+    if isinstance(folder.at, Path): _check_shards(folder.at, folder.prep)
+    try:
+        data = DatasetDict.load_from_disk(str(folder))
+        for split, rows in data.items():
+            kept = folder.prep["counts"][split]["kept"]
+            _check_table(f"{folder}/{split}", rows.data.table, folder.schema, kept)
     except pa.ArrowException as e:
-        raise ValueError(
-            f"{folder} holds a damaged shard ({' '.join(str(e).split())[:300]}): prepare it again, or fetch it again"
-        ) from None
-    about, model = prep["model"], None
+        raise ValueError(f"{folder} holds a damaged shard ({_in_short(e)}): {_AGAIN}") from None
+    return data
+
+# %% ../nbs/41_train.ipynb #ea8fedf5
+def load_prepared(
+    folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
+) -> DatasetDict: # train and eval; items carry the model's input, `labels` and what else was stored
+    "Open a prepared folder for training; raise an error where it isn't as its prep.json says."
+    folder = PreparedFolder.of(folder)
+    data, model = _opened(folder), None
+    about = folder.prep["model"]
     family = family_of(about)
-    if prep["config"]["storage"] == "audio":
+    if folder.prep["config"]["storage"] == "audio":
         with folder.processor_copy() as processor: model = load_model(str(processor))
         data = data.rename_column("audio", family.input_name)
     reader = InputReader(family.input_name, family.reader(about, model))
@@ -127,7 +125,7 @@ class SpeechCollator:
     "Make batches from items of `load_prepared`."
     decoder_start_token_id: int | None  # The model's start token: `model.config.decoder_start_token_id`
     n_frames: int = 3000  # Frames the model sees
-    augment: Callable[[dict], dict] | None = None  # Changes an item before it goes into a batch; none to leave all as they are
+    augment: Callable[[dict], dict] | None = None  # Changes an item before it goes into a batch
     family: str = "whisper"  # What kind of model it is, a key of `FAMILIES`
 
     def __call__(self,

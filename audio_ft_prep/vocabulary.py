@@ -68,14 +68,20 @@ def vocabulary(
 ) -> dict[str, int]: # Token to id
     "Rebuild a byte-level vocabulary from its merges."
     single = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 324))]
-    return {t: i for i, t in enumerate([*single, *(a + b for a, b in merges), *[""] * empty_last])}
+    merged = [a + b for a, b in merges]
+    tokens = single + merged + [""] * empty_last
+    return {token: i for i, token in enumerate(tokens)}
 
 # %% ../nbs/24_vocabulary.ipynb #1d129c15
 @lru_cache
 def languages() -> dict[str, list[str]]: # Code to English names, in the order of the tokens
     "Read the languages that Whisper knows."
     lines = (_DATA/"languages.txt").read_text(encoding="utf-8").splitlines()
-    return {code: names.split(",") for code, names in (line.split(" ", 1) for line in lines)}
+    known = {}
+    for line in lines:
+        code, names = line.split(" ", 1)
+        known[code] = names.split(",")
+    return known
 
 # %% ../nbs/24_vocabulary.ipynb #aac2642a
 def control_tokens(

@@ -13,7 +13,10 @@ import copy, re
 from dataclasses import dataclass, fields
 from typing import Any
 import numpy as np, pyarrow as pa
-from .families import Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, stored_audio, stored_features, value_of
+from audio_ft_prep.families import (
+    Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, stored_audio, stored_features,
+    value_of
+)
 from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, valid_frames
 from .languages import canonical_language, language_names, nearest_languages
 from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
