@@ -135,7 +135,7 @@ def arguments():
     add(
         "write_mb",
         58.0,
-        "MB of an hour that is kept, as half-precision features: what `plan` foretells, within 2 % of what was"
+        "MB of an hour that is kept, as half-precision features: what `plan` forecasts, within 2 % of what was"
         " measured",
     )
     add(

@@ -59,7 +59,7 @@ def ours(corpus: str, out: str, model: str, language: str, workers: int, dtype: 
     )
 
 def planned(corpus: str, out: str, language: str, workers: int):
-    "What this package foretells."
+    "What this package forecasts."
     from audio_ft_prep import PrepConfig, plan
     print(
         plan(

@@ -1,4 +1,4 @@
-"""What a plan foretells comes to pass, and a disk that can't hold it is refused before work starts."""
+"""What a plan forecasts comes to pass, and a disk that can't hold it is refused before work starts."""
 import json, os, shutil, subprocess, tempfile, time
 from pathlib import Path
 
@@ -309,9 +309,9 @@ def test_of_a_cluster_a_plan_tells_no_time():
 
 @pytest.mark.skipif(not CORPORA, reason="AUDIO_FT_PREP_CORPORA names no folder in the Common Voice layout")
 @pytest.mark.parametrize("stored", STORED)
-def test_bytes_of_the_corpora_are_within_a_tenth_of_what_is_foretold(figure, tmp_path, stored):
+def test_bytes_of_the_corpora_are_within_a_tenth_of_what_is_forecast(figure, tmp_path, stored):
     for lang in sorted(p.name for p in (Path(CORPORA) / "transcript").iterdir()):
         cfg = PrepConfig(CORPORA, lang, output_dir=str(tmp_path / lang), **STORED[stored])
         told, size = plan(cfg).forecast.bytes, sum(s["bytes"] for s in prepare(cfg, progress=False).prep["shards"])
-        figure(f"{lang}, {stored}: {told:,} bytes foretold, {size:,} written ({told / size - 1:+.1%})")
+        figure(f"{lang}, {stored}: {told:,} bytes forecast, {size:,} written ({told / size - 1:+.1%})")
         assert told == pytest.approx(size, rel=0.1)

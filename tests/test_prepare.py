@@ -387,7 +387,7 @@ def test_a_maximum_takes_the_first_rows_or_random_ones_and_puts_the_others_on_re
 
 
 @pytest.mark.parametrize("stored", STORED)
-def test_a_plan_foretells_rows_seconds_and_bytes_and_writes_nothing(prepared, tmp_path, monkeypatch, stored):
+def test_a_plan_forecasts_rows_seconds_and_bytes_and_writes_nothing(prepared, tmp_path, monkeypatch, stored):
     done = prepared("it", **STORED[stored])
     monkeypatch.chdir(tmp_path)
     told = plan(PrepConfig("sample", "it", **STORED[stored])).splits
