@@ -12,7 +12,7 @@ import sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa
-from .example import ExampleMaker, row_clip
+from .example import ExampleMaker, example_hash, row_clip
 from .families import flac_bytes
 from .rejects import BadClip
 from .rows import close_files
@@ -146,6 +146,7 @@ def _make(row, maker):
     "Seconds of audio in a row's example; 0 where it can't be used."
     try: example = maker({**row, "labels": []})
     except BadClip: return 0.
+    example_hash("train", example)  # as a run does
     return example["input_length"] / maker.limits.rate_hz
 def _time_made(rows, maker, most_s):
     clock, cpu = time.perf_counter(), time.thread_time()
