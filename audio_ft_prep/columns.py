@@ -139,10 +139,10 @@ def _wanted(schema, audio, text, language, name):
     return Wanted(audio, texts, find_times(schema))
 
 # %% ../nbs/16_columns.ipynb #6ad610ac
-def _column(table, name): return table.column(table.column_names.index(name))
+def _column_of(table, name): return table.column(table.column_names.index(name))
 def _path_column(table, audio):
     "The paths of clips: a column, or a field within the column of audio."
-    column = _column(table, audio.name)
+    column = _column_of(table, audio.name)
     if not audio.path: return column
     number = column.type.get_field_index(audio.path)
     paths = [chunk.flatten()[number] for chunk in column.chunks]
@@ -162,17 +162,17 @@ def _clip_paths(table, audio):
 def _read_times(table, names):
     "Start and duration of each row, in seconds; what is wrong."
     if names:
-        columns = {_FROM_TO.get(name, name): _column(table, name) for name in names}
+        columns = {_FROM_TO.get(name, name): _column_of(table, name) for name in names}
         return read_parts(columns)
     none = np.full(len(table), np.nan)
     return none, none, {}
-def _texts(table, wanted, name):
+def _texts_of(table, wanted, name):
     "Columns as rows have them, paths of clips, and for each row the first thing that can't be read."
     columns = {}
     all_faults = []
     for what, column in wanted.texts.items():
         read = read_labels if what in _LABELS else read_texts
-        columns[what], faults = read(_column(table, column), column)
+        columns[what], faults = read(_column_of(table, column), column)
         all_faults.append(faults)
     start, seconds, faults = _read_times(table, wanted.times)
     columns["start"] = pa.array(start, from_pandas=True)
@@ -218,7 +218,7 @@ def parquet_texts(
         with explained(name, "Parquet"):
             wanted = _wanted(parquet.schema_arrow, audio_column, text_column, language_column, name)
             table = read_columns(f, name, wanted.leaves())
-            texts, paths, faults = _texts(table, wanted, name)
+            texts, paths, faults = _texts_of(table, wanted, name)
         size = f.seek(0, 2)
         groups = _row_groups(parquet, path, wanted.audio, size)
     return Texts(
@@ -246,7 +246,7 @@ def arrow_texts(
     table, _, note = open_arrow(file, name)
     with explained(name, "Arrow"):
         wanted = _wanted(table.schema, audio_column, text_column, language_column, name)
-        texts, paths, faults = _texts(table, wanted, name)
+        texts, paths, faults = _texts_of(table, wanted, name)
     size = os.path.getsize(file)
     notes = _time_note(wanted, texts)
     if note: notes = [note, *notes]

@@ -52,7 +52,7 @@ class Repo:
     def size(self, paths): return sum(self.files[path][0] for path in paths)
 
 # %% ../nbs/13_hub.ipynb #2117e06a
-def _keep(path, content):
+def _keep_file(path, content):
     "Keep a small file for later runs, whole or not at all."
     own_folder(path.parent)
     atomic_write_bytes(path, content)
@@ -60,7 +60,7 @@ def _list_path(repo_id, revision): return _repo_folder(repo_id)/f"{quote(revisio
 def _keep_list(repo, revision):
     "Keep the list of files for a run without network."
     content = json.dumps({"sha": repo.sha, "files": repo.files})
-    _keep(_list_path(repo.id, revision), content.encode())
+    _keep_file(_list_path(repo.id, revision), content.encode())
 def _kept_list(path, repo_id):
     "The list of files that an earlier run has kept; none where there is none, or where it is damaged."
     if not path.exists(): return None
@@ -74,7 +74,7 @@ def _kept_list(path, repo_id):
         _log.warning("%s is damaged: the files of %s are listed again", path, repo_id)
 
 # %% ../nbs/13_hub.ipynb #23ee407c
-def _listed(repo_id, revision):
+def _asked_for_files(repo_id, revision):
     "Ask the Hub which files a data set holds."
     from huggingface_hub import HfApi
     api = HfApi(endpoint=endpoint())
@@ -94,7 +94,7 @@ def open_repo(
         kept = _kept_list(_list_path(repo_id, revision), repo_id)
         if kept: return kept
     if is_offline(): raise offline_error(repo_id, f"revision {revision}")
-    repo = _listed(repo_id, revision)
+    repo = _asked_for_files(repo_id, revision)
     for name in {revision, repo.sha}:
         _keep_list(repo, name)
     return repo
@@ -161,7 +161,7 @@ class RangeFile(io.RawIOBase):
         content = kept.read_bytes() if kept and kept.is_file() and kept.stat().st_size == n else b""
         if len(content) != n:
             content = self._fetch(n)
-            if kept: _keep(kept, content)
+            if kept: _keep_file(kept, content)
         self.pos += n
         return content
 
@@ -219,7 +219,7 @@ def fetched_part(
     return part, fetched if fetched <= size else 0
 
 # %% ../nbs/13_hub.ipynb #2f06e28a
-def _check_whole(file, size, digest):
+def _check_digest(file, size, digest):
     "Compare a whole file with its hash, once."
     mark = file.with_name(f"{file.name}.checked")
     if not digest or mark.exists(): return
@@ -255,5 +255,5 @@ def file_start(
             _log.info("fetching %s of %s, bytes %d to %d of %d", path, repo.id, out.tell(), upto, size)
         _lengthen(out, ranges, upto)
         if out.tell() == size:
-            _check_whole(part, size, digest)
+            _check_digest(part, size, digest)
     return part

@@ -44,7 +44,7 @@ def is_hub_id(
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 # %% ../nbs/12_hubclient.ipynb #4377346e
-def _is_own(folder):
+def _is_own_folder(folder):
     "Whether no other user can have put anything into a folder; one that isn't there is own."
     if folder.is_symlink(): return False
     if not hasattr(os, "geteuid") or not folder.is_dir():
@@ -55,9 +55,9 @@ def _is_own(folder):
 def parts_folder() -> Path: # Next to the cache of the Hub's client
     "Name the folder for parts of files; one that belongs to another user is not used."
     folder = hub_cache().parent/"audio_ft_prep"
-    if _is_own(folder): return folder
+    if _is_own_folder(folder): return folder
     own = folder.with_name(f"{folder.name}-{os.geteuid()}")
-    if _is_own(own): return own
+    if _is_own_folder(own): return own
     raise PermissionError(
         f"{folder} and {own.name} beside it belong to other users: set HF_HOME to a folder of your own"
     )
@@ -194,7 +194,7 @@ def explained_hub_errors(
         raise explained from None
 
 # %% ../nbs/12_hubclient.ipynb #9aa92e70
-def _may_pass(error):
+def _request_may_pass(error):
     "Whether a request that failed may succeed later: no answer, too many requests, or a fault of the Hub's."
     from huggingface_hub.errors import HTTPError
     if not isinstance(error, HTTPError): return False
@@ -205,4 +205,4 @@ def request(
     wait_s: float = 0.5,  # Seconds before it is made again; each next wait is twice as long
 ) -> Any: # What it gives
     "Make a request, again when the connection fails or the Hub is busy."
-    return retry(call, _may_pass, wait_s=wait_s)
+    return retry(call, _request_may_pass, wait_s=wait_s)

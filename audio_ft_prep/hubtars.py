@@ -130,7 +130,7 @@ def _durations(repo, language):
     return given_seconds(whole_file(repo, path).parent) if path in repo.files else None
 
 # %% ../nbs/14_hubtars.ipynb #bed0e52f
-def _missing(name, clips):
+def _missing_clip(name, clips):
     "Why a clip isn't there."
     if name in clips.unsafe:
         return name, "unsafe_path", clips.unsafe[name]
@@ -143,7 +143,7 @@ def rows_with_audio(
     at = first_places(rows["id"].combine_chunks(), clips.ids)
     is_there = pa.array(at >= 0)
     lost = rows["id"].filter(pc.invert(is_there))
-    faults = [_missing(name, clips) for name in lost.to_pylist()]
+    faults = [_missing_clip(name, clips) for name in lost.to_pylist()]
     at = at[at >= 0]
     numbers = pa.array(clips.file[at], pa.int32())
     tars = pa.array(clips.files, pa.string())
@@ -276,7 +276,7 @@ def read_hub_tars(
     return Corpus(rows, rejects_table(rejects), source, audio)
 
 # %% ../nbs/14_hubtars.ipynb #fde49abe
-def _described(repo, texts, split, language, durations):
+def _described_tree_split(repo, texts, split, language, durations):
     "One split of a tree, as `describe` gives it."
     _, rows, rejects = _transcript(repo, texts, "train", split, language, durations)
     header = next(tsv_lines(whole_file(repo, texts[0])))
@@ -294,6 +294,6 @@ def inspect_hub_tars(
     for split, paths in split_files(repo, "transcript", language, ".tsv").items():
         texts = [p for p in paths if is_transcript(whole_file(repo, p))]
         if texts:
-            splits[split] = _described(repo, texts, split, language, durations)
+            splits[split] = _described_tree_split(repo, texts, split, language, durations)
     order = usual_first(sorted(splits))
     return {language: {split: splits[split] for split in order}}

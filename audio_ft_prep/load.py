@@ -189,7 +189,7 @@ def source_kind(
     raise _unreadable_repo(location) if on_hub else _unreadable(location)
 
 # %% ../nbs/19_load.ipynb #e61b0738
-def _source(dataset_name, settings):
+def _checked_source(dataset_name, settings):
     "Location and kind of a corpus, and its source; a setting that such a source has no use for is refused."
     location = corpus_path(dataset_name, settings["dataset_revision"])
     kind = source_kind(location)
@@ -206,7 +206,7 @@ def load_rows(
     cfg: PrepConfig,  # What to read
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read the rows of a corpus, whatever its kind; no audio is decoded."
-    location, kind, source = _source(cfg.dataset_name, {name: getattr(cfg, name) for name in SETTINGS})
+    location, kind, source = _checked_source(cfg.dataset_name, {name: getattr(cfg, name) for name in SETTINGS})
     _log.info("%s is read as %s: %s", _shown(location), kind, source.why(location))
     corpus = source.read(cfg, location)
     if location != _SAMPLE_FOLDER: return corpus
@@ -226,7 +226,7 @@ def inspect_corpus(
     settings = dict.fromkeys(SETTINGS, "")
     settings |= {"audio_column": audio_column, "text_column": text_column}
     settings |= {"dataset_config": dataset_config, "dataset_revision": dataset_revision}
-    location, kind, source = _source(dataset_name, settings)
+    location, kind, source = _checked_source(dataset_name, settings)
     used = {name: settings[name] for name in source.settings if name not in _ONLY_READ}
     languages = source.inspect(location, language_code, **used)
     return {"kind": kind, "why": source.why(location), "folder": _shown(location), "languages": languages}

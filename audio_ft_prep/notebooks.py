@@ -43,18 +43,18 @@ def for_readers(
     return _LINK.sub(rf"]({_site()}\g<folder>\g<name>.html", text)
 
 # %% ../nbs/59_notebooks.ipynb #7964a7d5
-def _holds(path, content):
+def _has_content(path, content):
     "Whether a plain file has just this content."
     try:
         with open_plain(path.parent, path.name) as f:
             return f.read(len(content) + 1) == content
     except (OSError, ValueError):
         return False
-def _write(path, text, replace):
+def _write_tutorial(path, text, replace):
     "Write a file unless another one is there; say what became of it."
     content = text.encode()
     is_there = os.path.lexists(path)
-    if is_there and _holds(path, content):
+    if is_there and _has_content(path, content):
         return "there already"
     if is_there and not replace:
         return "there already and another: left as it is"
@@ -75,5 +75,5 @@ def lay_out(
     results = {}
     for path in tutorials():
         text = for_readers(path.read_text(encoding="utf-8"))
-        results[path.name] = _write(folder/path.name, text, replace)
+        results[path.name] = _write_tutorial(folder/path.name, text, replace)
     return results

@@ -109,32 +109,32 @@ def _parsed(text):
 MOST_PATTERNS = 5000
 _LONGEST_PATTERN = 1000  # Characters
 class _OddCard(ValueError): "A card that has another shape than cards have"
-def _listed(value): return value if isinstance(value, list) else [value]
-def _texts(values, what):
+def _as_list(value): return value if isinstance(value, list) else [value]
+def _card_texts(values, what):
     "Values of a card, all of which must be text."
     for value in values:
         if not isinstance(value, str) or len(value) > _LONGEST_PATTERN:
             raise _OddCard(f"{what} must be text, at most {_LONGEST_PATTERN} characters of it")
     return values
-def _text(value, what): return _texts([value], what)[0]
+def _card_text(value, what): return _card_texts([value], what)[0]
 
 # %% ../nbs/13_splitfiles.ipynb #0923d7e9
-def _entries(config):
+def _config_entries(config):
     "Entries of one configuration."
     if not isinstance(config, dict):
         raise _OddCard("a configuration must have config_name and data_files")
-    name = _text(config.get("config_name", "default"), "config_name")
-    folder = _text(config.get("data_dir", "."), "data_dir")
+    name = _card_text(config.get("config_name", "default"), "config_name")
+    folder = _card_text(config.get("data_dir", "."), "data_dir")
     all_files = f"{folder}/**".removeprefix("./")
-    for files in _listed(config.get("data_files") or all_files):
+    for files in _as_list(config.get("data_files") or all_files):
         if not isinstance(files, dict):
             files = {"path": files}
-        split = _text(files.get("split", ""), "split")
-        patterns = _texts(_listed(files.get("path")), "data_files")
+        split = _card_text(files.get("split", ""), "split")
+        patterns = _card_texts(_as_list(files.get("path")), "data_files")
         yield Entry(name, split_name(split) if split else "", patterns)
 
 # %% ../nbs/13_splitfiles.ipynb #388c314b
-def _why(error):
+def _card_problem(error):
     "Why a card is passed over."
     if isinstance(error, _OddCard):
         return str(error)
@@ -146,7 +146,7 @@ def _card_configs(card):
     "The configurations in a card, as it has them."
     head = _parsed(_head(card))
     configs = head.get("configs") if isinstance(head, dict) else None
-    return _listed(configs or [])
+    return _as_list(configs or [])
 def card_entries(
     card: bytes,  # README.md of a data set, or its beginning
     name: str = "README.md",  # What it is called in the note
@@ -155,12 +155,12 @@ def card_entries(
     entries = []
     try:
         for config in _card_configs(card):
-            entries += _entries(config)
+            entries += _config_entries(config)
         count = sum(len(e.patterns) for e in entries)
         if count > MOST_PATTERNS:
             raise _OddCard(f"it has {count} patterns, and at most {MOST_PATTERNS} are read")
     except Exception as e:
-        return [], f"the configurations in {name} are passed over: {_why(e)}"
+        return [], f"the configurations in {name} are passed over: {_card_problem(e)}"
     return entries, ""
 
 # %% ../nbs/13_splitfiles.ipynb #c45c5ca3

@@ -58,7 +58,7 @@ def _batches_of(data, group):
             yield from parquet.iter_batches(1, row_groups=[group.number], columns=columns)
 
 # %% ../nbs/15_tableaudio.ipynb #7d763f70
-def _samples(scalar):
+def _row_samples(scalar):
     "The numbers of a row, without a Python object for each where that can be."
     if not scalar.is_valid: return None
     return scalar.as_py() if is_list(scalar.values.type) else scalar.values.to_numpy(zero_copy_only=False)
@@ -77,10 +77,10 @@ def _clips_of(batch, audio):
     if audio.field:
         rates = audio_values(columns[audio.name], audio._replace(field=audio.rate))
     else: rates = columns[audio.rate]
-    return [_wav_or_fault(_samples(s), r) for s, r in zip(values, rates.to_pylist())]
+    return [_wav_or_fault(_row_samples(s), r) for s, r in zip(values, rates.to_pylist())]
 
 # %% ../nbs/15_tableaudio.ipynb #70b6add4
-def _check_size(size, group, name):
+def _check_unpacked_size(size, group, name):
     "Refuse a group that unpacks to more bytes than its file can hold."
     most = (1 << 30) + 100 * group.bytes
     if size <= most: return
@@ -99,7 +99,7 @@ def group_clips(
             batch.validate(full=True)
             rows += len(batch)
             size += batch.nbytes
-            _check_size(size, group, name)
+            _check_unpacked_size(size, group, name)
             yield from _clips_of(batch, group.audio)
     if rows == group.rows: return
     raise ValueError(f"{name} holds {rows:,} rows of audio where it says {group.rows:,}, it is damaged: fetch it again")
@@ -125,7 +125,7 @@ def _clip_rows(data, group):
         yield _clip_row(clip)
 
 # %% ../nbs/15_tableaudio.ipynb #47ebc0ac
-def _joined(batches, rows=64, size=16 << 20):
+def _joined_batches(batches, rows=64, size=16 << 20):
     "Join record batches of one row, up to some rows or bytes."
     waiting = []
     waiting_bytes = 0
@@ -166,7 +166,7 @@ def lay_out(
     if _is_whole(to, group): return to
     own_folder(to.parent)
     with atomic_write(to) as out, pa.ipc.new_stream(out, _LAID_OUT) as writer:
-        for batch in _joined(_clip_rows(data, group)):
+        for batch in _joined_batches(_clip_rows(data, group)):
             writer.write_batch(batch)
     return to
 

@@ -29,14 +29,14 @@ def _shared(paths):
     return [i for i, n in enumerate(names) if uses[n] > 1]
 
 # %% ../nbs/16_tablenames.ipynb #acd67dfc
-def _digest(clip): return hashlib.blake2b(clip, digest_size=16).digest()
+def _clip_digest(clip): return hashlib.blake2b(clip, digest_size=16).digest()
 def _group_digests(data, group, wanted):
     "Hash the audio of some rows of a group, by their number in it; nothing for rows without audio."
     digests = {}
     if not wanted or group.audio.kind == "path": return digests
     for i, clip in enumerate(group_clips(data, group)):
         if i in wanted and isinstance(clip, bytes):
-            digests[i] = _digest(clip)
+            digests[i] = _clip_digest(clip)
     return digests
 def _digests(data, groups, rows):
     "Hash the audio of some rows, given in order; nothing for rows without audio."
@@ -99,7 +99,7 @@ def paths_from_root(
     if data.on_hub(): return names
     root = os.path.join(str(data.root()), "")
     return [n.removeprefix(root) for n in names]
-def _numbers(splits):
+def _row_numbers(splits):
     "A name for each row by its number in a run of one split."
     names = []
     for split, run in groupby(splits):
@@ -122,7 +122,7 @@ def table_names(
         clips = _clips_without_audio(paths, table)
     else:
         clips = _clips_by_bytes(data, groups, paths, table["sentence"].to_pylist())
-    names = clip_names(paths, clips, _numbers(splits).__getitem__)
+    names = clip_names(paths, clips, _row_numbers(splits).__getitem__)
     start = table["start"].to_pylist()
     names = part_names(names, start, table["seconds"].to_pylist())
     note = f"clips that share a path are told apart by what rows say: the audio is more than {MOST_HASHED >> 30} GB"

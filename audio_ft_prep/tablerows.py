@@ -171,7 +171,7 @@ def _lines_with_splits(read, roles, cfg, data):
     return lines, notes + more
 
 # %% ../nbs/17_tablerows.ipynb #20943ea5
-def _faults(lines, ids, roles):
+def _row_rejects(lines, ids, roles):
     "Which lines are rows of the splits that are asked for; rejects of those splits."
     first_role = next(iter(roles.values()))
     is_row = [not line.reason and line.split in roles for line in lines]
@@ -185,7 +185,7 @@ def _faults(lines, ids, roles):
 
 # %% ../nbs/17_tablerows.ipynb #d288e0bf
 _KEPT = ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents")  # Columns that rows take over
-def _rows(read, splits, roles, locale, keep):
+def _kept_rows(read, splits, roles, locale, keep):
     "Rows of a table as `rows_table` makes them, of those to keep."
     table = read.table.filter(pa.array(keep))
     columns = {name: table[name] for name in _KEPT if name in table.column_names}
@@ -203,18 +203,18 @@ def _rows(read, splits, roles, locale, keep):
     return rows_table(columns)
 
 # %% ../nbs/17_tablerows.ipynb #256faac3
-def _plain(path): return composed_path(path.replace("\\", "/"))
-def _strays(data, read, role):
+def _comparable_path(path): return composed_path(path.replace("\\", "/"))
+def _unnamed_audio(data, read, role):
     "Rejects for recordings in the folder of a data set of paths that no row names."
     has_paths = any(g.audio.kind == "path" for g in read.groups)
     if data.on_hub() or data.location.is_file() or not has_paths:
         return []
     paths = paths_from_root(data, read.groups, read.paths)
-    named = set(map(_plain, paths))
+    named = set(map(_comparable_path, paths))
     rejects = []
     for file in filter(is_audio, walk_files(data.location)):
         path = os.path.relpath(file, data.root())
-        if _plain(path) in named:
+        if _comparable_path(path) in named:
             continue
         name = shown_path(clip_id(path))
         rejects.append(Reject(role, "", name, "no_row", shown_path(path)))
@@ -266,12 +266,12 @@ def read_tables(
     read = _read_all(tables, splits, columns, roles)
     lines, more = _lines_with_splits(read, roles, cfg, tables.data)
     notes = list(dict.fromkeys(notes + read.notes + more))
-    is_row, rejects = _faults(lines, read.ids, roles)
+    is_row, rejects = _row_rejects(lines, read.ids, roles)
     if set(splits) == set(tables.files):
         first_role = next(iter(roles.values()))
-        rejects += _strays(tables.data, read, first_role)
+        rejects += _unnamed_audio(tables.data, read, first_role)
     row_splits = [line.split for line in lines]
-    rows = _rows(read, row_splits, roles, cfg.language_code, is_row)
+    rows = _kept_rows(read, row_splits, roles, cfg.language_code, is_row)
     identity = table_identity(tables, read.ids, read.table)
     corpus = read_corpus(cfg, kind, cfg.language_code, rows, rejects, identity, notes)
     ids = pa.array(read.ids, pa.string())
@@ -279,7 +279,7 @@ def read_tables(
     return _with_audio_found(replace(corpus, remote=audio))
 
 # %% ../nbs/17_tablerows.ipynb #d5a98d0a
-def _stored_bytes(read, in_split):
+def _parquet_bytes(read, in_split):
     "Bytes of the row groups of Parquet that hold rows of a split."
     ends = np.cumsum([g.rows for g in read.groups])
     numbers = np.searchsorted(ends, np.flatnonzero(in_split), side="right")
@@ -288,7 +288,7 @@ def _stored_bytes(read, in_split):
         if read.groups[n].path.endswith(".parquet"):
             size += read.groups[n].bytes
     return size
-def _described(read, split, locale):
+def _described_table_split(read, split, locale):
     "One split of a data set, as `describe` gives it."
     in_split = np.array([s == split for s in read.splits], bool)
     is_good = in_split.copy()
@@ -298,10 +298,10 @@ def _described(read, split, locale):
         if in_split[i]:
             rejects.append(Reject("train", split, read.ids[i], "bad_row", detail))
     roles = dict.fromkeys(read.splits, "train")
-    rows = _rows(read, read.splits, roles, locale, is_good)
+    rows = _kept_rows(read, read.splits, roles, locale, is_good)
     first = read.texts[0]
     about = describe(rows, rejects, first.header)
-    return {**about, "bytes": _stored_bytes(read, in_split), "found": first.found}
+    return {**about, "bytes": _parquet_bytes(read, in_split), "found": first.found}
 
 # %% ../nbs/17_tablerows.ipynb #20ca2455
 def inspect_tables(
@@ -314,4 +314,4 @@ def inspect_tables(
     read = _read_all(tables, list(tables.files), (audio_column, text_column), {})
     splits = {split or "no split": split for split in read.splits}
     shown = usual_first(sorted(splits))
-    return {language_code: {name: _described(read, splits[name], language_code) for name in shown}}
+    return {language_code: {name: _described_table_split(read, splits[name], language_code) for name in shown}}

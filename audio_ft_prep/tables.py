@@ -41,7 +41,7 @@ def _bare(field):
     return field if '"' in inner else inner.replace("\0", '"')
 def _is_quoted(fields):
     return all(len(f) > 1 and f[0] == f[-1] == '"' for f in fields)
-def _names(head, separator):
+def _header_names(head, separator):
     "Names of the columns in a first line."
     if separator in ",;":
         fields = next(csv.reader([head], delimiter=separator), [])
@@ -66,7 +66,7 @@ def _has_both(columns, asked):
 def _separator(head, usual, asked):
     "The separator with which a first line has audio and sentence; else the one with which it has the most columns."
     order = [usual, *(s for s in SEPARATORS if s != usual)]
-    columns = {s: _names(head, s) for s in order}
+    columns = {s: _header_names(head, s) for s in order}
     for separator in order:
         if _has_both(columns[separator], asked):
             return separator
@@ -118,7 +118,7 @@ def table_style(
         return Style("csv", stated[1], skip=1)
     asked = (audio_column, text_column)
     separator = _separator(head, _usual_separator(path, head), asked)
-    columns = _names(head, separator)
+    columns = _header_names(head, separator)
     names_audio = audio_column or "path" in choose_columns(columns)
     lj_speech = None if names_audio else _lj_speech(path, head)
     if lj_speech:
@@ -187,7 +187,7 @@ class Repeated:
     ):
         self.detail = detail
     def __repr__(self): return self.detail
-def _record(pairs):
+def _record_of(pairs):
     "A record of names and values; a name that is there twice must say the same."
     record = {}
     for name, value in pairs:
@@ -232,13 +232,13 @@ def _field_records(path, style):
         if not record:
             missing = len(header) - len(fields)
             pairs = zip(header, fields + [""] * missing)
-            record = _record(pairs) if has_repeats else dict(pairs)
+            record = _record_of(pairs) if has_repeats else dict(pairs)
         yield n, record.detail if isinstance(record, Repeated) else record
 
 # %% ../nbs/11_tables.ipynb #8f2761b7
-_DECODER = json.JSONDecoder(object_pairs_hook=_record)
+_DECODER = json.JSONDecoder(object_pairs_hook=_record_of)
 def _no_object(value): return value.detail if isinstance(value, Repeated) else "it is no JSON object"
-def _object(line):
+def _line_object(line):
     "The object of a line, or why it is none."
     try:
         value = _DECODER.decode(line)
@@ -253,7 +253,7 @@ def _objects(path):
         if line is None:
             yield n, "the line is not valid UTF-8"
         elif line.strip():
-            yield n, _object(line)
+            yield n, _line_object(line)
 
 # %% ../nbs/11_tables.ipynb #bde66e9a
 _BLANKS = re.compile(r"\s*")
@@ -290,7 +290,7 @@ class _Text:
 
 # %% ../nbs/11_tables.ipynb #8d8fa67e
 def _no_list(path, why): return ValueError(f"{path} can't be read as a JSON list: {why}")
-def _value(text, path):
+def _list_item(text, path):
     "The JSON value that begins here."
     while True:
         start = text.at
@@ -306,7 +306,7 @@ def _value(text, path):
             raise _no_list(path, f"{why}, in the item that begins at line {text.here()}")
     text.at += end - start
     return value
-def _list_objects(path):
+def _list_items(path):
     "Objects of a file that is one list, each with the line it begins in."
     with open(path, encoding="utf-8-sig", errors="surrogateescape") as f:
         text = _Text(f)
@@ -314,7 +314,7 @@ def _list_objects(path):
         text.at += 1
         while (c := text.next()) not in ("]", ""):
             line = text.here()
-            value = _value(text, path)
+            value = _list_item(text, path)
             yield line, value if isinstance(value, dict) else _no_object(value)
             c = text.next()
             if c not in (",", "]", ""):
@@ -335,7 +335,7 @@ def records(
     style = style or table_style(path)
     if style.kind == "json":
         return _objects(path)
-    return _list_objects(path) if style.kind == "list" else _field_records(path, style)
+    return _list_items(path) if style.kind == "list" else _field_records(path, style)
 
 # %% ../nbs/11_tables.ipynb #8b0a9a9d
 _MOST_COLUMNS = 1000
