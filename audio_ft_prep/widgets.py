@@ -152,6 +152,8 @@ def _build(self:PrepForm):
     self.tabs = w.Tab(titles=list(self.groups))
     self.tabs.children = [self._tab(names) for names in self.groups.values()]
     self.box = self._laid_out()
+
+# %% ../nbs/74_widgets.ipynb #fbdc61ed
 @patch
 def _target(self:PrepForm, name):
     "A box for a name on the platform."
