@@ -37,7 +37,7 @@ Modules:
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.families`: What a kind of speech models wants of audio and of text, as one class to fill in
-- `audio_ft_prep.features`: Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
+- `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
@@ -62,7 +62,7 @@ Modules:
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
-- `audio_ft_prep.modelfiles`: A model's folder of somebody else's, read without trusting it
+- `audio_ft_prep.modelfiles`: A model's folder from anywhere, read without trusting it
 - `audio_ft_prep.models`: The processor of the model to prepare for, by its id or its folder, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
 - `audio_ft_prep.mp3`: Whether an MP3 is all there, and which of its bytes to decode

@@ -1,6 +1,6 @@
 """Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 
-These files say in their header how many bytes of samples follow. `read_chunks`, `read_au` and `read_sphere` compare that with the bytes that are there, and see what stands behind them: nothing, other chunks, or a second file.
+These files say in their header how many bytes of samples follow. `read_chunks`, `read_au` and `read_sphere` compare that with the bytes that are there, and look at what follows them: nothing, other chunks, or a second file.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/chunks.html.md"""
 

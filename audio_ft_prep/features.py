@@ -1,4 +1,4 @@
-"""Samples to log-mel: only the real frames, bit for bit what the model's own extractor computes
+"""Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 
 Whisper sees 30 seconds whatever the clip's length, and its extractor computes and returns all of them: 3,000 frames, most of them padding. `LogMel` computes
 the frames that hold sound, and one frame of padding behind them. `pad_frames` repeats that frame, and has the extractor's result back, to the bit. `FastLogMel` is for those who can do with

@@ -51,11 +51,19 @@ class Container:
     lead_s: float = 0.0  # Seconds that a decoder leaves out at the start
     note: str = ""  # What is odd about it, and does no harm
 
+    @property
+    def verdict(self):
+        "Whether it is all there, for a person."
+        if self.cut: return f"cut: {self.cut}"
+        return f"refused: {self.refused}" if self.refused else "whole"
+
     def __repr__(self):
-        mpeg = f", {self.header} header, {self.frames:,} frames" if self.header else ""
-        joined = f", {1 + len(self.joined)} files joined" if self.joined else ""
-        verdict = f"cut: {self.cut}" if self.cut else f"refused: {self.refused}" if self.refused else "whole"
-        return f"Container({self.format or 'unknown'}{mpeg}{joined}, {verdict}{', ' + self.note if self.note else ''})"
+        said = [self.format or "unknown"]
+        if self.header: said.append(f"{self.header} header, {self.frames:,} frames")
+        if self.joined: said.append(f"{1 + len(self.joined)} files joined")
+        said.append(self.verdict)
+        if self.note: said.append(self.note)
+        return f"Container({', '.join(said)})"
 
 # %% ../nbs/17_kinds.ipynb #b9f0be80
 _BEGINS = {  # How files begin that may stand in audio or behind it
@@ -91,9 +99,11 @@ def file_inside(
 ) -> int:  # Its first byte; -1 for none
     "Find another file that stands in a file, or behind it, whatever lies between."
     if not isinstance(data, bytes):
-        return (at := file_inside(data[stop:stop + _MOST_BEHIND], 0, 0, own)) + (stop if at >= 0 else 0)
-    other = other_begins(own).search(data, begin)
-    return min([*([other.start()] if other else []), *_frames_from(data, stop)], default=-1)
+        at = file_inside(data[stop:stop + _MOST_BEHIND], 0, 0, own)
+        return at + stop if at >= 0 else -1
+    begins = _frames_from(data, stop)
+    if other := other_begins(own).search(data, begin): begins.append(other.start())
+    return min(begins, default=-1)
 
 def followed(
     kind: str,  # Of the file

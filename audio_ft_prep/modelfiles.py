@@ -1,6 +1,6 @@
-"""A model's folder of somebody else's, read without trusting it
+"""A model's folder from anywhere, read without trusting it
 
-A model's folder may come from anywhere, and what it holds decides how long a run takes and what is saved beside the data. Its files are looked at before a library opens them: plain files of the folder itself, not too large,
+A model's folder may come from anywhere, and what it holds decides how long a run takes and what is saved with the data. Its files are looked at before a library opens them: plain files of the folder itself, not too large,
 JSON of the kind that is expected.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/modelfiles.html.md"""

@@ -1,6 +1,6 @@
 """What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 
-Vorbis, Opus and FLAC come in Ogg pages. A page says how long it is and to which stream it belongs, so a file can be taken apart without decoding it. `read_ogg` tells whether the pages are all there, takes the one audio stream out of those that lie beside it, and gives
+Vorbis, Opus and FLAC come in Ogg pages. A page says how long it is and to which stream it belongs, so a file can be taken apart without decoding it. `read_ogg` tells whether the pages are all there, takes the one audio stream out of those that run in parallel with it, and gives
 streams that follow each other as files of their own, which a decoder would otherwise stop after the first of.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/ogg.html.md"""
@@ -104,7 +104,11 @@ def marked_as_last(
 # %% ../nbs/17_ogg.ipynb #ef663c8f
 def _bodies(data, pages):
     "What is in the pages, without their headers."
-    return b"".join(data[page.start + 27 + data[page.start + 26]:page.stop] for page in pages)
+    bodies = []
+    for page in pages:
+        begin = page.start + 27 + data[page.start + 26]
+        bodies.append(data[begin:page.stop])
+    return b"".join(bodies)
 
 # %% ../nbs/17_ogg.ipynb #1eeafebb
 @dataclass(frozen=True)
@@ -126,7 +130,8 @@ def _audio_stream(data, link):
     if not codecs: return None, "an Ogg file whose streams begin before it does"
     held = sorted(codec or "an unknown kind" for codec in set(codecs.values()))
     if not audio: return None, f"an Ogg file of {' and '.join(held)}"
-    return [page for page in link if page.serial == audio[0]], codecs[audio[0]]
+    serial, = audio
+    return [page for page in link if page.serial == serial], codecs[serial]
 
 # %% ../nbs/17_ogg.ipynb #347e590d
 def _link_bytes(data, pages, codec):
@@ -151,6 +156,16 @@ def _between(data, links):
     ends = [(a[-1].stop, b[0].start) for a, b in zip(links, links[1:])]
     return max((len(data[stop:start].strip(b"\0")) for stop, start in ends), default=0)
 
+def _refusal(data, links, streams):
+    "Why an Ogg file isn't read; empty where it is."
+    if (stray := _between(data, links)) > 1024: return f"{stray:,} bytes between its streams are no pages"
+    for pages, codec in streams:
+        if pages is None: return codec  # which says why
+    first, *codecs = [codec for _, codec in streams]
+    others = sorted(set(codecs) - {first})
+    return f"{first} and {others[0]} follow each other in one Ogg file" if others else ""
+
+# %% ../nbs/17_ogg.ipynb #fc68d9b1
 def read_ogg(
     data: bytes,  # A whole Ogg file
 ) -> Ogg: # Its audio, link by link
@@ -158,19 +173,14 @@ def read_ogg(
     links = ogg_links(data)
     if sum(map(len, links)) > MOST_PAGES:
         return Ogg((data,), refused=f"an Ogg file of more than {MOST_PAGES:,} pages")
-    if not links or (cut := _broken_off(data, links)):
-        return Ogg((data,), cut=cut if links else "it has no page")
-    if (stray := _between(data, links)) > 1024:
-        return Ogg((data,), refused=f"{stray:,} bytes between its streams are no pages")
+    if not links: return Ogg((data,), cut="it has no page")
+    if cut := _broken_off(data, links): return Ogg((data,), cut=cut)
     streams = [_audio_stream(data, link) for link in links]
-    for pages, why in streams:
-        if pages is None: return Ogg((data,), refused=why)
-    (pages, codec), *more = streams
-    others = sorted({c for _, c in more} - {codec})
-    if others: return Ogg((data,), refused=f"{codec} and {others[0]} follow each other in one Ogg file")
+    if why := _refusal(data, links, streams): return Ogg((data,), refused=why)
+    pages, codec = streams[0]
     cut = next(filter(None, (link_cut(pages) for pages, _ in streams)), "")
-    plain = len(links) == 1 and codec != "FLAC" and len(pages) == len(links[0]) and pages[-1].flags & 4
+    alone = len(links) == 1 and len(pages) == len(links[0])
+    plain = alone and codec != "FLAC" and pages[-1].flags & 4
     parts = (data,) if plain or cut else tuple(_link_bytes(data, *stream) for stream in streams)
-    return Ogg(
-        parts, "flac" if codec == "FLAC" else "ogg", cut, "", links[-1][-1].stop, _opus_lead(data, pages[0], codec)
-    )
+    kind = "flac" if codec == "FLAC" else "ogg"
+    return Ogg(parts, kind, cut, "", links[-1][-1].stop, _opus_lead(data, pages[0], codec))

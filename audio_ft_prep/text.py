@@ -20,7 +20,12 @@ def has_text(
     text: str,  # A sentence
 ) -> bool: # Whether anything of it is seen
     "Tell text from characters that are not drawn, or only drawn on others."
-    return any(unicodedata.category(c)[0] not in "CMZ" and c not in _BLANK or _drawn_somewhere(c) for c in text)
+    return any(_is_drawn(character) for character in text)
+
+def _is_drawn(c):
+    "Whether a character is seen by itself."
+    if c in _BLANK: return False
+    return unicodedata.category(c)[0] not in "CMZ" or _drawn_somewhere(c)
 
 def _drawn_somewhere(c):
     "Whether a character that no version of Unicode we know describes may be one that is drawn."
