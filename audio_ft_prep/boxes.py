@@ -63,7 +63,7 @@ def default_of(
     return "" if default is MISSING else default
 def when_empty(
     name: str,  # A field of `PrepConfig`
-) -> str:
+) -> str: # Nothing where it means nothing
     "Say what an empty box means, to be shown in it."
     typ = field_types()[name]
     if type(None) in get_args(typ): return "all"

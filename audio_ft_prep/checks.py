@@ -162,7 +162,7 @@ def note(self:FormFields,
 def first_message(
     faults: dict,  # All that is wrong: sentence by field
     marked: dict,  # Those that are shown in red
-) -> Notice:
+) -> Notice: # Empty where nothing is wrong
     "Say what is to be mended first, or how to begin."
     for sentence in marked.values(): return Notice(sentence, fault=True)
     for sentence in faults.values(): return Notice(f"To begin: {sentence}")
@@ -171,7 +171,7 @@ def first_message(
 # %% ../nbs/72_checks.ipynb #a83abcc5
 def can_stop(
     work: Background,  # What is under way
-) -> bool:
+) -> bool: # Whether it is a plan or a preparation
     "Say whether something is under way that can be stopped."
     return work.busy and work.name in ("plan", "prepare")
 def enabled_buttons(

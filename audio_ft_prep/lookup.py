@@ -181,7 +181,7 @@ def prepared_before(
     return Prepared(folder, prep)
 def is_gone(
     prepared: Prepared | None,  # A folder that was prepared
-) -> bool:
+) -> bool: # Not for a URL, which isn't asked
     "Say whether a folder that was there is no longer."
     if prepared is None or not isinstance(prepared.folder, Path): return False
     return not os.path.isfile(prepared.folder/"prep.json")
