@@ -11,6 +11,7 @@ pytest.importorskip("s3fs", reason="s3fs is not installed")
 import psutil
 
 from audio_ft_prep import prepare
+from audio_ft_prep.audio import Limits
 from audio_ft_prep.cluster import run_ray
 from audio_ft_prep.engines import Job
 from audio_ft_prep.output import OutputFolder
@@ -262,7 +263,7 @@ def test_what_machines_write_to_s3_is_what_is_written_to_a_folder(cluster, machi
 
 def test_an_error_in_the_code_ends_the_run_with_its_own_words(cluster, machines, corpus, tmp_path):
     with pytest.raises(TypeError, match="not supported between instances of"):
-        list(run_ray(*task(corpus, tmp_path / "out", min_seconds="many"), address=cluster.address))
+        list(run_ray(*task(corpus, tmp_path / "out", limits=Limits(min_seconds="many")), address=cluster.address))
 
 
 def test_a_corpus_that_shrinks_is_named_by_every_shard_it_fails(cluster, machines, corpus, tmp_path):
