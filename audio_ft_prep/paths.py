@@ -60,7 +60,7 @@ def _file_system(url):
 # %% ../nbs/01_paths.ipynb #2ee293f6
 _SEE = "see that it is right, and that the credentials in the environment allow it"
 def ask_store(
-    url: Url,  # What is asked about
+    url: Any,  # The `Url` that is asked about
     what: Callable,  # Takes fsspec's file system and the path in it
 ) -> Any: # What it gives
     "Ask a store something; what fails is an `OSError` that names the URL."
