@@ -230,7 +230,6 @@ class _Flight:
         self.failing_kind = None
         self.task = ray.remote(_attempt)
         self.shared = ray.put(job), machine_versions(job.maker.input.libraries), limit_s
-
     def _submit(self, attempt):
         shard = attempt.make()
         how = dict(num_cpus=1, memory=TASK_MEMORY, max_retries=0, scheduling_strategy="SPREAD")
@@ -244,7 +243,6 @@ class _Flight:
             self._submit(self.waiting[0])
             self.waiting.popleft()
         return False
-
     def ended(self, timeout_s):
         "Attempts that have ended: what they were of, and the task."
         ready, _ = self.ray.wait([*self.running, *self.superseded], timeout=timeout_s)

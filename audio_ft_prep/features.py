@@ -93,6 +93,17 @@ def _torch_log_mel(samples, n_fft, hop, window, filters):
     log = torch.maximum(log, log.max() - 8.0, out=log)
     return log.add_(4.0).div_(4.0).numpy()[0]
 
+# %% ../nbs/22_features.ipynb #f5fb878a
+def _check_settings(extractor):
+    "Raise `ValueError` for settings under which features can't be compared with the extractor's."
+    if extractor.dither:
+        raise ValueError(
+            f"dither must be 0 for features that can be checked, got {extractor.dither}: set it to 0 in the"
+            " extractor's settings"
+        )
+    if extractor.padding_value:
+        raise ValueError(f"padding_value must be 0, as silence is, got {extractor.padding_value}")
+
 # %% ../nbs/22_features.ipynb #8eb0d034
 class LogMel:
     "Compute the log-mel frames of one clip that hold sound, exactly as `WhisperFeatureExtractor` does for 30 s."
@@ -102,13 +113,7 @@ class LogMel:
     def __init__(self,
         extractor: Any,  # The model's `Extractor`, or its `WhisperFeatureExtractor`
     ):
-        if extractor.dither:
-            raise ValueError(
-                f"dither must be 0 for features that can be checked, got {extractor.dither}: set it to 0 in the"
-                " extractor's settings"
-            )
-        if extractor.padding_value:
-            raise ValueError(f"padding_value must be 0, as silence is, got {extractor.padding_value}")
+        _check_settings(extractor)
         self.rate_hz, self.n_fft, self.hop = extractor.sampling_rate, extractor.n_fft, extractor.hop_length
         self.n_samples, self.n_frames, self.mels = extractor.n_samples, extractor.nb_max_frames, extractor.feature_size
         self.filters = np.asarray(extractor.mel_filters)
@@ -141,13 +146,8 @@ class LogMel:
 
     def _frames(self, samples, frames):
         import torch
-        with torch.inference_mode():
-            return _torch_log_mel(
-                torch.from_numpy(_padded(samples, self._width(frames), self.n_fft // 2)),
-                self.n_fft,
-                self.hop,
-                *self._tensors
-            )
+        padded = torch.from_numpy(_padded(samples, self._width(frames), self.n_fft // 2))
+        with torch.inference_mode(): return _torch_log_mel(padded, self.n_fft, self.hop, *self._tensors)
 
     def _width(self, frames): return min((frames - 1) * self.hop + self.n_fft, self.n_samples)
 

@@ -18,7 +18,7 @@ from .process import open_standard_streams
 from .shards import prepare_shard
 
 # %% auto #0
-__all__ = ['GRACE_SECONDS', 'short_error', 'work', 'Worker', 'Workers']
+__all__ = ['GRACE_SECONDS', 'short_error', 'work', 'WorkerProcess', 'Worker', 'Workers']
 
 # %% ../nbs/50_workers.ipynb #55ebd06f
 _SIGNS = 3  # Index of the signs of life, after clips, samples and rejects
@@ -168,8 +168,8 @@ else: work(conn, counters, pickle.loads(preload), limit_s)"""
 
 # %% ../nbs/50_workers.ipynb #7e692509
 GRACE_SECONDS = 30.0  # For a killed process to end
-class Worker:
-    "A worker process, as its parent sees it."
+class WorkerProcess:
+    "A process that makes shards: started, given shards, listened to, ended."
     def __init__(self,
         preload: Callable[[], None],  # Called first in it
         limit_s: float,  # How long one row may take, in seconds
@@ -213,6 +213,17 @@ class Worker:
         try: return [self.conn.recv()] if self.conn.poll() else []
         except (EOFError, OSError): return []
 
+# %% ../nbs/50_workers.ipynb #c4905a01
+def _ended_by(code):
+    "Say how a process ended, by its exit code."
+    if code is None: return "gone (how isn't known, because SIGCHLD is ignored here)"
+    if code == -signal.SIGKILL: return "killed (signal 9), perhaps because memory ran out"
+    if code < 0: return f"ended by {signal.Signals(-code).name}"
+    return f"ended with code {code}"
+
+# %% ../nbs/50_workers.ipynb #e1d6f7a9
+class Worker(WorkerProcess):
+    "A worker process, and whether it still shows signs of life."
     def watch(self, passed_s):
         "Kill a worker that has shown no sign of life for too long; `passed_s` have gone by since the last call."
         counters = tuple(self.counters)
@@ -239,10 +250,7 @@ class Worker:
             return f"timed out after {self.timed_out_s:g} s" + " (and can't be ended)" * self.lost()
         by_watchdog = code == 1 and self.begun() and self.quiet_s > self.limit_s / 2
         if by_watchdog: return f"timed out after {self.limit_s:g} s"
-        if code is None: return "gone (how isn't known, because SIGCHLD is ignored here)"
-        if code == -signal.SIGKILL: return "killed (signal 9), perhaps because memory ran out"
-        if code < 0: return f"ended by {signal.Signals(-code).name}"
-        return f"ended with code {code}"
+        return _ended_by(code)
 
 # %% ../nbs/50_workers.ipynb #1c38158d
 class Workers:

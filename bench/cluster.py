@@ -163,7 +163,8 @@ def main():
     rows = [HEAD, *(line(a, n) for n in a.machines)]
     if a.markdown: rows = [rows[0], ["---:"] * len(HEAD), *rows[1:]]
     wide = [0 if a.markdown else max(map(len, col)) for col in zip(*rows)]
-    for r in rows: print(("| " + " | ".join(r) + " |") if a.markdown else "  ".join(c.rjust(w) for c, w in zip(r, wide)))
+    for r in rows:
+        print(("| " + " | ".join(r) + " |") if a.markdown else "  ".join(c.rjust(w) for c, w in zip(r, wide)))
 
 
 if __name__ == "__main__": main()

@@ -47,7 +47,10 @@ def plain_clips(source: Path, languages: list[str]) -> list:
             try: samples, rate_hz = sf.read(io.BytesIO(audio), dtype="float32")
             except (sf.LibsndfileError, ValueError): continue
             if len(samples): good.append((name, audio, row, len(samples) / rate_hz))
-    if not good: raise ValueError(f"no train clip with a sentence in {source} for {', '.join(languages)}: give --corpus and --language")
+    if not good:
+        raise ValueError(
+            f"no train clip with a sentence in {source} for {', '.join(languages)}: give --corpus and --language"
+        )
     return good
 
 def build_corpus(
@@ -66,7 +69,10 @@ def build_corpus(
     languages = [s for s in language.split(",") if s] or sorted(
         p.name for p in (source / "transcript").iterdir() if p.is_dir()
     )
-    good, lang, seconds, size = plain_clips(source, languages), languages[0], 0, 0
+    good = plain_clips(source, languages)
+    lang = languages[0]
+    seconds = 0
+    size = 0
     tar, tsv = out / f"audio/{lang}/train/{lang}_train_0.tar", out / f"transcript/{lang}/train.tsv"
     for file in (tar, tsv): file.parent.mkdir(parents=True)
     with tarfile.open(tar, "w") as t, tsv.open("w", encoding="utf-8", newline="") as f:
@@ -134,7 +140,10 @@ def measure(
         _, status, usage = os.wait4(proc.pid, 0)
         wall_s, proc.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
         done.set()
-    if proc.returncode: raise RuntimeError(f"{side} ended with code {proc.returncode}:\n" + "\n".join(log.read_text().splitlines()[-15:]))
+    if proc.returncode:
+        raise RuntimeError(
+            f"{side} ended with code {proc.returncode}:\n" + "\n".join(log.read_text().splitlines()[-15:])
+        )
     return dict(
         wall_s=wall_s,
         cpu_s=usage.ru_utime + usage.ru_stime,
@@ -162,7 +171,10 @@ def figure(x) -> str:
 def table(head: list[str], rows: list[list], markdown: bool = False) -> str:
     "Lay out a label and figures a row, for a terminal or as Markdown."
     cells = [head] + [[figure(c) for c in row] for row in rows]
-    if markdown: return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] + ["---:"] * (len(head) - 1), *cells[1:]])
+    if markdown:
+        return "\n".join(
+            "| " + " | ".join(row) + " |" for row in [head, ["---"] + ["---:"] * (len(head) - 1), *cells[1:]]
+        )
     wide = [max(map(len, col)) for col in zip(*cells)]
     lines = ["  ".join([row[0].ljust(wide[0])] + [c.rjust(w) for c, w in zip(row[1:], wide[1:])]) for row in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

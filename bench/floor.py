@@ -54,7 +54,10 @@ def sync(writer, file):
 
 def one_pass(clips, extractor, out):
     "Take each clip through every part: CPU seconds by part, seconds of audio, and how many of 20 clips are identical to the extractor's."
-    cpu, seconds, same, ends = Counter(), 0.0, 0, [0]
+    cpu = Counter()
+    seconds = 0.0
+    same = 0
+    ends = [0]
     def timed(part, function, *args, **kwargs):
         start = process_time()
         result = function(*args, **kwargs)
@@ -72,7 +75,10 @@ def one_pass(clips, extractor, out):
             wave = timed("resample", soxr.resample, wave, rate_hz, RATE_HZ, "HQ")
             mel = timed("log-mel", torch_mel, wave, window, filters)
             if fast_mel: timed("log-mel, asrfront", asrfront_mel, wave, extractor.feature_size)
-            if i < 20: same += int(np.array_equal(extractor(wave, sampling_rate=RATE_HZ).input_features[0][:, :mel.shape[1]], mel))
+            if i < 20:
+                same += int(
+                    np.array_equal(extractor(wave, sampling_rate=RATE_HZ).input_features[0][:, : mel.shape[1]], mel)
+                )
             ends.append(ends[-1] + mel.size)
             timed("float16", np.copyto, buffer[ends[-2]:ends[-1]].reshape(mel.shape), mel, casting="same_kind")
             if len(ends) > GROUP or i == len(clips) - 1:
@@ -83,7 +89,8 @@ def one_pass(clips, extractor, out):
 
 def rows_of(cpu, seconds, runs):
     "The parts, their sum, and ours over the sum; then the same with the fast log-mel."
-    def row(label, cpu_s, floor=None): return [label, cpu_s / seconds * 1000, seconds / cpu_s, f"{cpu_s / floor:.2f}x" if floor else ""]
+    def row(label, cpu_s, floor=None):
+        return [label, cpu_s / seconds * 1000, seconds / cpu_s, f"{cpu_s / floor:.2f}x" if floor else ""]
     def side(name, floor):
         for n, figures in runs[name].items():
             yield row(f"{name}, {n} worker(s): CPU", min(f["cpu_s"] for f in figures), floor)
@@ -133,7 +140,8 @@ def main(
         audio = [audio for _, audio, _ in read_clips(Path(made["folder"]), made["language"])]
         got = []
         for i in range(passes):
-            with tempfile.TemporaryDirectory(dir=work) as out: ours = ours_in_turn(fixed, [int(n) for n in workers.split(",")], Path(out))
+            with tempfile.TemporaryDirectory(dir=work) as out:
+                ours = ours_in_turn(fixed, [int(n) for n in workers.split(",")], Path(out))
             got.append((ours, *one_pass(audio, extractor, work / "floor.arrow")))
     (_, _, seconds, same), cpu = got[0], {part: min(g[1][part] for g in got) for part in got[0][1]}
     runs = {name: {n: [g[0][name][n] for g in got] for n in by_workers} for name, by_workers in got[0][0].items()}
@@ -143,4 +151,10 @@ def main(
         f" load {about['load']:.1f} at the start; log-mel identical to the extractor's for {same} clips looked at\n"
     )
     print(table(head, rows, markdown))
-    if json: Path(json).write_text(dumps(dict(about=about | made, cpu=cpu, seconds=seconds, same=same, runs=runs, table=[head, *rows]), indent=1))
+    if json:
+        Path(json).write_text(
+            dumps(
+                dict(about=about | made, cpu=cpu, seconds=seconds, same=same, runs=runs, table=[head, *rows]),
+                indent=1,
+            )
+        )

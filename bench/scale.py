@@ -16,7 +16,10 @@ def tiny_clip(seed: int) -> bytes:
     "A noisy tone of 0.3 s, as small as an MP3 gets: half a kilobyte."
     rng, out, n = np.random.default_rng(seed), io.BytesIO(), int(0.3 * RATE_HZ)
     wave = 0.1 * np.sin(2 * np.pi * (200 + 5 * seed) * np.arange(n) / RATE_HZ) + 0.01 * rng.standard_normal(n)
-    with soundfile.SoundFile(out, "w", RATE_HZ, 1, "MPEG_LAYER_III", format="MP3", compression_level=0.99, bitrate_mode="CONSTANT") as f: f.write(wave)
+    with soundfile.SoundFile(
+        out, "w", RATE_HZ, 1, "MPEG_LAYER_III", format="MP3", compression_level=0.99, bitrate_mode="CONSTANT"
+    ) as f:
+        f.write(wave)
     return out.getvalue()
 
 def header(size: int) -> tuple[bytes, int]:
@@ -91,7 +94,11 @@ def corpus(work: Path, rows: int) -> Path:
     "Make a corpus where there is room for it and for what is made of it; leave one that is there."
     out, need = work / f"corpus-{rows}", 1700 * rows + 60_000 * min(rows, 50_000)
     if (out / "made").exists(): return out
-    if (free := shutil.disk_usage(work).free) < need: raise RuntimeError(f"{rows:,} rows need about {need/1e9:.1f} GB and {free/1e9:.1f} GB are free in {work}: name a folder with room by --folder")
+    if (free := shutil.disk_usage(work).free) < need:
+        raise RuntimeError(
+            f"{rows:,} rows need about {need/1e9:.1f} GB and {free/1e9:.1f} GB are free in {work}: name a folder"
+            " with room by --folder"
+        )
     shutil.rmtree(out, ignore_errors=True)
     make_corpus(out, rows)
     (out / "made").touch()
@@ -172,4 +179,10 @@ def main(
     ]
     print(f"{workers} workers, {about['cores']} cores, load {about['load']:.1f} at the start\n")
     print("\n".join([table(head, said, markdown), "", *(growth(many) if many else [])]))
-    if json: Path(json).write_text(dumps(dict(about=about, runs=runs + many, growth=growth(many) if many else [], table=[head, *said]), indent=1))
+    if json:
+        Path(json).write_text(
+            dumps(
+                dict(about=about, runs=runs + many, growth=growth(many) if many else [], table=[head, *said]),
+                indent=1,
+            )
+        )

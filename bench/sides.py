@@ -69,4 +69,5 @@ def planned(corpus: str, out: str, language: str, workers: int):
         )
     )
 
-if __name__ == "__main__": {"reference": reference, "ours": ours, "planned": planned}[sys.argv[1]](**json.loads(sys.argv[2]))
+if __name__ == "__main__":
+    {"reference": reference, "ours": ours, "planned": planned}[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -94,7 +94,8 @@ def main(
     "Measure the reference recipe, as people run it and with one thread a process, and this package."
     if smoke: clips, repeats, workers = 12, 1, 1
     sides = against.split(",")
-    if unknown := set(sides) - set(AGAINST): raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
+    if unknown := set(sides) - set(AGAINST):
+        raise ValueError(f"against must name 'as run', '1 thread' or both, got {unknown.pop()!r}")
     if decoder == "auto": decoder = "torchcodec" if torchcodec_works() else "soundfile"
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
@@ -120,5 +121,12 @@ def main(
     )
     print(table(head, rows, markdown))
     print("", *(same_words(name, s, feature_dtype) for name, s in same.items()), sep="\n")
-    if decoder == "torchcodec": print("torchcodec resamples with FFmpeg, so its samples differ from soxr's: --decoder soundfile compares like with like")
-    if json: Path(json).write_text(dumps(dict(about=about, corpus=made, runs=runs, same=same, table=[head, *rows]), indent=1))
+    if decoder == "torchcodec":
+        print(
+            "torchcodec resamples with FFmpeg, so its samples differ from soxr's: --decoder soundfile compares like"
+            " with like"
+        )
+    if json:
+        Path(json).write_text(
+            dumps(dict(about=about, corpus=made, runs=runs, same=same, table=[head, *rows]), indent=1)
+        )

@@ -245,7 +245,12 @@ def corpora(draw, layouts):
     rows = [draw(row(i, recordings, parts, splits, about.odd, parts)) for i in range(draw(st.integers(1, 6)))]
     rows = about.settle(rows)
     sound = sorted({r.split for r in rows if not r.odd}, key=SPLITS.index) or [rows[0].split]
-    if not any(r.odd is None for r in rows): rows = [Row(99, recordings[0], sound[0], "tail"), *rows] if not about.once else [Row(99, rows[0].recording, rows[0].split, "tail"), *rows[1:]]
+    if not any(r.odd is None for r in rows):
+        rows = (
+            [Row(99, recordings[0], sound[0], "tail"), *rows]
+            if not about.once
+            else [Row(99, rows[0].recording, rows[0].split, "tail"), *rows[1:]]
+        )
     sound = sorted({r.split for r in rows if not r.odd}, key=SPLITS.index)
     alone = layout == "tar_tree" and parts  # there a recording is called so in each split by itself
     if alone: rows, sound = [replace(r, split="train") for r in rows], ["train"]
@@ -306,7 +311,8 @@ class Refused(Exception): pass
 
 
 def number(value):
-    if value is None or isinstance(value, str) and not value.strip() or isinstance(value, float) and math.isnan(value): return None
+    if value is None or isinstance(value, str) and not value.strip() or isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, str):
         if not NUMBER.fullmatch(value.strip()): raise Refused(value)
         value = float(value)
@@ -351,7 +357,12 @@ def by_stem(name, corpus):
     return found[0] if len(found) == 1 else refuse(name)
 
 
-def stem(base): return base.rpartition(".")[0] if base.lower().endswith((*(f".{k}" for k in KINDS), ".aiff", ".au", ".m4a")) and base.rpartition(".")[0] else base
+def stem(base):
+    return (
+        base.rpartition(".")[0]
+        if base.lower().endswith((*(f".{k}" for k in KINDS), ".aiff", ".au", ".m4a")) and base.rpartition(".")[0]
+        else base
+    )
 def refuse(value): raise Refused(value)
 
 
@@ -383,7 +394,12 @@ def meaning(row, corpus):
 def audio_meant(recording, start, seconds):
     "Samples, and whether the recording holds them all."
     x, rate = samples_of(recording.data)
-    if start is None: return x, "all" if seconds is None or seconds <= len(x) / rate + 0.05 else "perhaps" if seconds <= len(x) / rate + 0.16 else "no"
+    if start is None:
+        return x, (
+            "all"
+            if seconds is None or seconds <= len(x) / rate + 0.05
+            else "perhaps" if seconds <= len(x) / rate + 0.16 else "no"
+        )
     first = round(start * rate) if start < 1e6 else len(x)
     part = x[first:] if seconds is None else x[first:round(min(start + seconds, 1e6) * rate)]
     lack = 0 if seconds is None else seconds - len(part) / rate
@@ -457,7 +473,8 @@ def lay_extras(root, extras, recordings):
         if name in extras: (root / kind).symlink_to(target)
     for name, folder in (("folder", "folder.wav"), ("table_folder", "zz.csv"), ("lost", "lost+found")):
         if name in extras: (root / folder).mkdir()
-    if "card" in extras: put(root / "README.md", "---\nconfigs: [&a [*a], {data_files: {split: train, path: '../**'}}]\n---\n")
+    if "card" in extras:
+        put(root / "README.md", "---\nconfigs: [&a [*a], {data_files: {split: train, path: '../**'}}]\n---\n")
     if "hidden" in extras: put(root / ".hidden.wav", tones(((2000, 0.4),), "wav"))
     if "bytes" in extras: put(Path(os.fsdecode(os.fsencode(root) + b"/\xff\xe9.wav")), tones(((2100, 0.4),), "wav"))
 
@@ -535,7 +552,17 @@ def nemo_part(record, corpus):
 @layout(odd=("path", "sentence", "speaker", "start", "end", "age"), times=(("offset", "duration"),), part=nemo_part)
 def nemo(root, corpus):
     lay_files(root, corpus)
-    for s in corpus.splits: put(root / f"{FILES[s]}_manifest.json", json_lines(table_records(corpus, {"path": "audio_filepath", "sentence": "text", "speaker": "speaker", "age": "age"}, corpus.used(s))))
+    for s in corpus.splits:
+        put(
+            root / f"{FILES[s]}_manifest.json",
+            json_lines(
+                table_records(
+                    corpus,
+                    {"path": "audio_filepath", "sentence": "text", "speaker": "speaker", "age": "age"},
+                    corpus.used(s),
+                )
+            ),
+        )
     return root
 
 
@@ -629,21 +656,33 @@ def arrow_rows(corpus, rows, audio):
         if isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e300 or isinstance(v, float)
         else None
     )
-    if corpus.has_times: columns |= {c: pa.array([real(v[k]) for v in records], pa.float64()) for k, c in zip(("start", "end"), corpus.times)}
+    if corpus.has_times:
+        columns |= {
+            c: pa.array([real(v[k]) for v in records], pa.float64()) for k, c in zip(("start", "end"), corpus.times)
+        }
     return pa.table(columns)
 
 
 def arrow_meaning(path=True):
     def part(record, corpus):
         for k, v in record.items():
-            if k in ("start", "end"): record[k] = v if isinstance(v, float) or isinstance(v, int) and not isinstance(v, bool) and abs(v) < 1e300 else None
+            if k in ("start", "end"):
+                record[k] = (
+                    v
+                    if isinstance(v, float) or isinstance(v, int) and not isinstance(v, bool) and abs(v) < 1e300
+                    else None
+                )
             elif not isinstance(v, str): record[k] = None
         record["sentence"] = record["sentence"] or ""
         return part_meant(record, corpus.times)
     return part
 
 
-def held_audio(pairs): return pa.array([{"bytes": r.recording.data, "path": p} for r, p in pairs], pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+def held_audio(pairs):
+    return pa.array(
+        [{"bytes": r.recording.data, "path": p} for r, p in pairs],
+        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+    )
 
 
 ARROW = {"values": "arrow", "part": arrow_meaning(), "extras": False}
@@ -651,7 +690,8 @@ ARROW = {"values": "arrow", "part": arrow_meaning(), "extras": False}
 
 @layout(**ARROW, odd=("sentence", "speaker", "start", "end"), held=True)
 def parquet(root, corpus):
-    for s in corpus.splits: pq_write(root / f"data/{FILES[s]}-00000-of-00001.parquet", arrow_rows(corpus, corpus.used(s), held_audio))
+    for s in corpus.splits:
+        pq_write(root / f"data/{FILES[s]}-00000-of-00001.parquet", arrow_rows(corpus, corpus.used(s), held_audio))
     return root
 
 
@@ -663,7 +703,11 @@ def pq_write(path, table):
 @layout(**ARROW | {"extras": True}, odd=("path", "sentence", "speaker", "start", "end"))
 def parquet_paths(root, corpus):
     lay_files(root, corpus)
-    for s in corpus.splits: pq_write(root / f"{FILES[s]}.parquet", arrow_rows(corpus, corpus.used(s), lambda pairs: pa.array([p for _, p in pairs], pa.string())))
+    for s in corpus.splits:
+        pq_write(
+            root / f"{FILES[s]}.parquet",
+            arrow_rows(corpus, corpus.used(s), lambda pairs: pa.array([p for _, p in pairs], pa.string())),
+        )
     return root
 
 
@@ -748,7 +792,17 @@ if find_spec("audio_ft_prep.tarred"):
         with tarfile.open(fileobj=out, mode="w") as tar:
             for r in corpus.recordings: tar.addfile(member(r.name, len(r.data)), io.BytesIO(r.data))
         put(root / "audio_0.tar", out.getvalue())
-        for s in corpus.splits: put(root / f"{FILES[s]}_manifest.json", json_lines(table_records(corpus, {"path": "audio_filepath", "sentence": "text", "speaker": "speaker", "age": "age"}, corpus.used(s))))
+        for s in corpus.splits:
+            put(
+                root / f"{FILES[s]}_manifest.json",
+                json_lines(
+                    table_records(
+                        corpus,
+                        {"path": "audio_filepath", "sentence": "text", "speaker": "speaker", "age": "age"},
+                        corpus.used(s),
+                    )
+                ),
+            )
         return root
 
 
@@ -818,7 +872,8 @@ def judge_clip(row, corpus, example, samples, rate_hz):
     wanted, holds = audio_meant(recording, start, seconds)
     whole = samples_of(recording.data)[0]
     fits = holds != "no" and sounds_like(samples, rate_hz, wanted, RATE_HZ)
-    if not fits and about.held: fits = is_clip_itself(len(whole) / RATE_HZ, start, seconds) and sounds_like(samples, rate_hz, whole, RATE_HZ)
+    if not fits and about.held:
+        fits = is_clip_itself(len(whole) / RATE_HZ, start, seconds) and sounds_like(samples, rate_hz, whole, RATE_HZ)
     assert fits, (
         f"other audio: {row} means {recording.name} {start} {seconds}, {len(samples) / rate_hz:.2f} s with"
         f" {track(samples, rate_hz)}"

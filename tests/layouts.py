@@ -76,7 +76,11 @@ def csv_text(columns, rows):
 @layout
 def tar_tree(root, items):
     write_corpus(root, {s: [(u.id, u.data, u.sentence) for u in of(items, s)] for s in SPLITS})
-    for s in SPLITS: put(root / f"transcript/it/{s}.tsv", table(["client_id", "path", "sentence"], [[u.speaker, u.file, u.sentence] for u in of(items, s)]))
+    for s in SPLITS:
+        put(
+            root / f"transcript/it/{s}.tsv",
+            table(["client_id", "path", "sentence"], [[u.speaker, u.file, u.sentence] for u in of(items, s)]),
+        )
     return root
 
 
@@ -103,7 +107,8 @@ def mdc_folder(root, items):
 def pack(folder, archive, *, reverse=False):
     "A .tar.gz of a folder; transcripts first, or last."
     with tarfile.open(archive, "w:gz", compresslevel=1) as t:
-        for p in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: (p.suffix != ".tsv") != reverse): t.add(p, p.relative_to(folder).as_posix())
+        for p in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: (p.suffix != ".tsv") != reverse):
+            t.add(p, p.relative_to(folder).as_posix())
     return archive
 
 
@@ -112,7 +117,8 @@ def mdc_archive(root, items): return pack(mdc_folder(root / "unpacked", items), 
 
 
 @layout
-def mdc_archive_clips_first(root, items): return pack(mdc_folder(root / "unpacked", items), root / "it.tgz", reverse=True)
+def mdc_archive_clips_first(root, items):
+    return pack(mdc_folder(root / "unpacked", items), root / "it.tgz", reverse=True)
 
 
 @layout
@@ -172,7 +178,11 @@ def audiofolder_jsonl(root, items):
 
 @layout
 def tsv_tables(root, items):
-    for s in SPLITS: put(root / f"{s}.tsv", table(["path", "text", "speaker"], [[f"wav/{u.file}", u.sentence, u.speaker] for u in of(items, s)]))
+    for s in SPLITS:
+        put(
+            root / f"{s}.tsv",
+            table(["path", "text", "speaker"], [[f"wav/{u.file}", u.sentence, u.speaker] for u in of(items, s)]),
+        )
     for u in items: put(root / "wav" / u.file, u.data)
     return root
 
@@ -233,8 +243,13 @@ def kaldi_segments(root, items):
             at += len(u.samples)
         (root / s).mkdir(parents=True)
         sf.write(root / s / "long.wav", np.concatenate(parts), 48000, subtype="FLOAT")
-        for name, lines in (("segments", segments), ("wav.scp", [f"{s}-recording long.wav"]), ("text", [f"{u.id} {u.sentence}" for u in of(items, s)]),
-                            ("utt2spk", [f"{u.id} {u.speaker}" for u in of(items, s)])): put(root / s / name, "".join(l + "\n" for l in lines))
+        for name, lines in (
+            ("segments", segments),
+            ("wav.scp", [f"{s}-recording long.wav"]),
+            ("text", [f"{u.id} {u.sentence}" for u in of(items, s)]),
+            ("utt2spk", [f"{u.id} {u.speaker}" for u in of(items, s)]),
+        ):
+                                put(root / s / name, "".join(l + "\n" for l in lines))
     return root
 
 
@@ -361,7 +376,8 @@ def hub_webdataset(root, items):
 def tarred_nemo(root, items):
     for s in SPLITS:
         lines = []
-        for i, u in enumerate(of(items, s)): lines.append({"audio_filepath": u.file, "duration": u.seconds, "text": u.sentence, "shard_id": i % 2})
+        for i, u in enumerate(of(items, s)):
+            lines.append({"audio_filepath": u.file, "duration": u.seconds, "text": u.sentence, "shard_id": i % 2})
         put(root / f"{s}/tarred_audio_manifest.json", "".join(json.dumps(l) + "\n" for l in lines))
         for i in range(2): put_members(root / f"{s}/audio_{i}.tar", [(u.file, u.data) for u in of(items, s)[i::2]])
     return root

@@ -302,10 +302,14 @@ class _Handler(BaseHTTPRequestHandler):
                 if self.is_cdn:
                     self._cdn(path)
                 elif m := re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", raw):
-                    kind, repo, rev, name = m.group(1) or "models", unquote(m[2]), unquote(m[3]), unquote(m[4])
+                    kind = m.group(1) or "models"
+                    repo = unquote(m[2])
+                    rev = unquote(m[3])
+                    name = unquote(m[4])
                     self._resolve(kind, repo, rev, name)
                 elif m := re.fullmatch(
-                    r"/api/(datasets|models)/([^/]+/[^/]+?)(?:/(revision|tree|paths-info|refs|auth-check)(?:/([^/]+))?(?:/(.+))?)?",
+                    r"/api/(datasets|models)/([^/]+/[^/]+?)"
+                    r"(?:/(revision|tree|paths-info|refs|auth-check)(?:/([^/]+))?(?:/(.+))?)?",
                     raw,
                 ):
                     self._api(m[1], unquote(m[2]), m[3], unquote(m[4] or "main"), unquote(m[5] or ""), query)

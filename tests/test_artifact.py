@@ -72,7 +72,8 @@ def folder(prepared): return prepared("it").folder
 def other(prepared): return prepared("it", max_train_samples=4).folder
 
 
-def tree(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+def tree(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
 def sizes(folder): return {n: (folder / n).stat().st_size for n in manifest(read_prep(folder))}
@@ -183,15 +184,19 @@ def test_a_folder_that_is_not_a_whole_data_set_stays_at_home(unharmed, project, 
     (half / ".work").mkdir(parents=True)
     (hurt / "processor/tokenizer.json").write_text("{}")
     unharmed.faults.asked.clear()
-    with pytest.raises(FileNotFoundError, match="was not finished, run it again"): log_prepared(project, NAME, half, **SOON)
-    with pytest.raises(RuntimeError, match="tokenizer.json has another SHA-256.*prepare it again"): log_prepared(project, NAME, hurt, **SOON)
+    with pytest.raises(FileNotFoundError, match="was not finished, run it again"):
+        log_prepared(project, NAME, half, **SOON)
+    with pytest.raises(RuntimeError, match="tokenizer.json has another SHA-256.*prepare it again"):
+        log_prepared(project, NAME, hurt, **SOON)
     with pytest.raises(ValueError, match="a project's name"): log_prepared("My Project", NAME, folder, **SOON)
     assert unharmed.faults.asked == []
 
 
 def test_latest_ready_says_that_there_is_none(unharmed, project):
-    with pytest.raises(LookupError, match="has no finished artifact nothing: upload one"): latest_ready(project, "nothing")
-    with pytest.raises(LookupError, match="has no finished artifact nothing: upload one"): fetch_prepared(project, "nothing")
+    with pytest.raises(LookupError, match="has no finished artifact nothing: upload one"):
+        latest_ready(project, "nothing")
+    with pytest.raises(LookupError, match="has no finished artifact nothing: upload one"):
+        fetch_prepared(project, "nothing")
 
 
 def test_an_unfinished_version_of_the_sdks_own_is_passed_over(unharmed, project, folder):
@@ -228,7 +233,8 @@ def test_a_file_that_changed_in_the_store_is_found_out(unharmed, project, folder
     log_prepared(project, NAME, folder, **SOON)
     key = next(k for k in unharmed.s3.objects(project.name) if k.endswith(".arrow"))
     unharmed.s3.direct.put_object(Bucket=unharmed.s3.bucket, Key=key, Body=b"x" * unharmed.s3.objects()[key])
-    with pytest.raises(RuntimeError, match="damaged in the store: .*another SHA-256.*upload it again"): fetch_prepared(project, NAME, tmp_path / "got")
+    with pytest.raises(RuntimeError, match="damaged in the store: .*another SHA-256.*upload it again"):
+        fetch_prepared(project, NAME, tmp_path / "got")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -236,7 +242,8 @@ def test_an_artifact_of_something_else_is_no_data_set(unharmed, project, tmp_pat
     (tmp_path / "a").mkdir()
     for n in ("one", "two"): (tmp_path / "a" / n).write_text(n)
     project.log_artifact(name="notes", kind="artifact", source=str(tmp_path / "a"))
-    with pytest.raises(RuntimeError, match="artifact notes holds no prepared data set"): fetch_prepared(project, "notes", tmp_path / "got")
+    with pytest.raises(RuntimeError, match="artifact notes holds no prepared data set"):
+        fetch_prepared(project, "notes", tmp_path / "got")
     assert not (tmp_path / "got").exists()
 
 
@@ -244,7 +251,8 @@ def test_an_artifact_of_something_else_is_no_data_set(unharmed, project, tmp_pat
 def test_a_download_that_fails_leaves_nothing_that_looks_done(unharmed, project, folder, tmp_path, what):
     log_prepared(project, NAME, folder, **SOON)
     unharmed.s3.faults.append(Fault("GET", r"eval/", what, times=FOREVER))
-    with pytest.raises(RuntimeError, match="could not be fetched: .*run it again"): fetch_prepared(project, NAME, tmp_path / "got", retries=1, wait_s=0.01)
+    with pytest.raises(RuntimeError, match="could not be fetched: .*run it again"):
+        fetch_prepared(project, NAME, tmp_path / "got", retries=1, wait_s=0.01)
     assert list(tmp_path.iterdir()) == []
     unharmed.s3.faults.clear()
     unharmed.s3.faults.append(Fault("GET", r"eval/", what, times=3))
@@ -413,18 +421,26 @@ def child(moto):
     server.wait(120)
 
 
-def put(core): return Counter(p.split("/uploads")[0].split("?")[0] for m, p in core.s3.faults.asked if m == "PUT" and "/artifact/" in p)
+def put(core):
+    return Counter(
+        p.split("/uploads")[0].split("?")[0] for m, p in core.s3.faults.asked if m == "PUT" and "/artifact/" in p
+    )
 
 
 @pytest.mark.parametrize("when", ["a file is sent", "the core is asked"])
-def test_killed_at_any_time_and_run_again_it_sends_only_what_the_store_lacks(unharmed, conversation, child, folder, ends, when):
+def test_killed_at_any_time_and_run_again_it_sends_only_what_the_store_lacks(
+    unharmed, conversation, child, folder, ends, when
+):
     faults, fault = (
         (unharmed.s3.faults, PUT) if when == "a file is sent" else (unharmed.faults, dict(method=".*", path=""))
     )
     for k in range(0, 99, 3):
         project = get_project(f"speech-{next(numbers)}")
         before = earlier(unharmed, project)
-        if not child(faults, dict(fault, skip=k), project=project.name, artifact_name=NAME, folder=str(folder), **BRISK): break
+        if not child(
+            faults, dict(fault, skip=k), project=project.name, artifact_name=NAME, folder=str(folder), **BRISK
+        ):
+            break
         faults.clear()
         seen, there = project.get_artifact(NAME), unharmed.s3.objects(f"{project.name}/artifact/")
         assert seen.id == before.id or whole(unharmed, seen, folder)
@@ -438,7 +454,8 @@ def test_killed_at_any_time_and_run_again_it_sends_only_what_the_store_lacks(unh
 
 def test_a_failed_upload_is_kept_where_asked_for(unharmed, project, folder):
     unharmed.s3.faults.append(Fault("PUT", "rejects.parquet", 403, times=FOREVER))
-    with pytest.raises(RuntimeError, match=f"kept as {NAME}.uploading-.*goes on from there"): log_prepared(project, NAME, folder, keep_failed=True, **SOON)
+    with pytest.raises(RuntimeError, match=f"kept as {NAME}.uploading-.*goes on from there"):
+        log_prepared(project, NAME, folder, keep_failed=True, **SOON)
     with pytest.raises(LookupError): latest_ready(project, NAME)
     unharmed.s3.faults.clear()
     unharmed.s3.faults.asked.clear()
@@ -502,18 +519,28 @@ def test_a_token_that_ends_is_renewed(unharmed, folder, ends, where):
 
 
 def test_a_wrong_secret_is_refused(core, folder, request):
-    if request.node.callspec.params["core"] == "moto": pytest.skip("moto takes any credentials: radosgw alone checks them")
+    if request.node.callspec.params["core"] == "moto":
+        pytest.skip("moto takes any credentials: radosgw alone checks them")
     name = f"speech-{next(numbers)}"
     for wrong in (dict(AWS_SECRET_ACCESS_KEY="another-secret"), dict(AWS_ACCESS_KEY_ID="AKIASTANDIN2")):
         with environment(**{**core.env(), **wrong}, AWS_MAX_ATTEMPTS="2"):
-            with pytest.raises(RuntimeError, match="could not be uploaded: .*(SignatureDoesNotMatch|InvalidAccessKeyId).*; what was sent is removed"): log_prepared(name, NAME, folder, **SOON)
+            with pytest.raises(
+                RuntimeError,
+                match=(
+                    "could not be uploaded: .*(SignatureDoesNotMatch|InvalidAccessKeyId).*; what was sent is removed"
+                ),
+            ):
+                log_prepared(name, NAME, folder, **SOON)
             assert left(core, get_project(name)) == []
 
 
 def test_a_platform_that_is_not_there_is_named(unharmed, folder):
     for wrong, says in ((dict(DHCORE_ENDPOINT="http://127.0.0.1:9"), "127.0.0.1"), (dict(DHCORE_PASSWORD="guess"), "")):
         with environment(**{**unharmed.env(), **wrong}):
-            with pytest.raises(RuntimeError, match=f"project speech-none can't be opened: .*{says}.*; see that the platform answers"): log_prepared("speech-none", NAME, folder, **SOON)
+            with pytest.raises(
+                RuntimeError, match=f"project speech-none can't be opened: .*{says}.*; see that the platform answers"
+            ):
+                log_prepared("speech-none", NAME, folder, **SOON)
 
 
 # Croissant
@@ -521,7 +548,8 @@ def test_a_platform_that_is_not_there_is_named(unharmed, folder):
 def test_croissant_metadata_is_logged_where_the_sdk_can(unharmed, project, folder):
     art, here = log_prepared(project, NAME, folder, **SOON), os.getcwd()
     if sdk_level() < "15":
-        with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"): log_croissant(project, NAME, folder)
+        with pytest.raises(RuntimeError, match="can't log Croissant metadata: 0.15 or newer can"):
+            log_croissant(project, NAME, folder)
         return
     item = log_croissant(project, NAME, folder)
     assert (
@@ -547,7 +575,8 @@ def test_croissant_metadata_that_cannot_be_logged_leaves_nothing(unharmed, proje
     log_prepared(project, NAME, folder, **SOON)
     here = os.getcwd()
     unharmed.s3.faults.append(Fault("PUT", "dataitem", 403, times=FOREVER))
-    with pytest.raises(RuntimeError, match="Croissant metadata of audio-dataset could not be logged: .*run it again"): log_croissant(project, NAME, folder)
+    with pytest.raises(RuntimeError, match="Croissant metadata of audio-dataset could not be logged: .*run it again"):
+        log_croissant(project, NAME, folder)
     assert os.getcwd() == here and project.get_dataitem_versions(NAME) == []
 
 
@@ -573,7 +602,8 @@ def test_the_command_uploads_and_says_where(unharmed, project, folder):
 
 
 def test_the_command_ends_with_1_and_one_sentence_when_the_platform_is_gone(unharmed, folder):
-    with environment(DHCORE_ENDPOINT="http://127.0.0.1:9", DHCORE_USER="a", DHCORE_PASSWORD="b"): got = call("upload", folder, "--project", "speech", "--artifact-name", NAME)
+    with environment(DHCORE_ENDPOINT="http://127.0.0.1:9", DHCORE_USER="a", DHCORE_PASSWORD="b"):
+        got = call("upload", folder, "--project", "speech", "--artifact-name", NAME)
     assert got.returncode == 1 and "project speech can't be opened" in sentence(got.stderr)
 
 
@@ -619,7 +649,8 @@ def test_an_artifact_with_other_names_is_not_fetched(unharmed, project, folder, 
     )
     (tmp_path / "in").mkdir()
     before = tree(tmp_path)
-    with pytest.raises(RuntimeError, match="holds no prepared data set"): fetch_prepared(project, NAME, tmp_path / "in/got", retries=0)
+    with pytest.raises(RuntimeError, match="holds no prepared data set"):
+        fetch_prepared(project, NAME, tmp_path / "in/got", retries=0)
     assert tree(tmp_path) == before and [p.name for p in (tmp_path / "in").iterdir()] == []
 
 
@@ -630,7 +661,8 @@ def test_a_file_on_no_list_is_not_fetched(unharmed, project, folder, tmp_path):
         Key=art.spec.path.removeprefix(f"s3://{unharmed.s3.bucket}/") + "processor/chat_template.jinja",
         Body=b"{{ x }}",
     )
-    with pytest.raises(RuntimeError, match="chat_template.jinja is not named in prep.json"): fetch_prepared(project, NAME, tmp_path / "got", retries=0)
+    with pytest.raises(RuntimeError, match="chat_template.jinja is not named in prep.json"):
+        fetch_prepared(project, NAME, tmp_path / "got", retries=0)
     assert [*tmp_path.iterdir()] == []
 
 

@@ -89,10 +89,16 @@ def place():
     (made.home / "token").write_text(SECRET)
     (made.home / "token").chmod(0o600)
     (made.home / "notes").mkdir()
-    for name in ("data-00000-of-00003.arrow", "state.json", "tokenizer.json", "prep.json", "thesis.txt"): (made.home / "notes" / name).write_text(SECRET)
+    for name in ("data-00000-of-00003.arrow", "state.json", "tokenizer.json", "prep.json", "thesis.txt"):
+        (made.home / "notes" / name).write_text(SECRET)
     settings = dict(model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1)
     prepare(PrepConfig("sample", "it", output_dir=str(made.home / "data"), **settings), progress=False)
-    for i in range(2): prepare(PrepConfig("sample", "it", output_dir=str(made.good / f"part{i}"), **settings), progress=False, part=Part(i, 2))
+    for i in range(2):
+        prepare(
+            PrepConfig("sample", "it", output_dir=str(made.good / f"part{i}"), **settings),
+            progress=False,
+            part=Part(i, 2),
+        )
     shutil.copytree(made.good / "part0", made.home / "part0")
     shutil.copytree(made.home / "data", made.good / "whole")
     made.before = state(made.home)
@@ -201,7 +207,8 @@ def unlisted(folder, prep, place):
     (folder / "train").mkdir(exist_ok=True)
     (folder / "train/notes").symlink_to(place.home / "notes")
     (folder / "processor/tokenization.py").write_text(f"open({str(place.sign)!r}, 'w')")
-    for name in ("pytorch_model.bin", "processor/vocab.pkl", "processor/pytorch_model.bin", "training_args.bin"): (folder / name).write_bytes(pickle.dumps(Canary(place.sign)))
+    for name in ("pytorch_model.bin", "processor/vocab.pkl", "processor/pytorch_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(pickle.dumps(Canary(place.sign)))
     os.mkfifo(folder / "wait")
     os.mkfifo(folder / "processor/added_tokens.json")
 
@@ -390,7 +397,8 @@ def test_opening_a_folder_of_another_reads_what_it_names_or_nothing(place, folde
     )
     unharmed(place, said)
     if attack in HARMLESS: assert opened, said
-    elif not any(a in attack for a in ("card", "rejects that are", "rejects of", "tokenizer that is a FIFO")): assert not opened, said
+    elif not any(a in attack for a in ("card", "rejects that are", "rejects of", "tokenizer that is a FIFO")):
+        assert not opened, said
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -456,7 +464,8 @@ def test_an_upload_of_a_folder_of_another_sends_what_it_names_or_nothing(place, 
     keys = core.s3.objects(project.name)
     assert sent == (attack in HARMLESS), said
     assert len(keys) == (len(manifest(read_prep(there))) if sent else 0)
-    for key in keys: assert SECRET.encode() not in core.s3.direct.get_object(Bucket=core.s3.bucket, Key=key)["Body"].read()
+    for key in keys:
+        assert SECRET.encode() not in core.s3.direct.get_object(Bucket=core.s3.bucket, Key=key)["Body"].read()
 
 
 def test_what_was_merged_cant_be_changed_by_the_owner_of_a_part(place, folder):
@@ -498,7 +507,15 @@ def test_a_link_in_the_folder_to_be_written_is_not_written_through(place, folder
         there.mkdir(parents=True)
         (there / name).symlink_to(place.home / ("token" if "." in name[1:] else "notes"))
     as_second(act)
-    cfg = PrepConfig("sample", "it", model_id="openai/whisper-tiny", storage="audio", shard_rows=8, num_workers=1, output_dir=str(there))
+    cfg = PrepConfig(
+        "sample",
+        "it",
+        model_id="openai/whisper-tiny",
+        storage="audio",
+        shard_rows=8,
+        num_workers=1,
+        output_dir=str(there),
+    )
     said, made = told(lambda: prepare(cfg, progress=False))
     unharmed(place, said)
     assert not made, said
@@ -542,7 +559,9 @@ SWAPS = [
 ]
 
 
-@pytest.mark.parametrize("name, of", SWAPS if ALL else SWAPS[1::4] + [("processor", "_save_processor"), ("train", "_dataset_files")])
+@pytest.mark.parametrize(
+    "name, of", SWAPS if ALL else SWAPS[1::4] + [("processor", "_save_processor"), ("train", "_dataset_files")]
+)
 def test_a_folder_that_becomes_a_link_during_a_run_is_not_written_through(place, folder, monkeypatch, of, name):
     there = place.all / folder
     def swap():
@@ -584,7 +603,9 @@ def test_the_link_that_was_named_as_output_is_followed_once(place, folder):
 MODULES = ["multiprocessing", "socket", "pickle", "tempfile", "selectors", "numpy", "soundfile", "audio_ft_prep"]
 
 
-@pytest.mark.parametrize("command", [["plan"], ["prepare", "--output-dir", "{home}/../good/here"]], ids=["plan", "prepare"])
+@pytest.mark.parametrize(
+    "command", [["plan"], ["prepare", "--output-dir", "{home}/../good/here"]], ids=["plan", "prepare"]
+)
 def test_no_module_of_the_folder_that_a_command_is_started_in_is_run(place, folder, command):
     there = place.all / folder
     def act():
@@ -702,7 +723,10 @@ def test_a_corpus_of_another_is_looked_at_and_nothing_of_the_first_user_is_shown
     unharmed(place, said)
 
 
-@pytest.mark.parametrize("name, to", [("collective", "notes"), ("collective", "nowhere"), ("collective-0", "notes"), ("collective.lock", "token")])
+@pytest.mark.parametrize(
+    "name, to",
+    [("collective", "notes"), ("collective", "nowhere"), ("collective-0", "notes"), ("collective.lock", "token")],
+)
 @pytest.mark.parametrize("where", ["all", "sticky"])
 def test_a_cache_that_others_write_to_is_not_written_through(place, folder, monkeypatch, name, to, where):
     cache, archive = getattr(place, where) / folder, place.good / "release.tar.gz"

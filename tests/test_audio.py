@@ -172,7 +172,8 @@ def test_a_cut_between_two_pages_is_seen_by_the_duration_that_the_corpus_gives_a
     data = CUTTABLE[kind] if kind == "opus" else FIXTURES["ffmpeg_vorbis.ogg"]
     borders = [k for k in range(1, len(data)) if data[k:k + 4] == b"OggS"]
     seconds = read_clip(data).seconds
-    for k in borders: assert reason(data[:k], given_seconds=seconds) == "truncated" or read_clip(data[:k]).seconds > seconds - 0.1
+    for k in borders:
+        assert reason(data[:k], given_seconds=seconds) == "truncated" or read_clip(data[:k]).seconds > seconds - 0.1
     assert {reason(data[:k]) for k in borders[:2]} == {"truncated"}            # headers alone
 
 @pytest.mark.parametrize("kind", CUTTABLE)
@@ -203,7 +204,11 @@ def test_a_wav_of_unknown_size_is_no_alarm():
     assert reason(data) is None
     assert reason(data[:len(data) // 2], given_seconds=SECONDS) == "truncated"
 
-@pytest.mark.parametrize("behind", [bytes(4096), b"<html>"*300, ID3V1, APE, APE_WITH_HEADER, APE + ID3V1, b"second", bytes(range(256))*20], ids=lambda b: repr(b[:8]))
+@pytest.mark.parametrize(
+    "behind",
+    [bytes(4096), b"<html>" * 300, ID3V1, APE, APE_WITH_HEADER, APE + ID3V1, b"second", bytes(range(256)) * 20],
+    ids=lambda b: repr(b[:8]),
+)
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
 def test_what_stands_behind_an_mp3_is_no_alarm_and_no_audio(name, behind):
     data = FIXTURES[name]
@@ -216,7 +221,9 @@ def test_four_bytes_behind_an_mp3_that_look_like_a_frame_are_no_frame(name):
     behind = bytes(50) + data[start:start + 4] + bytes(30)
     assert np.array_equal(read_clip(data + behind).samples, read_clip(data).samples)
 
-@pytest.mark.parametrize("tag", [ID3V1, APE, APE_WITH_HEADER, APE + ID3V1], ids=["id3v1", "ape", "ape with header", "both"])
+@pytest.mark.parametrize(
+    "tag", [ID3V1, APE, APE_WITH_HEADER, APE + ID3V1], ids=["id3v1", "ape", "ape with header", "both"]
+)
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3", "lame_vbr_no_header.mp3"])
 def test_a_tag_behind_a_cut_does_not_hide_it(name, tag):
     start, stop = audio_span(FIXTURES[name])
@@ -241,8 +248,16 @@ def test_mp3s_that_were_joined_are_one_clip_with_the_audio_of_all(name, second):
     assert SECONDS + ADDED.get(second, 0.7) <= clip.seconds < SECONDS + ADDED.get(second, 0.7) + 0.3
     assert best_match(resampled(recording(48000, seconds=0.65)), clip.samples[round(1.2*16000):]) > 0.97
 
-@pytest.mark.parametrize("second", [FIXTURES["lame_vbr_no_header_24k.mp3"], encode(recording(48000, 2), 48000, "MP3"), ID3V2 + encode(recording(16000), 16000, "MP3"), FIXTURES["layer2.mp3"]],
-                         ids=["of another rate", "in stereo", "of another rate behind a tag", "of another layer"])
+@pytest.mark.parametrize(
+    "second",
+    [
+        FIXTURES["lame_vbr_no_header_24k.mp3"],
+        encode(recording(48000, 2), 48000, "MP3"),
+        ID3V2 + encode(recording(16000), 16000, "MP3"),
+        FIXTURES["layer2.mp3"],
+    ],
+    ids=["of another rate", "in stereo", "of another rate behind a tag", "of another layer"],
+)
 @pytest.mark.parametrize("name", ["ffmpeg_cbr_header.mp3", "lame_cbr_no_header.mp3"])
 def test_mp3s_of_two_kinds_that_were_joined_are_refused_by_name(name, second):
     e = refusal(FIXTURES[name] + second)
@@ -344,7 +359,12 @@ STARTS = [
 def test_any_bytes_give_a_clip_or_a_reason(start, rest): check(start + rest)
 
 @settings(max_examples=400, deadline=None)
-@given(data=st.sampled_from(SEEDS), edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 60), st.binary(max_size=60), st.booleans()), max_size=4))
+@given(
+    data=st.sampled_from(SEEDS),
+    edits=st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 60), st.binary(max_size=60), st.booleans()), max_size=4
+    ),
+)
 def test_damaged_files_give_a_clip_or_a_reason(data, edits):
     for share, gone, new, in_head in edits:
         k = int(share * (80 if in_head else len(data)))
@@ -449,7 +469,9 @@ def test_a_corpus_raises_no_false_alarm_and_hides_no_cut():
             for member in filter(tarfile.TarInfo.isfile, f):
                 data, clips = f.extractfile(member).read(), clips + 1
                 x, rate = decode(read_container(data), max_seconds=3600)
-                if read_container(data).header != "made up": assert np.array_equal(x, sf.read(io.BytesIO(data), dtype="float32")[0]), member.name
+                if read_container(data).header != "made up":
+                    assert np.array_equal(x, sf.read(io.BytesIO(data), dtype="float32")[0]), member.name
                 cut = data[:rng.randrange(1, len(data))]
-                if read_container(data).header == "own" and not refusal(cut, max_seconds=3600): missed.append(member.name)
+                if read_container(data).header == "own" and not refusal(cut, max_seconds=3600):
+                    missed.append(member.name)
     assert clips and not missed

@@ -114,7 +114,8 @@ def test_every_place_is_hidden_equally_often():
 
 def test_columns_that_a_trainer_would_drop_are_asked_for_by_name(data):
     item = {k: v for k, v in data["train"][0].items() if k not in ("id", "input_length")}
-    with pytest.raises(ValueError, match="id and input_length of each clip.*remove_unused_columns=False"): collator(marking(data))([item])
+    with pytest.raises(ValueError, match="id and input_length of each clip.*remove_unused_columns=False"):
+        collator(marking(data))([item])
 
 
 @pytest.mark.parametrize("wrong", [dict(time_share=1.5), dict(mel_share=-1), dict(time_frames=0), dict(mel_bands=0)])

@@ -140,7 +140,13 @@ def test_a_folder_at_a_url_and_one_whose_corpus_has_moved_are_leafed_through(tmp
         "<audio" not in ClipBrowser(made).shown.value
         and "<audio" in ClipBrowser(made, corpus=tmp_path / "moved").shown.value
     )
-    with pytest.raises(ValueError, match="corpus is for a prepared folder whose corpus has moved, got elsewhere beside a PrepConfig: leave it out"): ClipBrowser(PrepConfig("sample", "it"), corpus="elsewhere")
+    with pytest.raises(
+        ValueError,
+        match=(
+            "corpus is for a prepared folder whose corpus has moved, got elsewhere beside a PrepConfig: leave it out"
+        ),
+    ):
+        ClipBrowser(PrepConfig("sample", "it"), corpus="elsewhere")
 
 
 def test_a_sentence_runs_its_own_way_and_the_whole_is_as_long_as_the_model_sees():
@@ -198,7 +204,8 @@ def test_clips_that_were_chosen_come_first_with_what_is_special_about_them(prepa
     by_id = ClipBrowser(prepared(), clips=[first])
     assert [by_id.clips.table["id"][int(i)].as_py() for i in by_id.places] == [first]
     for wrong in (["nobody"], {("train", 9999): "far"}, [("dev", 0)]):
-        with pytest.raises(ValueError, match="clips must name clips that are listed"): ClipBrowser(prepared(), clips=wrong)
+        with pytest.raises(ValueError, match="clips must name clips that are listed"):
+            ClipBrowser(prepared(), clips=wrong)
 
 
 def test_what_is_loading_is_said_and_what_stands_there_is_marked_until_then(prepared):

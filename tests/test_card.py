@@ -111,7 +111,8 @@ def test_the_described_columns_are_those_of_the_files(prepared, storage):
         "-1",
         "cr:Int64",
     )
-    if storage == "features": assert (fields["input_features"]["arrayShape"], fields["input_features"]["dataType"]) == ("80,-1", "cr:Float16")
+    if storage == "features":
+        assert (fields["input_features"]["arrayShape"], fields["input_features"]["dataType"]) == ("80,-1", "cr:Float16")
 
 
 def test_the_glob_of_shards_finds_all_of_them(prepared):
@@ -126,8 +127,10 @@ def test_the_card_tells_the_counts_and_every_reason(prepared):
     made = prepared()
     header, text = card_of(made.folder)
     counts = made.prep["counts"]
-    for split, c in counts.items(): assert f"| {split} | {c['rows']} | {c['kept']} | {sum(c['rejects'].values())} |" in text
-    for reason in Counter(counts["train"]["rejects"]) + Counter(counts["eval"]["rejects"]): assert f"| {reason} | {REASONS[reason].text} |" in text
+    for split, c in counts.items():
+        assert f"| {split} | {c['rows']} | {c['kept']} | {sum(c['rejects'].values())} |" in text
+    for reason in Counter(counts["train"]["rejects"]) + Counter(counts["eval"]["rejects"]):
+        assert f"| {reason} | {REASONS[reason].text} |" in text
     assert made.prep["hash"] in text and made.prep["versions"]["torch"] in text
     assert (header["language"], header["license"], header["size_categories"]) == (["it"], "cc0-1.0", ["n<1K"])
 
@@ -180,7 +183,8 @@ def test_card_and_metadata_are_the_same_however_they_were_made(tmp_path):
     prepare(cfg("two", num_workers=2), progress=False)
     for i in range(2): prepare(cfg(f"part{i}", num_workers=1), progress=False, part=Part(i, 2))
     merge([tmp_path / "part1", tmp_path / "part0"], tmp_path / "merged")
-    for name in ("README.md", "croissant.json"): assert len({(tmp_path / d / name).read_bytes() for d in ("one", "two", "merged")}) == 1
+    for name in ("README.md", "croissant.json"):
+        assert len({(tmp_path / d / name).read_bytes() for d in ("one", "two", "merged")}) == 1
     assert "part 2 of 2" in card_of(tmp_path / "part1")[1].splitlines()[1]
 
 

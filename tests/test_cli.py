@@ -145,13 +145,16 @@ def test_a_request_that_the_corpus_or_the_model_cant_meet_ends_with_2_and_one_se
     assert (end.code, end.out) == (2, "") and says in sentence(end.err) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("holds", ["nothing there", "nothing", "other things", "half a run", "an empty account", "a damaged account"])
+@pytest.mark.parametrize(
+    "holds", ["nothing there", "nothing", "other things", "half a run", "an empty account", "a damaged account"]
+)
 def test_verify_of_what_is_no_prepared_folder_ends_with_2_and_one_sentence(tmp_path, holds):
     folder = tmp_path / "out"
     if holds != "nothing there": folder.mkdir()
     if holds == "other things": (folder / "notes.txt").write_text("mine")
     if holds == "half a run": (folder / ".work").mkdir()
-    if holds in ("an empty account", "a damaged account"): (folder / "prep.json").write_text("{}" if holds == "an empty account" else '{"config": {')
+    if holds in ("an empty account", "a damaged account"):
+        (folder / "prep.json").write_text("{}" if holds == "an empty account" else '{"config": {')
     got = call("verify", folder)
     assert (got.returncode, got.stdout) == (2, "") and str(folder) in sentence(got.stderr)
 
@@ -266,7 +269,8 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults(start, tmp_pa
     (tmp_path / name).write_text(
         json.dumps(given) if name == "run.json" else "".join(f"{k}: {json.dumps(v)}\n" for k, v in given.items())
     )
-    def config(*more): return json.loads(start("plan", "--config", tmp_path / name, "--json", *more).wait().out)["config"]
+    def config(*more):
+        return json.loads(start("plan", "--config", tmp_path / name, "--json", *more).wait().out)["config"]
     plain, changed = config(), config("--seed", 8, "--no-lower-case", "--max-train-samples", 5)
     pick = lambda c: (c["dataset_name"], c["seed"], c["lower_case"], c["max_train_samples"], c["storage"])
     assert pick(plain) == ("sample", 7, True, 9, "features") and pick(changed) == ("sample", 8, False, 5, "features")

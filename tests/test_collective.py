@@ -31,15 +31,20 @@ def line(n, sentence="Il treno parte."): return [f"s{n}", f"clip_{n}.mp3", sente
 def release(root, **splits):
     "A release whose clips are called by number; a clip for each row."
     for split, numbers in splits.items(): put(root / f"it/{split}.tsv", table(HEAD, [line(n) for n in numbers]))
-    for n in {n for numbers in splits.values() for n in numbers}: put(root / f"it/clips/clip_{n}.mp3", f"audio {n} ".encode() * 100)
+    for n in {n for numbers in splits.values() for n in numbers}:
+        put(root / f"it/clips/clip_{n}.mp3", f"audio {n} ".encode() * 100)
     return root
 
 
-def config(place, train="train", evaluation="", **more): return PrepConfig(str(place), "it", train_splits=train, eval_splits=evaluation, **more)
+def config(place, train="train", evaluation="", **more):
+    return PrepConfig(str(place), "it", train_splits=train, eval_splits=evaluation, **more)
 def read(place, *splits, **more): return read_collective(config(place, *splits, **more), Path(place))
 def ids(corpus): return corpus.rows["id"].to_pylist()
 def rejects(corpus): return {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()}
-def audio(corpus): return {r.id: read_bytes(r.file, r.offset, r.size) for r in (row_at(corpus.rows, i) for i in range(len(corpus.rows)))}
+def audio(corpus):
+    return {
+        r.id: read_bytes(r.file, r.offset, r.size) for r in (row_at(corpus.rows, i) for i in range(len(corpus.rows)))
+    }
 
 
 def member(name, data=b"", **kw):
@@ -55,7 +60,12 @@ def put_archive(path, members):
     return path
 
 
-def small(*more, tsv=None): return [member("cv/it/train.tsv", (tsv or table(HEAD, [line(1), line(2)])).encode()), member("cv/it/clips/clip_1.mp3", b"one"), *more]
+def small(*more, tsv=None):
+    return [
+        member("cv/it/train.tsv", (tsv or table(HEAD, [line(1), line(2)])).encode()),
+        member("cv/it/clips/clip_1.mp3", b"one"),
+        *more,
+    ]
 
 
 HOLES = {
@@ -71,7 +81,10 @@ def test_a_sparse_member_whose_map_is_no_map_costs_itself(tmp_path, kind, ending
     odd = member("cv/it/clips/clip_2.mp3", b"no map at all", pax_headers=HOLES[kind])
     path = tmp_path / f"it.{ending}"
     with tarfile.open(path, "w:gz" if ending == "tar.gz" else "w", format=tarfile.PAX_FORMAT) as t:
-        for info, data in small(odd, member("cv/it/clips/clip_3.mp3", b"three"), tsv=table(HEAD, [line(1), line(2), line(3)])): t.addfile(info, io.BytesIO(data))
+        for info, data in small(
+            odd, member("cv/it/clips/clip_3.mp3", b"three"), tsv=table(HEAD, [line(1), line(2), line(3)])
+        ):
+            t.addfile(info, io.BytesIO(data))
     got = read(path)
     assert audio(got) == {"clip_1": b"one", "clip_3": b"three"} and rejects(got) == {("clip_2", "unsafe_path")}
 
@@ -108,8 +121,10 @@ def test_a_release_may_be_named_by_any_of_its_folders(tmp_path, place):
 def test_a_language_or_split_that_is_not_there_is_answered_with_those_that_are(tmp_path):
     root = release(tmp_path, train=[1])
     shutil.copytree(root / "it", root / "sv-SE")
-    with pytest.raises(FileNotFoundError, match="no language fr in .*: set language_code to one of it, sv-SE"): read_collective(PrepConfig(str(root), "fr", train_splits="train", eval_splits=""), root)
-    with pytest.raises(FileNotFoundError, match="no transcript of split test in .*: it has train"): read(root, "train", "test")
+    with pytest.raises(FileNotFoundError, match="no language fr in .*: set language_code to one of it, sv-SE"):
+        read_collective(PrepConfig(str(root), "fr", train_splits="train", eval_splits=""), root)
+    with pytest.raises(FileNotFoundError, match="no transcript of split test in .*: it has train"):
+        read(root, "train", "test")
 
 
 def test_links_are_followed_inside_the_release_and_nowhere_else(tmp_path):
@@ -176,13 +191,20 @@ def read_frames(data):
 
 # ---- encodings
 
-@pytest.mark.parametrize("name,encode", {"a BOM": lambda t: b"\xef\xbb\xbf" + t.encode(), "CRLF": lambda t: t.replace("\n", "\r\n").encode(),
-                                         "both": lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode()}.items())
+@pytest.mark.parametrize(
+    "name,encode",
+    {
+        "a BOM": lambda t: b"\xef\xbb\xbf" + t.encode(),
+        "CRLF": lambda t: t.replace("\n", "\r\n").encode(),
+        "both": lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode(),
+    }.items(),
+)
 def test_what_editors_do_to_a_transcript_does_no_harm(name, encode, tmp_path):
     text = table(HEAD, [line(1, 'Disse: "Però'), line(2, "NA")])
     root = release(tmp_path / "cv", train=[1, 2])
     put(root / "it/train.tsv", encode(text))
-    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))): assert got.rows["sentence"].to_pylist() == ['Disse: "Però', "NA"] and len(got.rejects) == 0
+    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))):
+        assert got.rows["sentence"].to_pylist() == ['Disse: "Però', "NA"] and len(got.rejects) == 0
 
 
 def test_bytes_that_are_not_utf8_cost_their_line_and_utf16_the_file(tmp_path):
@@ -197,7 +219,8 @@ def test_bytes_that_are_not_utf8_cost_their_line_and_utf16_the_file(tmp_path):
 def test_a_field_of_ten_megabytes_is_a_sentence_like_any_other(tmp_path):
     root = release(tmp_path / "cv", train=[1, 2])
     put(root / "it/train.tsv", table(HEAD, [line(1, "a" * 10_000_000), line(2)]))
-    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))): assert [len(s) for s in got.rows["sentence"].to_pylist()] == [10_000_000, 15]
+    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))):
+        assert [len(s) for s in got.rows["sentence"].to_pylist()] == [10_000_000, 15]
 
 
 # ---- spontaneous speech
@@ -350,7 +373,8 @@ def test_a_transcript_that_is_a_link_or_lies_elsewhere_is_not_read(tmp_path):
                 [member("cv/it/train.tsv", type=tarfile.SYMTYPE, linkname=str(tmp_path / "secret.tsv"))],
             )
         )
-    with pytest.raises(ValueError, match="holds no transcript"): read(put_archive(tmp_path / "b.tar.gz", [member("../train.tsv", b"path\tsentence\n")]))
+    with pytest.raises(ValueError, match="holds no transcript"):
+        read(put_archive(tmp_path / "b.tar.gz", [member("../train.tsv", b"path\tsentence\n")]))
 
 
 @pytest.mark.parametrize("inside", ["cv/it/clips/clip_2.mp3", "cv/it/test.tsv", "cv/readme.txt"])
@@ -388,7 +412,19 @@ def damaged(tmp_path, how):
     }[how]
 
 
-@pytest.mark.parametrize("how", ["cut", "cut in its last bytes", "a flipped bit", "empty", "no gzip", "no tar", "a tar cut within a clip", "a damaged header"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "cut",
+        "cut in its last bytes",
+        "a flipped bit",
+        "empty",
+        "no gzip",
+        "no tar",
+        "a tar cut within a clip",
+        "a damaged header",
+    ],
+)
 def test_a_damaged_archive_ends_in_a_sentence_and_leaves_nothing(how, tmp_path, own_cache):
     path = put(tmp_path / "it.tar.gz", damaged(tmp_path, how))
     for go in (read, inspect_collective):
@@ -399,13 +435,17 @@ def test_a_damaged_archive_ends_in_a_sentence_and_leaves_nothing(how, tmp_path, 
 
 def test_an_archive_of_another_language_is_not_taken_for_the_one_asked_for(tmp_path):
     archive = pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz")
-    with pytest.raises(FileNotFoundError, match="no language fr in .*it.tar.gz: set language_code to it"): read_collective(PrepConfig(str(archive), "fr", train_splits="train", eval_splits=""), archive)
+    with pytest.raises(FileNotFoundError, match="no language fr in .*it.tar.gz: set language_code to it"):
+        read_collective(PrepConfig(str(archive), "fr", train_splits="train", eval_splits=""), archive)
 
 
 def test_an_archive_of_two_languages_or_two_transcripts_of_one_name_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds the folders it and fr: unpack it"): read(put_archive(tmp_path / "a.tar.gz", small(member("cv/fr/train.tsv", b"path\tsentence\n"))))
-    with pytest.raises(ValueError, match="holds train.tsv twice"): read(put_archive(tmp_path / "b.tar.gz", small(member("cv/it/train.tsv", b"path\tsentence\n"))))
-    with pytest.raises(ValueError, match="holds no transcript: a release"): read(put_archive(tmp_path / "c.tar.gz", [member("a/clips/b.mp3", b"x")]))
+    with pytest.raises(ValueError, match="holds the folders it and fr: unpack it"):
+        read(put_archive(tmp_path / "a.tar.gz", small(member("cv/fr/train.tsv", b"path\tsentence\n"))))
+    with pytest.raises(ValueError, match="holds train.tsv twice"):
+        read(put_archive(tmp_path / "b.tar.gz", small(member("cv/it/train.tsv", b"path\tsentence\n"))))
+    with pytest.raises(ValueError, match="holds no transcript: a release"):
+        read(put_archive(tmp_path / "c.tar.gz", [member("a/clips/b.mp3", b"x")]))
 
 
 def test_odd_members_do_no_harm(tmp_path):
@@ -432,7 +472,14 @@ def test_odd_members_do_no_harm(tmp_path):
 def test_a_disk_too_small_is_noticed_before_anything_is_written(tmp_path, own_cache, monkeypatch):
     archive = pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**9, 10**9, 100))
-    with pytest.raises(OSError, match=r"laying out it.tar.gz takes up to [\d.]+ k?B, and .* has 100 B free: free some, or set AUDIO_FT_PREP_CACHE"): read(archive)
+    with pytest.raises(
+        OSError,
+        match=(
+            r"laying out it.tar.gz takes up to [\d.]+ k?B, and .* has 100 B free: free some, or set"
+            r" AUDIO_FT_PREP_CACHE"
+        ),
+    ):
+        read(archive)
     assert [p.suffix for p in (own_cache / "collective").iterdir()] == [".lock"]
 
 
@@ -454,7 +501,8 @@ def claiming(name, size):
     return bytes(head)
 
 
-def tar_of(members, fmt=tarfile.GNU_FORMAT): return b"".join(i.tobuf(fmt) + d + bytes(-len(d) % 512) for i, d in members)
+def tar_of(members, fmt=tarfile.GNU_FORMAT):
+    return b"".join(i.tobuf(fmt) + d + bytes(-len(d) % 512) for i, d in members)
 
 
 WRITERS = {".tar.gz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress, ".tar": lambda data: data}
@@ -522,7 +570,12 @@ def test_a_header_that_lies_costs_its_clip_or_ends_in_a_sentence(what, ending, t
     start = time.process_time()
     try: got = read(path)
     except ValueError as e: assert "it.tar" in str(e) and "\n" not in str(e) and len(str(e)) < 500
-    else: assert audio(got).pop("clip_1") == b"one" and audio(got).get("clip_2", b"x" * 600).startswith(b"x" * 600) and len(got.rows) + sum(r == "missing_audio" or n == "clip_2" for n, r in rejects(got)) == 2
+    else:
+        assert (
+            audio(got).pop("clip_1") == b"one"
+            and audio(got).get("clip_2", b"x" * 600).startswith(b"x" * 600)
+            and len(got.rows) + sum(r == "missing_audio" or n == "clip_2" for n, r in rejects(got)) == 2
+        )
     assert time.process_time() - start < 3
 
 
@@ -547,7 +600,18 @@ KINDS = st.sampled_from(
 
 
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 5), KINDS, st.binary(max_size=700), st.sampled_from([None, 0, 1, 511, 513, 10**6, 1 << 40, 1 << 62])), max_size=6), st.sampled_from(sorted(WRITERS)))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            KINDS,
+            st.binary(max_size=700),
+            st.sampled_from([None, 0, 1, 511, 513, 10**6, 1 << 40, 1 << 62]),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(sorted(WRITERS)),
+)
 def test_what_is_kept_of_an_archive_is_the_member_that_the_row_names(own_cache, odd, ending):
     rows = {f"clip_{n}": f"clip number {n}".encode() for n in range(6)}
     head = member("cv/it/train.tsv", table(HEAD, [line(n) for n in range(6)]).encode())
@@ -573,14 +637,22 @@ def test_what_is_kept_of_an_archive_is_the_member_that_the_row_names(own_cache, 
                 )
                 >= 6
             )
-            for name, data in audio(got).items(): assert data == rows[name] or any(f"clip_{n}" == name and k in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and blob.find(data) >= 0 for n, k, *_ in odd)
+            for name, data in audio(got).items():
+                assert data == rows[name] or any(
+                    f"clip_{n}" == name
+                    and k in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+                    and blob.find(data) >= 0
+                    for n, k, *_ in odd
+                )
         close_files()
         assert time.process_time() - start < 5
 
 
 # ---- archives of other kinds
 
-@pytest.mark.parametrize("ending", [".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".TAR", ".Tar.Gz"])
+@pytest.mark.parametrize(
+    "ending", [".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".TAR", ".Tar.Gz"]
+)
 def test_an_archive_of_any_kind_gives_the_rows_of_its_folder(ending, tmp_path):
     root = release(tmp_path / "cv", train=[1, 2], test=[3])
     put(root / "it/clips/clip_9.mp3", b"nobody's")
@@ -671,7 +743,18 @@ ODD = {
 
 
 @pytest.mark.parametrize("what", ODD)
-@pytest.mark.parametrize("where", ["it/foo.tsv", "it/validated.tsv", "it/clip_durations.tsv", "it/clips/odd.mp3", "foo.tsv", "lost+found", "it/clips/sub"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "it/foo.tsv",
+        "it/validated.tsv",
+        "it/clip_durations.tsv",
+        "it/clips/odd.mp3",
+        "foo.tsv",
+        "lost+found",
+        "it/clips/sub",
+    ],
+)
 def test_one_odd_neighbour_costs_nobody_else(what, where, tmp_path, monkeypatch):
     root = release(tmp_path / "cv", train=[1, 2], test=[3])
     monkeypatch.chdir(root)
@@ -683,7 +766,19 @@ def test_one_odd_neighbour_costs_nobody_else(what, where, tmp_path, monkeypatch)
     assert inspect_corpus(str(root))["languages"]["it"]["train"]["usable"] == 2 and time.process_time() - start < 5
 
 
-@pytest.mark.parametrize("what", ["a folder", "a pipe", "a link to itself", "a link to nothing", "a socket", "a link out", "a link to a folder", "a link to its own folder"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a folder",
+        "a pipe",
+        "a link to itself",
+        "a link to nothing",
+        "a socket",
+        "a link out",
+        "a link to a folder",
+        "a link to its own folder",
+    ],
+)
 def test_a_clip_that_is_no_file_costs_itself(what, tmp_path, monkeypatch):
     root = release(tmp_path / "cv", train=[1, 2])
     (root / "it/clips/clip_2.mp3").unlink()
@@ -702,7 +797,11 @@ def test_a_table_that_leads_out_of_the_corpus_is_not_read(tmp_path):
     secret = put(tmp_path / "secret.tsv", table(HEAD, [line(2)]))
     (root / "it/test.tsv").unlink()
     (root / "it/test.tsv").symlink_to(secret)
-    with pytest.raises(FileNotFoundError, match="no transcript of split test in .*: it has train; train_splits and eval_splits say which are read"): read(root, "train", "test")
+    with pytest.raises(
+        FileNotFoundError,
+        match="no transcript of split test in .*: it has train; train_splits and eval_splits say which are read",
+    ):
+        read(root, "train", "test")
 
 
 def annex(root, file, data):
@@ -794,7 +893,8 @@ def test_a_name_is_found_however_its_accents_are_written(row, file, tmp_path):
     root, name = tmp_path / "cv", "perché_è.mp3"
     put(root / "it/train.tsv", table(HEAD, [["s", unicodedata.normalize(row, name), "Perché.", "it"]]))
     put(root / "it/clips" / unicodedata.normalize(file, name), b"audio")
-    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))): assert audio(got) == {"perché_è": b"audio"} and len(got.rejects) == 0
+    for got in (read(root), read(pack(root, tmp_path / "it.tar.gz"))):
+        assert audio(got) == {"perché_è": b"audio"} and len(got.rejects) == 0
 
 
 def test_what_is_near_a_release_is_said(tmp_path):
@@ -885,7 +985,10 @@ def test_a_cache_whose_names_are_all_taken_is_refused_in_a_sentence(tmp_path, ow
     for name in ("collective", f"collective-{os.getuid()}"):
         (own_cache / name).mkdir(parents=True)
         os.chown(own_cache / name, 54321, 54321)
-    with pytest.raises(ValueError, match="others hold the names in it: set AUDIO_FT_PREP_CACHE to a folder of your own"): read(pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz"))
+    with pytest.raises(
+        ValueError, match="others hold the names in it: set AUDIO_FT_PREP_CACHE to a folder of your own"
+    ):
+        read(pack(release(tmp_path / "cv", train=[1]), tmp_path / "it.tar.gz"))
 
 
 def test_another_archive_of_the_same_name_size_and_time_is_laid_out_anew(tmp_path, own_cache):
@@ -905,7 +1008,8 @@ def test_without_a_home_the_setting_is_named(tmp_path, monkeypatch):
     for name in ("AUDIO_FT_PREP_CACHE", "XDG_CACHE_HOME", "HOME"): monkeypatch.delenv(name, raising=False)
     def nobody(self): raise RuntimeError("Could not determine home directory.")
     monkeypatch.setattr(Path, "expanduser", nobody)
-    with pytest.raises(ValueError, match="no home folder .*: set AUDIO_FT_PREP_CACHE to a folder with room"): unpack(archive, {"train"})
+    with pytest.raises(ValueError, match="no home folder .*: set AUDIO_FT_PREP_CACHE to a folder with room"):
+        unpack(archive, {"train"})
 
 
 # ---- downloading, from a server on this machine
@@ -919,7 +1023,8 @@ class Server:
             def log_message(self, *_): pass
             def answer(self, status, body, **headers):
                 self.send_response(status)
-                for k, v in {"Content-Length": len(body), **headers}.items(): self.send_header(k.replace("_", "-"), str(v))
+                for k, v in {"Content-Length": len(body), **headers}.items():
+                    self.send_header(k.replace("_", "-"), str(v))
                 self.end_headers()
                 return body
             def do_GET(self):
@@ -951,7 +1056,8 @@ class Server:
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     pytest.importorskip("datacollective", reason="the extra collective is not installed")
-    for k, v in {"MDC_API_KEY": "key", "MDC_DOWNLOAD_PATH": str(tmp_path / "downloads")}.items(): monkeypatch.setenv(k, v)
+    for k, v in {"MDC_API_KEY": "key", "MDC_DOWNLOAD_PATH": str(tmp_path / "downloads")}.items():
+        monkeypatch.setenv(k, v)
     root = release(tmp_path / "cv", train=[1, 2])
     put(root / "it/clips/clip_2.mp3", os.urandom(600_000))
     made = Server(pack(root, tmp_path / "made.tar.gz").read_bytes())
@@ -967,12 +1073,21 @@ def test_a_release_is_downloaded_once_and_read(server):
 
 def test_a_download_that_is_cut_goes_on_where_it_stood(server):
     server.cut = 300_000
-    with pytest.raises(RuntimeError, match="the download of it-25 was cut at .*: run again, it continues from there"): fetch_release("mdc:it-25")
+    with pytest.raises(RuntimeError, match="the download of it-25 was cut at .*: run again, it continues from there"):
+        fetch_release("mdc:it-25")
     assert fetch_release("mdc:it-25").read_bytes() == server.data and server.sent < len(server.data) + 100_000
 
 
-@pytest.mark.parametrize("status,kind,says", [(401, ValueError, "MDC_API_KEY is not accepted"), (403, PermissionError, "accept its terms on its page"),
-                                              (404, FileNotFoundError, "has no data set it-25"), (429, RuntimeError, "run again later"), (500, RuntimeError, "can't be reached: 500")])
+@pytest.mark.parametrize(
+    "status,kind,says",
+    [
+        (401, ValueError, "MDC_API_KEY is not accepted"),
+        (403, PermissionError, "accept its terms on its page"),
+        (404, FileNotFoundError, "has no data set it-25"),
+        (429, RuntimeError, "run again later"),
+        (500, RuntimeError, "can't be reached: 500"),
+    ],
+)
 def test_a_refusal_is_one_sentence_that_says_what_to_do(server, status, kind, says):
     server.status = status
     with pytest.raises(kind, match=says) as e: fetch_release("mdc:it-25")
@@ -981,13 +1096,17 @@ def test_a_refusal_is_one_sentence_that_says_what_to_do(server, status, kind, sa
 
 def test_a_server_that_is_not_there_is_one_sentence(server, monkeypatch):
     monkeypatch.setenv("MDC_API_URL", "http://127.0.0.1:9")
-    with pytest.raises(RuntimeError, match="Mozilla Data Collective can't be reached: .*download the archive in a browser"): fetch_release("mdc:it-25")
+    with pytest.raises(
+        RuntimeError, match="Mozilla Data Collective can't be reached: .*download the archive in a browser"
+    ):
+        fetch_release("mdc:it-25")
 
 
 def test_a_download_needs_room_a_key_and_the_package(server, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(shutil, "disk_usage", lambda _: namedtuple("usage", "total used free")(10**9, 10**9, 10))
-        with pytest.raises(OSError, match="downloading it-25 takes up to .* set MDC_DOWNLOAD_PATH"): fetch_release("mdc:it-25")
+        with pytest.raises(OSError, match="downloading it-25 takes up to .* set MDC_DOWNLOAD_PATH"):
+            fetch_release("mdc:it-25")
     monkeypatch.delenv("MDC_API_KEY")
     with pytest.raises(ValueError, match="MDC_API_KEY must hold a key"): fetch_release("mdc:it-25")
 

@@ -62,7 +62,8 @@ def put_tsv(path, rows, columns=MID, newline="\n", bom=b"", end=True):
     return path
 
 
-def row(name, sentence="Il treno parte.", **kw): return {"client_id": "s1", "path": f"{name}.mp3", "sentence": sentence, **kw}
+def row(name, sentence="Il treno parte.", **kw):
+    return {"client_id": "s1", "path": f"{name}.mp3", "sentence": sentence, **kw}
 
 
 def clips_of(*names): return [(f"it_train_0/{n}.mp3", f"audio of {n}".encode()) for n in names]
@@ -107,8 +108,13 @@ def within(seconds):
 # ---- names
 
 @settings(deadline=None, max_examples=60)
-@given(stem=st.text(st.characters(exclude_characters="/\\", codec="utf-8"), min_size=1).filter(lambda s: s == s.strip()),
-       suffix=st.sampled_from(AUDIO_SUFFIXES), folder=st.sampled_from(["", "it_train_0/", "a\\b\\", "/x/", "./", "../../"]))
+@given(
+    stem=st.text(st.characters(exclude_characters="/\\", codec="utf-8"), min_size=1).filter(
+        lambda s: s == s.strip()
+    ),
+    suffix=st.sampled_from(AUDIO_SUFFIXES),
+    folder=st.sampled_from(["", "it_train_0/", "a\\b\\", "/x/", "./", "../../"]),
+)
 def test_a_clip_has_one_name_with_and_without_folder_and_suffix(stem, suffix, folder):
     if any(stem.lower().endswith(s) for s in AUDIO_SUFFIXES): stem += "x"
     assert clip_id(folder + stem + suffix) == clip_id(stem + suffix.upper()) == clip_id(folder + stem) == stem
@@ -162,8 +168,16 @@ def test_path_and_sentence_are_all_that_a_transcript_needs(tmp_path):
     assert got.rows["locale"].to_pylist() == ["it"] * 3 and got.rows["up_votes"].null_count == 3
 
 
-@pytest.mark.parametrize("columns,lost", [(["path", "text"], "sentence"), (["clip", "sentence"], "path"), (["client_id"], "path and no sentence"),
-                                          (["path,sentence,locale"], "path and no sentence"), (["Path", "Sentence"], "path and no sentence")])
+@pytest.mark.parametrize(
+    "columns,lost",
+    [
+        (["path", "text"], "sentence"),
+        (["clip", "sentence"], "path"),
+        (["client_id"], "path and no sentence"),
+        (["path,sentence,locale"], "path and no sentence"),
+        (["Path", "Sentence"], "path and no sentence"),
+    ],
+)
 def test_a_transcript_without_path_or_sentence_is_refused_by_name(columns, lost, tmp_path):
     with pytest.raises(
         ValueError, match=rf"train\.tsv must have the columns path and sentence, tabs between: no {lost} in "
@@ -172,9 +186,17 @@ def test_a_transcript_without_path_or_sentence_is_refused_by_name(columns, lost,
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("content,says", [(b"", "is empty or not UTF-8"), (b"\xff\xff\n", "is empty or not UTF-8"), (b"\n\n", "must have the columns"),
-                                          ("path\tsentence\n".encode("utf-16"), "is UTF-16"), (b"\xef\xbb\xbf", "must have the columns"),
-                                          (b"\0" * 5000, "must have the columns")])
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        (b"", "is empty or not UTF-8"),
+        (b"\xff\xff\n", "is empty or not UTF-8"),
+        (b"\n\n", "must have the columns"),
+        ("path\tsentence\n".encode("utf-16"), "is UTF-16"),
+        (b"\xef\xbb\xbf", "must have the columns"),
+        (b"\0" * 5000, "must have the columns"),
+    ],
+)
 def test_a_file_that_is_no_transcript_is_refused_by_name(content, says, tmp_path):
     tree(tmp_path)
     (tmp_path/"transcript/it/train.tsv").write_bytes(content)
@@ -201,7 +223,11 @@ def test_an_empty_split_needs_no_tar(tmp_path):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])
 @pytest.mark.parametrize("end", [True, False], ids=["newline", "no newline"])
-@pytest.mark.parametrize("columns", [["path", *[c for c in MID if c != "path"]], [*[c for c in MID if c != "sentence"], "sentence"]], ids=["path first", "sentence last"])
+@pytest.mark.parametrize(
+    "columns",
+    [["path", *[c for c in MID if c != "path"]], [*[c for c in MID if c != "sentence"], "sentence"]],
+    ids=["path first", "sentence last"],
+)
 def test_line_ends_and_byte_order_mark_are_no_part_of_a_row(newline, bom, end, columns, tmp_path):
     got = read(tree(tmp_path, newline=newline, bom=bom, end=end, columns=columns))
     assert sentences(got) == {n: "Il treno parte." for n in "abc"} and len(got.rejects) == 0
@@ -256,7 +282,10 @@ def test_a_sentence_is_any_text_without_tab_and_newline(tmp_path):
 
 
 @settings(deadline=None, max_examples=80)
-@given(st.lists(st.text(st.characters(exclude_characters="\t\n", codec="utf-8")), max_size=8), st.sampled_from([1, 3, 50_000]))
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\t\n", codec="utf-8")), max_size=8),
+    st.sampled_from([1, 3, 50_000]),
+)
 def test_a_transcript_gives_back_the_fields_it_was_written_from(texts, chunk):
     with tempfile.TemporaryDirectory() as d:
         path = put_tsv(Path(d)/"train.tsv", [row(f"c{i}", t) for i, t in enumerate(texts)])
@@ -289,7 +318,9 @@ def read_lines(tmp_path, columns, lines, clips="abcd", **kw):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("columns", [OLD, MID, NEW, TABLE], ids=["to 7", "8 to 16", "from 17", "four columns"])
-@pytest.mark.parametrize("between", ["\n", "\n\n", "\r\n", "\nnel mezzo\n"], ids=["one", "two", "of Windows", "three lines"])
+@pytest.mark.parametrize(
+    "between", ["\n", "\n\n", "\r\n", "\nnel mezzo\n"], ids=["one", "two", "of Windows", "three lines"]
+)
 def test_a_sentence_on_several_lines_is_joined_where_that_is_certain(newline, columns, between, tmp_path):
     said, bad = read_lines(
         tmp_path,
@@ -323,7 +354,10 @@ def test_a_sentence_at_the_end_of_its_lines_that_may_go_on_is_no_row(tmp_path):
         "train.tsv:7",
         "train.tsv:8",
     ]
-    assert "may continue in line 4" in dict(bad)["train.tsv:3"] and "may continue from line 3" in dict(bad)["train.tsv:4"]
+    assert (
+        "may continue in line 4" in dict(bad)["train.tsv:3"]
+        and "may continue from line 3" in dict(bad)["train.tsv:4"]
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
@@ -392,8 +426,18 @@ def test_half_a_sentence_among_stripped_rows_is_no_row(tmp_path):
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.dictionaries(st.sampled_from(TABLE[2:] + ["client_id"]), st.text(st.sampled_from("ab \n\r\u2028\x85\0\"è\ud7ff"), max_size=6)), max_size=6),
-       st.permutations(TABLE), st.sampled_from([1, 2, 50]), st.booleans())
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(TABLE[2:] + ["client_id"]),
+            st.text(st.sampled_from("ab \n\r\u2028\x85\0\"è\ud7ff"), max_size=6),
+        ),
+        max_size=6,
+    ),
+    st.permutations(TABLE),
+    st.sampled_from([1, 2, 50]),
+    st.booleans(),
+)
 def test_no_row_is_kept_with_half_a_sentence_whatever_its_fields_hold(rows, columns, chunk, strip):
     full = [{"client_id": "s", "sentence": "x", "locale": "it", **r, "path": f"c{i}.mp3"} for i, r in enumerate(rows)]
     lines = [line(columns, **r) for r in full]
@@ -429,7 +473,9 @@ def test_a_speaker_that_may_have_begun_above_is_left_empty(chunk, tmp_path):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 100])
-@pytest.mark.parametrize("sentence", ["Prima\triga\nseconda", "Prima\nriga\tseconda", "Una\tprima\nriga\nseconda", "\t\n"])
+@pytest.mark.parametrize(
+    "sentence", ["Prima\triga\nseconda", "Prima\nriga\tseconda", "Una\tprima\nriga\nseconda", "\t\n"]
+)
 def test_a_sentence_with_tabs_and_line_feeds_is_never_kept_by_half(sentence, chunk, tmp_path):
     path = put_tsv(
         tmp_path / "train.tsv",
@@ -443,11 +489,18 @@ def test_a_sentence_with_tabs_and_line_feeds_is_never_kept_by_half(sentence, chu
 
 FILES = [("x/a.mp3", b"mp3 of a"), ("x/a.wav", b"wav of a"), ("x/b.flac", b"flac of b"), ("x/c.MP3", b"mp3 of c")]
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("paths, kept, lost", [
-    (["a.wav"], {"a": b"wav of a"}, {"a.mp3": "no_row"}), (["a.mp3", "a.wav"], {"a.mp3": b"mp3 of a", "a.wav": b"wav of a"}, {}),
-    (["a.WAV", "c"], {"a": b"wav of a", "c": b"mp3 of c"}, {"a.mp3": "no_row"}), (["a"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}),
-    (["a.flac"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}), (["b.mp3", "b.flac"], {"b.flac": b"flac of b"}, {"b.mp3": "missing_audio"}),
-    (["b.mp3", "a.mp3", "a"], {"b": b"flac of b", "a": b"mp3 of a"}, {"a": "duplicate_row", "a.wav": "no_row"})])
+@pytest.mark.parametrize(
+    "paths, kept, lost",
+    [
+        (["a.wav"], {"a": b"wav of a"}, {"a.mp3": "no_row"}),
+        (["a.mp3", "a.wav"], {"a.mp3": b"mp3 of a", "a.wav": b"wav of a"}, {}),
+        (["a.WAV", "c"], {"a": b"wav of a", "c": b"mp3 of c"}, {"a.mp3": "no_row"}),
+        (["a"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}),
+        (["a.flac"], {}, {"a": "missing_audio", "a.mp3": "no_row", "a.wav": "no_row"}),
+        (["b.mp3", "b.flac"], {"b.flac": b"flac of b"}, {"b.mp3": "missing_audio"}),
+        (["b.mp3", "a.mp3", "a"], {"b": b"flac of b", "a": b"mp3 of a"}, {"a": "duplicate_row", "a.wav": "no_row"}),
+    ],
+)
 def test_a_row_gets_the_file_that_it_names_by_its_ending(paths, kept, lost, order, tmp_path):
     root = tree(tmp_path, [row("") | {"path": p} for p in paths], FILES[::order])
     got = read(root)
@@ -583,7 +636,13 @@ def test_a_split_may_be_a_file_or_a_folder(layout, tmp_path):
 
 def test_hidden_files_are_no_splits_and_no_tars(tmp_path):
     tree(tmp_path)
-    for p in ("transcript/it/._train.tsv", "transcript/it/.DS_Store", "audio/it/train/._it_train_0.tar", "audio/it/.DS_Store"): (tmp_path/p).write_bytes(b"\0\5\x16\7")
+    for p in (
+        "transcript/it/._train.tsv",
+        "transcript/it/.DS_Store",
+        "audio/it/train/._it_train_0.tar",
+        "audio/it/.DS_Store",
+    ):
+        (tmp_path/p).write_bytes(b"\0\5\x16\7")
     assert [*transcripts(tmp_path, "it")] == ["train"] and len(read(tmp_path).rows) == 3
 
 
@@ -596,7 +655,14 @@ def test_a_split_under_two_names_is_refused(tmp_path):
 def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
     tree(tmp_path)
     tree(tmp_path, split="dev")
-    with pytest.raises(FileNotFoundError, match=r"no transcript of split test in .*it: it has train, validation; train_splits and eval_splits say which are read"): read(tmp_path, evaluation="test")
+    with pytest.raises(
+        FileNotFoundError,
+        match=(
+            r"no transcript of split test in .*it: it has train, validation; train_splits and eval_splits say which"
+            r" are read"
+        ),
+    ):
+        read(tmp_path, evaluation="test")
 
 
 def test_each_split_is_joined_to_its_own_tars(tmp_path):
@@ -616,8 +682,20 @@ def test_each_split_is_joined_to_its_own_tars(tmp_path):
     assert audio_of(got) == {n: f"audio of {n}".encode() for n in "abc"}
 
 
-@pytest.mark.parametrize("folder,asked", [("it", "it"), ("it", "it-IT"), ("it", "IT"), ("it", "it_IT"), ("sv-SE", "sv"), ("sv-SE", "sv-SE"),
-                                          ("sv-SE", "sv_se"), ("zh-CN", "zh_CN"), ("pt", "pt-BR")])
+@pytest.mark.parametrize(
+    "folder,asked",
+    [
+        ("it", "it"),
+        ("it", "it-IT"),
+        ("it", "IT"),
+        ("it", "it_IT"),
+        ("sv-SE", "sv"),
+        ("sv-SE", "sv-SE"),
+        ("sv-SE", "sv_se"),
+        ("zh-CN", "zh_CN"),
+        ("pt", "pt-BR"),
+    ],
+)
 def test_a_language_is_found_however_it_is_written(folder, asked, tmp_path):
     for name in (folder, "cy"): (tmp_path/"transcript"/name).mkdir(parents=True)
     assert language_folder(tmp_path, asked) == folder
@@ -626,7 +704,10 @@ def test_a_language_is_found_however_it_is_written(folder, asked, tmp_path):
 @pytest.mark.parametrize("asked", ["zh", "fr", "zh-HK"])
 def test_a_language_that_is_not_there_or_stands_for_two_is_told_what_is(asked, tmp_path):
     for name in ("zh-CN", "zh-TW", "it"): (tmp_path/"transcript"/name).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=f"no language {asked} in .*: set language_code to one of it, zh-CN, zh-TW$"): language_folder(tmp_path, asked)
+    with pytest.raises(
+        FileNotFoundError, match=f"no language {asked} in .*: set language_code to one of it, zh-CN, zh-TW$"
+    ):
+        language_folder(tmp_path, asked)
 
 
 def test_tars_are_taken_in_the_order_of_their_numbers(tmp_path):
@@ -729,7 +810,10 @@ def without_halves(rows, columns):
 
 def expected(rows, archives, unsafe):
     "What the reader promises, one row and one clip after another."
-    kept, rejected, first, seen = [], Counter(), {}, set()
+    kept = []
+    rejected = Counter()
+    first = {}
+    seen = set()
     for name, _, data in (c for clips in archives for c in clips):
         if name in first: rejected[name, "duplicate_audio"] += 1
         else: first[name] = data
@@ -758,7 +842,12 @@ def written(root, rows, archives, unsafe, columns):
         for r in rows
     ]
     put_tsv(root/"transcript/it/train.tsv", lines, columns)
-    for i, clips in enumerate(archives): put_tar(root/f"audio/it/train/it_train_{i}.tar", [(shape.format(name), data) for name, shape, data in clips], (GNU, PAX)[i % 2])
+    for i, clips in enumerate(archives):
+        put_tar(
+            root / f"audio/it/train/it_train_{i}.tar",
+            [(shape.format(name), data) for name, shape, data in clips],
+            (GNU, PAX)[i % 2],
+        )
     if unsafe: put_tar(root/"audio/it/train/it_train_999.tar", [(f"../{n}.mp3", b"evil") for n in unsafe])
     return root
 
@@ -852,7 +941,12 @@ def test_a_tar_is_indexed_as_tarfile_lists_it(fmt, tmp_path):
         fmt,
     )
     index = index_tar(tmp_path/"0.tar")
-    with tarfile.open(tmp_path/"0.tar") as tar: want = [(clip_id(m.name), m.offset_data, m.size, clip_id(m.name) != m.name.rpartition("/")[2]) for m in tar if m.isfile()]
+    with tarfile.open(tmp_path/"0.tar") as tar:
+        want = [
+            (clip_id(m.name), m.offset_data, m.size, clip_id(m.name) != m.name.rpartition("/")[2])
+            for m in tar
+            if m.isfile()
+        ]
     assert [
         *zip(
             index.names.to_pylist(),
@@ -928,7 +1022,9 @@ def test_a_member_that_could_reach_outside_is_refused_and_said(bad, named, fmt, 
     assert Counter(rejects(got)) == Counter([("a", "unsafe_path"), ("c", "no_row")]) and details(got)["a"]
 
 
-@pytest.mark.parametrize("name", ["./it/a.mp3", "a..b/a.mp3", "it/...x/a.mp3", "it/./a.mp3", "it//a.mp3", "~/a.mp3", "$HOME/a.mp3"])
+@pytest.mark.parametrize(
+    "name", ["./it/a.mp3", "a..b/a.mp3", "it/...x/a.mp3", "it/./a.mp3", "it//a.mp3", "~/a.mp3", "$HOME/a.mp3"]
+)
 def test_a_harmless_name_is_not_refused(name, tmp_path):
     assert audio_of(read(tree(tmp_path, [row("a")], [(name, b"good")]))) == {"a": b"good"}
 
@@ -968,7 +1064,10 @@ PACKED = {
 def test_a_file_that_is_no_plain_tar_is_refused_by_name(pack, tmp_path):
     path = tree(tmp_path)/"audio/it/train/it_train_0.tar"
     path.write_bytes(pack(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"it_train_0\.tar must be a plain tar, not compressed and not cut at its start") as e: read(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"it_train_0\.tar must be a plain tar, not compressed and not cut at its start"
+    ) as e:
+        read(tmp_path)
     assert "\n" not in str(e.value)
 
 
@@ -1094,7 +1193,13 @@ def test_a_member_that_claims_more_than_the_tar_holds_is_no_clip(size, tmp_path)
 
 
 @settings(deadline=None, max_examples=250)
-@given(fmt=st.sampled_from([GNU, PAX, USTAR]), block=st.integers(0, 23), at=st.integers(0, 511), new=st.binary(min_size=1, max_size=24), valid=st.booleans())
+@given(
+    fmt=st.sampled_from([GNU, PAX, USTAR]),
+    block=st.integers(0, 23),
+    at=st.integers(0, 511),
+    new=st.binary(min_size=1, max_size=24),
+    valid=st.booleans(),
+)
 @example(fmt=PAX, block=5, at=0, new=b"\xff" * 24, valid=False)
 def test_a_tar_damaged_anywhere_is_indexed_within_its_bytes_or_refused_by_name(fmt, block, at, new, valid):
     blob = bytearray(WHOLE[fmt][0])
@@ -1199,7 +1304,8 @@ def test_a_tree_is_known_by_its_transcript_folder(tmp_path):
 
 
 def test_a_place_that_holds_no_corpus_is_told_what_it_should_hold(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no corpus at .*gone: dataset_name names a folder"): source_kind(tmp_path/"gone")
+    with pytest.raises(FileNotFoundError, match="no corpus at .*gone: dataset_name names a folder"):
+        source_kind(tmp_path/"gone")
     with pytest.raises(FileNotFoundError, match="holds nothing$"): source_kind(tmp_path)
     (tmp_path/"clips").mkdir()
     with pytest.raises(FileNotFoundError, match="is no corpus: .* and holds clips$"): source_kind(tmp_path)

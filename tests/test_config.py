@@ -111,7 +111,10 @@ OTHER = dict(
 @given(cfg=configs(), ending=st.sampled_from([".json", ".yaml", ".yml"]))
 @example(cfg=PrepConfig("no", "no", language="no", model_id="null", output_dir="1e3"), ending=".yaml")
 @example(cfg=PrepConfig("a\x85b", "it"), ending=".yaml")
-@example(cfg=PrepConfig("a\x85b\u2028c\r\n d", "it", language=" lead", model_id="x: y # z", output_dir="'\"\\\t"), ending=".yaml")
+@example(
+    cfg=PrepConfig("a\x85b\u2028c\r\n d", "it", language=" lead", model_id="x: y # z", output_dir="'\"\\\t"),
+    ending=".yaml",
+)
 def test_any_valid_config_comes_back_from_a_file_as_it_was(cfg, ending, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"run{ending}"
     save_config(cfg, path)
@@ -135,15 +138,29 @@ def test_a_file_may_give_only_some_fields_and_a_byte_order_mark(tmp_path):
 def test_yaml_no_is_refused_with_the_advice_to_quote_it(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("dataset_name: cv\nlanguage_code: no\n")
-    with pytest.raises(TypeError, match=r"^language_code must be text \(in YAML, in quotes\), got False$"): load_config(path)
+    with pytest.raises(TypeError, match=r"^language_code must be text \(in YAML, in quotes\), got False$"):
+        load_config(path)
     path.write_text("dataset_name: cv\nlanguage_code: 'no'\n")
     assert load_config(path).language_code == "no"
 
 
-@pytest.mark.parametrize("name,text", [
-    ("run.json", "{"), ("run.json", "dataset_name: cv"), ("run.json", "[1, 2]"), ("run.json", "null"), ("run.json", ""),
-    ("run.yaml", "a: [1"), ("run.yaml", "- cv\n- it"), ("run.yaml", ""), ("run.yaml", "cv"), ("run.yaml", "a: !!python/name:os.system"),
-    ("run.yaml", "a: 1\n---\nb: 2"), ("run.yaml", "a: \x00")])
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("run.json", "{"),
+        ("run.json", "dataset_name: cv"),
+        ("run.json", "[1, 2]"),
+        ("run.json", "null"),
+        ("run.json", ""),
+        ("run.yaml", "a: [1"),
+        ("run.yaml", "- cv\n- it"),
+        ("run.yaml", ""),
+        ("run.yaml", "cv"),
+        ("run.yaml", "a: !!python/name:os.system"),
+        ("run.yaml", "a: 1\n---\nb: 2"),
+        ("run.yaml", "a: \x00"),
+    ],
+)
 def test_a_file_that_holds_no_settings_is_refused_by_name(name, text, tmp_path):
     path = tmp_path / name
     path.write_text(text)
@@ -162,8 +179,10 @@ def test_a_file_that_is_no_utf8_is_refused_by_name(name, tmp_path):
 def test_a_missing_file_or_an_unknown_ending_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no config file .*gone.yaml"): load_config(tmp_path / "gone.yaml")
     (tmp_path / "run.toml").write_text("")
-    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"): load_config(tmp_path / "run.toml")
-    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"): save_config(CFG, tmp_path / "run.toml")
+    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"):
+        load_config(tmp_path / "run.toml")
+    with pytest.raises(ValueError, match=r"ends in \.json, \.yaml or \.yml, got run\.toml"):
+        save_config(CFG, tmp_path / "run.toml")
 
 
 @pytest.mark.parametrize("given_", [None, [], "cv", 3])
@@ -334,17 +353,21 @@ def test_a_value_of_another_kind_is_a_type_error_or_no_choice(field):
 
 def test_limits_that_leave_nothing_are_refused():
     for low, high in ((5, 5), (5, 2), (29.9, 1)):
-        with pytest.raises(ValueError, match="min_seconds must be below max_seconds"): replace(CFG, min_seconds=low, max_seconds=high)
+        with pytest.raises(ValueError, match="min_seconds must be below max_seconds"):
+            replace(CFG, min_seconds=low, max_seconds=high)
 
 
 def test_a_fast_log_mel_with_audio_stored_is_refused():
-    with pytest.raises(ValueError, match="log_mel must be exact with storage audio, got 'fast'"): replace(CFG, storage="audio", log_mel="fast")
+    with pytest.raises(ValueError, match="log_mel must be exact with storage audio, got 'fast'"):
+        replace(CFG, storage="audio", log_mel="fast")
 
 
 def test_splits_that_leave_nothing_or_serve_twice_are_refused():
-    with pytest.raises(ValueError, match="train_splits and eval_splits are both empty"): replace(CFG, train_splits=" ", eval_splits="")
+    with pytest.raises(ValueError, match="train_splits and eval_splits are both empty"):
+        replace(CFG, train_splits=" ", eval_splits="")
     for a, b in (("train", "train"), ("train+dev", "validate"), ("test+other", "other")):
-        with pytest.raises(ValueError, match="train_splits and eval_splits must share no split"): replace(CFG, train_splits=a, eval_splits=b)
+        with pytest.raises(ValueError, match="train_splits and eval_splits must share no split"):
+            replace(CFG, train_splits=a, eval_splits=b)
 
 
 def test_the_edges_that_are_allowed_are_allowed():
@@ -365,8 +388,11 @@ def test_the_edges_that_are_allowed_are_allowed():
     assert type(replace(CFG, max_seconds=30).max_seconds) is float
 
 
-@pytest.mark.parametrize("code", "it it-IT zh-CN zh_TW sv-SE pt ga-IE nan-tw rm-sursilv rm-vallader fy-NL hy-AM nn-NO pa-IN "
-                                 "ca ckb kmr mhr yue sah tok zgh ne-NP zh-Hant-TW es-419".split())
+@pytest.mark.parametrize(
+    "code",
+    "it it-IT zh-CN zh_TW sv-SE pt ga-IE nan-tw rm-sursilv rm-vallader fy-NL hy-AM nn-NO pa-IN "
+    "ca ckb kmr mhr yue sah tok zgh ne-NP zh-Hant-TW es-419".split(),
+)
 def test_locales_of_common_voice_are_valid_language_codes(code):
     assert PrepConfig("cv", code).language_code == code
 
@@ -412,7 +438,9 @@ def test_a_repr_shows_what_was_set_and_makes_the_config_again():
     assert eval(repr(cfg)) == cfg
 
 
-@pytest.mark.parametrize("text", ["il <unk> treno *forte*", "_piano_ e `presto`", "[a](b) ~~c~~ $x$ &amp; \\*", "c_v_it|d"])
+@pytest.mark.parametrize(
+    "text", ["il <unk> treno *forte*", "_piano_ e `presto`", "[a](b) ~~c~~ $x$ &amp; \\*", "c_v_it|d"]
+)
 def test_a_sentence_in_a_table_is_shown_as_it_is(text):
     mistune = pytest.importorskip("mistune", reason="mistune is not installed")
     page = mistune.create_markdown(plugins=["table", "strikethrough"], escape=False)(
@@ -470,7 +498,18 @@ def test_what_can_be_seen_stays(text):
     assert visible(text) == visible_lines(text) == text and html.unescape(html_text(text)) == text
 
 
-@pytest.mark.parametrize("text", ["👩\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e007f", "می\u200cخواهم", "नमस्ते", "e\u0301", "𐐷 𝄞", "ไทย\u200bไทย", "a\u00a0b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e007f",
+        "می\u200cخواهم",
+        "नमस्ते",
+        "e\u0301",
+        "𐐷 𝄞",
+        "ไทย\u200bไทย",
+        "a\u00a0b",
+    ],
+)
 def test_scripts_and_emoji_stay_as_they_are(text): assert visible(text) == text
 
 
@@ -482,7 +521,22 @@ def test_text_made_visible_is_visible_already_and_can_be_written(text):
     assert json.loads(json_text([text])) == [text] and json_text([text]).encode()
 
 
-@pytest.mark.parametrize("text", ["# title", "- item", "+ item", "1. item", "23) item", "=====", "https://example.org/a_b", "www.example.org", "<https://a.org>", "![x](y)", "a\tb | c"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# title",
+        "- item",
+        "+ item",
+        "1. item",
+        "23) item",
+        "=====",
+        "https://example.org/a_b",
+        "www.example.org",
+        "<https://a.org>",
+        "![x](y)",
+        "a\tb | c",
+    ],
+)
 def test_a_text_at_the_start_of_a_line_of_markdown_is_shown_as_it_is(text):
     mistune = pytest.importorskip("mistune", reason="mistune is not installed")
     page = mistune.create_markdown(plugins=["table", "strikethrough", "url"], escape=False)(as_it_is(text))
@@ -542,7 +596,8 @@ ODD = {
 
 @pytest.mark.parametrize("name, value", [(n, v) for n, values in ODD.items() for v in values])
 def test_a_value_that_a_field_cannot_have_is_refused_in_a_short_sentence(name, value):
-    with pytest.raises((TypeError, ValueError), match=f"^{name} ") as e: PrepConfig(**{"dataset_name": "cv", "language_code": "it", name: value})
+    with pytest.raises((TypeError, ValueError), match=f"^{name} ") as e:
+        PrepConfig(**{"dataset_name": "cv", "language_code": "it", name: value})
     assert "got" in str(e.value) and len(str(e.value)) < 300
     str(e.value).encode()
 
@@ -556,7 +611,8 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     save_config(CFG, tmp_path / "run.yaml")
     assert load_config("~/run.yaml") == CFG
-    with pytest.raises(ValueError, match="the config file begins with ~nobody-here"): load_config("~nobody-here/run.yaml")
+    with pytest.raises(ValueError, match="the config file begins with ~nobody-here"):
+        load_config("~nobody-here/run.yaml")
 
 
 def test_a_setting_is_one_line():

@@ -102,14 +102,21 @@ def commands():
         filed = yaml.safe_load("".join(fenced(text, "yaml"))) or {}
         for block in fenced(text, "sh"):
             for line in block.replace("\\\n", " ").splitlines():
-                if line.startswith("audio-ft-prep "): yield pytest.param(shlex.split(line, comments=True)[1:], filed, id=f"{name}-{line[14:40]}")
+                if line.startswith("audio-ft-prep "):
+                    yield pytest.param(shlex.split(line, comments=True)[1:], filed, id=f"{name}-{line[14:40]}")
 
 
 @pytest.mark.parametrize("words,filed", list(commands()))
 def test_a_command_on_a_page_can_be_typed(words, filed):
     command = typer.main.get_command(app).commands[words[0]]
     given = command.make_context(words[0], words[1:]).params
-    if words[0] in ("plan", "prepare"): config_from({**(filed if given["config"] else {}), **{k: v for k, v in given.items() if v is not None and k in field_types()}})
+    if words[0] in ("plan", "prepare"):
+        config_from(
+            {
+                **(filed if given["config"] else {}),
+                **{k: v for k, v in given.items() if v is not None and k in field_types()},
+            }
+        )
 
 
 def test_settings_are_told_as_the_config_has_them():
@@ -136,8 +143,12 @@ def shown(page):
 def test_the_pages_of_reference_have_a_row_for_every_setting_and_reason():
     assert re.findall(r'<span id="(\w+)">', shown("settings.ipynb")) == [s.name for s in setting_list()]
     assert sorted(re.findall(r'<span id="(\w+)">', shown("reasons.ipynb"))) == sorted(REASONS)
-    for s in setting_list(): assert s.help.replace("<", "&lt;") in shown("settings.ipynb"), f"{s.name}: the page is older than the code"
-    for r in REASONS: assert f"| {REASONS[r].text} | {REASONS[r].remedy} |" in shown("reasons.ipynb"), f"{r}: the page is older than the code"
+    for s in setting_list():
+        assert s.help.replace("<", "&lt;") in shown("settings.ipynb"), f"{s.name}: the page is older than the code"
+    for r in REASONS:
+        assert f"| {REASONS[r].text} | {REASONS[r].remedy} |" in shown(
+            "reasons.ipynb"
+        ), f"{r}: the page is older than the code"
 
 
 def test_a_reason_says_when_it_is_found_and_what_to_do():
@@ -162,11 +173,22 @@ def test_the_sidebar_has_every_page_once():
     assert sorted(listed) == sorted(there), "run python tools/sidebar.py"
 
 
-@pytest.mark.parametrize("html,copy,told", [
-    ("<a href='#there'>x</a><p id='there'>code may hold <code>](x)</code></p>", "[x](page.html.md#there) and `[a](b)`", "0 broken"),
-    ("<a href='#nowhere'>x</a>", "", "no anchor #nowhere"), ("", "[x](gone.html.md)", "no file gone.html.md"),
-    ("<p>see [too_long](../reasons.ipynb)</p>", "", "stray markup"), ("", "[[too_long](page.html.md)](page.html.md#x)", "stray markup"),
-    ("", "[x](page.html.md){target=\"_blank\"}", "stray markup"), ("", "<style scoped>", "stray markup")])
+@pytest.mark.parametrize(
+    "html,copy,told",
+    [
+        (
+            "<a href='#there'>x</a><p id='there'>code may hold <code>](x)</code></p>",
+            "[x](page.html.md#there) and `[a](b)`",
+            "0 broken",
+        ),
+        ("<a href='#nowhere'>x</a>", "", "no anchor #nowhere"),
+        ("", "[x](gone.html.md)", "no file gone.html.md"),
+        ("<p>see [too_long](../reasons.ipynb)</p>", "", "stray markup"),
+        ("", "[[too_long](page.html.md)](page.html.md#x)", "stray markup"),
+        ("", "[x](page.html.md){target=\"_blank\"}", "stray markup"),
+        ("", "<style scoped>", "stray markup"),
+    ],
+)
 def test_what_is_wrong_with_links_and_markup_of_a_page_is_told(tmp_path, html, copy, told):
     for name, text in (("page.html", html), ("page.html.md", copy)): (tmp_path / name).write_text(text)
     ran = subprocess.run([sys.executable, "tools/anchors.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)

@@ -63,7 +63,8 @@ def test_an_endpoint_that_doesnt_answer_is_a_fault(env):
     )
 
 
-def answer(body, length=None): return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) if length is None else length, body)
+def answer(body, length=None):
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body) if length is None else length, body)
 
 
 @pytest.fixture
@@ -80,15 +81,26 @@ def answered(monkeypatch):
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     def look(said, **env):
         server.said = said
-        for k, v in {"DHCORE_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", **env}.items(): monkeypatch.setenv(k, v)
+        for k, v in {"DHCORE_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", **env}.items():
+            monkeypatch.setenv(k, v)
         return {c.name: c for c in check_platform()}
     yield look
     server.shutdown()
     server.server_close()
 
 
-@pytest.mark.parametrize("said, why", [(b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"), (answer(b"[]"), "it names no dhcore_api_level"), (answer(b'{"dhcore_api_level": null}'), "it names no dhcore_api_level"),
-                                       (answer(b'{"dhcore_api_level": "x"}'), "invalid literal"), (answer(b"{}", 99), "IncompleteRead"), (answer(b"<html>"), "Expecting value"), (b"", "closed connection")])
+@pytest.mark.parametrize(
+    "said, why",
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"),
+        (answer(b"[]"), "it names no dhcore_api_level"),
+        (answer(b'{"dhcore_api_level": null}'), "it names no dhcore_api_level"),
+        (answer(b'{"dhcore_api_level": "x"}'), "invalid literal"),
+        (answer(b"{}", 99), "IncompleteRead"),
+        (answer(b"<html>"), "Expecting value"),
+        (b"", "closed connection"),
+    ],
+)
 def test_what_doesnt_answer_as_a_core_does_is_a_row_and_no_traceback(answered, said, why):
     row = answered(said)["platform endpoint"]
     assert row.state == "fail" and why in row.seen and "\n" not in row.seen and row.fix
@@ -105,7 +117,9 @@ def test_a_token_that_cannot_be_sent_is_a_row_and_isnt_shown(answered):
     assert row.state == "fail" and "a character that can't be sent" in row.seen and SECRET not in row.seen + row.fix
 
 
-@pytest.mark.parametrize("sdk, state", [("0.16rc1", "fail"), ("0.15.0.dev1", "ok"), ("0.15", "ok"), ("0.14.0b2", "warn"), ("1", "warn")])
+@pytest.mark.parametrize(
+    "sdk, state", [("0.16rc1", "fail"), ("0.15.0.dev1", "ok"), ("0.15", "ok"), ("0.14.0b2", "warn"), ("1", "warn")]
+)
 def test_every_version_of_the_sdk_is_held_against_the_core(sdk, state): assert sdk_against_core(sdk, 15).state == state
 
 
@@ -205,9 +219,20 @@ def test_nothing_that_is_needed_anyway_moves_the_platforms_sdk(env):
 
 
 @pytest.mark.light
-@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, b"HTTP/1.1 200 OK\r\nX-Api-Level: " + b"9" * 5000 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 << 20), b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\n\r\n",
-                                  b"\x00" * 100_000, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"], ids=["deep", "digits", "endless", "elsewhere", "noise", "chunks"])
-def test_an_odd_answer_of_the_platform_is_a_row(answered, said): assert answered(said)["platform endpoint"].state == "fail"
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\nX-Api-Level: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (2 << 20),
+        b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\n\r\n",
+        b"\x00" * 100_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["deep", "digits", "endless", "elsewhere", "noise", "chunks"],
+)
+def test_an_odd_answer_of_the_platform_is_a_row(answered, said):
+    assert answered(said)["platform endpoint"].state == "fail"
 
 
 @pytest.mark.light
@@ -230,7 +255,8 @@ def test_credentials_are_not_sent_on_to_where_an_endpoint_points(env):
     with socketserver.TCPServer(("127.0.0.1", 0), Elsewhere) as elsewhere, socketserver.TCPServer(
         ("127.0.0.1", 0), Core
     ) as core:
-        for server in (elsewhere, core): threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        for server in (elsewhere, core):
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         rows = doctor(
             {**env, "DHCORE_ENDPOINT": f"http://127.0.0.1:{core.server_address[1]}", "DHCORE_ACCESS_TOKEN": SECRET}
         )[1]
@@ -239,7 +265,19 @@ def test_credentials_are_not_sent_on_to_where_an_endpoint_points(env):
 
 
 @pytest.mark.light
-@pytest.mark.parametrize("endpoint", ["file:///etc/hostname", "ftp://127.0.0.1/", "http://", "http://[::1", "http://a\x7fb/", "http://" + "a" * 300 + "/", "nonsense", "http://127.0.0.1:99999/"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "file:///etc/hostname",
+        "ftp://127.0.0.1/",
+        "http://",
+        "http://[::1",
+        "http://a\x7fb/",
+        "http://" + "a" * 300 + "/",
+        "nonsense",
+        "http://127.0.0.1:99999/",
+    ],
+)
 def test_an_endpoint_that_is_none_is_a_row(env, endpoint):
     code, rows, said = doctor({**env, "DHCORE_ENDPOINT": endpoint})
     assert code == 1 and rows["platform endpoint"]["state"] == "fail" and "platform endpoint" in sentence(said)

@@ -65,11 +65,20 @@ def test_cores_are_those_that_the_control_groups_grant(tmp_path, what):
 @pytest.mark.parametrize("asked", ["soon", "0", "-1", "nan", "inf", "1e12"])
 def test_a_limit_that_is_no_number_of_seconds_is_refused(monkeypatch, asked):
     monkeypatch.setenv("AUDIO_FT_PREP_STUCK_SECONDS", asked)
-    with pytest.raises(ValueError, match=f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0 and at most 86400, a day, got {asked}"): Workers(1, int)
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"AUDIO_FT_PREP_STUCK_SECONDS must be a number of seconds above 0 and at most 86400, a day, got {asked}"
+        ),
+    ):
+        Workers(1, int)
 
 
 def test_a_process_of_a_pool_is_told_to_leave_it_to_the_main_program():
-    with mp.get_context("spawn").Pool(1) as pool, pytest.raises(RuntimeError, match="call prepare from the main program"): pool.apply(Workers, (1, int))
+    with mp.get_context("spawn").Pool(1) as pool, pytest.raises(
+        RuntimeError, match="call prepare from the main program"
+    ):
+        pool.apply(Workers, (1, int))
 
 
 def test_runs_that_start_at_the_same_time_leave_the_main_script_in_its_place(monkeypatch):
@@ -116,7 +125,18 @@ def test_a_stop_as_a_worker_starts_leaves_no_process(monkeypatch, number):
 
 def job_of(settings, out):
     "A run of the sample's Italian clips, and the job to make its shards in a folder."
-    run = make_run(PrepConfig("sample", "it", train_splits="train", eval_splits="", shard_rows=4, log_mel="fast", num_workers=2, **settings))
+    run = make_run(
+        PrepConfig(
+            "sample",
+            "it",
+            train_splits="train",
+            eval_splits="",
+            shard_rows=4,
+            log_mel="fast",
+            num_workers=2,
+            **settings
+        )
+    )
     folder = OutputFolder(out)
     folder.start(run.manifest, run.splits)
     return run, Job(run.maker, run.schema, folder)
@@ -156,7 +176,9 @@ def test_an_engine_yields_each_shard_once_with_the_same_bytes_and_says_how_far_i
     progress = []
     results = [*opened.run(run.shards, job, lambda *sums: progress.append(sums))]
     assert len(results) == len(run.shards) and {r.file: r.sha256 for r in results} == wanted
-    assert {job.folder.record(r.key, job.token).sha256 for r in results} == set(wanted.values()), "what was yielded is on disk"
+    assert {job.folder.record(r.key, job.token).sha256 for r in results} == set(
+        wanted.values()
+    ), "what was yielded is on disk"
     assert progress == sorted(progress) and progress[-1] == sums_of(results)
     assert [*opened.run([], job)] == []
 
@@ -165,7 +187,8 @@ def test_an_engine_ends_when_its_caller_does_and_another_goes_on(engine, wanted)
     opened, run, job = engine
     def stop(clips, samples, rejects):
         if clips: raise KeyError("the form is gone")
-    with pytest.raises(KeyError, match="the form is gone"), closing(opened.run(run.shards, job, stop)) as results: list(results)
+    with pytest.raises(KeyError, match="the form is gone"), closing(opened.run(run.shards, job, stop)) as results:
+        list(results)
     for result in (results := opened.run(run.shards, job)): break
     results.close()
     assert wanted[result.file] == result.sha256
@@ -174,4 +197,7 @@ def test_an_engine_ends_when_its_caller_does_and_another_goes_on(engine, wanted)
 def test_what_goes_wrong_in_an_engines_worker_is_a_sentence(engine):
     opened, run, job = engine
     shutil.rmtree(job.folder.at / "train")
-    with pytest.raises((OSError, RuntimeError), match="No such file or directory"), closing(opened.run(run.shards, job)) as results: list(results)
+    with pytest.raises((OSError, RuntimeError), match="No such file or directory"), closing(
+        opened.run(run.shards, job)
+    ) as results:
+        list(results)

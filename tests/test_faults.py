@@ -29,7 +29,11 @@ pytestmark = pytest.mark.long
 KILLS, A_ROUND = int(os.environ.get("AUDIO_FT_PREP_FAULTS") or 4), 4
 LONG = KILLS >= 30
 STRACE = shutil.which("strace")
-def at_length(*cases): return [pytest.param(*c if isinstance(c, tuple) else (c,), marks=[only_long] * (i > 0)) for i, c in enumerate(dict.fromkeys(cases))]
+def at_length(*cases):
+    return [
+        pytest.param(*c if isinstance(c, tuple) else (c,), marks=[only_long] * (i > 0))
+        for i, c in enumerate(dict.fromkeys(cases))
+    ]
 only_long = pytest.mark.skipif(not LONG, reason="a few faults are tried: AUDIO_FT_PREP_FAULTS=30 and above tries all")
 needs_strace = pytest.mark.skipif(not STRACE, reason="strace, which has a system call fail, is not installed")
 
@@ -139,8 +143,13 @@ def strike(run, out, rng, length):
 
 
 @pytest.mark.parametrize("seed", range(-(-KILLS // A_ROUND)))
-def test_killed_again_and_again_a_run_goes_on_and_ends_with_the_same_bytes(corpus, whole, completes, start, figure, tmp_path, seed):
-    rng, out, made, ends = random.Random(seed), tmp_path / "0", {}, []
+def test_killed_again_and_again_a_run_goes_on_and_ends_with_the_same_bytes(
+    corpus, whole, completes, start, figure, tmp_path, seed
+):
+    rng = random.Random(seed)
+    out = tmp_path / "0"
+    made = {}
+    ends = []
     for i in range(A_ROUND):
         run = start("prepare", *flags(**settings_of(corpus, out)))
         who, when, struck = strike(run, out, rng, whole.seconds)
@@ -244,7 +253,14 @@ def halted_at(corpus, start, tmp_path):
     return get
 
 
-@pytest.mark.parametrize("how, when", at_length(("SIGINT", "at work"), ("SIGTERM", "at the bookkeeping"), *((h, w) for h in ("SIGINT", "SIGTERM") for w in STOPS)))
+@pytest.mark.parametrize(
+    "how, when",
+    at_length(
+        ("SIGINT", "at work"),
+        ("SIGTERM", "at the bookkeeping"),
+        *((h, w) for h in ("SIGINT", "SIGTERM") for w in STOPS)
+    ),
+)
 def test_ctrl_c_and_sigterm_end_in_one_sentence_and_leave_no_process(halted_at, completes, figure, how, when):
     run, args, out, until_then_s = halted_at(when)
     begun = time.monotonic()
@@ -393,9 +409,18 @@ def test_a_corpus_that_changed_between_a_run_and_its_resumption_is_refused(corpu
 
 
 @needs_strace
-@pytest.mark.parametrize("call, error, says", at_length(("pread64", "EIO", "can't be read or written (Input/output error): see to its disk"), ("fsync", "EIO", "can't be read or written"),
-                                               ("rename", "EROFS", "Read-only file system"), ("openat", "EMFILE", "too many files are open")))
-def test_a_call_that_fails_in_a_worker_ends_the_run_in_a_sentence_and_makes_no_clip_a_bad_one(corpus, completes, start, tmp_path, call, error, says):
+@pytest.mark.parametrize(
+    "call, error, says",
+    at_length(
+        ("pread64", "EIO", "can't be read or written (Input/output error): see to its disk"),
+        ("fsync", "EIO", "can't be read or written"),
+        ("rename", "EROFS", "Read-only file system"),
+        ("openat", "EMFILE", "too many files are open"),
+    ),
+)
+def test_a_call_that_fails_in_a_worker_ends_the_run_in_a_sentence_and_makes_no_clip_a_bad_one(
+    corpus, completes, start, tmp_path, call, error, says
+):
     out = tmp_path / "out"
     args = flags(**settings_of(corpus, out, num_workers=1))
     run = start("prepare", *args)
@@ -425,16 +450,23 @@ def small_disk(tmp_path):
     "A disk of 120 MB, which can be filled up but for some bytes."
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", disk], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", disk], capture_output=True).returncode
+    ):
+        pytest.skip("a small disk can be mounted by root only")
     def leave(n):
         (disk / "ballast").unlink(missing_ok=True)
-        with open(disk / "ballast", "wb") as f: os.posix_fallocate(f.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - n)
+        with open(disk / "ballast", "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - n)
     yield SimpleNamespace(at=disk, leave=leave)
     subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.parametrize("share", at_length(0.4, 0.1, 0.97, 0.99))
-def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_with_room_it_goes_on(corpus, whole, completes, small_disk, start, share):
+def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_with_room_it_goes_on(
+    corpus, whole, completes, small_disk, start, share
+):
     out, total = small_disk.at / "out", sum(map(len, whole.bytes.values()))
     args = flags(**settings_of(corpus, out))
     run = start("prepare", *args)
@@ -451,7 +483,9 @@ def test_a_disk_that_fills_up_ends_the_run_in_a_sentence_and_with_room_it_goes_o
 
 
 @pytest.mark.parametrize("files", at_length(14, 10, 18))
-def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(corpus, completes, start, tmp_path, files):
+def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(
+    corpus, completes, start, tmp_path, files
+):
     args = flags(**settings_of(corpus, tmp_path / "out", num_workers=4))
     end = start("prepare", *args, limits={"NOFILE": files}).wait()
     assert end.code == 1 and f"too many files are open, {files} are allowed: allow more (ulimit -n)" in sentence(
@@ -462,9 +496,17 @@ def test_too_few_file_handles_end_in_a_sentence_and_with_more_the_run_goes_on(co
 
 # Memory, threads and streams
 
-@pytest.mark.parametrize("limit, mb, says", at_length(("AS", 700, "700 MB of address space (ulimit -v), and a run needs 1024 MB"), ("DATA", 300, "300 MB of data (ulimit -d)"),
-                                                      *(("AS", mb, f"{mb} MB of address space") for mb in (500, 600, 650, 750, 1000))))
-def test_a_run_that_is_allowed_too_little_memory_says_so_before_it_begins(corpus, completes, start, tmp_path, limit, mb, says):
+@pytest.mark.parametrize(
+    "limit, mb, says",
+    at_length(
+        ("AS", 700, "700 MB of address space (ulimit -v), and a run needs 1024 MB"),
+        ("DATA", 300, "300 MB of data (ulimit -d)"),
+        *(("AS", mb, f"{mb} MB of address space") for mb in (500, 600, 650, 750, 1000)),
+    ),
+)
+def test_a_run_that_is_allowed_too_little_memory_says_so_before_it_begins(
+    corpus, completes, start, tmp_path, limit, mb, says
+):
     args = flags(**settings_of(corpus, tmp_path / "out"))
     begun = time.monotonic()
     end = start("prepare", *args, limits={limit: mb << 20}).wait()
@@ -528,7 +570,16 @@ def test_a_worker_that_gets_no_memory_or_thread_ends_the_run_in_a_sentence(corpu
     )
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), ImportError("libx.so: failed to map segment from shared object"), type("PanicException", (BaseException,), {})("out of memory")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        ImportError("libx.so: failed to map segment from shared object"),
+        type("PanicException", (BaseException,), {})("out of memory"),
+    ],
+    ids=lambda e: type(e).__name__,
+)
 def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met(tmp_path, monkeypatch, error):
     def fail(*a, **kw): raise error
     for name in ("load_rows", "make_run", "_make_shards", "_finalize"):
@@ -545,7 +596,9 @@ def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met
 
 
 @pytest.mark.parametrize("closed", at_length("2>&-", "<&- >&- 2>&-", "<&-", ">&- 2>&-"))
-def test_closed_streams_are_closed_for_workers_too_and_nothing_they_say_lands_in_a_file(corpus, whole, tmp_path, closed):
+def test_closed_streams_are_closed_for_workers_too_and_nothing_they_say_lands_in_a_file(
+    corpus, whole, tmp_path, closed
+):
     "A decoder that warns writes to stream 2, whatever file has that number."
     out, seen = tmp_path / "out", set()
     args = flags(**settings_of(corpus, out))
@@ -557,7 +610,8 @@ def test_closed_streams_are_closed_for_workers_too_and_nothing_they_say_lands_in
     )
     while run.poll() is None:
         with suppress(psutil.Error, OSError):
-            for p in psutil.Process(run.pid).children(): seen |= {os.readlink(f"/proc/{p.pid}/fd/2")} if "spawn_main" in " ".join(p.cmdline()) else set()
+            for p in psutil.Process(run.pid).children():
+                seen |= {os.readlink(f"/proc/{p.pid}/fd/2")} if "spawn_main" in " ".join(p.cmdline()) else set()
         time.sleep(0.01)
     assert run.wait() == 0 and seen == {
         os.devnull if "2>" in closed else os.readlink(f"/proc/self/fd/{run.stderr.fileno()}")
@@ -583,11 +637,15 @@ def test_stops_that_follow_each_other_end_in_one_sentence(halted_at, completes, 
 @only_long
 def test_a_merge_into_a_folder_that_a_run_writes_says_so_and_stops(start, tmp_path):
     cfg = dict(dataset_name="sample", language_code="it", shard_rows=3)
-    for i in range(2): prepare(PrepConfig(**cfg, output_dir=str(tmp_path / f"part{i}"), num_workers=1), progress=False, part=Part(i, 2))
+    for i in range(2):
+        prepare(
+            PrepConfig(**cfg, output_dir=str(tmp_path / f"part{i}"), num_workers=1), progress=False, part=Part(i, 2)
+        )
     run = start("prepare", *flags(**cfg, output_dir=tmp_path / "out"))
     soon(lambda: shards(tmp_path / "out") >= 1, run)
     run.signal(signal.SIGSTOP)
-    with pytest.raises(RuntimeError, match="another run is writing"): merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
+    with pytest.raises(RuntimeError, match="another run is writing"):
+        merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
     run.signal(signal.SIGCONT)
     assert run.wait().code == 0 and verify(tmp_path / "out") == []
 
@@ -691,8 +749,8 @@ def test_a_worker_that_nothing_can_end_before_it_began_is_told_as_that(sample, f
         with pytest.raises(
             RuntimeError,
             match=(
-                "a worker died 1 times before it began, timed out after 1 s .and can't be ended.: see that the disk with"
-                " Python's packages answers"
+                "a worker died 1 times before it began, timed out after 1 s .and can't be ended.: see that the disk"
+                " with Python's packages answers"
             ),
         ):
             [*run_local(sample.makers, sample.job, crew, tries=1)]
@@ -792,5 +850,6 @@ def test_no_other_run_has_the_folder_before_the_workers_are_gone(tmp_path, monke
             super().close()
     monkeypatch.setattr(local, "Workers", Watched)
     def stop(now): raise KeyError("stop")
-    with pytest.raises(KeyError, match="stop"): prepare(PrepConfig("sample", "it", num_workers=1, output_dir=str(out)), progress=stop)
+    with pytest.raises(KeyError, match="stop"):
+        prepare(PrepConfig("sample", "it", num_workers=1, output_dir=str(out)), progress=stop)
     assert seen == [1]

@@ -26,7 +26,11 @@ SAME = Counter()  # signals compared, and how many were identical
 @pytest.fixture(scope="module", autouse=True)
 def identical_signals_are_counted(figure):
     yield
-    if SAME["all"]: figure(f"log-mel against WhisperFeatureExtractor: {SAME['identical']} of {SAME['all']} identical to the bit, largest difference {SAME['worst']:g}")
+    if SAME["all"]:
+        figure(
+            f"log-mel against WhisperFeatureExtractor: {SAME['identical']} of {SAME['all']} identical to the bit,"
+            f" largest difference {SAME['worst']:g}"
+        )
 
 
 @pytest.mark.parametrize("mels", MELS)
@@ -72,9 +76,18 @@ def holds(x, mels):
     assert half.dtype == np.float16 and np.array_equal(half, got.astype(np.float16))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(kind=st.sampled_from(sorted(SIGNALS)), mels=st.sampled_from(MELS), seed=st.integers(0, 99), level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
-       n=st.one_of(st.integers(160, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    kind=st.sampled_from(sorted(SIGNALS)),
+    mels=st.sampled_from(MELS),
+    seed=st.integers(0, 99),
+    level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
+    n=st.one_of(st.integers(160, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)),
+)
 def test_features_of_any_length_and_signal_are_the_extractors(kind, mels, seed, level, n):
     holds(SIGNALS[kind](n, seed, level).astype(np.float32), mels)
 
@@ -140,7 +153,16 @@ def test_the_samples_given_are_left_as_they_were():
     assert np.array_equal(x, speech()[0])
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(0, np.float32), np.zeros((2, 100), np.float32), np.zeros((100, 2), np.float32), np.zeros(100), np.zeros(100, np.int16)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros(0, np.float32),
+        np.zeros((2, 100), np.float32),
+        np.zeros((100, 2), np.float32),
+        np.zeros(100),
+        np.zeros(100, np.int16),
+    ],
+)
 def test_samples_that_would_give_wrong_features_are_refused(wrong):
     with pytest.raises(ValueError, match="samples must be mono float32 and not empty, got "): OURS[80](wrong)
 
@@ -163,10 +185,21 @@ def holds_fast(x, mels, most=1.5e-4):
     return Counter(bins=apart.size, beyond=int((apart > 1e-4).sum()))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(kind=st.sampled_from(sorted(SIGNALS)), mels=st.sampled_from(MELS), seed=st.integers(0, 99), level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
-       n=st.one_of(st.integers(1, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)))
-def test_fast_features_of_any_length_and_signal_are_those_of_the_exact_ones_within_their_precision(kind, mels, seed, level, n):
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    kind=st.sampled_from(sorted(SIGNALS)),
+    mels=st.sampled_from(MELS),
+    seed=st.integers(0, 99),
+    level=st.sampled_from([1.0, 0.3, 1e-2, 1e-5]),
+    n=st.one_of(st.integers(1, 3000), st.integers(160, 100_000), st.integers(100_000, MOST + 20_000)),
+)
+def test_fast_features_of_any_length_and_signal_are_those_of_the_exact_ones_within_their_precision(
+    kind, mels, seed, level, n
+):
     holds_fast(SIGNALS[kind](n, seed, level).astype(np.float32), mels, most=1e-3)  # what single precision allows eight decades below the loudest; a pure tone was seen to be 3.1e-4 away
 
 
@@ -198,6 +231,12 @@ def test_fast_features_are_made_and_rounded_without_torch():
     assert got.stdout == as_stored(FAST[80](np.sin(np.arange(9000, dtype=np.float32))), "float16").tobytes()
 
 
-@pytest.mark.parametrize("other", [dict(feature_size=64), dict(n_fft=512), dict(hop_length=80), dict(chunk_length=20), dict(sampling_rate=8000)])
+@pytest.mark.parametrize(
+    "other",
+    [dict(feature_size=64), dict(n_fft=512), dict(hop_length=80), dict(chunk_length=20), dict(sampling_rate=8000)],
+)
 def test_an_extractor_that_the_fast_log_mel_isnt_made_for_is_refused(other):
-    with pytest.raises(ValueError, match="log_mel fast is made for Whisper's own settings, got .*: leave log_mel at exact"): FastLogMel(Extractor(**other))
+    with pytest.raises(
+        ValueError, match="log_mel fast is made for Whisper's own settings, got .*: leave log_mel at exact"
+    ):
+        FastLogMel(Extractor(**other))

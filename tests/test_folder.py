@@ -33,7 +33,8 @@ def audio(path, seconds=1.0, rate=16000, level=0.1, **kw):
     return path
 
 
-def config(place, train="train", evaluation="", **more): return PrepConfig(str(place), "it", train_splits=train, eval_splits=evaluation, **more)
+def config(place, train="train", evaluation="", **more):
+    return PrepConfig(str(place), "it", train_splits=train, eval_splits=evaluation, **more)
 def read(place, *splits, **more): return load_rows(config(place, *splits, **more))
 def ids(corpus): return corpus.rows["id"].to_pylist()
 def rejects(corpus): return {(r["id"], r["reason"]) for r in corpus.rejects.to_pylist()}
@@ -43,7 +44,9 @@ def jsonl(*records): return "".join(json.dumps(r) + "\n" for r in records)
 
 # ---- tables
 
-@pytest.mark.parametrize("name", ["file_name", "path", "audio", "audio_filepath", "audio_file", "filename", "file", "wav"])
+@pytest.mark.parametrize(
+    "name", ["file_name", "path", "audio", "audio_filepath", "audio_file", "filename", "file", "wav"]
+)
 @pytest.mark.parametrize("text", ["sentence", "text", "transcription", "transcript", "raw_transcription", "Text"])
 def test_columns_are_found_by_their_names_whatever_stands_between(tmp_path, name, text):
     audio(tmp_path / "a.wav")
@@ -65,9 +68,15 @@ def test_of_several_columns_the_first_known_name_is_taken_unless_another_is_name
     )
 
 
-@pytest.mark.parametrize("columns,named,says", [(["clip", "words"], {}, "no column for the audio: its columns are clip, words; name it with audio_column"),
-                                                (["path", "words"], {}, "no column for the sentence: its columns are path, words; name it with text_column"),
-                                                (["path", "text"], {"text_column": "said"}, "no column for the sentence"), (["path", "text"], {"audio_column": "mp3"}, "no column for the audio")])
+@pytest.mark.parametrize(
+    "columns,named,says",
+    [
+        (["clip", "words"], {}, "no column for the audio: its columns are clip, words; name it with audio_column"),
+        (["path", "words"], {}, "no column for the sentence: its columns are path, words; name it with text_column"),
+        (["path", "text"], {"text_column": "said"}, "no column for the sentence"),
+        (["path", "text"], {"audio_column": "mp3"}, "no column for the audio"),
+    ],
+)
 def test_a_table_without_audio_or_sentence_says_which_columns_it_has(tmp_path, columns, named, says):
     put(tmp_path / "list.csv", csv_text(columns, [["a", "b"]]))
     with pytest.raises(ValueError, match=says): read(tmp_path, **named)
@@ -92,10 +101,21 @@ def test_csv_has_quotation_marks_and_tsv_has_none(tmp_path):
 
 def test_a_quotation_that_never_ends_is_refused_rather_than_swallowing_rows(tmp_path):
     put(tmp_path / "list.csv", 'file,text\na.wav,"Ciao.\nb.wav,Ciao.\n')
-    with pytest.raises(ValueError, match="list.csv can't be read as CSV at line 3 .*: see that every quotation mark is closed there"): read(tmp_path)
+    with pytest.raises(
+        ValueError, match="list.csv can't be read as CSV at line 3 .*: see that every quotation mark is closed there"
+    ):
+        read(tmp_path)
 
 
-@pytest.mark.parametrize("encode", [lambda t: b"\xef\xbb\xbf" + t.encode(), lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.replace(",", ";").encode()], ids=["BOM", "CRLF", "semicolons"])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda t: b"\xef\xbb\xbf" + t.encode(),
+        lambda t: t.replace("\n", "\r\n").encode(),
+        lambda t: t.replace(",", ";").encode(),
+    ],
+    ids=["BOM", "CRLF", "semicolons"],
+)
 def test_a_csv_of_a_spreadsheet_is_read(tmp_path, encode):
     audio(tmp_path / "a.wav")
     put(tmp_path / "list.csv", encode("file,text\na.wav,Però\n"))
@@ -155,7 +175,9 @@ def test_lines_that_are_no_rows_are_rejects_with_their_place(tmp_path):
     }
 
 
-@pytest.mark.parametrize("content,says", [("", "its columns are none"), ("\n\n", "its columns are none"), ("file,text\n", None)])
+@pytest.mark.parametrize(
+    "content,says", [("", "its columns are none"), ("\n\n", "its columns are none"), ("file,text\n", None)]
+)
 def test_a_table_of_nothing_is_said(tmp_path, content, says):
     path = put(tmp_path / "list.csv", content)
     if says is None: assert len(read(path).rows) == 0
@@ -237,7 +259,16 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
 def test_lists_that_one_makes_oneself_may_name_files_by_absolute_path_but_not_climb(tmp_path, layout):
     root, far, _ = tmp_path / "own", audio(tmp_path / "far/a.wav"), audio(tmp_path / "far/b.wav")
     if layout == "kaldi": kaldi(root, wav_scp=f"a {far}\nb ../far/b.wav\n", text="a Ciao.\nb Ciao.\n")
-    else: put(root / "list.jsonl", jsonl(*({"audio_filepath" if layout == "nemo" else "path": p, "text": "Ciao."} for p in (str(far), "../far/b.wav"))))
+    else:
+        put(
+            root / "list.jsonl",
+            jsonl(
+                *(
+                    {"audio_filepath" if layout == "nemo" else "path": p, "text": "Ciao."}
+                    for p in (str(far), "../far/b.wav")
+                )
+            ),
+        )
     got = read(root)
     assert got.rows["file"].to_pylist() == [str(far)] and rejects(got) == {("b", "unsafe_path")}
 
@@ -296,7 +327,8 @@ def test_a_split_that_is_not_asked_for_takes_no_rows(tmp_path):
     assert [got.rows["source_split"].to_pylist().count(s) for s in ("train", "test")] == [18, 2] and got.source[
         "notes"
     ] == ["the corpus gives no splits: seed 42, by row"]
-    with pytest.raises(FileNotFoundError, match="no split other: the corpus gives no splits"): read(root, "other", "test")
+    with pytest.raises(FileNotFoundError, match="no split other: the corpus gives no splits"):
+        read(root, "other", "test")
 
 
 def test_the_order_of_rows_does_not_move_them_between_splits():
@@ -346,8 +378,10 @@ def test_splits_are_in_names_of_lists_in_folders_or_in_a_column(tmp_path):
 def test_a_split_that_is_not_there_is_answered_with_those_that_are(tmp_path):
     audio(tmp_path / "a.wav")
     put(tmp_path / "train.csv", csv_text(["path", "text"], [["a.wav", "Ciao."]]))
-    with pytest.raises(FileNotFoundError, match="no split test in .*: it has train; set eval_splits"): read(tmp_path, "train", "test")
-    with pytest.raises(FileNotFoundError, match="no split validation in .*: it has train; set eval_splits"): read(tmp_path, "train", "dev")
+    with pytest.raises(FileNotFoundError, match="no split test in .*: it has train; set eval_splits"):
+        read(tmp_path, "train", "test")
+    with pytest.raises(FileNotFoundError, match="no split validation in .*: it has train; set eval_splits"):
+        read(tmp_path, "train", "dev")
 
 
 # ---- NeMo
@@ -375,7 +409,11 @@ def test_a_manifest_cuts_its_segments_and_names_them_by_their_times(tmp_path):
 
 def test_segments_of_one_recording_in_two_splits_are_two_clips(tmp_path):
     audio(tmp_path / "long.wav", 3)
-    for s, start in (("train", 0), ("test", 1)): put(tmp_path / f"{s}_manifest.json", jsonl({"audio_filepath": "long.wav", "offset": start, "duration": 1, "text": "Ciao."}))
+    for s, start in (("train", 0), ("test", 1)):
+        put(
+            tmp_path / f"{s}_manifest.json",
+            jsonl({"audio_filepath": "long.wav", "offset": start, "duration": 1, "text": "Ciao."}),
+        )
     assert ids(read(tmp_path, "train", "test")) == ["long_0-1000", "long_1000-2000"]
 
 
@@ -467,10 +505,15 @@ def test_segments_that_fit_nothing_are_rejects(tmp_path):
     assert [round(row_clip(r, Limits()).seconds, 3) for r in got.rows.to_pylist()] == [1.0, 1.5]
 
 
-@pytest.mark.parametrize("entry,what", [("touch pwned |", "a command"), ("| touch pwned", "a command"), ("data.ark:1234", "an archive")])
+@pytest.mark.parametrize(
+    "entry,what", [("touch pwned |", "a command"), ("| touch pwned", "a command"), ("data.ark:1234", "an archive")]
+)
 def test_a_command_in_wav_scp_is_refused_and_never_run(tmp_path, monkeypatch, entry, what):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=f"wav.scp must name audio files, and u1 is {what}: write the audio to files first"): read(kaldi(tmp_path / "k", wav_scp=f"u1 {entry}\n", text="u1 Ciao.\n"))
+    with pytest.raises(
+        ValueError, match=f"wav.scp must name audio files, and u1 is {what}: write the audio to files first"
+    ):
+        read(kaldi(tmp_path / "k", wav_scp=f"u1 {entry}\n", text="u1 Ciao.\n"))
     assert not (tmp_path / "pwned").exists()
 
 
@@ -504,7 +547,8 @@ def test_the_rule_goes_from_kaldi_over_audiofolder_to_tables(tmp_path):
 
 @pytest.mark.parametrize("name", ["notes.txt", "a.wav", "it.tar"])
 def test_a_file_that_is_no_list_is_refused(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match="is no corpus: .* and holds a file$"): source_kind(put(tmp_path / name, "x"))
+    with pytest.raises(FileNotFoundError, match="is no corpus: .* and holds a file$"):
+        source_kind(put(tmp_path / name, "x"))
 
 
 def test_a_look_deals_splits_out_as_a_run_would(tmp_path):
@@ -532,7 +576,11 @@ def test_a_changed_list_or_recording_is_another_source(tmp_path):
 
 
 def test_columns_may_be_named_only_for_tables():
-    with pytest.raises(ValueError, match="text_column is for another kind of data set, and sample is read as commonvoice: leave it out"): read("sample", text_column="sentence")
+    with pytest.raises(
+        ValueError,
+        match="text_column is for another kind of data set, and sample is read as commonvoice: leave it out",
+    ):
+        read("sample", text_column="sentence")
 
 
 def test_a_column_of_one_name_in_capitals_is_that_column():
@@ -563,16 +611,37 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("start,end,values", [("offset", "duration", ("3.5", "2.5")), ("start", "end", ("3.5", "6.0")), ("begin", "end", ("3.5", "6")), ("start_ms", "end_ms", ("3500", "6000")), ("start_time", "end_time", ("3.5", "6.0")),
-                                              ("offset_ms", "duration_ms", ("3500", "2500"))])
+@pytest.mark.parametrize(
+    "start,end,values",
+    [
+        ("offset", "duration", ("3.5", "2.5")),
+        ("start", "end", ("3.5", "6.0")),
+        ("begin", "end", ("3.5", "6")),
+        ("start_ms", "end_ms", ("3500", "6000")),
+        ("start_time", "end_time", ("3.5", "6.0")),
+        ("offset_ms", "duration_ms", ("3500", "2500")),
+    ],
+)
 def test_a_part_of_a_recording_is_used_in_every_table(long, name, start, end, values):
     put(long / name, LISTS[name](["file_name", "text", start, end], [["long.wav", "Ciao.", *values]]))
     assert parts(read(long)) == {"long": (3.5, 2.5)}
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("column,value,other", [("offset", "6,0", ("duration", "1")), ("offset", "00:00:06", ("duration", "1")), ("offset", "-0.2", ("duration", "1")), ("duration", "1,6", ("offset", "6")), ("start", "4", ("end", "2")), ("end", "soon", ("start", "0")),
-                                                ("duration", "8", ("start", "0")), ("end_ms", "1e", ("begin", "0")), ("duration", "0", ("offset", "1"))])
+@pytest.mark.parametrize(
+    "column,value,other",
+    [
+        ("offset", "6,0", ("duration", "1")),
+        ("offset", "00:00:06", ("duration", "1")),
+        ("offset", "-0.2", ("duration", "1")),
+        ("duration", "1,6", ("offset", "6")),
+        ("start", "4", ("end", "2")),
+        ("end", "soon", ("start", "0")),
+        ("duration", "8", ("start", "0")),
+        ("end_ms", "1e", ("begin", "0")),
+        ("duration", "0", ("offset", "1")),
+    ],
+)
 def test_times_that_cannot_be_read_or_contradict_each_other_cost_their_row(long, name, column, value, other):
     audio(long / "good.wav")
     more = [("end", "2")] if (column, other[0]) == ("duration", "start") else []
@@ -637,7 +706,9 @@ WRONG = [
 
 @pytest.mark.parametrize("field,value", WRONG)
 @pytest.mark.parametrize("name", ["list.jsonl", "metadata.jsonl", "list.json"])
-def test_a_value_of_another_type_costs_its_row_and_the_sentence_has_field_value_file_and_line(tmp_path, field, value, name):
+def test_a_value_of_another_type_costs_its_row_and_the_sentence_has_field_value_file_and_line(
+    tmp_path, field, value, name
+):
     for n in "ab": audio(tmp_path / f"{n}.wav")
     rows = [{"audio": "a.wav", "text": "Ciao."} | {field: value}, {"audio": "b.wav", "text": "Buona."}]
     put(tmp_path / name, json.dumps(rows, indent=1) if name == "list.json" else jsonl(*rows))
@@ -741,7 +812,8 @@ def test_a_name_that_stands_twice_must_say_the_same(tmp_path):
 # ---- names
 
 def test_no_two_clips_share_a_name_and_rows_of_one_clip_do(tmp_path):
-    for n in ("x/u.wav", "x/u.flac", "u.wav", "s1/rec.01.wav", "s2/rec.01.wav", "k_0-1000.wav", "k.wav"): audio(tmp_path / n, 3)
+    for n in ("x/u.wav", "x/u.flac", "u.wav", "s1/rec.01.wav", "s2/rec.01.wav", "k_0-1000.wav", "k.wav"):
+        audio(tmp_path / n, 3)
     rows = [
         ["x/u.wav", "", ""],
         ["x/u.flac", "", ""],
@@ -768,7 +840,11 @@ def test_no_two_clips_share_a_name_and_rows_of_one_clip_do(tmp_path):
 
 def test_a_clip_of_two_splits_has_one_name_whatever_it_is_called_there(tmp_path):
     for n in ("train/a", "train/b", "test/c"): audio(tmp_path / f"{n}.wav", 3)
-    for s, rows in {"train": [["train/a.wav", "0", "1"], ["train/b.wav", "", ""]], "test": [["./train/a.wav", "0", "1"], ["test/c.wav", "", ""]]}.items(): put(tmp_path / f"{s}.csv", csv_text(["path", "text", "start", "end"], [[f, "Ciao.", *t] for f, *t in rows]))
+    for s, rows in {
+        "train": [["train/a.wav", "0", "1"], ["train/b.wav", "", ""]],
+        "test": [["./train/a.wav", "0", "1"], ["test/c.wav", "", ""]],
+    }.items():
+        put(tmp_path / f"{s}.csv", csv_text(["path", "text", "start", "end"], [[f, "Ciao.", *t] for f, *t in rows]))
     got = read(tmp_path, "train", "test")
     assert ids(got) == ["a_0-1000", "b", "a_0-1000", "c"]
 
@@ -782,7 +858,8 @@ def test_kaldi_keys_that_mean_two_clips_and_clips_with_two_keys_are_named_by_pat
         text="u1 Tre.\nu3 Due.\nu4 Quattro.\n",
     )
     assert ids(read(tmp_path, "train", "test")) == ["train/same", "train/train", "test/same", "train/train", "u4"]
-    for s in ("train", "test"): kaldi(tmp_path / s, segments="u1 r 0 0.5\nu2 r 0.5 1\n", wav_scp="r same.wav\n", text="u1 Uno.\nu2 Due.\n")
+    for s in ("train", "test"):
+        kaldi(tmp_path / s, segments="u1 r 0 0.5\nu2 r 0.5 1\n", wav_scp="r same.wav\n", text="u1 Uno.\nu2 Due.\n")
     assert ids(read(tmp_path, "train", "test")) == [
         f"{s}/same_{p}" for s in ("train", "test") for p in ("0-500", "500-1000")
     ]
@@ -790,7 +867,14 @@ def test_kaldi_keys_that_mean_two_clips_and_clips_with_two_keys_are_named_by_pat
 
 # ---- Kaldi, repeated and unreadable
 
-@pytest.mark.parametrize("name,line,says", [("wav.scp", "r b.wav", "wav.scp says two things of r, in lines 1 and 2"), ("segments", "u r 0 0.2", "segments says two things of u, in lines 1 and 2"), ("utt2spk", "u bice", "utt2spk says two things of u, in lines 1 and 2")])
+@pytest.mark.parametrize(
+    "name,line,says",
+    [
+        ("wav.scp", "r b.wav", "wav.scp says two things of r, in lines 1 and 2"),
+        ("segments", "u r 0 0.2", "segments says two things of u, in lines 1 and 2"),
+        ("utt2spk", "u bice", "utt2spk says two things of u, in lines 1 and 2"),
+    ],
+)
 def test_a_key_that_stands_twice_in_a_kaldi_file_is_on_record(tmp_path, name, line, says):
     for n in "ab": audio(tmp_path / f"{n}.wav")
     kaldi(tmp_path, wav_scp="r a.wav\n", segments="u r 0 0.5\n", text="u Ciao.\n", utt2spk="u ada\n")
@@ -813,7 +897,9 @@ def test_of_two_texts_of_a_kaldi_key_the_first_is_kept_and_the_other_on_record(t
     assert sentences(got) == {"u": "Uno."} and told(got) == {"text:2": "u is in line 1 of text already"}
 
 
-@pytest.mark.parametrize("times", ["0,5 1", "0:00 0:01", "-1 1", "0 -2", "x 1", "0.5 0.5", "0 1e999", "0 -1 2", "nan -1"])
+@pytest.mark.parametrize(
+    "times", ["0,5 1", "0:00 0:01", "-1 1", "0 -2", "x 1", "0.5 0.5", "0 1e999", "0 -1 2", "nan -1"]
+)
 def test_times_of_a_kaldi_segment_that_cannot_be_read_are_on_record(tmp_path, times):
     audio(tmp_path / "a.wav")
     got = read(kaldi(tmp_path, wav_scp="r a.wav\n", segments=f"u r {times}\nv r 0 0.5\n", text="u Uno.\nv Due.\n"))
@@ -873,7 +959,8 @@ def test_a_list_that_leads_out_of_the_folder_is_not_read(tmp_path, name):
             ),
         )
     )
-    with pytest.raises(ValueError, match=f"{name} can't be read as a list: {name} is a link out of its folder"): read(root)
+    with pytest.raises(ValueError, match=f"{name} can't be read as a list: {name} is a link out of its folder"):
+        read(root)
 
 
 @pytest.mark.parametrize("listed,there", [("NFC", "NFD"), ("NFD", "NFC")])
@@ -900,7 +987,18 @@ def test_rows_that_write_one_file_in_two_unicode_forms_mean_one_clip(tmp_path):
     assert len(got.rows) == 1 and [r for _, r in rejects(got)] == ["duplicate_row"]
 
 
-@pytest.mark.parametrize("listed,meant", [("a", "clips/a.wav"), ("a.mp3", "clips/a.wav"), ("A.WAV", "clips/a.wav"), ("other/a.wav", "clips/a.wav"), ("C:\\voices\\a.wav", "clips/a.wav"), ("clips/à.wav", "clips/a\\u0300 .wav"), ("café.wav", "caf\\udce9.wav")])
+@pytest.mark.parametrize(
+    "listed,meant",
+    [
+        ("a", "clips/a.wav"),
+        ("a.mp3", "clips/a.wav"),
+        ("A.WAV", "clips/a.wav"),
+        ("other/a.wav", "clips/a.wav"),
+        ("C:\\voices\\a.wav", "clips/a.wav"),
+        ("clips/à.wav", "clips/a\\u0300 .wav"),
+        ("café.wav", "caf\\udce9.wav"),
+    ],
+)
 def test_a_name_that_is_nearly_a_files_is_answered_with_it(tmp_path, listed, meant):
     audio(tmp_path / "clips/a.wav"), audio(tmp_path / "b.wav")
     with open(os.fsencode(tmp_path) + b"/caf\xe9.wav", "wb") as f: f.write(b"x")
@@ -908,7 +1006,10 @@ def test_a_name_that_is_nearly_a_files_is_answered_with_it(tmp_path, listed, mea
     got = read(tmp_path)
     detail, = (r["detail"] for r in got.rejects.to_pylist() if r["reason"] == "missing_audio")
     if " " in meant: assert "did you mean" not in detail
-    else: assert detail.endswith(f"(metadata.csv:2); did you mean {meant}?") and any(detail in n for n in got.source["notes"])
+    else:
+        assert detail.endswith(f"(metadata.csv:2); did you mean {meant}?") and any(
+            detail in n for n in got.source["notes"]
+        )
 
 
 def test_unlisted_audio_of_any_ending_and_any_name_is_on_record(tmp_path):
@@ -974,7 +1075,17 @@ def test_odd_neighbours_end_nothing(tmp_path):
 
 # ---- sentences that help
 
-@pytest.mark.parametrize("name,separator,says", [("data.csv", "\t", "tabs"), ("data.csv", "|", "vertical bars"), ("data.tsv", ",", "commas"), ("data.tsv", ";", "semicolons"), ("data.tsv", "|", "vertical bars"), ("metadata.csv", "\t", "tabs")])
+@pytest.mark.parametrize(
+    "name,separator,says",
+    [
+        ("data.csv", "\t", "tabs"),
+        ("data.csv", "|", "vertical bars"),
+        ("data.tsv", ",", "commas"),
+        ("data.tsv", ";", "semicolons"),
+        ("data.tsv", "|", "vertical bars"),
+        ("metadata.csv", "\t", "tabs"),
+    ],
+)
 def test_another_separator_than_the_ending_promises_is_read_and_said(tmp_path, name, separator, says):
     for n in "ab": audio(tmp_path / f"{n}.wav")
     put(
@@ -1042,16 +1153,33 @@ def test_a_list_as_lj_speech_has_it_is_read(tmp_path):
     )
 
 
-@pytest.mark.parametrize("content,says", [("a.wav,Ciao.\n", "as if its first line were a recording: put a line of column names before it"), ("f\0i\0l\0e\0,\0t\0\n", "has bytes of 0 in its first line, as UTF-16 has: it must be UTF-8"), ('"file,text"\n"a.wav,x"\n', "its columns are file,text, read with commas between them"),
-                                          ("clip\twords\nx\ty\n", "its columns are clip, words; name it with audio_column")])
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        ("a.wav,Ciao.\n", "as if its first line were a recording: put a line of column names before it"),
+        ("f\0i\0l\0e\0,\0t\0\n", "has bytes of 0 in its first line, as UTF-16 has: it must be UTF-8"),
+        ('"file,text"\n"a.wav,x"\n', "its columns are file,text, read with commas between them"),
+        ("clip\twords\nx\ty\n", "its columns are clip, words; name it with audio_column"),
+    ],
+)
 def test_a_table_that_cannot_be_read_says_what_it_looks_like(tmp_path, content, says):
     with pytest.raises(ValueError, match=says): read(put(tmp_path / "list.csv", content))
 
 
-@pytest.mark.parametrize("content,says", [('[{"audio": "a.wav"}', "it ends at line 1 without"), ('[{"audio": "a.wav"},\n{"audio": }]', "in the item that begins at line 2"), ('[{"audio": "a.wav"}]\n{}', "more follows its end, at line 2"), ('[{"audio": "a.wav"} {}]', "a comma or ] is missing at line 1"),
-                                          ('[{"audio": "a.wav"', "in the item that begins at line 1"), ("[{" + "[" * 100_000, "in the item that begins at line 1")])
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        ('[{"audio": "a.wav"}', "it ends at line 1 without"),
+        ('[{"audio": "a.wav"},\n{"audio": }]', "in the item that begins at line 2"),
+        ('[{"audio": "a.wav"}]\n{}', "more follows its end, at line 2"),
+        ('[{"audio": "a.wav"} {}]', "a comma or ] is missing at line 1"),
+        ('[{"audio": "a.wav"', "in the item that begins at line 1"),
+        ("[{" + "[" * 100_000, "in the item that begins at line 1"),
+    ],
+)
 def test_a_json_list_that_is_broken_is_refused_with_its_line(tmp_path, content, says):
-    with pytest.raises(ValueError, match=f"list.json can't be read as a JSON list: .*{says}"): list(records(put(tmp_path / "list.json", content)))
+    with pytest.raises(ValueError, match=f"list.json can't be read as a JSON list: .*{says}"):
+        list(records(put(tmp_path / "list.json", content)))
 
 
 @pytest.mark.parametrize("folder", ["data", "audio", "train"])
@@ -1077,8 +1205,10 @@ def test_a_folder_without_a_list_is_answered_with_the_list_below_or_above(tmp_pa
     audio(root / "clips/a.wav"), put(root / "list.tsv", table(["path", "text"], [["clips/a.wav", "Uno."]])), put(
         root / "budget.csv", "what,euro\nmicrophone,90\n"
     )
-    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"): source_kind(root / "clips")
-    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"): source_kind(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"):
+        source_kind(root / "clips")
+    with pytest.raises(FileNotFoundError, match=f"{root}/list.tsv is a list: give {root} as dataset_name"):
+        source_kind(tmp_path)
     assert source_kind(root) == "folder"
     (tmp_path / "other").mkdir()
     with pytest.raises(FileNotFoundError, match="and holds nothing$"): source_kind(tmp_path / "other")

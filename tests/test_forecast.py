@@ -8,7 +8,9 @@ import soundfile as sf
 
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import example_maker
-from audio_ft_prep.forecast import Range, Timing, longest_share, most_bytes, run_seconds, sample_clips, time_rows, worker_memory
+from audio_ft_prep.forecast import (
+    Range, Timing, longest_share, most_bytes, run_seconds, sample_clips, time_rows, worker_memory
+)
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.models import load_model
 from audio_ft_prep.pipeline import Part, merge, prepare
@@ -81,7 +83,8 @@ def test_what_an_earlier_run_has_made_is_not_counted_again(small_disk, tmp_path)
     folder = small_disk(plan(cfg).forecast.bytes + 12_000_000) / "out"
     filler = folder.parent / "filler"
     filler.write_bytes(bytes(16_000_000))
-    with pytest.raises(RuntimeError, match="are to be written"): prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
+    with pytest.raises(RuntimeError, match="are to be written"):
+        prepare(PrepConfig(**{**vars(cfg), "output_dir": str(folder)}), progress=False)
     filler.unlink()
     out = OutputFolder.of(folder)
     out.start(run.manifest, run.splits)
@@ -100,21 +103,42 @@ def test_a_full_folder_for_temporary_files_is_named_and_not_the_url(small_disk, 
     assert "memory" not in str(e.value) and [*Path(tempfile.tempdir).iterdir()] == []
 
 
-def test_a_folder_for_temporary_files_that_cant_hold_the_shards_of_a_url_is_refused_before_work_starts(small_disk, monkeypatch):
+def test_a_folder_for_temporary_files_that_cant_hold_the_shards_of_a_url_is_refused_before_work_starts(
+    small_disk, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk(5_000_000)))
     cfg = lambda workers: PrepConfig(
         "sample", "it", storage="padded", shard_rows=4, num_workers=workers, output_dir="memory://speech/small"
     )
-    with pytest.raises(RuntimeError, match=rf"are to be written, and [\d.]+ MB are free where {tempfile.tempdir} is: free some, set TMPDIR to a folder on a larger disk, or num_workers to fewer"): prepare(cfg(3), progress=False)
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            rf"are to be written, and [\d.]+ MB are free where {tempfile.tempdir} is: free some, set TMPDIR to a"
+            r" folder on a larger disk, or num_workers to fewer"
+        ),
+    ):
+        prepare(cfg(3), progress=False)
     def begun(now): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): prepare(cfg(1), progress=begun)
 
 
 def test_parts_on_another_disk_are_merged_when_there_is_room_for_them(small_disk, tmp_path):
     parts = [tmp_path / f"part{i}" for i in range(2)]
-    for i, part in enumerate(parts): prepare(PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)), progress=False, part=Part(i, 2))
+    for i, part in enumerate(parts):
+        prepare(
+            PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)),
+            progress=False,
+            part=Part(i, 2),
+        )
     small = small_disk(100_000)
-    with pytest.raises(OSError, match=r"merging the parts takes up to [\d.]+ MB, and .* free: free some, or set output_dir to a folder with room"): merge(parts, small / "out")
+    with pytest.raises(
+        OSError,
+        match=(
+            r"merging the parts takes up to [\d.]+ MB, and .* free: free some, or set output_dir to a folder with"
+            r" room"
+        ),
+    ):
+        merge(parts, small / "out")
     assert not [*small.glob("out/*/*.arrow")]
     assert merge(parts, small_disk(20_000_000) / "out").hash == merge(parts, tmp_path / "here").hash
 
@@ -122,7 +146,9 @@ def test_parts_on_another_disk_are_merged_when_there_is_room_for_them(small_disk
 @pytest.mark.parametrize("linked", [True, False])
 def test_merged_shards_are_on_the_disk_before_their_account(tmp_path, monkeypatch, linked):
     parts = [tmp_path / f"part{i}" for i in range(2)]
-    for i, part in enumerate(parts): prepare(PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part)), progress=False, part=Part(i, 2))
+    for i, part in enumerate(parts):
+        cfg = PrepConfig("sample", "it", storage="audio", shard_rows=8, num_workers=1, output_dir=str(part))
+        prepare(cfg, progress=False, part=Part(i, 2))
     synced, real = [], os.fsync
     def sync(fd):
         real(fd)
@@ -235,11 +261,16 @@ def test_a_look_that_failed_leaves_nothing_open(tmp_path):
     assert sample_clips(rows, maker(), 1).used > 0
 
 
-def test_a_worker_that_loads_no_torch_needs_less(): assert worker_memory(maker(storage="audio")) < worker_memory(maker()) < worker_memory(maker(storage="padded"))
+def test_a_worker_that_loads_no_torch_needs_less():
+    assert worker_memory(maker(storage="audio")) < worker_memory(maker()) < worker_memory(maker(storage="padded"))
 
 
-@pytest.mark.parametrize("shards, workers, longest", [([10], 1, 1.), ([10], 4, 4.), ([10, 10, 10, 10], 2, 1.), ([10, 10, 10], 2, 4 / 3), ([], 3, 0.)])
-def test_the_last_shards_are_waited_for(shards, workers, longest): assert longest_share(shards, workers) == pytest.approx(longest)
+@pytest.mark.parametrize(
+    "shards, workers, longest",
+    [([10], 1, 1.0), ([10], 4, 4.0), ([10, 10, 10, 10], 2, 1.0), ([10, 10, 10], 2, 4 / 3), ([], 3, 0.0)],
+)
+def test_the_last_shards_are_waited_for(shards, workers, longest):
+    assert longest_share(shards, workers) == pytest.approx(longest)
 
 
 class Slow:

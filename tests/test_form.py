@@ -167,7 +167,11 @@ def test_while_something_runs_it_alone_can_be_cancelled_and_afterwards_all_is_as
 
 def test_a_result_is_shown_spoken_and_out_of_date_as_soon_as_a_field_is_changed(form, run):
     run().set()
-    assert form.wait(20) == "a plan" and form.shown == {"text/plain": "'a plan'"} and form.spoken == "The plan is ready."
+    assert (
+        form.wait(20) == "a plan"
+        and form.shown == {"text/plain": "'a plan'"}
+        and form.spoken == "The plan is ready."
+    )
     form.fill("seed", "7")
     assert form.checked.stale == OUT_OF_DATE
     form.fill("seed", "42")
@@ -214,7 +218,9 @@ def test_bytes_are_counted_first_and_then_clips():
     assert (step.done, step.total, step.words) == (1_000, 4_000, "clips.tar: 1.0 kB of about 4.0 kB")
     assert meter.fetch(1_000, None) is None, "five times a second at most"
     step = meter.clips(Progress(3, 24, 8.2, 1, {"silent": 1}))
-    assert (step.done, step.total) == (3, 24) and step.words.startswith("3 of 24 clips, 8.2 s kept, 1 rejected (1 silent)")
+    assert (step.done, step.total) == (3, 24) and step.words.startswith(
+        "3 of 24 clips, 8.2 s kept, 1 rejected (1 silent)"
+    )
 
 
 def test_lines_of_another_thread_are_not_shown_and_the_log_is_as_it_was():

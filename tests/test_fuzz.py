@@ -35,7 +35,15 @@ PATIENCE_S = 120  # for what takes some hundredths of a second
 EXPECTED = (ValueError, FileNotFoundError, RuntimeError, OSError)
 
 
-def often(n): return settings(max_examples=max(1, round(n * TIMES_MORE)), suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large])
+def often(n):
+    return settings(
+        max_examples=max(1, round(n * TIMES_MORE)),
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.data_too_large,
+        ],
+    )
 
 
 @contextmanager
@@ -95,7 +103,10 @@ def outcome_of(place, asked=("train",), evaluation="", **more):
     for role in ("train", "eval"):
         for row in chosen[role].to_pylist():
             try: made = make(row | {"labels": []})
-            except BadClip as e: out.rejects.append({k: row[k] for k in ("split", "source_split", "id")} | {"reason": e.reason, "detail": e.detail})
+            except BadClip as e:
+                out.rejects.append(
+                    {k: row[k] for k in ("split", "source_split", "id")} | {"reason": e.reason, "detail": e.detail}
+                )
             else: out.kept.append((role, made, *sf.read(io.BytesIO(made["audio"]), dtype="float32")))
     return out
 
@@ -193,7 +204,13 @@ def test_of_glued_files_all_is_heard_or_the_first_alone_or_nothing(first, second
     assert len(got) / 16000 < len(a) / hz + len(b) / other_hz + 0.35  # what an encoder adds
 
 
-def same_tones(got, wanted, hz): assert sounds_like(got, 16000, wanted, hz, 0.15), (track(got, 16000), track(wanted, hz), len(got) / 16000, len(wanted) / hz)
+def same_tones(got, wanted, hz):
+    assert sounds_like(got, 16000, wanted, hz, 0.15), (
+        track(got, 16000),
+        track(wanted, hz),
+        len(got) / 16000,
+        len(wanted) / hz,
+    )
 
 
 @often(60)
@@ -215,8 +232,31 @@ def test_what_stands_before_or_behind_a_file_is_not_heard(what, before, after):
 
 
 @often(150)
-@given(what=CONTAINERS, changes=st.lists(st.tuples(st.floats(0, 1), st.sampled_from((b"\0", b"\xff", b"\x80\x00\x00\x00", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"data", b"fmt ")) | st.binary(min_size=1, max_size=8)), min_size=1, max_size=5),
-       head=st.booleans(), start=st.none() | st.sampled_from((0, 0.2, 5.)))
+@given(
+    what=CONTAINERS,
+    changes=st.lists(
+        st.tuples(
+            st.floats(0, 1),
+            st.sampled_from(
+                (
+                    b"\0",
+                    b"\xff",
+                    b"\x80\x00\x00\x00",
+                    b"\xff\xff\xff\xff",
+                    b"\xff\xff\xff\x7f",
+                    b"\0\0\0\0",
+                    b"data",
+                    b"fmt ",
+                )
+            )
+            | st.binary(min_size=1, max_size=8),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    head=st.booleans(),
+    start=st.none() | st.sampled_from((0, 0.2, 5.0)),
+)
 def test_a_file_with_wrong_bytes_is_a_clip_or_a_reject(what, changes, head, start):
     data = bytearray(a_container(*what))
     for at, new in changes:
@@ -226,7 +266,26 @@ def test_a_file_with_wrong_bytes_is_a_clip_or_a_reject(what, changes, head, star
 
 
 @often(60)
-@given(data=st.binary(max_size=300), kind=st.sampled_from((b"", b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0", b"fLaC", b"OggS\0\2", b"\xff\xfb\x90\x64", b"FORM\0\0\0\0AIFF", b".snd\0\0\0\x18", b"caff\0\1\0\0", b"NIST_1A\n   1024\n", b"riff\x2e\x91\xcf\x11", b"RF64\xff\xff\xff\xffWAVE", b"\x1aE\xdf\xa3", b"\0\0\0\x20ftypM4A ")))
+@given(
+    data=st.binary(max_size=300),
+    kind=st.sampled_from(
+        (
+            b"",
+            b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0",
+            b"fLaC",
+            b"OggS\0\2",
+            b"\xff\xfb\x90\x64",
+            b"FORM\0\0\0\0AIFF",
+            b".snd\0\0\0\x18",
+            b"caff\0\1\0\0",
+            b"NIST_1A\n   1024\n",
+            b"riff\x2e\x91\xcf\x11",
+            b"RF64\xff\xff\xff\xffWAVE",
+            b"\x1aE\xdf\xa3",
+            b"\0\0\0\x20ftypM4A ",
+        )
+    ),
+)
 def test_any_bytes_are_a_clip_or_a_reject(data, kind): heard(kind + data)
 
 
@@ -353,7 +412,12 @@ TAR_LAYOUTS = [n for n in ("tar_tree", "archive", "webdataset", "tarred_nemo") i
 
 
 @often(80)
-@given(layout=st.sampled_from(TAR_LAYOUTS), members=st.lists(MEMBERS, min_size=1, max_size=5), end=st.sampled_from(("whole", "none", "junk")), cut=st.none() | st.none() | st.floats(0, 1))
+@given(
+    layout=st.sampled_from(TAR_LAYOUTS),
+    members=st.lists(MEMBERS, min_size=1, max_size=5),
+    end=st.sampled_from(("whole", "none", "junk")),
+    cut=st.none() | st.none() | st.floats(0, 1),
+)
 def test_tar_members_of_any_kind_are_clips_of_their_own_or_on_record(layout, members, end, cut):
     data = tar_bytes(members, end)
     if cut is not None: data = data[:round(cut * len(data))]
@@ -454,7 +518,13 @@ def damaged(data, changes):
     return data
 
 
-def lists_of(root): return sorted(p for p in root.rglob("*") if p.suffix in (".jsonl", ".json", ".csv", ".tsv", ".txt") or p.name in ("text", "segments", "wav.scp", "utt2spk"))
+def lists_of(root):
+    return sorted(
+        p
+        for p in root.rglob("*")
+        if p.suffix in (".jsonl", ".json", ".csv", ".tsv", ".txt")
+        or p.name in ("text", "segments", "wav.scp", "utt2spk")
+    )
 
 
 @often(100)
@@ -475,7 +545,10 @@ def test_a_list_with_wrong_bytes_ends_in_rows_and_rejects_or_in_a_sentence(corpu
 
 
 @often(60)
-@given(corpus=corpora(["jsonl", "csv_table", "tsv_table", "nemo", "audiofolder_jsonl", "tar_tree", "release"]), at=st.floats(0, 1))
+@given(
+    corpus=corpora(["jsonl", "csv_table", "tsv_table", "nemo", "audiofolder_jsonl", "tar_tree", "release"]),
+    at=st.floats(0, 1),
+)
 def test_of_a_list_that_is_cut_every_row_before_the_cut_is_its_own(corpus, at):
     corpus = replace(corpus, rows=[replace(r, odd=None) for r in corpus.rows])
     with world() as place:
@@ -544,7 +617,15 @@ def serve():
 @pytest.fixture(scope="module")
 def served(cache):
     "Ask a process of its own what comes of a corpus; a file that ends a process ends that one."
-    def begun(): return subprocess.Popen([sys.executable, "-c", "import test_fuzz; test_fuzz.serve()"], cwd=Path(__file__).parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"})
+    def begun():
+        return subprocess.Popen(
+            [sys.executable, "-c", "import test_fuzz; test_fuzz.serve()"],
+            cwd=Path(__file__).parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"},
+        )
     held = [begun()]
     def ask(*words):
         held[0].stdin.write(json.dumps(words) + "\n")
@@ -599,5 +680,6 @@ def prepared_outcome(out):
     "What a prepared folder holds, as Arrow reads it."
     kept = []
     for path in sorted(out.glob("*/*.arrow")):
-        for row in pa.ipc.open_stream(path.read_bytes()).read_all().to_pylist(): kept.append((path.parent.name, row, *sf.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")))
+        for row in pa.ipc.open_stream(path.read_bytes()).read_all().to_pylist():
+            kept.append((path.parent.name, row, *sf.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")))
     return Outcome(kept, pq.read_table(out / "rejects.parquet").to_pylist())

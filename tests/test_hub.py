@@ -114,7 +114,11 @@ def test_a_plan_says_what_is_to_be_fetched_and_fetches_no_audio(hub, tmp_path):
     assert 0 < few.fetch < everything.fetch / 5 and hub.bytes_served("*.tar") == 0
 
 
-@pytest.mark.parametrize("order", [lambda m: m, lambda m: m[::-1], lambda m: m[1::2] + m[::2]], ids=["in the transcript's order", "backwards", "odd ones first"])
+@pytest.mark.parametrize(
+    "order",
+    [lambda m: m, lambda m: m[::-1], lambda m: m[1::2] + m[::2]],
+    ids=["in the transcript's order", "backwards", "odd ones first"],
+)
 @pytest.mark.parametrize("sampling", ["first", "random"])
 def test_a_sample_is_that_of_the_tree_on_disk_however_tars_are_packed(hub, tmp_path, order, sampling):
     root = many(served(tmp_path / "x", REPO), order)
@@ -221,7 +225,8 @@ def test_a_server_that_ignores_ranges_is_found_out(hub, tmp_path):
     repo = open_repo(REPO)
     file_start(repo, TAR.format(0), 1000)
     hub.fault("*.tar", ignore_range=True, times=None)
-    with pytest.raises(ConnectionError, match="asked for 1000 bytes at 1000, and"): file_start(repo, TAR.format(0), 2000)
+    with pytest.raises(ConnectionError, match="asked for 1000 bytes at 1000, and"):
+        file_start(repo, TAR.format(0), 2000)
 
 
 def test_bytes_that_are_not_those_of_the_hub_are_removed(hub, tmp_path):
@@ -242,19 +247,48 @@ def test_a_busy_hub_is_asked_again(hub, tmp_path):
 
 # What a user is told
 
-@pytest.mark.parametrize("how, token, code, says", [
-    ("missing", "", 2, "no data set voices/twelve on {hub}, or it is private and no token is set, and no folder of that name is here: see that dataset_name is right"),
-    ("private", "", 2, "no data set voices/twelve on {hub}, or it is private and no token is set"),
-    ("missing", "hf_standin", 2, "or it is private and your token has no access"),
-    ("gated", "", 1, "voices/twelve is gated and no token is set: accept its terms on {hub}/datasets/voices/twelve, then set HF_TOKEN or run hf auth login"),
-    ("gated-listing", "", 1, "voices/twelve is gated and no token is set"),
-    ("gated", "hf_standin", 1, "voices/twelve is gated and your token (from HF_TOKEN) has no access to it: ask for access on {hub}/datasets/voices/twelve"),
-    ("gated-listing", "hf_standin", 1, "has no access to it: ask for access"),
-    ("disabled", "", 1, "voices/twelve has been disabled on {hub}: choose another data set"),
-    (None, "hf_wrong", 1, "{hub} refuses your token (from HF_TOKEN): it is wrong or has expired"),
-])
+@pytest.mark.parametrize(
+    "how, token, code, says",
+    [
+        (
+            "missing",
+            "",
+            2,
+            (
+                "no data set voices/twelve on {hub}, or it is private and no token is set, and no folder of that"
+                " name is here: see that dataset_name is right"
+            ),
+        ),
+        ("private", "", 2, "no data set voices/twelve on {hub}, or it is private and no token is set"),
+        ("missing", "hf_standin", 2, "or it is private and your token has no access"),
+        (
+            "gated",
+            "",
+            1,
+            (
+                "voices/twelve is gated and no token is set: accept its terms on {hub}/datasets/voices/twelve, then"
+                " set HF_TOKEN or run hf auth login"
+            ),
+        ),
+        ("gated-listing", "", 1, "voices/twelve is gated and no token is set"),
+        (
+            "gated",
+            "hf_standin",
+            1,
+            (
+                "voices/twelve is gated and your token (from HF_TOKEN) has no access to it: ask for access on"
+                " {hub}/datasets/voices/twelve"
+            ),
+        ),
+        ("gated-listing", "hf_standin", 1, "has no access to it: ask for access"),
+        ("disabled", "", 1, "voices/twelve has been disabled on {hub}: choose another data set"),
+        (None, "hf_wrong", 1, "{hub} refuses your token (from HF_TOKEN): it is wrong or has expired"),
+    ],
+)
 @pytest.mark.parametrize("build", [tar_tree, put_parquet])
-def test_no_access_is_told_in_a_sentence_without_the_token(hub, tmp_path, monkeypatch, capfd, build, how, token, code, says):
+def test_no_access_is_told_in_a_sentence_without_the_token(
+    hub, tmp_path, monkeypatch, capfd, build, how, token, code, says
+):
     build(served(tmp_path / "x", "voices/twelve"), ITEMS)
     monkeypatch.setenv("HF_TOKEN", token)
     hub.deny("voices/twelve", how)
@@ -364,7 +398,8 @@ def test_a_run_goes_on_while_another_fetches_more_of_the_same_tar(hub, tmp_path)
         REPO, train_splits="train", max_train_samples=5, max_eval_samples=1, output_dir=str(tmp_path / "out")
     )
     def meanwhile(now):
-        if not now.clips: assert fetched_part(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
+        if not now.clips:
+            assert fetched_part(repo, TAR.format(0))[1] < size == file_start(repo, TAR.format(0), size).stat().st_size
     first = iter([meanwhile])
     assert prepare(cfg, progress=lambda now: next(first, lambda now: None)(now)).counts["train"]["kept"] == 5
 
@@ -383,7 +418,8 @@ def test_the_token_goes_to_the_hub_alone(hub, tmp_path, monkeypatch, capfd, capl
         r for r in hub.log if r.kind == "resolve" and r.authorized
     ]
     assert "hf_standin" not in said.out + said.err + caplog.text
-    for root in (tmp_path / "out", tmp_path / "home"): assert not [p for p in root.rglob("*") if p.is_file() and b"hf_standin" in p.read_bytes()]
+    for root in (tmp_path / "out", tmp_path / "home"):
+        assert not [p for p in root.rglob("*") if p.is_file() and b"hf_standin" in p.read_bytes()]
 
 
 # Tables that are odd
@@ -412,7 +448,8 @@ def test_audio_in_place_is_right_for_chunks_slices_and_long_offsets(tmp_path):
     for typ in (pa.binary(), pa.large_binary(), pa.struct({"bytes": pa.binary(), "path": pa.string()})):
         column = pa.array([{"bytes": c, "path": "x"} for c in clips] if pa.types.is_struct(typ) else clips, typ)
         with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as f, pa.ipc.new_stream(f, pa.schema({"audio": typ})) as out:
-            for part in (column, column.slice(2), column.slice(0, 0)): out.write_batch(pa.record_batch([part], names=["audio"]))
+            for part in (column, column.slice(2), column.slice(0, 0)):
+                out.write_batch(pa.record_batch([part], names=["audio"]))
         starts, sizes = arrow_ranges(tmp_path / "a.arrow", "audio")
         data = (tmp_path / "a.arrow").read_bytes()
         assert [None if o < 0 else data[o:o + n] for o, n in zip(starts, sizes)] == clips + clips[2:]
@@ -421,7 +458,10 @@ def test_audio_in_place_is_right_for_chunks_slices_and_long_offsets(tmp_path):
 def test_a_compressed_saved_data_set_is_laid_out(hub, tmp_path):
     put(tmp_path / "s/state.json", '{"_data_files": [{"filename": "data.arrow"}]}')
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.OSFile(str(tmp_path / "s/data.arrow"), "wb") as f, pa.ipc.new_stream(f, audio_table(ITEMS).schema, options=options) as out: out.write_table(audio_table(ITEMS))
+    with pa.OSFile(str(tmp_path / "s/data.arrow"), "wb") as f, pa.ipc.new_stream(
+        f, audio_table(ITEMS).schema, options=options
+    ) as out:
+        out.write_table(audio_table(ITEMS))
     got = chosen(config(tmp_path / "s", eval_splits="")).train
     assert [read_bytes(r["file"], r["offset"], r["size"]) for r in got.to_pylist()] == [u.data for u in ITEMS]
 

@@ -130,7 +130,8 @@ OVER_THE_EDGE = """box => { const edge = Math.min(...[box, box.closest('.jp-Outp
   return [...box.querySelectorAll('*')].filter(e => e.checkVisibility() && !scrolls(e) && e.getBoundingClientRect().right > edge).map(e => e.className || e.tagName); }"""
 
 
-CUT_OFF = """box => [...box.querySelectorAll('button, .widget-label, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+CUT_OFF = """box => [...box.querySelectorAll('button, .widget-label, .lm-TabBar-tab')]
+    .filter(e => e.checkVisibility() && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
 OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, select, audio, .widget-label, .widget-html-content, .lm-TabBar-tab')].filter(e => e.checkVisibility() && e.getClientRects().length && !e.closest('.prep-voice'));
   const both = (a, b) => { const p = a.getBoundingClientRect(), q = b.getBoundingClientRect();
     return Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2 && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 2; };
@@ -140,7 +141,14 @@ OVERLAPPING = """box => { const seen = [...box.querySelectorAll('button, input, 
 
 class Reader:
     "Someone at JupyterLab, who takes a picture at each step."
-    def __init__(self, page, shots, theme, hold): self.page, self.shots, self.theme, self.hold, self.form = page, shots, theme, hold, page.locator(".prep-form").first
+    def __init__(self, page, shots, theme, hold):
+        self.page, self.shots, self.theme, self.hold, self.form = (
+            page,
+            shots,
+            theme,
+            hold,
+            page.locator(".prep-form").first,
+        )
 
     def picture(self, name, part=None):
         "A picture of a part of the page, once nothing in it reaches over its edge, is cut off or lies over another."
@@ -155,7 +163,8 @@ class Reader:
         for _ in range(5):  # JupyterLab forgets cells that it was given while it still joins the kernel
             self.page.locator("#jp-MainMenu >> text=Run").click()
             self.page.locator(".lm-Menu >> text=Run All Cells").first.click()
-            with suppress(TimeoutError): self.page.wait_for_function(f"() => {PROMPTS}.some(p => p != '[ ]:')", timeout=10_000)
+            with suppress(TimeoutError):
+                self.page.wait_for_function(f"() => {PROMPTS}.some(p => p != '[ ]:')", timeout=10_000)
             self.page.wait_for_function(f"() => !{PROMPTS}.includes('[*]:')", timeout=300_000)
             if self.page.evaluate(RUN_ALL_DONE): return
         raise AssertionError("Run All did not run all")

@@ -46,7 +46,9 @@ def test_twelve_utterances_have_one_hash_in_every_layout(name, wanted, tmp_path,
     assert load_rows(cfg).source["identity"] == load_rows(cfg).source["identity"]
 
 
-@pytest.mark.parametrize("name", ["mdc_archive", "kaldi_segments", "hub_tar_tree", "hub_parquet_copy", "saved_with_paths"])
+@pytest.mark.parametrize(
+    "name", ["mdc_archive", "kaldi_segments", "hub_tar_tree", "hub_parquet_copy", "saved_with_paths"]
+)
 def test_a_prepared_folder_has_that_hash_too(name, wanted, tmp_path):
     got = prepare(config(LAYOUTS[name](tmp_path / "corpus", ITEMS), output_dir=str(tmp_path / "out")), progress=False)
     assert got.hash == wanted.hash and got.counts == wanted.counts

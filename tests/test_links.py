@@ -136,7 +136,8 @@ def test_a_chain_that_ends_outside_is_not_followed_though_its_first_link_stays_i
     link(root / "two.wav", secret)
     link(root / "up", tmp_path)
     for name in ("one.wav", "up/secret.wav"): assert why(name, root)[0] == "unsafe_path"
-    for name in ("../secret.wav", "x/../../secret.wav", str(secret)): assert why(name, root) == ("unsafe_path", f"{name} leaves its folder")
+    for name in ("../secret.wav", "x/../../secret.wav", str(secret)):
+        assert why(name, root) == ("unsafe_path", f"{name} leaves its folder")
     assert corpus_file(str(secret), root, absolute=True) == (str(secret), 4)
     assert why("../secret.wav", root, absolute=True)[0] == "unsafe_path"
 
@@ -163,7 +164,9 @@ def test_what_is_no_plain_file_is_never_opened(tmp_path, monkeypatch):
     assert why("a.wav/c.wav", tmp_path)[0] == "missing_audio"
 
 
-@pytest.mark.parametrize("path", ["gone.wav", "x" * 300, "a/" * 3_000_000, "\ud83d.wav", "caf\udce9.wav", "a.wav/b.wav"])
+@pytest.mark.parametrize(
+    "path", ["gone.wav", "x" * 300, "a/" * 3_000_000, "\ud83d.wav", "caf\udce9.wav", "a.wav/b.wav"]
+)
 def test_a_path_to_nothing_is_missing_audio_with_words_that_can_be_stored(tmp_path, path):
     put(tmp_path / "a.wav")
     reason, detail = why(path, tmp_path)

@@ -34,7 +34,11 @@ JSON = st.recursive(
 )
 
 
-@given(rows=st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=6), indent=st.sampled_from([None, 0, 2]), ascii=st.booleans())
+@given(
+    rows=st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=6),
+    indent=st.sampled_from([None, 0, 2]),
+    ascii=st.booleans(),
+)
 @settings(max_examples=100 * TIMES_MORE)
 def test_a_json_list_has_the_records_that_json_reads(tmp_path_factory, rows, indent, ascii):
     path = tmp_path_factory.mktemp("json") / "x.json"
@@ -47,7 +51,18 @@ def test_a_json_list_has_the_records_that_json_reads(tmp_path_factory, rows, ind
 def ascii_of(text): return text.encode("unicode_escape").decode()
 
 
-@given(rows=st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12), min_size=2, max_size=2), min_size=1, max_size=6), separator=st.sampled_from(",;"))
+@given(
+    rows=st.lists(
+        st.lists(
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
+            min_size=2,
+            max_size=2,
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    separator=st.sampled_from(",;"),
+)
 @settings(max_examples=100 * TIMES_MORE)
 def test_a_csv_gives_back_what_was_written(tmp_path_factory, rows, separator):
     out = io.StringIO(newline="")
@@ -56,7 +71,10 @@ def test_a_csv_gives_back_what_was_written(tmp_path_factory, rows, separator):
     assert [list(r.values()) for _, r in records(path)] == rows
 
 
-@given(data=st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")), name=st.sampled_from(["x.csv", "x.tsv", "x.json", "x.jsonl"]))
+@given(
+    data=st.binary(max_size=300) | st.text(max_size=200).map(lambda t: t.encode("utf-8", "surrogatepass")),
+    name=st.sampled_from(["x.csv", "x.tsv", "x.json", "x.jsonl"]),
+)
 @example(b"[{", "x.json")
 @example(b"\xff\xfe", "x.csv")
 @example(b'"', "x.csv")
@@ -77,8 +95,10 @@ def test_a_line_without_end_is_refused_and_not_held(tmp_path, monkeypatch):
         ("x.jsonl", "x" * 2000),
         ("x.csv", "path,text\n" + "x" * 2000),
     ):
-        with pytest.raises(ValueError, match=f"{name} has a line of more than 1000"): list(records(put(tmp_path / name, text)))
-    with pytest.raises(ValueError, match="can't be read as a JSON list"): list(records(put(tmp_path / "x.json", '[{"a": "' + "x" * (3 << 20))))
+        with pytest.raises(ValueError, match=f"{name} has a line of more than 1000"):
+            list(records(put(tmp_path / name, text)))
+    with pytest.raises(ValueError, match="can't be read as a JSON list"):
+        list(records(put(tmp_path / "x.json", '[{"a": "' + "x" * (3 << 20))))
     assert list(text_lines(put(tmp_path / "y.tsv", "a\tb\n"))) == ["a\tb"]
 
 
@@ -88,7 +108,19 @@ def test_a_sparse_file_of_a_gigabyte_is_refused_at_once(tmp_path):
         with pytest.raises(ValueError, match=name): list(records(tmp_path / name))
 
 
-@pytest.mark.parametrize("value,path", [("{a}.wav", "{a}.wav"), ("{}", None), ("{'path': 3}", None), ("{'path': 'x.wav'}", "x.wav"), ("{" * 5000 + "}", "{" * 5000 + "}"), ({"path": None}, None), ({"path": "\ud800"}, None), ({"file": "a.wav"}, None)])
+@pytest.mark.parametrize(
+    "value,path",
+    [
+        ("{a}.wav", "{a}.wav"),
+        ("{}", None),
+        ("{'path': 3}", None),
+        ("{'path': 'x.wav'}", "x.wav"),
+        ("{" * 5000 + "}", "{" * 5000 + "}"),
+        ({"path": None}, None),
+        ({"path": "\ud800"}, None),
+        ({"file": "a.wav"}, None),
+    ],
+)
 def test_a_dictionary_gives_its_path_and_nothing_else(value, path):
     if path is not None: assert audio_path(value, "audio") == path
     else:
@@ -154,7 +186,9 @@ def part_of(record):
 
 @given(rows=st.lists(ROW, min_size=1, max_size=5), name=st.sampled_from(["x.jsonl", "metadata.jsonl", "x.json"]))
 @settings(max_examples=120 * TIMES_MORE)
-@example([{"audio": "a.wav", "text": "x", "split": "train"}, {"audio": "b.wav", "text": 3, "split": "trian"}], "x.jsonl")
+@example(
+    [{"audio": "a.wav", "text": "x", "split": "train"}, {"audio": "b.wav", "text": 3, "split": "trian"}], "x.jsonl"
+)
 @example([{"audio": "a.wav", "text": "x", "split": "train"}, {"audio": "b.wav", "text": "x"}], "x.jsonl")
 @example([{"audio": "a.wav", "text": "x", "offset": 1}, {"audio": "a.wav", "text": "x"}], "x.jsonl")
 def test_every_row_of_a_table_of_any_values_is_kept_or_on_record(recordings, rows, name):
@@ -164,7 +198,19 @@ def test_every_row_of_a_table_of_any_values_is_kept_or_on_record(recordings, row
     finally: path.unlink()
 
 
-@given(rows=st.lists(st.lists(st.sampled_from(["", "a.wav", "b.wav", "train", "test", "0", "1", "2", "1,5", "x", '"']), min_size=6, max_size=6), min_size=1, max_size=5), columns=st.permutations(["path", "text", "split", "start", "end", "duration"]), name=st.sampled_from(["x.csv", "x.tsv", "metadata.csv"]))
+@given(
+    rows=st.lists(
+        st.lists(
+            st.sampled_from(["", "a.wav", "b.wav", "train", "test", "0", "1", "2", "1,5", "x", '"']),
+            min_size=6,
+            max_size=6,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    columns=st.permutations(["path", "text", "split", "start", "end", "duration"]),
+    name=st.sampled_from(["x.csv", "x.tsv", "metadata.csv"]),
+)
 @settings(max_examples=100 * TIMES_MORE)
 def test_every_row_of_a_csv_or_tsv_is_kept_or_on_record(recordings, rows, columns, name):
     columns, rows = [*columns, "accents"], [[*r, f"{i}"] for i, r in enumerate(rows)]
@@ -179,7 +225,8 @@ def test_every_row_of_a_csv_or_tsv_is_kept_or_on_record(recordings, rows, column
 def check(rows, path):
     "Rows in are kept or rejects, a kept row has the part that it names, and what can't be read at all is a sentence with the file's name."
     try: got = read_folder(PrepConfig(str(path), "it", train_splits="train+validation+test", eval_splits=""), path)
-    except (ValueError, FileNotFoundError) as e: return str(path.name) in str(e) or "no split" in str(e) or pytest.fail(str(e))
+    except (ValueError, FileNotFoundError) as e:
+        return str(path.name) in str(e) or "no split" in str(e) or pytest.fail(str(e))
     other = [r for r in rows if isinstance(r.get("split"), str) and r["split"].strip() and not known(r["split"])]
     assert len(rows) - len(other) <= len(got.rows) + len(got.rejects) <= len(rows)
     assert len(set(got.rows["id"].to_pylist())) == len(got.rows)
@@ -193,15 +240,44 @@ def check(rows, path):
         )
 
 
-def known(split): return split.strip().lower() in ("train", "test", "dev", "validation", "valid", "val", "validate", "trian")
+def known(split):
+    return split.strip().lower() in ("train", "test", "dev", "validation", "valid", "val", "validate", "trian")
 
 
-@pytest.mark.parametrize("start, end, per_second", [("start_sec", "end_sec", 1), ("segment_start", "segment_end", 1), ("Start (s)", "End (s)", 1), ("startTime", "endTime", 1), ("Begin Time (ms)", "End Time (ms)", 1000),
-                                                    ("utt-start-ms", "utt-end-ms", 1000), ("onset", "segment_stop", 1), ("clip start milliseconds", "clip end milliseconds", 1000)])
+@pytest.mark.parametrize(
+    "start, end, per_second",
+    [
+        ("start_sec", "end_sec", 1),
+        ("segment_start", "segment_end", 1),
+        ("Start (s)", "End (s)", 1),
+        ("startTime", "endTime", 1),
+        ("Begin Time (ms)", "End Time (ms)", 1000),
+        ("utt-start-ms", "utt-end-ms", 1000),
+        ("onset", "segment_stop", 1),
+        ("clip start milliseconds", "clip end milliseconds", 1000),
+    ],
+)
 def test_times_are_read_by_whatever_name_people_give_them(start, end, per_second):
     part = read_part({start: 2.5 * per_second, end: str(4 * per_second)})
     assert part == (2.5, 1.5) and start.lower() in PART_COLUMNS and end.lower() in PART_COLUMNS
 
 
-@pytest.mark.parametrize("name", ["client_id", "sentence", "age", "segment", "time", "s", "up_votes", "start_word", "end_of_turn", "length", "path", "text", "second"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "client_id",
+        "sentence",
+        "age",
+        "segment",
+        "time",
+        "s",
+        "up_votes",
+        "start_word",
+        "end_of_turn",
+        "length",
+        "path",
+        "text",
+        "second",
+    ],
+)
 def test_what_is_no_time_is_not_read_as_one(name): assert name not in PART_COLUMNS

@@ -49,7 +49,15 @@ NO_OBJECT = {
 }
 
 
-@pytest.mark.parametrize("name, what", [("config.json", w) for w in NO_OBJECT] + [(n, w) for n in ("preprocessor_config.json", "tokenizer_config.json", "tokenizer.json") for w in ("a list", "cut", "deep")])
+@pytest.mark.parametrize(
+    "name, what",
+    [("config.json", w) for w in NO_OBJECT]
+    + [
+        (n, w)
+        for n in ("preprocessor_config.json", "tokenizer_config.json", "tokenizer.json")
+        for w in ("a list", "cut", "deep")
+    ],
+)
 def test_a_file_of_a_model_that_is_no_json_object_is_named(model, name, what):
     content = NO_OBJECT[what]
     (model / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -124,7 +132,16 @@ def test_a_link_out_of_a_models_folder_is_not_followed(model, tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} must lie in the model's folder"): load_model(str(model))
 
 
-@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json", "additional_chat_templates/tool.jinja", "tokenizer.4.0.0.json", "vocab.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "chat_template.jinja",
+        "chat_template.json",
+        "additional_chat_templates/tool.jinja",
+        "tokenizer.4.0.0.json",
+        "vocab.txt",
+    ],
+)
 def test_a_file_that_is_not_needed_is_neither_read_nor_saved(model, tmp_path, name):
     (tmp_path / "private").write_text('{"chat_template": "my diary"}')
     (model / name).parent.mkdir(exist_ok=True)
@@ -194,10 +211,19 @@ def test_a_pattern_that_may_never_end_is_refused(pattern, place):
         "normalizer": ("normalizer", replace),
     }
     key, part = parts[place]
-    with pytest.raises(ValueError, match="which may never end"): check_patterns(small_tokenizer(**{key: part}), "a model")
+    with pytest.raises(ValueError, match="which may never end"):
+        check_patterns(small_tokenizer(**{key: part}), "a model")
 
 
-@pytest.mark.parametrize("pattern", [r"\s+", r"\p{N}{1,3}", r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\s+",
+        r"\p{N}{1,3}",
+        r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+        r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    ],
+)
 def test_a_usual_or_simple_pattern_is_taken(pattern):
     check_patterns(
         small_tokenizer(
@@ -227,7 +253,8 @@ def test_code_that_comes_with_a_model_is_never_run(model, tmp_path):
         "AutoFeatureExtractor": "evil.Evil",
         "AutoConfig": "evil.Evil",
     }
-    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"): changed(model / name, lambda held: held.update(auto_map=auto))
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json"):
+        changed(model / name, lambda held: held.update(auto_map=auto))
     assert load_model(str(model)).start_id == 50258 and not mark.exists()
 
 

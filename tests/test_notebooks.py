@@ -20,7 +20,15 @@ def test_every_tutorial_is_laid_out_as_a_notebook_whose_links_lead_somewhere(tmp
         assert json.loads(text)["cells"] and "](../" not in text
 
 
-@pytest.mark.parametrize("link, to", [("../00_config.ipynb", "config.html"), ("../00_config.ipynb#fields", "config.html#fields"), ("../reasons.ipynb", "reasons.html"), ("../tasks/rejected.ipynb", "tasks/rejected.html")])
+@pytest.mark.parametrize(
+    "link, to",
+    [
+        ("../00_config.ipynb", "config.html"),
+        ("../00_config.ipynb#fields", "config.html#fields"),
+        ("../reasons.ipynb", "reasons.html"),
+        ("../tasks/rejected.ipynb", "tasks/rejected.html"),
+    ],
+)
 def test_a_link_to_a_page_of_the_docs_leads_to_the_site(link, to):
     got = for_readers(f"see [this]({link}).")
     assert got.startswith("see [this](https://") and got.endswith(f"/{to}).")
@@ -52,7 +60,10 @@ def test_what_others_put_in_the_folder_is_not_written_through(tmp_path, kind, re
     else: path.symlink_to(private)
     if replace and kind == "a folder":
         with pytest.raises(IsADirectoryError): lay_out(path.parent, replace)
-    else: assert lay_out(path.parent, replace)[name].startswith("written anew" if replace else "there already and another")
+    else:
+        assert lay_out(path.parent, replace)[name].startswith(
+            "written anew" if replace else "there already and another"
+        )
     assert private.read_text() == "mine" if kind == "a link to a file" else not private.exists()
 
 

@@ -25,7 +25,10 @@ def temporary(tmp_path, monkeypatch):
 class Store(MemoryFileSystem):
     "A store that can be out of reach, or not answer."
     protocol, store, pseudo_dirs = "shaky", {}, [""]
-    gone, answers, asked, after_create = False, threading.Event(), 0, staticmethod(lambda path: None)
+    gone = False
+    answers = threading.Event()
+    asked = 0
+    after_create = staticmethod(lambda path: None)
 
     def _ask(self):
         if Store.gone: raise ConnectionError("no route to host")
@@ -57,8 +60,14 @@ def put(lock, data):
 
 # Temporary files
 
-@pytest.mark.parametrize("use", [lambda url: atomic_write(url), lambda url: fetched(url), lambda url: work_dir(url), lambda url: scratch()], ids=["atomic_write", "fetched", "work_dir", "scratch"])
-def test_a_folder_that_another_takes_for_a_dead_ones_before_it_is_locked_is_made_again(temporary, monkeypatch, lock, use):
+@pytest.mark.parametrize(
+    "use",
+    [lambda url: atomic_write(url), lambda url: fetched(url), lambda url: work_dir(url), lambda url: scratch()],
+    ids=["atomic_write", "fetched", "work_dir", "scratch"],
+)
+def test_a_folder_that_another_takes_for_a_dead_ones_before_it_is_locked_is_made_again(
+    temporary, monkeypatch, lock, use
+):
     put(lock, b"a file")
     real, done = fcntl.flock, []
     def flock(f, how):
@@ -166,7 +175,8 @@ def test_a_file_is_linked_through_no_link(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/train").symlink_to(tmp_path / "elsewhere")
     with open(tmp_path / "from", "rb") as f:
-        with pytest.raises(ValueError, match="train must be a plain folder"): atomic_link(f, tmp_path / "out/train/x", tmp_path / "out")
+        with pytest.raises(ValueError, match="train must be a plain folder"):
+            atomic_link(f, tmp_path / "out/train/x", tmp_path / "out")
         assert atomic_link(f, tmp_path / "out/x", tmp_path / "out")
     assert (tmp_path / "out/x").samefile(tmp_path / "from") and list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -179,5 +189,10 @@ def test_a_file_is_linked_through_no_link(tmp_path):
     (RuntimeError("can't start new thread"), "memory or threads ran out"),
 ])
 def test_an_error_is_explained_once_however_deep(error, says):
-    with pytest.raises((OSError, RuntimeError)) as e, explained_errors("everything"), explained_errors("out"): raise error
-    assert says in str(e.value) and str(e.value).endswith("and run it again to go on") and str(e.value).count("run it again") == 1
+    with pytest.raises((OSError, RuntimeError)) as e, explained_errors("everything"), explained_errors("out"):
+        raise error
+    assert (
+        says in str(e.value)
+        and str(e.value).endswith("and run it again to go on")
+        and str(e.value).count("run it again") == 1
+    )

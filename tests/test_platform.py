@@ -66,14 +66,16 @@ def alone(prepared):
     return get
 
 
-def files(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 def asked(**more): return {**SEED, **FEW, **more}
 
 
 def pods(core, *runs, ok=True):
     "Run submitted jobs, two at a time, each in a process of its own."
     path = {k: v for k, v in os.environ.items() if k == "PYTHONPATH" and JOB_PYTHON == sys.executable}
-    with ThreadPoolExecutor(2) as side_by_side: done = list(side_by_side.map(lambda r: run_pod(core, r.id, python=JOB_PYTHON, **path), runs))
+    with ThreadPoolExecutor(2) as side_by_side:
+        done = list(side_by_side.map(lambda r: run_pod(core, r.id, python=JOB_PYTHON, **path), runs))
     for run, d in zip(runs, done):
         run.refresh()
         assert (d.returncode == 0, run.status.state) == ((True, "COMPLETED") if ok else (False, "ERROR")), d.stderr[
@@ -87,7 +89,9 @@ def metrics(core, run): return {name: value for (i, name), value in core.metrics
 
 # One job
 
-def test_the_seeds_two_steps_make_an_artifact_in_a_job_that_is_what_a_plain_run_makes(core, project, secret, alone, tmp_path):
+def test_the_seeds_two_steps_make_an_artifact_in_a_job_that_is_what_a_plain_run_makes(
+    core, project, secret, alone, tmp_path
+):
     func = project.new_function(
         name="create-dataset",
         kind="python",
@@ -170,7 +174,9 @@ def test_local_execution_makes_the_same_and_a_trainer_that_isnt_ours_reads_it(co
     assert not Path("audio-ft-prep-work").exists() and "HF_TOKEN" not in os.environ
 
 
-def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_the_corpuss_language(core, project, alone, tmp_path):
+def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_the_corpuss_language(
+    core, project, alone, tmp_path
+):
     got = ours.preprocess_dataset(
         "audio-training",
         "by-hand",
@@ -213,7 +219,8 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_parameter_ends_in_one_sentence_that_stands_in_the_log(project, caplog, what):
     given, says = WRONG[what]
-    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=re.escape(says)): ours.preprocess_dataset(project, **asked(**given))
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=re.escape(says)):
+        ours.preprocess_dataset(project, **asked(**given))
     assert [r.levelname for r in caplog.records if says in r.message] == ["ERROR"] and not list(Path(".").iterdir())
 
 
@@ -238,10 +245,13 @@ def test_an_hf_home_that_wont_do_is_found_out_before_anything_is_read(project, m
 
 def test_a_work_dir_that_wont_do_is_found_out_before_anything_is_read(project):
     for where in (dict(work_dir="/proc/work"), dict(parts_dir="/proc/work", shard="0", num_shards="2")):
-        with pytest.raises(RuntimeError, match=rf"{[*where][0]} must be a folder that can be written, got /proc/work"): ours.preprocess_dataset(project, **asked(dataset_name="nowhere", **where))
+        with pytest.raises(RuntimeError, match=rf"{[*where][0]} must be a folder that can be written, got /proc/work"):
+            ours.preprocess_dataset(project, **asked(dataset_name="nowhere", **where))
 
 
-def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_is_done_already_is_not_counted_again(project, monkeypatch, tmp_path, caplog):
+def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_is_done_already_is_not_counted_again(
+    project, monkeypatch, tmp_path, caplog
+):
     every = dict(max_train_samples="", max_eval_samples="", storage="padded", shard_rows="2", num_workers="1")
     cfg = ours.job_config({k: v for k, v in asked(**every).items() if k != "artifact_name"})
     told, real = ours.plan(cfg), shutil.disk_usage
@@ -259,7 +269,8 @@ def test_a_disk_that_is_too_small_is_found_out_before_a_clip_is_stored_and_what_
     disk()
     assert shutil.disk_usage(tmp_path).free < 0.9 * told.written
     other = dict(every, shard_rows="3")
-    with pytest.raises(RuntimeError, match="are to be written, and .* are free where"): ours.preprocess_dataset(project, **asked(**other, work_dir=str(tmp_path)))
+    with pytest.raises(RuntimeError, match="are to be written, and .* are free where"):
+        ours.preprocess_dataset(project, **asked(**other, work_dir=str(tmp_path)))
     assert "To do: give the job a larger disk, such as resources=" in caplog.text
     assert ours.preprocess_dataset(project, **asked(**every, work_dir=str(tmp_path))).status.state == "READY"
 
@@ -269,7 +280,12 @@ class Gate(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.server.seen.append(self.headers.get("Authorization"))
         self.send_response(403)
-        for k, v in (("X-Error-Code", "GatedRepo"), ("X-Error-Message", "Access to model someone/whisper-gated is restricted."), ("Content-Length", "0")): self.send_header(k, v)
+        for k, v in (
+            ("X-Error-Code", "GatedRepo"),
+            ("X-Error-Message", "Access to model someone/whisper-gated is restricted."),
+            ("Content-Length", "0"),
+        ):
+            self.send_header(k, v)
         self.end_headers()
     do_GET = do_HEAD
     def log_message(self, *args): pass
@@ -316,7 +332,8 @@ def test_a_secret_in_an_errors_own_words_goes_no_further(project, monkeypatch, c
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(FileNotFoundError) as plain: prepare(PrepConfig(f"./at/{TOKEN}", "it"))
     assert TOKEN in str(plain.value)
-    with pytest.raises(FileNotFoundError, match=r"no corpus at at/\*\*\*") as told: ours.preprocess_dataset(project, **asked(dataset_name=f"./at/{TOKEN}"))
+    with pytest.raises(FileNotFoundError, match=r"no corpus at at/\*\*\*") as told:
+        ours.preprocess_dataset(project, **asked(dataset_name=f"./at/{TOKEN}"))
     assert TOKEN not in str(told.value) + caplog.text and told.value.__cause__ is None
 
 
@@ -328,7 +345,9 @@ CALL = (
 )
 
 
-def test_a_job_that_was_killed_goes_on_and_another_run_in_between_neither_takes_nor_hurts_what_it_left(project, alone, monkeypatch, tmp_path, caplog):
+def test_a_job_that_was_killed_goes_on_and_another_run_in_between_neither_takes_nor_hurts_what_it_left(
+    project, alone, monkeypatch, tmp_path, caplog
+):
     volume, every = tmp_path / "volume", dict(max_train_samples="", max_eval_samples="", shard_rows="2")
     monkeypatch.setenv(ours.WORK, str(volume))
     first = subprocess.Popen(
@@ -387,7 +406,8 @@ def test_parts_that_make_no_whole_are_refused_by_name(project, tmp_path):
     ours.preprocess_dataset(project, **asked(**given, shard="0"))
     with pytest.raises(LookupError, match="audio-dataset-1-of-2"): ours.merge_shards(project, "audio-dataset", 2)
     ours.preprocess_dataset(project, **asked(**given, shard="1", lower_case="true"))
-    with pytest.raises(ValueError, match="are parts of different runs: lower_case is"): ours.merge_shards(project, "audio-dataset", 2)
+    with pytest.raises(ValueError, match="are parts of different runs: lower_case is"):
+        ours.merge_shards(project, "audio-dataset", 2)
     with pytest.raises(LookupError): latest_ready(project, "audio-dataset")
 
 
@@ -407,7 +427,9 @@ def engine(project, monkeypatch):
     monkeypatch.setenv("DHCORE_WORKFLOW_IMAGE", "registry/step:1")
 
 
-def test_the_workflow_of_the_platforms_engine_is_valid_and_its_steps_make_what_one_job_makes(core, project, engine, alone, tmp_path):
+def test_the_workflow_of_the_platforms_engine_is_valid_and_its_steps_make_what_one_job_makes(
+    core, project, engine, alone, tmp_path
+):
     import base64, yaml
     from digitalhub_runtime_hera.utils.functions import run_hera_build
     from hera.workflows import Workflow

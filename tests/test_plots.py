@@ -244,7 +244,8 @@ def test_a_svg_takes_the_colours_of_the_page(clips):
 def test_a_users_own_style_changes_nothing(clips):
     import matplotlib
     first = plot_durations(clips).png()
-    with matplotlib.rc_context({"font.size": 30, "figure.facecolor": "black", "text.color": "red"}): assert plot_durations(clips).png() == first
+    with matplotlib.rc_context({"font.size": 30, "figure.facecolor": "black", "text.color": "red"}):
+        assert plot_durations(clips).png() == first
 
 
 # what is shown is what is there
@@ -273,7 +274,8 @@ def test_rejects_can_be_looked_at(clips):
     found = {clips.rejects["reason"][i].as_py(): clips.reject(i) for i in range(len(clips.rejects))}
     assert all(v.reason == r and v.why.startswith(f"{r}: ") for r, v in found.items())
     assert found["duplicate_row"].samples is not None and found["truncated"].samples is None
-    with pytest.raises(ValueError, match="there is nothing to draw of common_voice_it_41000004: truncated: "): plot_clip(found["truncated"])
+    with pytest.raises(ValueError, match="there is nothing to draw of common_voice_it_41000004: truncated: "):
+        plot_clip(found["truncated"])
     again = found["duplicate_row"]
     assert (again.sentence, again.speaker, again.labels) == (
         "",
@@ -411,8 +413,14 @@ def test_a_corpus_that_has_moved_is_used_where_it_is_said_to_be_and_is_the_same(
     assert "if it has moved, corpus says where it is" in PreparedClips(made)("train", 0).note
     assert PreparedClips(made, tmp_path / "moved")("train", 0).samples is not None
     other = tar_tree(tmp_path / "other", utterances()[:-1])
-    with pytest.raises(ValueError, match="corpus must be the one that .*out was made of, got .*other: .*other has changed since"): PreparedClips(made, other)
-    with pytest.raises(ValueError, match="corpus must be the one .*nowhere: the corpus it was made of is not on this machine"): PreparedClips(made, tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError, match="corpus must be the one that .*out was made of, got .*other: .*other has changed since"
+    ):
+        PreparedClips(made, other)
+    with pytest.raises(
+        ValueError, match="corpus must be the one .*nowhere: the corpus it was made of is not on this machine"
+    ):
+        PreparedClips(made, tmp_path / "nowhere")
 
 
 def test_numbers_are_those_of_the_columns(clips):
@@ -435,7 +443,8 @@ def test_rows_and_selections_are_plotted_as_far_as_they_know(small):
         and plot_rejects(plan(cfg)).says == plot_rejects(chosen).says
     )
     for draw in (plot_durations, plot_speech_rate, plot_speakers):
-        with pytest.raises(ValueError, match="the corpus gives no durations: give a folder that prepare wrote"): draw(corpus)
+        with pytest.raises(ValueError, match="the corpus gives no durations: give a folder that prepare wrote"):
+            draw(corpus)
     with pytest.raises(ValueError, match="rows of a corpus have no labels yet"): plot_labels(corpus)
 
 
@@ -462,7 +471,8 @@ def test_a_clip_without_a_duration_is_left_out_and_told(seconds):
     assert plot.says == "train: median 5.4/s, nine in ten from 4.4 to 6.4; train: 1 of 3 without a duration"
     assert [t.get_text() for t in plot.figure.axes[0].get_legend().get_texts()] == ["train, 2 of 3 clips"]
     known = Corpus(rows_of(seconds), rejects_table([]), {})
-    for draw in (plot_durations, plot_speakers): assert ("1 of 3 without a duration" in draw(known).says) == (seconds[0] is None)
+    for draw in (plot_durations, plot_speakers):
+        assert ("1 of 3 without a duration" in draw(known).says) == (seconds[0] is None)
 
 
 def test_a_split_without_durations_and_a_row_without_a_sentence_are_no_faults():
@@ -470,7 +480,8 @@ def test_a_split_without_durations_and_a_row_without_a_sentence_are_no_faults():
         [rows_of([2.0, 3.0]), rows_of([None]).set_column(1, "split", pa.array(["eval"]).dictionary_encode())]
     )
     rows = rows.set_column(6, "sentence", pa.array([None, "sei", "a"]))
-    for draw in (plot_durations, plot_speech_rate, plot_speakers): assert "eval: 1 of 1 without a duration" in draw(Corpus(rows, rejects_table([]), {})).says
+    for draw in (plot_durations, plot_speech_rate, plot_speakers):
+        assert "eval: 1 of 1 without a duration" in draw(Corpus(rows, rejects_table([]), {})).says
     assert clip_numbers(Corpus(rows, rejects_table([]), {}))["train"]["characters"].tolist() == [0, 3]
 
 
@@ -485,7 +496,9 @@ def test_the_limit_that_is_drawn_is_the_models(prepared):
     assert old != made.prep and PreparedClips(Prepared(made.folder, old)).max_labels == 448
 
 
-@pytest.mark.parametrize("most, named, beyond", [(448, "limit: 448 →", True), (30, "limit: 30", False), (5, "limit: 5", False)])
+@pytest.mark.parametrize(
+    "most, named, beyond", [(448, "limit: 448 →", True), (30, "limit: 30", False), (5, "limit: 5", False)]
+)
 def test_a_limit_far_from_all_clips_does_not_squeeze_them(prepared, most, named, beyond):
     plot = plot_labels(prepared(), most)
     (ax,) = plot.figure.axes

@@ -44,7 +44,8 @@ LARGE_V3 = dict(model_id="openai/whisper-large-v3", feature_dtype="float32", max
 
 def rejects(done): return pq.read_table(done.folder / "rejects.parquet").to_pylist()
 def ids(done, split): return load_prepared(done.folder)[split]["id"]
-def contents(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 def tidy(text): return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -282,9 +283,11 @@ def nothing_kept(folder, says):
     prep = read_prep(folder)
     assert not any(c["kept"] for c in prep["counts"].values()) and verify(folder) == []
     assert len(pq.read_table(folder / "rejects.parquet")) == sum(c["rows"] for c in prep["counts"].values())
-    with pytest.raises(ValueError, match="holds no clip, every row was rejected: see its rejects.parquet"): load_prepared(folder)
+    with pytest.raises(ValueError, match="holds no clip, every row was rejected: see its rejects.parquet"):
+        load_prepared(folder)
     with pytest.raises(FileNotFoundError): DatasetDict.load_from_disk(str(folder))
-    with pytest.raises(ValueError, match="holds no clip, every row was rejected"): log_prepared("speech", "none", folder)
+    with pytest.raises(ValueError, match="holds no clip, every row was rejected"):
+        log_prepared("speech", "none", folder)
     assert not (folder / ".work").exists() and "nothing was kept" in says
     return prep
 
@@ -294,7 +297,14 @@ def test_when_decoding_rejects_every_row_the_run_fails_and_its_account_is_writte
     cfg = PrepConfig("sample", "it", min_seconds=29.0, storage=storage, output_dir=str(tmp_path / "out"), num_workers=1)
     says = []
     for _ in range(2):  # started again it says the same
-        with pytest.raises(RuntimeError, match="nothing was kept: all 32 rows were rejected .24 too_short, .*rejects.parquet in .* lower min_seconds") as e: prepare(cfg, progress=False)
+        with pytest.raises(
+            RuntimeError,
+            match=(
+                "nothing was kept: all 32 rows were rejected .24 too_short, .*rejects.parquet in .* lower"
+                " min_seconds"
+            ),
+        ) as e:
+            prepare(cfg, progress=False)
         says.append(str(e.value))
     prep = nothing_kept(tmp_path / "out", says[0])
     assert says[0] == says[1] and prep["counts"]["eval"]["rejects"] == {"too_short": 4}
@@ -336,7 +346,8 @@ def test_a_corpus_of_which_nothing_is_kept_ends_the_command_with_1_and_an_idea_w
 def test_of_several_jobs_one_may_keep_nothing_and_the_whole_may_not(tmp_path):
     cfg = PrepConfig("sample", "it", min_seconds=29.0, shard_rows=8, num_workers=1, log_mel="fast")
     for i in range(2): prepare(replace(cfg, output_dir=str(tmp_path / f"part{i}")), progress=False, part=Part(i, 2))
-    with pytest.raises(RuntimeError, match="nothing was kept") as e: merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
+    with pytest.raises(RuntimeError, match="nothing was kept") as e:
+        merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
     nothing_kept(tmp_path / "out", str(e.value))
 
 
@@ -585,7 +596,8 @@ def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, sta
 @pytest.fixture
 def mute_hub():
     "The address of a Hub that takes connections and never answers: whoever reads rows there waits."
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server: yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 def waiting_for_rows(out, start, hub):
@@ -661,8 +673,16 @@ NOT_FOR_WORKERS = {
 }
 
 
-@pytest.mark.parametrize("how,needs", [(dict(), {"torch"}), (dict(log_mel="fast"), {"asrfront"}), (dict(log_mel="fast", storage="padded"), {"asrfront"}), (dict(storage="audio"), set())],
-                         ids=["exact", "fast", "fast, padded", "audio"])
+@pytest.mark.parametrize(
+    "how,needs",
+    [
+        (dict(), {"torch"}),
+        (dict(log_mel="fast"), {"asrfront"}),
+        (dict(log_mel="fast", storage="padded"), {"asrfront"}),
+        (dict(storage="audio"), set()),
+    ],
+    ids=["exact", "fast", "fast, padded", "audio"],
+)
 def test_a_worker_loads_only_what_its_examples_are_computed_with(tmp_path, monkeypatch, how, needs):
     (tmp_path / "noting.py").write_text(NOTING)
     monkeypatch.syspath_prepend(tmp_path)
@@ -724,7 +744,8 @@ def test_a_folder_of_a_release_that_had_no_such_field_is_read_and_left_alone(pre
     (folder / "prep.json").write_text(json.dumps(prep))
     assert verify(folder) == [] and len(load_prepared(folder)["train"])
     assert prepare(PrepConfig("sample", "it", output_dir=str(folder)), progress=False).prep == prep
-    with pytest.raises(ValueError, match="log_mel is 'exact' there and 'fast' here"): prepare(PrepConfig("sample", "it", output_dir=str(folder), log_mel="fast"), progress=False)
+    with pytest.raises(ValueError, match="log_mel is 'exact' there and 'fast' here"):
+        prepare(PrepConfig("sample", "it", output_dir=str(folder), log_mel="fast"), progress=False)
 
 
 # Folders that are not ours to write
@@ -785,15 +806,18 @@ def test_an_unfinished_folder_that_other_library_versions_made_is_refused_by_the
     out = shutil.copytree(half.out, tmp_path / "out")
     told = json.loads((out / ".work/plan.json").read_text())
     (out / ".work/plan.json").write_text(json.dumps(told | {"versions": told["versions"] | {"soxr": "0.0.1"}}))
-    with pytest.raises(ValueError, match="soxr was 0.0.1 there and is .* here"): prepare(PrepConfig(**settings_of(long_corpus, out)), progress=False)
+    with pytest.raises(ValueError, match="soxr was 0.0.1 there and is .* here"):
+        prepare(PrepConfig(**settings_of(long_corpus, out)), progress=False)
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 def test_a_corpus_that_has_changed_is_refused(whole, half, long_corpus, tmp_path, state):
     out = shutil.copytree({"finished": whole.folder, "unfinished": half.out}[state], tmp_path / "out")
     corpus = shutil.copytree(long_corpus, tmp_path / "corpus")
-    with open(corpus / "transcript/it/train.tsv", "a", encoding="utf-8") as f: f.write("s1\ttrain_000.mp3\tun'altra frase\n")
-    with pytest.raises(ValueError, match="dataset_name "): prepare(PrepConfig(**settings_of(corpus, out)), progress=False)
+    with open(corpus / "transcript/it/train.tsv", "a", encoding="utf-8") as f:
+        f.write("s1\ttrain_000.mp3\tun'altra frase\n")
+    with pytest.raises(ValueError, match="dataset_name "):
+        prepare(PrepConfig(**settings_of(corpus, out)), progress=False)
 
 
 def test_a_finished_folder_is_left_alone_wherever_the_corpus_lies_now(prepared, tmp_path):
@@ -822,7 +846,8 @@ def test_an_output_that_cant_be_written_ends_in_one_sentence_that_names_it(start
         "below a file": tmp_path / "file/out",
         "where nothing can be made": Path("/proc/out"),
     }[where]
-    if where == "where nothing can be made" and not Path("/proc").is_dir(): pytest.skip("this system has no folder that nobody can write to")
+    if where == "where nothing can be made" and not Path("/proc").is_dir():
+        pytest.skip("this system has no folder that nobody can write to")
     end = start("prepare", *flags(dataset_name="sample", language_code="it", output_dir=out)).wait()
     assert end.code in (1, 2) and str(out) in sentence(end.err) and end.out == ""
     assert "[Errno" not in end.err, "a person should not need to know what an errno is"
@@ -848,7 +873,11 @@ def edit_json(name, change):
         change(value)
         (folder / name).write_text(json.dumps(value))
     return edit
-def edit_rejects(change): return lambda folder: pq.write_table(pa.Table.from_pylist(change(pq.read_table(folder / "rejects.parquet").to_pylist())), folder / "rejects.parquet")
+def edit_rejects(change):
+    return lambda folder: pq.write_table(
+        pa.Table.from_pylist(change(pq.read_table(folder / "rejects.parquet").to_pylist())),
+        folder / "rejects.parquet",
+    )
 def flip(folder):
     with open(folder / "train/data-00000-of-00001.arrow", "r+b") as f:
         f.seek(100_000)

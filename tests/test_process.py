@@ -50,12 +50,25 @@ def test_a_disk_that_is_full_for_what_is_printed_is_a_fault():
 
 
 @pytest.mark.light
-@pytest.mark.parametrize("terminal", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii:strict"}])
+@pytest.mark.parametrize(
+    "terminal",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+)
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_terminal_without_accents_is_written_to(terminal, as_json):
     got = shell(f"{COMMAND} inspect sample" + " --json" * as_json, **terminal)
     assert got.returncode == 0 and got.stderr == ""
-    if as_json: assert json.loads(got.stdout.encode("utf-8", "replace") if "latin" not in str(terminal) else shell(f"{COMMAND} inspect sample --json").stdout)["languages"]["it"]
+    if as_json:
+        assert json.loads(
+            got.stdout.encode("utf-8", "replace")
+            if "latin" not in str(terminal)
+            else shell(f"{COMMAND} inspect sample --json").stdout
+        )["languages"]["it"]
 
 
 def test_a_working_folder_that_is_gone_leaves_whole_paths(tmp_path):
@@ -73,7 +86,8 @@ def test_a_working_folder_that_is_gone_leaves_whole_paths(tmp_path):
 
 def test_a_user_that_the_system_does_not_know_prepares_without_a_home(tmp_path):
     unknown = ["unshare", "-U", "--map-user=54321"]
-    if subprocess.run([*unknown, "true"], capture_output=True).returncode: pytest.skip("no user namespaces on this machine")
+    if subprocess.run([*unknown, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces on this machine")
     got = shell(
         f"exec {shlex.join(unknown)} {prepare(tmp_path / 'out')}",
         cwd=tmp_path,
@@ -87,8 +101,17 @@ def test_a_user_that_the_system_does_not_know_prepares_without_a_home(tmp_path):
 
 
 @pytest.mark.light
-@pytest.mark.parametrize("args", ["inspect ~nobody-here/c", "verify ~nobody-here/c", "upload ~nobody-here/c --project speech --artifact-name a", "plan --dataset-name sample --language-code it --model-id ~nobody-here/m", "plan --config ~nobody-here/run.yaml",
-                                  "demo --output-dir ~nobody-here/o"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        "inspect ~nobody-here/c",
+        "verify ~nobody-here/c",
+        "upload ~nobody-here/c --project speech --artifact-name a",
+        "plan --dataset-name sample --language-code it --model-id ~nobody-here/m",
+        "plan --config ~nobody-here/run.yaml",
+        "demo --output-dir ~nobody-here/o",
+    ],
+)
 def test_a_home_folder_that_is_not_known_is_a_sentence(tmp_path, args):
     got = subprocess.run([COMMAND, *args.split()], capture_output=True, text=True, cwd=tmp_path)
     assert (
@@ -125,7 +148,16 @@ def test_what_was_not_expected_is_a_sentence_and_its_traceback_is_there_when_ask
 
 
 @pytest.mark.light
-@pytest.mark.parametrize("error, says", [("MemoryError()", "memory ran out"), ("RecursionError('deep')", "nested too deeply"), ("OSError(24, 'Too many open files', 'a.wav')", "ulimit -n 4096"), ("AssertionError()", "was not expected"), ("ZeroDivisionError('x')", "was not expected")])
+@pytest.mark.parametrize(
+    "error, says",
+    [
+        ("MemoryError()", "memory ran out"),
+        ("RecursionError('deep')", "nested too deeply"),
+        ("OSError(24, 'Too many open files', 'a.wav')", "ulimit -n 4096"),
+        ("AssertionError()", "was not expected"),
+        ("ZeroDivisionError('x')", "was not expected"),
+    ],
+)
 def test_every_error_is_one_sentence(error, says):
     code = (
         f"import sys; from audio_ft_prep import cli, load\ndef fail(*a): raise {error}\nload.inspect_corpus = fail;"

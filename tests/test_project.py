@@ -2,10 +2,12 @@
 import ast
 import importlib
 import inspect
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
@@ -175,7 +177,9 @@ def test_importing_the_package_loads_nothing_heavy():
     ]
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["upload"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["upload"], ["doctor"]]
+)
 def test_help_loads_nothing_heavy(command):
     said = python(
         WATCH
@@ -186,7 +190,8 @@ def test_help_loads_nothing_heavy(command):
     )
     assert said.split()[-1] == "loaded:"
     assert "audio-ft-prep" in said and "Options" in said
-    if command == ["prepare"]: assert {"--dataset-name", "--language-code", "--model-id", "--output-dir"} <= set(said.split())
+    if command == ["prepare"]:
+        assert {"--dataset-name", "--language-code", "--model-id", "--output-dir"} <= set(said.split())
 
 
 BLOCK = """
@@ -218,7 +223,8 @@ def test_the_five_names_of_the_front_page_are_there():
     homes = dict(
         PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="train"
     )
-    for name in names: assert getattr(audio_ft_prep, name) is getattr(importlib.import_module(f"audio_ft_prep.{homes[name]}"), name)
+    for name in names:
+        assert getattr(audio_ft_prep, name) is getattr(importlib.import_module(f"audio_ft_prep.{homes[name]}"), name)
     with pytest.raises(AttributeError, match="no attribute 'prepared'"): audio_ft_prep.prepared
     with pytest.raises(ImportError, match="prepared"): from audio_ft_prep import prepared  # noqa: F401
 
@@ -248,7 +254,34 @@ def test_exported_cells_stay_short(notebook):
         s.splitlines() for kind, s in cells(notebook) if kind == "code" and re.search(r"^#\|\s*exports?\b", s, re.M)
     ]
     longest = max(exported, key=len, default=[])
-    assert len(longest) <= 100, "\n".join(longest[:3])
+    assert len(longest) <= 50, "\n".join(longest[:3])
+
+
+def too_long(text, most=120):
+    "Lines of code that are wider than the page, comments behind them and pages of text within them left out."
+    within = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.NEWLINE and token.start[0] < token.end[0]:
+            within |= {*range(token.start[0], token.end[0] + 1)}
+    code = [re.split(r"\s{2}#", line)[0] for line in text.splitlines()]
+    return [
+        line
+        for i, line in enumerate(code, 1)
+        if len(line) > most and i not in within and line.strip()[0] not in "#\"'"
+    ]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_exported_code_fits_120_columns(notebook):
+    exported = [s for kind, s in cells(notebook) if kind == "code" and re.search(r"^#\|\s*exports?\b", s, re.M)]
+    assert [line for source in exported for line in too_long(source)] == []
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench", "tools", "src"])
+def test_scripts_and_tests_fit_120_columns(folder):
+    assert [
+        f"{p}: {line}" for p in (ROOT / folder).rglob("*.py") for line in too_long(p.read_text(encoding="utf-8"))
+    ] == []
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "nbs").rglob("*.ipynb")), ids=lambda p: p.stem)
@@ -342,7 +375,10 @@ def test_the_catalogues_file_names_pages_and_handlers_that_are_there():
 
 def test_the_catalogues_requirements_are_those_of_the_package():
     want = {(r.name, str(r.specifier)) for r in settings("requirements")}
-    for op in CATALOGUE["operations"]: assert {(r.name, str(r.specifier)) for r in map(Requirement, op["implementation"]["spec"]["requirements"])} == want
+    for op in CATALOGUE["operations"]:
+        assert {
+            (r.name, str(r.specifier)) for r in map(Requirement, op["implementation"]["spec"]["requirements"])
+        } == want
 
 
 def test_the_how_tos_are_those_of_the_tutorials(tmp_path):

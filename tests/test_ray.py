@@ -185,7 +185,9 @@ def test_the_local_engine_never_imports_ray_and_after_ray_a_process_is_what_it_w
     )
 
 
-def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_json(cluster, machines, corpus, whole, tmp_path):
+def test_a_run_that_loses_a_machine_ends_with_the_local_runs_bytes_and_clean_json(
+    cluster, machines, corpus, whole, tmp_path
+):
     out = tmp_path / "out"
     args = flags(dataset_name=corpus, output_dir=out, engine="ray", ray_address=cluster.address, **SETTINGS)
     with subprocess.Popen(
@@ -215,7 +217,9 @@ def test_a_shard_whose_worker_is_killed_once_is_made_again(cluster, machines, co
     assert made == quick
 
 
-def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made(cluster, machines, corpus, gate, tmp_path, monkeypatch):
+def test_a_shard_that_always_hangs_is_left_out_and_named_and_the_others_are_made(
+    cluster, machines, corpus, gate, tmp_path, monkeypatch
+):
     _, close = gate
     makers, job = task(corpus, tmp_path / "out")
     job = close(job)
@@ -290,7 +294,13 @@ def test_an_output_that_is_lost_ends_the_run_before_every_shard_has_been_tried(c
 
 
 def test_a_full_disk_ends_the_run_at_once(cluster, machines, corpus, tmp_path):
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True).returncode: pytest.skip("a small disk can be mounted by root only")
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", tmp_path], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("a small disk can be mounted by root only")
     try:
         with pytest.raises(
             OSError,
@@ -385,7 +395,9 @@ def told():
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_process_can_have_rays_of_its_own_one_at_a_time_and_none_is_left(cluster, machines, corpus, quick, told, tmp_path, monkeypatch):
+def test_a_process_can_have_rays_of_its_own_one_at_a_time_and_none_is_left(
+    cluster, machines, corpus, quick, told, tmp_path, monkeypatch
+):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # longer than the names of Ray's sockets may be
     state = lambda: (dict(os.environ), list(sys.path), sys.excepthook, sys.stdout, signal.getsignal(signal.SIGTERM))
     one = lambda n, where="": run_ray(
@@ -408,6 +420,9 @@ def test_a_process_can_have_rays_of_its_own_one_at_a_time_and_none_is_left(clust
         run = one(n, where)
         result = next(run)
         assert result.sha256 == quick[result.file]
-        with pytest.raises(RuntimeError, match="^another run of this process uses Ray: wait for it, or set engine to local$"): next(one(n, where))
+        with pytest.raises(
+            RuntimeError, match="^another run of this process uses Ray: wait for it, or set engine to local$"
+        ):
+            next(one(n, where))
         assert list(run) == []
         as_before()

@@ -111,7 +111,12 @@ def inside(prep):
 @given(at=st.sampled_from([*paths(WHOLE)]), new=ANY)
 def test_any_json_in_any_field_is_taken_as_it_may_stand_or_refused_in_a_sentence(at, new):
     try: prep = check_prep(put(WHOLE, at, new))
-    except ValueError as e: assert str(e).startswith("prep.json describes no prepared data set, ") and len(str(e)) < 2500 and "\n" not in str(e)
+    except ValueError as e:
+        assert (
+            str(e).startswith("prep.json describes no prepared data set, ")
+            and len(str(e)) < 2500
+            and "\n" not in str(e)
+        )
     else: assert inside(prep)
 
 
@@ -132,9 +137,14 @@ def test_a_folder_says_which_measures_it_has(measures):
     assert check_prep(WHOLE | {"measures": measures})["measures"] == measures
 
 
-@pytest.mark.parametrize("measures", [["loudness"], ["clipped", "peak"], ["peak", "peak"], "peak", "a\nb", {"peak": 1}, [["peak"]], None, 7], ids=str)
+@pytest.mark.parametrize(
+    "measures",
+    [["loudness"], ["clipped", "peak"], ["peak", "peak"], "peak", "a\nb", {"peak": 1}, [["peak"]], None, 7],
+    ids=str,
+)
 def test_measures_that_are_not_known_are_refused_in_a_sentence(measures):
-    with pytest.raises(ValueError, match="measures must be among peak, clipped") as e: check_prep(WHOLE | {"measures": measures})
+    with pytest.raises(ValueError, match="measures must be among peak, clipped") as e:
+        check_prep(WHOLE | {"measures": measures})
     assert "\n" not in str(e.value)
 
 
@@ -146,22 +156,63 @@ def test_a_family_that_is_not_known_is_refused_in_a_sentence(family):
 
 
 @settings(max_examples=300)
-@given(st.text() | st.from_regex(r"(train|eval|Train|\.\.)?/?(\.\./|/|\\)?data-[0-9]{4,6}-of-[0-9]{4,6}\.arrow\n?", fullmatch=True) | st.from_regex(r"processor/[.\w/\\-]{1,20}", fullmatch=True))
+@given(
+    st.text()
+    | st.from_regex(
+        r"(train|eval|Train|\.\.)?/?(\.\./|/|\\)?data-[0-9]{4,6}-of-[0-9]{4,6}\.arrow\n?", fullmatch=True
+    )
+    | st.from_regex(r"processor/[.\w/\\-]{1,20}", fullmatch=True)
+)
 def test_a_name_that_is_taken_is_the_one_spelling_of_a_file_inside(name):
     where = shard_index(name)
     if where: assert name == "{}/data-{:05d}-of-{:05d}.arrow".format(*where) and where[1] < where[2]
-    if where or is_beside(name): assert os.path.normpath(name) == name and not os.path.isabs(name) and ".." not in name and name.isascii() and not name.endswith((".py", ".bin", ".pkl", ".pt", ".so"))
+    if where or is_beside(name):
+        assert (
+            os.path.normpath(name) == name
+            and not os.path.isabs(name)
+            and ".." not in name
+            and name.isascii()
+            and not name.endswith((".py", ".bin", ".pkl", ".pt", ".so"))
+        )
 
 
-@pytest.mark.parametrize("data", [b"[" * 10**6, b'{"a":' * 10**5, b"1" * 10**6, b'{"a": 1, "a": 2}', b"NaN", b"-Infinity", b"1e400", b'"\\udc80"', b"\xff", b"", b"{", b"\0" * 100, b" " * (1 << 26)], ids=range(13))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 10**6,
+        b'{"a":' * 10**5,
+        b"1" * 10**6,
+        b'{"a": 1, "a": 2}',
+        b"NaN",
+        b"-Infinity",
+        b"1e400",
+        b'"\\udc80"',
+        b"\xff",
+        b"",
+        b"{",
+        b"\0" * 100,
+        b" " * (1 << 26),
+    ],
+    ids=range(13),
+)
 def test_json_without_end_or_sense_is_refused_at_once(data):
     since = time.monotonic()
-    with pytest.raises(ValueError, match=r"^prep.json is damaged \(.*\): prepare it again$"): read_json(data, "prep.json")
+    with pytest.raises(ValueError, match=r"^prep.json is damaged \(.*\): prepare it again$"):
+        read_json(data, "prep.json")
     assert time.monotonic() - since < 10
 
 
 @settings(max_examples=200)
-@given(st.recursive(st.none() | st.booleans() | st.integers(-2**53, 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_categories=["Cs"])), lambda b: st.lists(b) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), b)))
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda b: st.lists(b) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), b),
+    )
+)
 def test_what_we_write_is_read_as_it_was(value): assert read_json(json_bytes(value), "prep.json") == value
 
 
@@ -217,7 +268,12 @@ def test_a_shard_that_is_not_the_recorded_one_is_made_again(half, damage):
 
 
 @settings(max_examples=150)
-@given(at=st.sampled_from(["split", "index", "file", "rows", "samples", "bytes", "sha256", "examples", "rejects", "token", "record"]), new=ANY)
+@given(
+    at=st.sampled_from(
+        ["split", "index", "file", "rows", "samples", "bytes", "sha256", "examples", "rejects", "token", "record"]
+    ),
+    new=ANY,
+)
 def test_a_record_with_another_value_is_no_record(at, new):
     told = json.loads(record_bytes(result_for(WHOLE["shards"][0], 0, [["train", "train", "a", "silent", "x"]]), "t"))
     if told[at] == new and type(told[at]) is type(new): return
@@ -286,7 +342,10 @@ def test_no_file_is_opened_by_a_name_that_leads_elsewhere(tmp_path, name):
     with pytest.raises(ValueError, match="plain names"): open_plain(tmp_path, name)
 
 
-@pytest.mark.parametrize("what", ["link", "link to a folder above", "broken link", "loop", "FIFO", "folder", "socket", "device", "missing"])
+@pytest.mark.parametrize(
+    "what",
+    ["link", "link to a folder above", "broken link", "loop", "FIFO", "folder", "socket", "device", "missing"],
+)
 def test_only_a_plain_file_is_opened_and_nothing_is_waited_for(tmp_path, what):
     import socket
     path, name = tmp_path / "in" / "x", "in/x"

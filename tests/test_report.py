@@ -20,7 +20,11 @@ class Page(HTMLParser):
     "What a page holds, and whether its tags close."
     def __init__(self, text):
         super().__init__()
-        self.open, self.wrong, self.tags, self.ids, self.asked = [], [], [], [], []
+        self.open = []
+        self.wrong = []
+        self.tags = []
+        self.ids = []
+        self.asked = []
         self.feed(text)
         self.close()
     def handle_startendtag(self, tag, attrs): self._seen(tag, attrs)
@@ -58,7 +62,8 @@ def test_the_page_is_the_same_each_time(page, prepared): assert report_html(prep
 def test_every_reject_stands_on_the_page_with_what_was_measured(page, prepared):
     import pyarrow.parquet as pq
     from html import escape
-    for r in pq.read_table(prepared().folder / "rejects.parquet").to_pylist(): assert all(escape(r[k]) in page for k in ("id", "reason", "detail"))
+    for r in pq.read_table(prepared().folder / "rejects.parquet").to_pylist():
+        assert all(escape(r[k]) in page for k in ("id", "reason", "detail"))
 
 
 def test_statistics_add_up(prepared):
@@ -110,14 +115,22 @@ def test_the_edges_are_where_faults_gather(prepared):
     )
 
 
-@pytest.mark.parametrize("settings", [dict(train_splits="dev", eval_splits="", language_code="en"), dict(storage="audio", max_train_samples=2)], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [dict(train_splits="dev", eval_splits="", language_code="en"), dict(storage="audio", max_train_samples=2)],
+    ids=str,
+)
 def test_a_folder_that_lacks_something_has_a_page_too(prepared, settings):
     text = report_html(prepared(**settings), most_clips=1)
     assert Page(text).wrong == [] and "There are no clips" not in text
 
 
 def test_of_a_folder_without_any_clip_it_is_said_that_it_has_none(tmp_path):
-    with pytest.raises(RuntimeError, match="nothing was kept"): prepare(PrepConfig("sample", "it", max_seconds=0.1, output_dir=str(tmp_path / "out"), num_workers=1), progress=False)
+    with pytest.raises(RuntimeError, match="nothing was kept"):
+        prepare(
+            PrepConfig("sample", "it", max_seconds=0.1, output_dir=str(tmp_path / "out"), num_workers=1),
+            progress=False,
+        )
     with pytest.raises(ValueError, match="holds no clip, every row was rejected"): report_html(tmp_path / "out")
 
 
@@ -128,7 +141,8 @@ def test_rows_beyond_a_maximum_make_no_empty_table(prepared):
     assert "Clip by clip" not in text and "not_sampled" in text and "<tbody></tbody>" not in text
 
 
-def test_a_folder_at_a_url_has_the_same_page(prepared): assert report_html(f"local://{prepared().folder}", most_clips=1) == report_html(prepared(), most_clips=1)
+def test_a_folder_at_a_url_has_the_same_page(prepared):
+    assert report_html(f"local://{prepared().folder}", most_clips=1) == report_html(prepared(), most_clips=1)
 
 
 def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
@@ -139,7 +153,8 @@ def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
         m.setattr(os, "replace", stop)
         write_report(prepared(), tmp_path / "report.html", most_clips=1)
     assert (tmp_path / "report.html").read_text() == before
-    with pytest.raises(FileNotFoundError, match="make it first"): write_report(prepared(), tmp_path / "none" / "report.html")
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        write_report(prepared(), tmp_path / "none" / "report.html")
 
 
 OUTSIDE = """() => {

@@ -71,12 +71,14 @@ def test_more_than_one_call_can_give_is_read_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [(1 << 32) + 1, 1 << 40, 1 << 43])
 def test_a_recording_that_no_memory_holds_costs_itself_at_once(size, tmp_path):
-    with pytest.raises(BadClip, match="undecodable: a recording of .* bytes, at most .* can be read here"): read_bytes(sparse(tmp_path / "clip", size), 0, size)
+    with pytest.raises(BadClip, match="undecodable: a recording of .* bytes, at most .* can be read here"):
+        read_bytes(sparse(tmp_path / "clip", size), 0, size)
 
 
 def test_a_recording_larger_than_half_the_memory_costs_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "memory_bytes", lambda: 1 << 29)
-    with pytest.raises(BadClip, match="at most 268,435,456 can be read here"): read_bytes(sparse(tmp_path / "clip", 300_000_000), 0, 300_000_000)
+    with pytest.raises(BadClip, match="at most 268,435,456 can be read here"):
+        read_bytes(sparse(tmp_path / "clip", 300_000_000), 0, 300_000_000)
 
 
 def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path):

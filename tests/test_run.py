@@ -39,14 +39,24 @@ def test_a_shard_keeps_its_key_from_the_rows_to_the_record(run, tmp_path):
     assert str(run.shards[1].key) == "train-00001" and run.shards[1].key == ShardKey("train", 1)
 
 
-@pytest.mark.parametrize("name", ["s3://bucket/prepared", "s3://bucket/prepared/", Url("s3://bucket/prepared")], ids=["URL", "slash", "Url"])
+@pytest.mark.parametrize(
+    "name",
+    ["s3://bucket/prepared", "s3://bucket/prepared/", Url("s3://bucket/prepared")],
+    ids=["URL", "slash", "Url"],
+)
 def test_a_url_is_one_folder_however_it_is_named(name):
     folder = PreparedFolder.of(name)
-    assert folder == PreparedFolder.of(folder) == PreparedFolder(Url("s3://bucket/prepared")) and str(folder.work) == "s3://bucket/prepared/.work"
+    assert (
+        folder == PreparedFolder.of(folder) == PreparedFolder(Url("s3://bucket/prepared"))
+        and str(folder.work) == "s3://bucket/prepared/.work"
+    )
 
 
 def test_what_a_folder_said_is_kept_as_long_as_it_is_held(tmp_path):
-    made = prepare(PrepConfig("sample", "it", storage="audio", max_train_samples=2, output_dir=str(tmp_path / "out")), progress=False)
+    made = prepare(
+        PrepConfig("sample", "it", storage="audio", max_train_samples=2, output_dir=str(tmp_path / "out")),
+        progress=False,
+    )
     folder = PreparedFolder.of(made.folder)
     before, data = folder.prep, folder.prep_bytes
     (made.folder / "prep.json").write_bytes(data.replace(b'"max_train_samples": 2', b'"max_train_samples": 3'))

@@ -211,7 +211,10 @@ def test_rows_within_the_budget_are_those_whose_labels_are():
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.lists(st.sampled_from(["Ciao.", "Il treno parte alle otto.", "<|it|> no", "", FITS, LONG]), max_size=8), st.sampled_from([1, 3, 10_000]))
+@given(
+    st.lists(st.sampled_from(["Ciao.", "Il treno parte alle otto.", "<|it|> no", "", FITS, LONG]), max_size=8),
+    st.sampled_from([1, 3, 10_000]),
+)
 def test_labels_do_not_depend_on_how_many_are_made_at_a_time(sentences, chunk):
     model, tokenizer = whisper()
     rows = rows_of([f"c{i}" for i in range(len(sentences))], sentences=sentences)

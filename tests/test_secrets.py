@@ -65,7 +65,8 @@ def bare(monkeypatch, tmp_path):
     "No secret of this machine's own."
     for name in [n for n in os.environ if is_secret(n) or n.lower().endswith("_proxy")]: monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("HF_TOKEN_PATH", "HF_HOME", "DH_CONFIG", "XDG_CACHE_HOME", "AWS_SHARED_CREDENTIALS_FILE"): monkeypatch.delenv(name, raising=False)
+    for name in ("HF_TOKEN_PATH", "HF_HOME", "DH_CONFIG", "XDG_CACHE_HOME", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def left_of(value, text):
@@ -88,7 +89,19 @@ def test_the_values_of_these_variables_are_secret(monkeypatch, name):
     assert without_secrets({"a": ["x Zq9secretZq9value"], "Zq9secretZq9value": 1}) == {"a": ["x ***"], "***": 1}
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN_PATH", "AWS_WEB_IDENTITY_TOKEN_FILE", "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "RAY_AUTH_MODE", "DHCORE_USER", "DHCORE_CLIENT_ID", "AWS_REGION"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN_PATH",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "TOKENIZERS_PARALLELISM",
+        "MAX_TOKENS",
+        "RAY_AUTH_MODE",
+        "DHCORE_USER",
+        "DHCORE_CLIENT_ID",
+        "AWS_REGION",
+    ],
+)
 def test_the_values_of_those_variables_are_not(monkeypatch, name):
     monkeypatch.setenv(name, "/data/tokens")
     assert without_secrets("it is in /data/tokens") == "it is in /data/tokens"
@@ -186,12 +199,39 @@ KNOWN_BY_PLACE = {
 def test_a_secret_is_known_by_its_place(said): assert without_secrets(said) == KNOWN_BY_PLACE[said]
 
 
-@pytest.mark.parametrize("said", ["anna@example.org", "http://localhost:8080/a@b", "https://a.org/x?part=1#key", "HF_TOKEN: yes", "Basic authentication is required", "the bearer of bad news", "s3://bucket/a@b", "a token: none", "c'è un treno: 10:30@Roma",
-                                  "tokens=448", "the password is wrong", "data/train-00000.arrow", "hash 0f3a2b9c8d7e6f50"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "anna@example.org",
+        "http://localhost:8080/a@b",
+        "https://a.org/x?part=1#key",
+        "HF_TOKEN: yes",
+        "Basic authentication is required",
+        "the bearer of bad news",
+        "s3://bucket/a@b",
+        "a token: none",
+        "c'è un treno: 10:30@Roma",
+        "tokens=448",
+        "the password is wrong",
+        "data/train-00000.arrow",
+        "hash 0f3a2b9c8d7e6f50",
+    ],
+)
 def test_what_only_resembles_a_secret_stays(said): assert without_secrets(said) == said
 
 
-@pytest.mark.parametrize("text", ["a://b:c" * 40_000, "a.b-" * 60_000, "eyJabcdefgh." * 25_000, "https://" + "a" * 300_000, "password" * 40_000, "x" * 300_000, "Authorization: " * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a://b:c" * 40_000,
+        "a.b-" * 60_000,
+        "eyJabcdefgh." * 25_000,
+        "https://" + "a" * 300_000,
+        "password" * 40_000,
+        "x" * 300_000,
+        "Authorization: " * 20_000,
+    ],
+)
 def test_a_long_text_is_gone_through_soon(monkeypatch, text):
     monkeypatch.setenv("HF_TOKEN", "Zq9secretZq9value")
     began = time.monotonic()
@@ -231,7 +271,17 @@ def test_a_record_is_one_line_and_only_shows():
     assert OneLine("%(message)s").format(record) == r"row a\nERROR forged\x1b[2J\u202e"
 
 
-@pytest.mark.parametrize("make", [lambda s: ValueError(s), lambda s: FileNotFoundError(2, "No such file", s), lambda s: RuntimeError("x", {"token": s}), lambda s: KeyError(s), lambda s: OSError(f"at https://u:{s}@h")], ids=["ValueError", "a file's name", "its arguments", "KeyError", "an address"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: ValueError(s),
+        lambda s: FileNotFoundError(2, "No such file", s),
+        lambda s: RuntimeError("x", {"token": s}),
+        lambda s: KeyError(s),
+        lambda s: OSError(f"at https://u:{s}@h"),
+    ],
+    ids=["ValueError", "a file's name", "its arguments", "KeyError", "an address"],
+)
 @pytest.mark.parametrize("where", ["itself", "its cause", "its context", "a note"])
 def test_an_error_that_tells_a_secret_is_replaced_by_one_of_its_kind(monkeypatch, make, where):
     monkeypatch.setenv("HF_TOKEN", "Zq9secretZq9value")

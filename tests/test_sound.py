@@ -92,7 +92,8 @@ def test_tags_behind_an_mp3_change_no_sample_and_hide_no_cut(behind, mp3):
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "AIFF"])
 def test_zeros_and_tags_in_front_of_other_formats_change_no_sample(format):
     data = encode(tone(440), RATE, format)
-    for front in (bytes(64), ID3V2, ID3V2 + bytes(10)): assert np.array_equal(read_clip(front + data).samples, read_clip(data).samples)
+    for front in (bytes(64), ID3V2, ID3V2 + bytes(10)):
+        assert np.array_equal(read_clip(front + data).samples, read_clip(data).samples)
 
 def test_a_vbri_header_is_no_audio_and_its_count_finds_a_cut():
     first = frame_at(MP3[:4])
@@ -109,7 +110,16 @@ def test_a_vbri_header_is_no_audio_and_its_count_finds_a_cut():
 
 # ---- lengths that a decoder estimates
 
-@pytest.mark.parametrize("name", ["layer2.mp3", "layer2_44k.mp2", "lame_free_format.mp3", "lame_free_format_header.mp3", "lame_cbr_no_header_8k.mp3"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layer2.mp3",
+        "layer2_44k.mp2",
+        "lame_free_format.mp3",
+        "lame_free_format_header.mp3",
+        "lame_cbr_no_header_8k.mp3",
+    ],
+)
 def test_a_whole_file_is_kept_whatever_length_its_decoder_estimates(name):
     data = (AUDIO / name).read_bytes()
     assert 1.19 < read_clip(data).seconds < 1.45
@@ -147,7 +157,8 @@ def mpeg_seconds(mp3, header=0):
 def test_a_duration_that_counts_an_encoders_silence_is_no_sign_of_a_cut(rate, seconds):
     mp3 = encode(tone(440, seconds, rate), rate, "MP3")
     frames, samples = mpeg_seconds(mp3, 1), frame_at(mp3[:4]).samples / rate
-    for given in (seconds, frames, frames + samples, frames - 529/rate, frames - 1105/rate, round(frames, 2)): assert reason(mp3, given_seconds=given) is None
+    for given in (seconds, frames, frames + samples, frames - 529/rate, frames - 1105/rate, round(frames, 2)):
+        assert reason(mp3, given_seconds=given) is None
     for given in (seconds, frames, frames - 529/rate): assert reason(bare(mp3), given_seconds=given) is None
 
 @pytest.mark.parametrize("rate", RATES)
@@ -278,7 +289,8 @@ CHUNK = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + 
 @pytest.mark.parametrize("where", ["before", "behind", "both"])
 def test_other_chunks_change_no_sample(where):
     data = WAV[:36] + CHUNK * (where != "behind") + WAV[36:] + CHUNK * (where != "before")
-    for d in (data, data[:4] + struct.pack("<I", len(data) - 8) + data[8:]): assert np.array_equal(read_clip(d).samples, read_clip(WAV).samples)
+    for d in (data, data[:4] + struct.pack("<I", len(data) - 8) + data[8:]):
+        assert np.array_equal(read_clip(d).samples, read_clip(WAV).samples)
     if where == "behind": assert len(read_clip(sized(WAV, 0) + CHUNK).samples) >= RATE
     assert reason(encode(tone(440)[:0]) + CHUNK) == "empty_audio"
 
@@ -340,7 +352,8 @@ def test_a_file_behind_another_is_found_whatever_lies_between(first, between):
 @pytest.mark.parametrize("second", EVERY)
 @pytest.mark.parametrize("first", ["WAV", "AIFF", "CAF", "W64", "AU", "NIST", "MP3", "FLAC"])
 def test_a_file_that_fills_the_hole_of_another_is_never_taken_for_its_samples(first, second):
-    if second == "MP3" and first != "FLAC" and first != "MP3": pytest.skip("frames of MPEG aren't looked for among samples")
+    if second == "MP3" and first != "FLAC" and first != "MP3":
+        pytest.skip("frames of MPEG aren't looked for among samples")
     whole, other = (encode(tone(hz), RATE, f) for hz, f in ((440, first), (880, second)))
     assert reason(whole[:len(whole) * 2 // 3] + other) in ("undecodable", "truncated")
 
@@ -352,12 +365,32 @@ def test_a_file_is_not_seen_in_what_looks_like_none():
     ]
     assert heard_as == [12.5] * 6
 
-@pytest.mark.parametrize("format, subtype", [("W64", "PCM_16"), ("W64", "PCM_24"), ("RF64", "PCM_16"), ("WAVEX", "PCM_16"), ("CAF", "PCM_16"), ("CAF", "ALAC_16"), ("NIST", "PCM_16"), ("NIST", "ULAW"), ("NIST", "ALAW"), ("AIFF", "PCM_16"), ("AIFF", "ALAW"), ("AU", "PCM_16"), ("AU", "ULAW"), ("WAV", "GSM610"), ("WAV", "IMA_ADPCM")])
+@pytest.mark.parametrize(
+    "format, subtype",
+    [
+        ("W64", "PCM_16"),
+        ("W64", "PCM_24"),
+        ("RF64", "PCM_16"),
+        ("WAVEX", "PCM_16"),
+        ("CAF", "PCM_16"),
+        ("CAF", "ALAC_16"),
+        ("NIST", "PCM_16"),
+        ("NIST", "ULAW"),
+        ("NIST", "ALAW"),
+        ("AIFF", "PCM_16"),
+        ("AIFF", "ALAW"),
+        ("AU", "PCM_16"),
+        ("AU", "ULAW"),
+        ("WAV", "GSM610"),
+        ("WAV", "IMA_ADPCM"),
+    ],
+)
 def test_relatives_of_wav_are_read_whole_and_their_cuts_are_found(format, subtype):
     data = encode(tone(440, rate=16000), 16000, format, subtype=subtype)
     clip = heard(data, 440, given_seconds=1.0)
     assert clip.format == {"NIST": "sphere", "RF64": "wav", "WAVEX": "wav"}.get(format, format.lower())
-    if subtype != "ALAC_16": assert {reason(data[:int(len(data) * share)]) for share in (0.4, 0.7, 0.9)} == {"truncated"}
+    if subtype != "ALAC_16":
+        assert {reason(data[:int(len(data) * share)]) for share in (0.4, 0.7, 0.9)} == {"truncated"}
 
 def test_an_mp3_in_a_wav_is_an_mp3():
     fmt = struct.pack("<HHIIHHH", 0x55, 1, RATE, 8000, 1, 0, 12) + struct.pack("<HIHHH", 1, 2, 216, 1, 1393)
@@ -442,7 +475,14 @@ def test_frames_and_channels_beyond_number_are_refused_in_no_time():
 
 def test_bytes_that_could_all_begin_a_frame_are_searched_for_a_bounded_time():
     t = time.process_time()
-    for data in (b"\xff" * 3_000_000, MP3 + b"\xff" * 3_000_000, bare(MP3) + b"\xff\xfb" * 1_000_000, b"\x01" + b"\xff\xfb\x90" * 500_000, ID3V2 * 50_000): refusal(data)
+    for data in (
+        b"\xff" * 3_000_000,
+        MP3 + b"\xff" * 3_000_000,
+        bare(MP3) + b"\xff\xfb" * 1_000_000,
+        b"\x01" + b"\xff\xfb\x90" * 500_000,
+        ID3V2 * 50_000,
+    ):
+        refusal(data)
     assert time.process_time() - t < 5
 
 def test_a_clip_that_takes_more_memory_than_there_is_is_refused(monkeypatch):
@@ -487,7 +527,15 @@ def test_stereo_of_every_other_kind_is_no_alarm():
 
 # ---- limits
 
-@pytest.mark.parametrize("samples, says", [(480_002, "30.0001 s, 0.0001 s over max_seconds 30"), (480_001, "30.00006 s, 0.00006 s over max_seconds 30"), (480_160, "30.010 s, 0.010 s over max_seconds 30"), (512_000, "32.000 s, 2.000 s over max_seconds 30")])
+@pytest.mark.parametrize(
+    "samples, says",
+    [
+        (480_002, "30.0001 s, 0.0001 s over max_seconds 30"),
+        (480_001, "30.00006 s, 0.00006 s over max_seconds 30"),
+        (480_160, "30.010 s, 0.010 s over max_seconds 30"),
+        (512_000, "32.000 s, 2.000 s over max_seconds 30"),
+    ],
+)
 def test_a_clip_that_is_too_long_says_by_how_much(samples, says):
     assert refusal(encode(np.resize(tone(440), samples))).detail == says
 
@@ -501,15 +549,37 @@ def test_a_clip_that_is_too_short_says_by_how_much():
 
 # ---- long recordings
 
-def row(path, start, seconds, offset=0): return {"file": str(path), "offset": offset, "size": path.stat().st_size - offset, "start": start, "seconds": seconds}
+def row(path, start, seconds, offset=0):
+    return {
+        "file": str(path),
+        "offset": offset,
+        "size": path.stat().st_size - offset,
+        "start": start,
+        "seconds": seconds,
+    }
 
-@pytest.mark.parametrize("format, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("W64", "PCM_16"), ("CAF", "PCM_16"), ("NIST", "PCM_16"), ("RF64", "FLOAT"), ("WAV", "IMA_ADPCM"), ("CAF", "ALAC_16")])
+@pytest.mark.parametrize(
+    "format, subtype",
+    [
+        ("WAV", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("AIFF", "PCM_16"),
+        ("AU", "PCM_16"),
+        ("W64", "PCM_16"),
+        ("CAF", "PCM_16"),
+        ("NIST", "PCM_16"),
+        ("RF64", "FLOAT"),
+        ("WAV", "IMA_ADPCM"),
+        ("CAF", "ALAC_16"),
+    ],
+)
 def test_a_part_of_a_long_recording_is_the_same_from_its_file_as_from_its_bytes(format, subtype, tmp_path):
     sound = np.concatenate([tone(hz, 1.0) for hz in range(300, 1500, 20)])
     data = encode(sound, RATE, format, subtype=subtype)
     (path := tmp_path / "a").write_bytes(b"front" + data)
     for start, seconds in ((0.0, 1.0), (17.3, 2.0), (59.5, None)):
-        with RecordingFile(str(path), 5, len(data)) as recording: part, _ = decode_segment(recording_container(recording), start, seconds)
+        with RecordingFile(str(path), 5, len(data)) as recording:
+            part, _ = decode_segment(recording_container(recording), start, seconds)
         whole, _ = decode_segment(read_container(data), start, seconds)
         assert np.array_equal(part, whole) and 0 <= len(part) - round((seconds or 0.5) * RATE) < (
             100 if subtype == "IMA_ADPCM" else 1

@@ -41,7 +41,12 @@ CLIPS = [tone(300 + 40 * i, 1 + i / 10) for i in range(6)]
 
 
 def audio(items): return pa.array([{"bytes": b, "path": p} for b, p in items], AUDIO)
-def config(place, **more): return PrepConfig(str(place), "it", **{"num_workers": 1, "output_dir": "unused", "eval_splits": "", "train_splits": "train", **more})
+def config(place, **more):
+    return PrepConfig(
+        str(place),
+        "it",
+        **{"num_workers": 1, "output_dir": "unused", "eval_splits": "", "train_splits": "train", **more}
+    )
 
 
 def write(path, as_saved=False, /, **columns):
@@ -49,7 +54,8 @@ def write(path, as_saved=False, /, **columns):
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(columns)
     if not as_saved: return pq.write_table(table, path, row_group_size=2)
-    with pa.OSFile(str(path), "wb") as f, pa.ipc.new_stream(f, table.schema) as out: out.write_table(table, max_chunksize=2)
+    with pa.OSFile(str(path), "wb") as f, pa.ipc.new_stream(f, table.schema) as out:
+        out.write_table(table, max_chunksize=2)
     put(path.parent / "state.json", json.dumps({"_data_files": [{"filename": path.name}]}))
 
 
@@ -93,18 +99,44 @@ def test_text_of_every_arrow_kind_is_read(tmp_path, kind, as_saved):
     ) and not rejects
 
 
-@pytest.mark.parametrize("speakers, want", [(pa.array([1, 2], pa.int8()), ["1", "2"]), (pa.array([7, None], pa.uint64()), ["7", ""]), (pa.array([1., float("nan")]), ["1", ""]), (pa.array([None, None]), ["", ""])])
+@pytest.mark.parametrize(
+    "speakers, want",
+    [
+        (pa.array([1, 2], pa.int8()), ["1", "2"]),
+        (pa.array([7, None], pa.uint64()), ["7", ""]),
+        (pa.array([1.0, float("nan")]), ["1", ""]),
+        (pa.array([None, None]), ["", ""]),
+    ],
+)
 def test_speakers_may_be_numbers(tmp_path, speakers, want):
     write(tmp_path / "train.parquet", audio=audio(zip(CLIPS, "ab")), text=["uno", "due"], speaker_id=speakers)
     assert [r["speaker"] for r in rows_of(tmp_path)[0]] == want
 
 
-@pytest.mark.parametrize("column, values, says", [
-    ("text", pa.array([["uno"], None]), "text must be text, got ['uno']"), ("text", pa.array([{"it": "uno"}, None]), "text must be text, got {'it': 'uno'}"), ("text", pa.array([5, None]), "text must be text, got 5"),
-    ("speaker", pa.array([[1], None]), "speaker must be text, got [1]"), ("speaker", pa.array([True, None]), "speaker must be text, got True"), ("split", pa.array([[1], None]), "split must be text, got [1]"),
-    ("duration", pa.array(["6,0", None]), "duration must be a number of seconds from 0 on, such as 6.5, got '6,0'"), ("duration", pa.array([float("inf"), None]), "got inf"), ("duration", pa.array([-1, None]), "got -1"),
-    ("duration", pa.array([True, None]), "got True"), ("offset", pa.array(["x", None]), "offset must be a number"), ("duration_ms", pa.array([[3], None]), "duration_ms must be a number of milliseconds"),
-    ("begin_time", pa.array(["soon", None]), "begin_time must be"), ("end", pa.array([0., None]), "end must leave a part above 0 s"), ("speaker", pa.array([-1, None]).cast(pa.int64()).view(pa.time64("us")), "speaker must be text")])
+@pytest.mark.parametrize(
+    "column, values, says",
+    [
+        ("text", pa.array([["uno"], None]), "text must be text, got ['uno']"),
+        ("text", pa.array([{"it": "uno"}, None]), "text must be text, got {'it': 'uno'}"),
+        ("text", pa.array([5, None]), "text must be text, got 5"),
+        ("speaker", pa.array([[1], None]), "speaker must be text, got [1]"),
+        ("speaker", pa.array([True, None]), "speaker must be text, got True"),
+        ("split", pa.array([[1], None]), "split must be text, got [1]"),
+        (
+            "duration",
+            pa.array(["6,0", None]),
+            "duration must be a number of seconds from 0 on, such as 6.5, got '6,0'",
+        ),
+        ("duration", pa.array([float("inf"), None]), "got inf"),
+        ("duration", pa.array([-1, None]), "got -1"),
+        ("duration", pa.array([True, None]), "got True"),
+        ("offset", pa.array(["x", None]), "offset must be a number"),
+        ("duration_ms", pa.array([[3], None]), "duration_ms must be a number of milliseconds"),
+        ("begin_time", pa.array(["soon", None]), "begin_time must be"),
+        ("end", pa.array([0.0, None]), "end must leave a part above 0 s"),
+        ("speaker", pa.array([-1, None]).cast(pa.int64()).view(pa.time64("us")), "speaker must be text"),
+    ],
+)
 def test_a_value_that_cannot_be_read_costs_its_row_and_is_named(tmp_path, column, values, says):
     columns = {"audio": audio(zip(CLIPS, "ab")), "text": ["uno", "due"], column: values}
     write(tmp_path / "train.parquet", **columns)
@@ -137,20 +169,41 @@ times = st.one_of(st.none(), st.just(float("nan")), st.floats(-2, 40), st.sample
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.sampled_from(["offset", "start", "end", "end_ms", "duration", "duration_ms", "Begin_Time"]), st.lists(times, min_size=4, max_size=4), min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from(["offset", "start", "end", "end_ms", "duration", "duration_ms", "Begin_Time"]),
+        st.lists(times, min_size=4, max_size=4),
+        min_size=1,
+    )
+)
 def test_columns_of_times_are_read_as_rows_are(columns):
     start, seconds, faults = read_parts({k: pa.chunked_array([pa.array(v, pa.float64())]) for k, v in columns.items()})
     for i in range(4):
         try: want = read_part({k: v[i] for k, v in columns.items()})
         except BadClip as e: assert faults[i] == e.detail
-        else: assert i not in faults and [None if np.isnan(x) else x for x in (start[i], seconds[i])] == pytest.approx(list(want))
+        else:
+            assert i not in faults and [None if np.isnan(x) else x for x in (start[i], seconds[i])] == pytest.approx(
+                list(want)
+            )
 
 
 # Parts
 
-@pytest.mark.parametrize("lasts, times, want", [
-    (15.81, (401.76, 15.81), (None, 15.81)), (600, (401.76, 15.81), (401.76, 15.81)), (10, (0, 10), (None, 10)), (10, (0, 4), (0, 4)), (10, (6, 4), (6, 4)), (4.2, (6, 4), (None, 4)), (4, (100, None), (None, None)),
-    (16, (400.2, 15.4), (None, 15.4)), (9, (400, 16), (None, 16)), (5, (0, None), (None, None))])
+@pytest.mark.parametrize(
+    "lasts, times, want",
+    [
+        (15.81, (401.76, 15.81), (None, 15.81)),
+        (600, (401.76, 15.81), (401.76, 15.81)),
+        (10, (0, 10), (None, 10)),
+        (10, (0, 4), (0, 4)),
+        (10, (6, 4), (6, 4)),
+        (4.2, (6, 4), (None, 4)),
+        (4, (100, None), (None, None)),
+        (16, (400.2, 15.4), (None, 15.4)),
+        (9, (400, 16), (None, 16)),
+        (5, (0, None), (None, None)),
+    ],
+)
 def test_times_beside_audio_mean_a_part_of_it_or_where_it_was_cut_out(lasts, times, want):
     got = part_of_clip(lasts, *times)
     assert [x is None for x in got] == [x is None for x in want] and [
@@ -342,9 +395,18 @@ def test_samples_are_the_same_when_they_are_laid_out(tmp_path):
     assert all("sampling rate must be a whole number" in d for d in details[:3]) and "between -1 and 1" in details[3]
 
 
-@pytest.mark.parametrize("columns", [
-    {"audio": [[0.5, -0.5] * 800], "rate": [8000]}, {"audio": [{"audio": [0.5, -0.5] * 800, "rate": 8000}]}, {"speech": [[0.5, -0.5] * 800], "sampling_rate": [8000]}, {"audio": [{"array": [0.5, -0.5] * 800, "path": "a.wav", "sampling_rate": 8000.}]},
-    {"audio": [{"array": [[0.5, -0.5] * 800] * 2, "sampling_rate": 8000}]}, {"audio": [{"array": [16384, -16384] * 800, "sampling_rate": 8000}]}], ids=range(6))
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"audio": [[0.5, -0.5] * 800], "rate": [8000]},
+        {"audio": [{"audio": [0.5, -0.5] * 800, "rate": 8000}]},
+        {"speech": [[0.5, -0.5] * 800], "sampling_rate": [8000]},
+        {"audio": [{"array": [0.5, -0.5] * 800, "path": "a.wav", "sampling_rate": 8000.0}]},
+        {"audio": [{"array": [[0.5, -0.5] * 800] * 2, "sampling_rate": 8000}]},
+        {"audio": [{"array": [16384, -16384] * 800, "sampling_rate": 8000}]},
+    ],
+    ids=range(6),
+)
 def test_samples_are_found_however_they_are_held(tmp_path, columns):
     for as_saved in (False, True):
         place = tmp_path / str(as_saved)
@@ -386,7 +448,8 @@ def test_a_recording_beside_a_table_that_no_row_names_is_on_record(tmp_path, nam
 def test_arrow_without_its_state_is_told_what_to_do(tmp_path, name):
     put(tmp_path/name, b"ARROW1")
     for place in (tmp_path, tmp_path/name):
-        with pytest.raises(ValueError, match=r"is a file of Arrow without the state.json .* call save_to_disk"): load_rows(config(place))
+        with pytest.raises(ValueError, match=r"is a file of Arrow without the state.json .* call save_to_disk"):
+            load_rows(config(place))
 
 
 def test_recordings_of_one_name_in_two_folders_are_two_clips(tmp_path):
@@ -423,7 +486,8 @@ def test_two_columns_of_audio_are_never_taken_for_each_other(tmp_path):
 def test_an_arrow_file_with_an_index_is_read(tmp_path):
     table = pa.table({"audio": audio([(A, "a.wav")]), "text": ["uno"]})
     put(tmp_path / "state.json", '{"_data_files": [{"filename": "data.arrow"}]}')
-    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as f, pa.ipc.new_file(f, table.schema) as out: out.write_table(table)
+    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as f, pa.ipc.new_file(f, table.schema) as out:
+        out.write_table(table)
     assert [r["data"] for r in rows_of(tmp_path)[0]] == [A]
 
 
@@ -458,7 +522,8 @@ def test_an_offset_that_lies_is_a_sentence_that_names_the_file(tmp_path, column,
     )
     # chunks of two rows: one chunk keeps the offsets together
     table = pa.ipc.open_stream(str(tmp_path / "data.arrow")).read_all().combine_chunks()
-    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as f, pa.ipc.new_stream(f, table.schema) as out: out.write_table(table)
+    with pa.OSFile(str(tmp_path / "data.arrow"), "wb") as f, pa.ipc.new_stream(f, table.schema) as out:
+        out.write_table(table)
     lying(tmp_path / "data.arrow", np.cumsum([0, *map(len, text[column])]).tolist(), lie)
     assert "data.arrow can't be read as Arrow, it is cut or damaged" in refused(tmp_path)
 
@@ -471,7 +536,10 @@ def test_a_file_cut_anywhere_is_a_sentence_or_whole_rows(tmp_path, name):
         (tmp_path / name).write_bytes(data[:n])
         try: got, rejects, _ = rows_of(tmp_path)
         except ValueError as e: assert name in str(e)
-        else: assert len(got) + len(rejects) in (2, 4, 6) and "has no end mark" in " ".join(load_rows(config(tmp_path)).source["notes"])
+        else:
+            assert len(got) + len(rejects) in (2, 4, 6) and "has no end mark" in " ".join(
+                load_rows(config(tmp_path)).source["notes"]
+            )
 
 
 def test_a_pointer_of_git_lfs_and_an_empty_file_are_named(tmp_path):
@@ -508,7 +576,9 @@ except (ValueError, RuntimeError, OSError) as e: print(str(e).replace(chr(10), "
 """
 
 
-@pytest.mark.parametrize("what", ["a word that every row repeats", "a path that every row repeats", "pages of blanks", "audio of zeros"])
+@pytest.mark.parametrize(
+    "what", ["a word that every row repeats", "a path that every row repeats", "pages of blanks", "audio of zeros"]
+)
 def test_a_file_that_unpacks_to_any_size_is_refused_in_little_memory(tmp_path, what):
     n, word = 1000, " " * (40 << 20)
     repeat = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([word]))
@@ -540,12 +610,36 @@ def test_a_file_that_claims_more_rows_than_it_holds_is_refused(tmp_path):
         else: assert len(got) == 2
 
 
-@pytest.mark.parametrize("name, text, says", [
-    ("dataset_dict.json", "[]", "holds no JSON object"), ("dataset_dict.json", "{}", "must list names under splits"), ("dataset_dict.json", '{"splits": ["../x"]}', "must list plain names"), ("dataset_dict.json", '{"splits": ["/etc"]}', "must list plain names"),
-    ("dataset_dict.json", '{"splits": [1]}', "must list plain names"), ("dataset_dict.json", '{"splits": "train"}', "must list names"), ("dataset_dict.json", '{"splits": []}', "lists no splits"), ("dataset_dict.json", "[" * 100_000, "holds no JSON object"),
-    ("train/state.json", "{", "holds no JSON object"), ("train/state.json", '{"_data_files": [{"filename": "../../a.arrow"}]}', "must list plain names"), ("train/state.json", '{"_data_files": [{"filename": "/a.arrow"}]}', "must list plain names"),
-    ("train/state.json", '{"_data_files": [{"filename": null}]}', "must list plain names"), ("train/state.json", '{"_data_files": ["a"]}', "must list names"), ("train/state.json", '{"_data_files": {}}', "must list names"), ("train/state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "gone.arrow"),
-    ("train/state.json", '{"_data_files": [{"filename": "data.arrow"}, {"filename": "data.arrow"}]}', "lists data.arrow twice"), ("train/state.json", '{"_data_files": [{"filename": "data.arrow"}], "_indices_data_files": [{"filename": "i.arrow"}]}', "chooses rows by indices")])
+@pytest.mark.parametrize(
+    "name, text, says",
+    [
+        ("dataset_dict.json", "[]", "holds no JSON object"),
+        ("dataset_dict.json", "{}", "must list names under splits"),
+        ("dataset_dict.json", '{"splits": ["../x"]}', "must list plain names"),
+        ("dataset_dict.json", '{"splits": ["/etc"]}', "must list plain names"),
+        ("dataset_dict.json", '{"splits": [1]}', "must list plain names"),
+        ("dataset_dict.json", '{"splits": "train"}', "must list names"),
+        ("dataset_dict.json", '{"splits": []}', "lists no splits"),
+        ("dataset_dict.json", "[" * 100_000, "holds no JSON object"),
+        ("train/state.json", "{", "holds no JSON object"),
+        ("train/state.json", '{"_data_files": [{"filename": "../../a.arrow"}]}', "must list plain names"),
+        ("train/state.json", '{"_data_files": [{"filename": "/a.arrow"}]}', "must list plain names"),
+        ("train/state.json", '{"_data_files": [{"filename": null}]}', "must list plain names"),
+        ("train/state.json", '{"_data_files": ["a"]}', "must list names"),
+        ("train/state.json", '{"_data_files": {}}', "must list names"),
+        ("train/state.json", '{"_data_files": [{"filename": "gone.arrow"}]}', "gone.arrow"),
+        (
+            "train/state.json",
+            '{"_data_files": [{"filename": "data.arrow"}, {"filename": "data.arrow"}]}',
+            "lists data.arrow twice",
+        ),
+        (
+            "train/state.json",
+            '{"_data_files": [{"filename": "data.arrow"}], "_indices_data_files": [{"filename": "i.arrow"}]}',
+            "chooses rows by indices",
+        ),
+    ],
+)
 def test_small_files_of_a_saved_data_set_are_checked_before_anything_is_read(tmp_path, name, text, says):
     write(tmp_path / "train/data.arrow", True, audio=audio([(A, "a")]), text=["uno"])
     put(tmp_path / "dataset_dict.json", '{"splits": ["train"]}')
@@ -568,7 +662,19 @@ def test_a_listing_that_leaves_its_folder_is_not_read(path):
     with pytest.raises(ValueError, match="at a commit"): Repo("voices/tones", "../../x", {})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"sha": 5, "files": {}}', '{"sha": "../x", "files": {}}', '{"sha": "%s", "files": {"../a": [1, ""]}}' % ("0" * 40), '{"sha": "%s", "files": {"a": [-1, ""]}}' % ("0" * 40), "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"sha": 5, "files": {}}',
+        '{"sha": "../x", "files": {}}',
+        '{"sha": "%s", "files": {"../a": [1, ""]}}' % ("0" * 40),
+        '{"sha": "%s", "files": {"a": [-1, ""]}}' % ("0" * 40),
+        "[" * 100_000,
+    ],
+)
 def test_a_damaged_listing_is_fetched_again(hub, tmp_path, monkeypatch, text):
     write(served(tmp_path / "x", "voices/tones") / "train.parquet", audio=audio([(A, "a.wav")]), text=["uno"])
     repo = open_repo("voices/tones")
@@ -592,7 +698,23 @@ def test_parts_are_closed_to_others_and_a_folder_of_another_user_is_not_used(tmp
     assert parts_folder().name == "audio_ft_prep-4321"
 
 
-@pytest.mark.parametrize("head", ["configs: 5", "configs: [[[a]]]", "configs: {a: b}", "configs: [{config_name: {a: b}}]", "configs: [{data_files: [{split: [a], path: b}]}]", "date: 2024-13-45", "a: &a [*a, *a]\nconfigs: *a", "<<: 5", "? [a]\n: b", "a: " + "[" * 50_000, "a: " + "1:" * 100_000, "\t"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        "configs: 5",
+        "configs: [[[a]]]",
+        "configs: {a: b}",
+        "configs: [{config_name: {a: b}}]",
+        "configs: [{data_files: [{split: [a], path: b}]}]",
+        "date: 2024-13-45",
+        "a: &a [*a, *a]\nconfigs: *a",
+        "<<: 5",
+        "? [a]\n: b",
+        "a: " + "[" * 50_000,
+        "a: " + "1:" * 100_000,
+        "\t",
+    ],
+)
 def test_a_card_of_any_shape_leaves_the_paths_to_say_what_is_there(tmp_path, head):
     for s in ("train", "test"): write(tmp_path / f"{s}.parquet", audio=audio([(A, s)]), text=["uno"])
     put(tmp_path / "README.md", f"---\n{head}\n---\n".encode("latin1"))

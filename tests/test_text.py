@@ -45,8 +45,14 @@ def labels_by_hand(text, variant):
 
 # ---- models
 
-@pytest.mark.parametrize("variant,tokens,end,first_language,transcribe,no_timestamps,mels", [
-    ("v2", 51865, 50257, 50259, 50359, 50363, 80), ("v3", 51866, 50257, 50259, 50360, 50364, 128), ("en", 51864, 50256, 50258, 50358, 50362, 80)])
+@pytest.mark.parametrize(
+    "variant,tokens,end,first_language,transcribe,no_timestamps,mels",
+    [
+        ("v2", 51865, 50257, 50259, 50359, 50363, 80),
+        ("v3", 51866, 50257, 50259, 50360, 50364, 128),
+        ("en", 51864, 50256, 50258, 50358, 50362, 80),
+    ],
+)
 def test_ids_are_those_of_the_published_models(variant, tokens, end, first_language, transcribe, no_timestamps, mels):
     model, opened = MODELS[variant], ORACLES[variant]
     id_of = model.tokenizer.convert_tokens_to_ids
@@ -66,7 +72,9 @@ def test_ids_are_those_of_the_published_models(variant, tokens, end, first_langu
     assert model.extractor.feature_size == mels and model.extractor.sampling_rate == 16000
 
 
-@pytest.mark.parametrize("variant,code,task", [("v2", "it", "transcribe"), ("v3", "yue", "translate"), ("en", "en", "transcribe")])
+@pytest.mark.parametrize(
+    "variant,code,task", [("v2", "it", "transcribe"), ("v3", "yue", "translate"), ("en", "en", "transcribe")]
+)
 def test_the_files_it_saves_are_those_that_transformers_saves(variant, code, task, tmp_path):
     for tokenizer, name in (
         (MODELS[variant].tokenizer, "plain"),
@@ -128,11 +136,13 @@ def test_a_model_that_is_not_there_is_named(model_id):
 
 
 def test_a_folder_without_a_whisper_processor_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no Whisper processor at .*it needs tokenizer.json") as e: load_model(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no Whisper processor at .*it needs tokenizer.json") as e:
+        load_model(str(tmp_path))
     assert str(tmp_path) in str(e.value) and "\n" not in str(e.value)
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     MODELS["v2"].tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="must name a Whisper model, got .* which has a Wav2Vec2FeatureExtractor"): load_model(str(tmp_path))
+    with pytest.raises(ValueError, match="must name a Whisper model, got .* which has a Wav2Vec2FeatureExtractor"):
+        load_model(str(tmp_path))
 
 
 # ---- sentences
@@ -157,7 +167,9 @@ def test_a_letter_and_its_composed_form_are_one_sentence():
     assert clean_sentence("\u1112\u1161\u11ab") == "한" and clean_sentence("ﬁne ²") == "ﬁne ²"
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t \r\n", "\u00a0\u2003\u3000", "\u2028\u2029\x85\x0b\x0c", "\x1c\x1d\x1e\x1f"])
+@pytest.mark.parametrize(
+    "blank", ["", " ", "\t \r\n", "\u00a0\u2003\u3000", "\u2028\u2029\x85\x0b\x0c", "\x1c\x1d\x1e\x1f"]
+)
 def test_blanks_of_every_kind_are_no_text(blank):
     assert clean_sentence(blank) == "" and clean_sentence(f"{blank} a {blank} b{blank}") == "a b"
 
@@ -188,19 +200,37 @@ def test_what_nobody_sees_is_no_text(kind, lower):
     assert has_text(text + "a") and clean_sentence(text + "a", lower) != ""
 
 
-@pytest.mark.parametrize("text", ["a", "7", "…", "?", "日", "ا", "👍🏽", "-", "\ue000", "می\u200cخواهم", "क्\u200dष", "co\u00adop", "☃\ufe0f"])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "7", "…", "?", "日", "ا", "👍🏽", "-", "\ue000", "می\u200cخواهم", "क्\u200dष", "co\u00adop", "☃\ufe0f"],
+)
 def test_what_is_seen_is_text_with_all_that_it_is_written_with(text):
     assert has_text(text) and clean_sentence(text) == unicodedata.normalize("NFC", text)
 
 
-@pytest.mark.parametrize("written, clean", [("a\0b", "ab"), ("\ufeffCiao", "Ciao"), ("uno\x1b[31m due", "uno[31m due"), ("e\0\u0301", "é"), ("a \x07 b", "a b"), ("a\x85b", "a b"), ("a\ud800b", "ab")])
+@pytest.mark.parametrize(
+    "written, clean",
+    [
+        ("a\0b", "ab"),
+        ("\ufeffCiao", "Ciao"),
+        ("uno\x1b[31m due", "uno[31m due"),
+        ("e\0\u0301", "é"),
+        ("a \x07 b", "a b"),
+        ("a\x85b", "a b"),
+        ("a\ud800b", "ab"),
+    ],
+)
 def test_control_characters_never_reach_a_label(written, clean):
     assert clean_sentence(written) == clean and labels_of([clean_sentence(written)], TOKENIZERS["v2"]) == labels_of(
         [clean], TOKENIZERS["v2"]
     )
 
 
-@pytest.mark.parametrize("text", ["e" + "\u0301\u0323" * 1_000_000, "a" * 2_000_000, "\u200b" * 2_000_000, " uno" * 500_000], ids=["marks", "letters", "invisible", "words"])
+@pytest.mark.parametrize(
+    "text",
+    ["e" + "\u0301\u0323" * 1_000_000, "a" * 2_000_000, "\u200b" * 2_000_000, " uno" * 500_000],
+    ids=["marks", "letters", "invisible", "words"],
+)
 def test_a_sentence_of_megabytes_is_cleaned_in_no_time(text):
     t = time.process_time()
     assert len(clean_sentence(text, True)) > MOST_CHARACTERS and time.process_time() - t < 1
@@ -376,7 +406,8 @@ def test_labels_announce_the_language_of_the_locale(variant, locale):
 def test_a_locale_that_whisper_does_not_know_is_refused(locale):
     assert whisper_code(locale) not in LANGUAGES
     variant = "v2" if locale < "m" else "v3"
-    with pytest.raises(ValueError, match=f"^{IDS[variant]} has no language {locale}: set language to one it has") as e: label_language(MODELS[variant], locale)
+    with pytest.raises(ValueError, match=f"^{IDS[variant]} has no language {locale}: set language to one it has") as e:
+        label_language(MODELS[variant], locale)
     assert "\n" not in str(e.value)
 
 
@@ -409,7 +440,10 @@ WRITTEN = {
 
 @pytest.mark.parametrize("code", WRITTEN)
 def test_a_language_is_known_by_each_of_its_codes_and_names(code):
-    for written in WRITTEN[code].split(): assert canonical_language(written) == canonical_language(f" {written} ") == whisper_code(written) == code, written
+    for written in WRITTEN[code].split():
+        assert (
+            canonical_language(written) == canonical_language(f" {written} ") == whisper_code(written) == code
+        ), written
 
 
 def test_every_language_of_whisper_has_a_three_letter_code_and_its_english_names():
@@ -438,8 +472,18 @@ def test_any_text_is_a_language_or_none_and_never_an_error(text):
     assert all(n.endswith(")") for n in nearest_languages(text))
 
 
-@pytest.mark.parametrize("asked, says", [("Itlaian", "did you mean Italian (it)?"), ("ital", "did you mean Italian (it)?"), ("Portugese", "Portuguese (pt)"), ("eo", "no token for Esperanto"), ("epo", "no token for Esperanto"),
-                                         ("xx", "such as it, ita, it-IT or Italian"), ("Klingon", "such as it, ita, it-IT or Italian")])
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ("Itlaian", "did you mean Italian (it)?"),
+        ("ital", "did you mean Italian (it)?"),
+        ("Portugese", "Portuguese (pt)"),
+        ("eo", "no token for Esperanto"),
+        ("epo", "no token for Esperanto"),
+        ("xx", "such as it, ita, it-IT or Italian"),
+        ("Klingon", "such as it, ita, it-IT or Italian"),
+    ],
+)
 def test_a_language_that_a_model_lacks_is_answered_with_one_that_may_be_meant_or_with_the_rule(asked, says):
     with pytest.raises(ValueError) as e: label_language(MODELS["v2"], "it", asked)
     assert says in str(e.value) and "relative" not in str(e.value) and "\n" not in str(e.value)
@@ -447,7 +491,10 @@ def test_a_language_that_a_model_lacks_is_answered_with_one_that_may_be_meant_or
 
 def test_cantonese_fails_where_it_has_no_token_and_works_where_it_has():
     for asked in (("yue",), ("zh-HK", "Cantonese"), ("yue", "yue")):
-        with pytest.raises(ValueError, match="openai/whisper-small has no language (yue|Cantonese).*openai/whisper-large-v3"): label_language(MODELS["v2"], *asked)
+        with pytest.raises(
+            ValueError, match="openai/whisper-small has no language (yue|Cantonese).*openai/whisper-large-v3"
+        ):
+            label_language(MODELS["v2"], *asked)
         assert label_language(MODELS["v3"], *asked) == "yue"
     assert not has_language(MODELS["v2"], "yue") and has_language(MODELS["v3"], "yue")
     labels, = labels_of(["你好"], language_tokenizer(MODELS["v3"], "yue"))
@@ -523,7 +570,8 @@ def test_an_english_model_takes_english_and_nothing_else():
 
 
 def test_an_english_model_is_not_trained_to_translate():
-    with pytest.raises(ValueError, match="can't be trained to translate"): language_tokenizer(MODELS["en"], "en", "translate")
+    with pytest.raises(ValueError, match="can't be trained to translate"):
+        language_tokenizer(MODELS["en"], "en", "translate")
 
 
 @variants

@@ -29,7 +29,10 @@ def folder(prepared, tmp_path_factory):
     "The Italian sample, prepared: folders of this file's own, since a user of `datasets` writes to them."
     made = {}
     def get(stored):
-        if stored not in made: made[stored] = shutil.copytree(prepared("it", **STORED[stored]).folder, tmp_path_factory.mktemp(stored) / "out")
+        if stored not in made:
+            made[stored] = shutil.copytree(
+                prepared("it", **STORED[stored]).folder, tmp_path_factory.mktemp(stored) / "out"
+            )
         return made[stored]
     return get
 
@@ -132,7 +135,9 @@ def test_the_loss_on_a_batch_is_the_loss_on_the_reference_collators_batch(opened
 # Training
 
 @pytest.mark.parametrize("stored,processes", [("float16", 0), ("float16", 1), ("audio", 1)])
-def test_a_whisper_model_trains_and_evaluates_with_the_trainers_defaults(opened, collator, tokenizer, tmp_path, stored, processes):
+def test_a_whisper_model_trains_and_evaluates_with_the_trainers_defaults(
+    opened, collator, tokenizer, tmp_path, stored, processes
+):
     data, model = opened(stored), whisper(tokenizer)
     before = [p.detach().clone() for p in model.parameters()]
     args = Seq2SeqTrainingArguments(

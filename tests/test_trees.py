@@ -23,7 +23,8 @@ def tone(hz, seconds=1.):
     return out.getvalue()
 
 
-def read(place, **more): return load_rows(PrepConfig(str(place), "it", **{"train_splits": "train", "eval_splits": "", **more}))
+def read(place, **more):
+    return load_rows(PrepConfig(str(place), "it", **{"train_splits": "train", "eval_splits": "", **more}))
 def kept(corpus): return dict(zip(corpus.rows["id"].to_pylist(), corpus.rows["sentence"].to_pylist()))
 def why(corpus): return sorted((r["reason"], r["detail"]) for r in corpus.rejects.to_pylist())
 def refused(place, **more):
@@ -58,7 +59,8 @@ def test_a_line_of_a_transcript_that_is_no_row_costs_itself(tmp_path, lines, fil
 
 
 def test_one_transcript_for_a_split_finds_recordings_in_folders_below(tmp_path):
-    for name, folder in (("7_1_000001", "7/1"), ("8_2_000001", "8/2")): put(tmp_path / f"train/audio/{folder}/{name}.wav", tone(440))
+    for name, folder in (("7_1_000001", "7/1"), ("8_2_000001", "8/2")):
+        put(tmp_path / f"train/audio/{folder}/{name}.wav", tone(440))
     put(tmp_path / "train/transcripts.txt", "7_1_000001\tprima frase\n8_2_000001\tseconda frase\n")
     corpus = read(tmp_path)
     assert kept(corpus) == {"7_1_000001": "prima frase", "8_2_000001": "seconda frase"} and corpus.rows[
@@ -175,7 +177,8 @@ def test_audio_is_the_member_that_the_row_names(tmp_path):
         ],
     )
     for row in read(tmp_path).rows.to_pylist():
-        with open(row["file"], "rb") as f: f.seek(row["offset"]); samples, rate = sf.read(io.BytesIO(f.read(row["size"])))
+        with open(row["file"], "rb") as f:
+            f.seek(row["offset"]); samples, rate = sf.read(io.BytesIO(f.read(row["size"])))
         assert round(np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)) == int(row["sentence"])
 
 
@@ -217,14 +220,22 @@ def nemo(root, lines, tars):
     return root
 
 
-@pytest.mark.parametrize("line,reason,said", [
-    ({"audio_filepath": "z.wav", "text": "due", "shard_id": 0}, "missing_audio", "no tar holds z.wav"),
-    ({"audio_filepath": "a.wav", "text": "due", "shard_id": 7}, "missing_audio", "no tar has the number 7"),
-    ({"audio_filepath": "a.wav", "text": "due"}, "bad_row", "2 tars hold a.wav"),
-    ({"audio_filepath": "a.wav", "text": "due", "shard_id": "x"}, "bad_row", "shard_id must be a whole number"),
-    ({"audio_filepath": "a.wav", "text": "due", "shard_id": True}, "bad_row", "shard_id must be a whole number"),
-    ({"text": "due", "shard_id": 0}, "bad_row", "it names no file"),
-    ({"audio_filepath": "a.wav", "text": "due", "shard_id": 1, "duration": "x"}, "bad_row", "duration must be a number")])
+@pytest.mark.parametrize(
+    "line,reason,said",
+    [
+        ({"audio_filepath": "z.wav", "text": "due", "shard_id": 0}, "missing_audio", "no tar holds z.wav"),
+        ({"audio_filepath": "a.wav", "text": "due", "shard_id": 7}, "missing_audio", "no tar has the number 7"),
+        ({"audio_filepath": "a.wav", "text": "due"}, "bad_row", "2 tars hold a.wav"),
+        ({"audio_filepath": "a.wav", "text": "due", "shard_id": "x"}, "bad_row", "shard_id must be a whole number"),
+        ({"audio_filepath": "a.wav", "text": "due", "shard_id": True}, "bad_row", "shard_id must be a whole number"),
+        ({"text": "due", "shard_id": 0}, "bad_row", "it names no file"),
+        (
+            {"audio_filepath": "a.wav", "text": "due", "shard_id": 1, "duration": "x"},
+            "bad_row",
+            "duration must be a number",
+        ),
+    ],
+)
 def test_a_line_of_a_tarred_manifest_that_is_no_row_costs_itself(tmp_path, line, reason, said):
     good = {"audio_filepath": "a.wav", "text": "uno", "duration": 1.0, "shard_id": 0}
     corpus = read(
@@ -251,7 +262,8 @@ def test_rows_announce_the_language_that_their_column_names(tmp_path, layout):
     rows = [("a", "uno", "it"), ("b", "eins", "deu"), ("c", "one", "English"), ("d", "vier", ""), ("e", "kvin", "epo")]
     for name, *_ in rows: put(tmp_path / f"c/{name}.wav", tone(440))
     table = [{"path": f"{name}.wav", "sentence": text, "tongue": tongue} for name, text, tongue in rows]
-    if layout == "csv": put(tmp_path / "c/list.csv", "path,sentence,tongue\n" + "".join(",".join(r.values()) + "\n" for r in table))
+    if layout == "csv":
+        put(tmp_path / "c/list.csv", "path,sentence,tongue\n" + "".join(",".join(r.values()) + "\n" for r in table))
     elif layout == "jsonl": put(tmp_path / "c/list.jsonl", "".join(json.dumps(r) + "\n" for r in table))
     else:
         import pyarrow as pa, pyarrow.parquet as pq
@@ -275,7 +287,8 @@ def test_rows_announce_the_language_that_their_column_names(tmp_path, layout):
     }
     assert announced == {"a": "<|it|>", "b": "<|de|>", "c": "<|en|>", "d": "<|it|>"}
     assert made.counts["train"]["rejects"] == {"bad_row": 1}
-    with pytest.raises(ValueError, match="no column language_of_row: .* with language_column"): read(tmp_path / "c", language_column="language_of_row")
+    with pytest.raises(ValueError, match="no column language_of_row: .* with language_column"):
+        read(tmp_path / "c", language_column="language_of_row")
 
 
 def test_a_model_that_knows_english_alone_takes_no_language_column(tmp_path):
@@ -308,7 +321,8 @@ PARTS = {
 def test_times_under_from_and_to_or_in_a_pair_are_a_part_and_words_are_none(tmp_path, layout, how):
     if how == "a pair" and layout in ("csv", "parquet"): pytest.skip("such a table holds no pairs")
     about = {"text": "due", **PARTS[how]}
-    if layout == "webdataset": web(tmp_path / "c", [("long.wav", tone(440, 4.)), ("long.json", json.dumps(about).encode())])
+    if layout == "webdataset":
+        web(tmp_path / "c", [("long.wav", tone(440, 4.)), ("long.json", json.dumps(about).encode())])
     else:
         put(tmp_path / "c/long.wav", tone(440, 4.))
         row = {"path": "long.wav", **about}

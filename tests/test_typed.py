@@ -92,7 +92,8 @@ def test_numbers_as_people_write_them_are_understood(text): assert read_number(t
 @pytest.mark.parametrize("text", REFUSED)
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_is_no_number_is_refused_and_shown_as_it_was_typed(text, whole):
-    with pytest.raises(ValueError, match="^must be a (whole number|number such as 0.5), got ") as e: read_number(text, whole)
+    with pytest.raises(ValueError, match="^must be a (whole number|number such as 0.5), got ") as e:
+        read_number(text, whole)
     assert repr(text) in str(e.value)
 
 
@@ -101,7 +102,19 @@ def test_what_can_be_read_in_two_ways_is_refused_with_both(text):
     with pytest.raises(ValueError, match="to one reader and .* to another: write .* or "): read_number(text, False)
 
 
-@pytest.mark.parametrize("text, value", [("1e9", 10**9), ("1 000", 1000), ("１２", 12), ("7", 7), ("5.0", 5), ("1,5e3", 1500), ("9223372036854775808", 2**63), ("1.000.000", 10**6)])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e9", 10**9),
+        ("1 000", 1000),
+        ("１２", 12),
+        ("7", 7),
+        ("5.0", 5),
+        ("1,5e3", 1500),
+        ("9223372036854775808", 2**63),
+        ("1.000.000", 10**6),
+    ],
+)
 def test_whole_numbers_are_whole(text, value):
     got = read_number(text, True)
     assert got == value and type(got) is int
@@ -112,7 +125,11 @@ def test_a_field_for_whole_numbers_refuses_what_may_be_none(text):
     with pytest.raises(ValueError, match="must be a whole number"): read_number(text, True)
 
 
-@given(st.decimals(min_value=-10**9, max_value=10**9, allow_nan=False, places=4), st.sampled_from(".,"), st.sampled_from(["", " ", "'", "\u202f"]))
+@given(
+    st.decimals(min_value=-(10**9), max_value=10**9, allow_nan=False, places=4),
+    st.sampled_from(".,"),
+    st.sampled_from(["", " ", "'", "\u202f"]),
+)
 def test_a_number_is_read_as_it_was_written_whatever_parts_it(number, mark, group):
     whole, decimals = f"{number:,f}".split(".")
     assert read_number(f"{whole.replace(',', group)}{mark}{decimals}", False) == float(number)
@@ -139,10 +156,13 @@ def test_whatever_is_typed_is_a_number_or_a_sentence_about_the_field(text, name)
 
 
 @pytest.mark.parametrize("word", ["", "  ", "all", "All", " ALL ", "none", "None", "null"])
-def test_a_maximum_that_may_be_left_out_is_left_out_by_words_too(word): assert read_typed("max_train_samples", word) is None
+def test_a_maximum_that_may_be_left_out_is_left_out_by_words_too(word):
+    assert read_typed("max_train_samples", word) is None
 
 
-@pytest.mark.parametrize("name, value", [("min_seconds", 0.0), ("max_seconds", 30.0), ("seed", 42), ("shard_rows", 0), ("num_workers", 0)])
+@pytest.mark.parametrize(
+    "name, value", [("min_seconds", 0.0), ("max_seconds", 30.0), ("seed", 42), ("shard_rows", 0), ("num_workers", 0)]
+)
 def test_an_empty_field_has_its_default(name, value): assert read_typed(name, " ") == value
 
 
@@ -151,5 +171,18 @@ def test_a_number_that_must_be_there_is_not_left_out_by_a_word(word):
     with pytest.raises(ValueError, match=f"^seed must be a whole number, got '{word}'$"): read_typed("seed", word)
 
 
-@pytest.mark.parametrize("text, code", [("italiano", "it"), ("Deutsch", "de"), ("日本語", "ja"), ("Italian", "it"), ("it-IT", "it-IT"), (" it ", "it"), ("zh-CN", "zh-CN"), ("Klingonisch", "Klingonisch"), ("", "")])
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("italiano", "it"),
+        ("Deutsch", "de"),
+        ("日本語", "ja"),
+        ("Italian", "it"),
+        ("it-IT", "it-IT"),
+        (" it ", "it"),
+        ("zh-CN", "zh-CN"),
+        ("Klingonisch", "Klingonisch"),
+        ("", ""),
+    ],
+)
 def test_a_languages_name_gives_its_code_and_a_code_stays(text, code): assert read_typed("language_code", text) == code

@@ -50,7 +50,8 @@ def heartbeat(monkeypatch):
 
 
 def config(corpus, out, **settings): return PrepConfig(str(corpus), output_dir=str(out), **{**SETTINGS, **settings})
-def contents(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def objects(s3, prefix):
@@ -72,7 +73,8 @@ def same_at(name, s3, corpus, whole, **settings):
         prepare(config(corpus, f"s3://{BUCKET}/{name}", shard_rows=11), progress=False)
 
 
-def test_what_is_written_to_s3_is_what_is_written_to_a_folder(s3, corpus, whole): same_at("local", s3, corpus, whole, num_workers=2)
+def test_what_is_written_to_s3_is_what_is_written_to_a_folder(s3, corpus, whole):
+    same_at("local", s3, corpus, whole, num_workers=2)
 
 
 def test_a_data_set_on_s3_is_verified_and_read_there(s3, corpus, whole):
@@ -134,7 +136,12 @@ def test_a_bucket_that_is_not_there_and_a_key_that_is_refused_are_told_in_a_sent
 
 
 def test_what_takes_a_folder_refuses_a_url(corpus, tmp_path):
-    with pytest.raises(ValueError, match="one job's share of a run is written to a folder, got s3://b/x"): prepare(config(corpus, "s3://b/x"), part=Part(0, 2))
+    with pytest.raises(ValueError, match="one job's share of a run is written to a folder, got s3://b/x"):
+        prepare(config(corpus, "s3://b/x"), part=Part(0, 2))
     with pytest.raises(ValueError, match="parts are merged in a folder, got s3://b/x"): merge([tmp_path], "s3://b/x")
-    with pytest.raises(ValueError, match="what is logged is a folder, got s3://b/x: fetch it first"): log_prepared("speech", "data", "s3://b/x")
-    with pytest.raises(ValueError, match="dataset_name can't be a URL, got s3://b/cv: fetch the corpus first, or mount it"): prepare(config("s3://b/cv", tmp_path))
+    with pytest.raises(ValueError, match="what is logged is a folder, got s3://b/x: fetch it first"):
+        log_prepared("speech", "data", "s3://b/x")
+    with pytest.raises(
+        ValueError, match="dataset_name can't be a URL, got s3://b/cv: fetch the corpus first, or mount it"
+    ):
+        prepare(config("s3://b/cv", tmp_path))

@@ -107,7 +107,21 @@ def test_no_field_of_the_config_is_forgotten():
     ), "a field that no group names"
 
 
-@pytest.mark.parametrize("settings", [{}, dict(max_train_samples=7, sampling="random", lower_case=True, min_seconds=0.5, storage="audio", eval_splits="", shard_rows=9)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        dict(
+            max_train_samples=7,
+            sampling="random",
+            lower_case=True,
+            min_seconds=0.5,
+            storage="audio",
+            eval_splits="",
+            shard_rows=9,
+        ),
+    ],
+)
 def test_a_form_holds_the_config_it_is_made_from(settings):
     cfg = PrepConfig("sample", "it", **settings)
     assert PrepForm(cfg).value == cfg
@@ -140,11 +154,19 @@ def test_each_rule_of_the_config_has_a_bad_value_here():
         with pytest.raises((TypeError, ValueError)): check_field(name, value, field_types()[name])
 
 
-@pytest.mark.parametrize("first, name, value, says", [
-    ({}, "eval_splits", "train", "must share no split, got train in both"), ({}, "train_splits", "test", "must share no split, got test in both"),
-    ({"min_seconds": 5.0}, "max_seconds", 3.0, "min_seconds must be below max_seconds (3.0), got 5.0"), ({"max_seconds": 3.0}, "min_seconds", 5.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
-    ({"storage": "audio"}, "log_mel", "fast", "log_mel must be exact with storage audio"), ({"log_mel": "fast"}, "storage", "audio", "log_mel must be exact with storage audio"),
-    ({"eval_splits": ""}, "train_splits", "", "both empty"), ({}, "ray_address", "head:6379", "ray_address is for engine ray")])
+@pytest.mark.parametrize(
+    "first, name, value, says",
+    [
+        ({}, "eval_splits", "train", "must share no split, got train in both"),
+        ({}, "train_splits", "test", "must share no split, got test in both"),
+        ({"min_seconds": 5.0}, "max_seconds", 3.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
+        ({"max_seconds": 3.0}, "min_seconds", 5.0, "min_seconds must be below max_seconds (3.0), got 5.0"),
+        ({"storage": "audio"}, "log_mel", "fast", "log_mel must be exact with storage audio"),
+        ({"log_mel": "fast"}, "storage", "audio", "log_mel must be exact with storage audio"),
+        ({"eval_splits": ""}, "train_splits", "", "both empty"),
+        ({}, "ray_address", "head:6379", "ray_address is for engine ray"),
+    ],
+)
 def test_what_two_fields_say_together_is_refused_in_red_beside_the_one_that_was_changed(first, name, value, says):
     form = PrepForm(dataset_name="sample", language="Italian", **first)
     form.inputs[name].value = value
@@ -170,14 +192,24 @@ def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
     assert "prep-bad" in form.message.value and "max_seconds must be" in form.message.value
 
 
-@pytest.mark.parametrize("setting, error, says", [({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded, got 'bogus'"), ({"max_seconds": "twenty"}, TypeError, "max_seconds must be a number, got 'twenty'"),
-                                                  ({"seed": None}, TypeError, "seed must be a whole number, got None"), ({"language": None}, TypeError, "language must be text")])
+@pytest.mark.parametrize(
+    "setting, error, says",
+    [
+        ({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded, got 'bogus'"),
+        ({"max_seconds": "twenty"}, TypeError, "max_seconds must be a number, got 'twenty'"),
+        ({"seed": None}, TypeError, "seed must be a whole number, got None"),
+        ({"language": None}, TypeError, "language must be text"),
+    ],
+)
 def test_what_no_box_can_hold_is_refused_in_the_configs_own_sentence(setting, error, says):
     with pytest.raises(error, match=f"^{says}"): PrepForm(dataset_name="sample", **setting)
 
 
 def test_a_name_in_the_place_of_a_config_is_told_where_it_goes():
-    with pytest.raises(TypeError, match="^config must be a PrepConfig, got 'sample': a corpus is named by dataset_name=...$"): PrepForm("sample")
+    with pytest.raises(
+        TypeError, match="^config must be a PrepConfig, got 'sample': a corpus is named by dataset_name=...$"
+    ):
+        PrepForm("sample")
 
 
 def test_blanks_around_names_are_left_out(tmp_path):
@@ -197,7 +229,8 @@ def test_an_empty_form_says_how_to_begin_and_accuses_nobody():
 def test_to_look_without_a_name_is_told_that_one_is_needed():
     form = settled(PrepForm())
     form.buttons["look"].click()
-    for part in (form.notes["dataset_name"], settled(form).message): assert "prep-bad" in part.value and "dataset_name must name a folder or a Hub data set" in part.value
+    for part in (form.notes["dataset_name"], settled(form).message):
+        assert "prep-bad" in part.value and "dataset_name must name a folder or a Hub data set" in part.value
 
 
 def test_a_language_chosen_by_name_brings_its_code_unless_another_was_typed():
@@ -254,9 +287,19 @@ def test_a_disk_that_does_not_answer_holds_up_nobody_and_what_is_named_last_coun
     assert "found d" in found(form) and looked == ["first", "d"]
 
 
-@pytest.mark.parametrize("settings, name, says", [({"language": "Klingon", "language_code": "it"}, "language", "openai/whisper-small has no language Klingon: set language"),
-    ({"language_code": "xx"}, "language_code", "openai/whisper-small has no language xx"), ({"language": "Italian", "model_id": "openai/whisper-small.en"}, "language", "knows English only"),
-    ({"language": "Italian", "model_id": "nowhere"}, "model_id", "no folder nowhere: model_id names")])
+@pytest.mark.parametrize(
+    "settings, name, says",
+    [
+        (
+            {"language": "Klingon", "language_code": "it"},
+            "language",
+            "openai/whisper-small has no language Klingon: set language",
+        ),
+        ({"language_code": "xx"}, "language_code", "openai/whisper-small has no language xx"),
+        ({"language": "Italian", "model_id": "openai/whisper-small.en"}, "language", "knows English only"),
+        ({"language": "Italian", "model_id": "nowhere"}, "model_id", "no folder nowhere: model_id names"),
+    ],
+)
 def test_what_the_model_refuses_stands_beside_the_field_before_anything_is_started(settings, name, says):
     form = settled(PrepForm(dataset_name="sample", **settings))
     assert (
@@ -431,7 +474,9 @@ def slow_hub(hub, tmp_path, monkeypatch, build):
 
 
 @pytest.mark.parametrize("build, slow", [(tar_tree, "*.tar"), (put_parquet, "*.parquet")])
-def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_what_came(hub, tmp_path, monkeypatch, build, slow):
+def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_what_came(
+    hub, tmp_path, monkeypatch, build, slow
+):
     form, cfg = slow_hub(hub, tmp_path, monkeypatch, build)
     load_rows(cfg)
     hub.clear()
@@ -443,7 +488,8 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     assert "kB of about" in form.status.value and form.bar.value < form.bar.max
     form.buttons["cancel"].click()
     assert any("Stopping" in s for s in said) and form.buttons["cancel"].disabled
-    with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"): form.wait(20)
+    with pytest.raises(KeyboardInterrupt, match="^Stopped. What was fetched stays, and Prepare goes on from there.$"):
+        form.wait(20)
     came, need = hub.bytes_served(slow), load_rows(cfg).remote.fetch_bytes(load_rows(cfg).rows.slice(0, 1), False)
     assert (
         "prep-bad" not in form.status.value
@@ -458,7 +504,11 @@ def test_a_run_that_is_cancelled_while_it_fetches_stops_there_and_goes_on_from_w
     hub.clear()
     form.prepare()
     assert form.wait(60).hash == prepare(cfg, progress=False).hash
-    if build is tar_tree: assert hub.bytes_served(slow) + came <= sum(p.stat().st_size for p in (tmp_path / "served").rglob("*.tar")) + 8_000
+    if build is tar_tree:
+        assert (
+            hub.bytes_served(slow) + came
+            <= sum(p.stat().st_size for p in (tmp_path / "served").rglob("*.tar")) + 8_000
+        )
 
 
 def test_a_plan_can_be_cancelled(hub, tmp_path, monkeypatch):
@@ -568,7 +618,8 @@ def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form):
     form.prepare()
     form.prepare()
     form.inputs["seed"].value = 7
-    with pytest.raises(RuntimeError, match="prepare is still under way with other settings: wait for it, or cancel it"): form.prepare()
+    with pytest.raises(RuntimeError, match="prepare is still under way with other settings: wait for it, or cancel it"):
+        form.prepare()
     gate.set()
     assert form.wait(120).prep["config"]["seed"] == 42
 
@@ -876,18 +927,43 @@ def test_a_page_of_the_browser_is_the_same_each_time(prepared):
 
 # What was typed, what was read, and what a run says
 
-def clips_of_a_split(n): return [(f"clip_{i}", data, f"la frase {i}") for i, data in enumerate(list(tar_clips(SAMPLE, "it", "train").values())[:n])]
+def clips_of_a_split(n):
+    return [
+        (f"clip_{i}", data, f"la frase {i}")
+        for i, data in enumerate(list(tar_clips(SAMPLE, "it", "train").values())[:n])
+    ]
 
 
-@pytest.mark.parametrize("name, text, value, says", [("min_seconds", "0,5", 0.5, "read as 0.5"), ("seed", "1 000", 1000, "read as 1000"), ("seed", "\uff11\uff12", 12, "read as 12"), ("max_train_samples", "none", None, "read as all"),
-                                                     ("max_train_samples", "1e3", 1000, "read as 1000"), ("seed", "", 42, ""), ("max_seconds", "20", 20.0, ""), ("language_code", "italiano", "it", "read as it")])
+@pytest.mark.parametrize(
+    "name, text, value, says",
+    [
+        ("min_seconds", "0,5", 0.5, "read as 0.5"),
+        ("seed", "1 000", 1000, "read as 1000"),
+        ("seed", "\uff11\uff12", 12, "read as 12"),
+        ("max_train_samples", "none", None, "read as all"),
+        ("max_train_samples", "1e3", 1000, "read as 1000"),
+        ("seed", "", 42, ""),
+        ("max_seconds", "20", 20.0, ""),
+        ("language_code", "italiano", "it", "read as it"),
+    ],
+)
 def test_what_was_typed_is_understood_and_what_was_understood_is_said(form, name, text, value, says):
     form.inputs[name].value = text
     assert getattr(form.value, name) == value and form.faults() == {}
     assert ("read as" in form.notes[name].value) == bool(says) and says in form.notes[name].value
 
 
-@pytest.mark.parametrize("name, text", [("seed", "0.5"), ("seed", "1,000"), ("shard_rows", "1e-3"), ("min_seconds", "5 s"), ("max_eval_samples", "some"), ("num_workers", "two")])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("seed", "0.5"),
+        ("seed", "1,000"),
+        ("shard_rows", "1e-3"),
+        ("min_seconds", "5 s"),
+        ("max_eval_samples", "some"),
+        ("num_workers", "two"),
+    ],
+)
 def test_what_cannot_be_read_is_refused_in_the_form_and_wherever_its_value_is_asked_for(form, name, text):
     form.inputs[name].value = text
     assert (
@@ -899,7 +975,10 @@ def test_what_cannot_be_read_is_refused_in_the_form_and_wherever_its_value_is_as
     assert f"{name} must be" in repr(form)
 
 
-@pytest.mark.parametrize("name, code", [("italiano", "it"), ("Deutsch", "de"), ("ita", "it"), ("fran\u00e7ais", "fr"), ("\u65e5\u672c\u8a9e", "ja")])
+@pytest.mark.parametrize(
+    "name, code",
+    [("italiano", "it"), ("Deutsch", "de"), ("ita", "it"), ("fran\u00e7ais", "fr"), ("\u65e5\u672c\u8a9e", "ja")],
+)
 def test_a_language_by_its_own_name_or_a_longer_code_brings_its_code(name, code):
     form = PrepForm(dataset_name="sample", language=name)
     assert form.inputs["language_code"].value == code and "language" not in settled(form).faults()
@@ -911,7 +990,15 @@ def test_a_language_that_nobody_knows_is_told_at_the_field_though_there_is_no_co
     assert {"Italian", "italiano", "Deutsch"} <= set(form.inputs["language"].options)
 
 
-@pytest.mark.parametrize("splits, asked, wrong", [(("dev", "test"), {}, "train_splits"), (("train", "dev"), {}, "eval_splits"), (("train", "test"), {"train_splits": "train+other"}, "train_splits"), (("train", "test"), {"train_splits": "train"}, "")])
+@pytest.mark.parametrize(
+    "splits, asked, wrong",
+    [
+        (("dev", "test"), {}, "train_splits"),
+        (("train", "dev"), {}, "eval_splits"),
+        (("train", "test"), {"train_splits": "train+other"}, "train_splits"),
+        (("train", "test"), {"train_splits": "train"}, ""),
+    ],
+)
 def test_a_split_that_the_corpus_does_not_have_marks_its_field_before_a_plan(tmp_path, splits, asked, wrong):
     root = write_corpus(tmp_path / "corpus", {s: clips_of_a_split(4) for s in splits})
     form = settled(PrepForm(dataset_name=str(root), language="Italian", **asked))
@@ -972,7 +1059,11 @@ def test_a_run_that_keeps_nothing_is_not_called_done(form):
     form.inputs["max_seconds"].value = "0.1"
     form.prepare()
     with pytest.raises(RuntimeError, match="nothing was kept"): form.wait(120)
-    assert "Done" not in form.status.value and "nothing was kept" in form.status.value and form.buttons["upload"].disabled
+    assert (
+        "Done" not in form.status.value
+        and "nothing was kept" in form.status.value
+        and form.buttons["upload"].disabled
+    )
 
 
 def test_what_begins_and_what_ends_is_read_aloud(form):
@@ -984,7 +1075,10 @@ def test_what_begins_and_what_ends_is_read_aloud(form):
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
-@pytest.mark.parametrize("name", ["dataset_name", "language", "model_id", "output_dir", "train_splits", "audio_column", "ray_address", "seed"])
+@pytest.mark.parametrize(
+    "name",
+    ["dataset_name", "language", "model_id", "output_dir", "train_splits", "audio_column", "ray_address", "seed"],
+)
 def test_markup_and_signs_that_act_are_shown_and_do_nothing(name):
     form = PrepForm(dataset_name="sample", language="Italian")
     form.inputs[name].value = HOSTILE

@@ -14,7 +14,11 @@ SMALL = dict(dataset_name="sample", language_code="it", log_mel="fast", num_work
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root only")
 
 
-def contents(folder): return {str(p.relative_to(folder)): (stat.S_IMODE(p.lstat().st_mode), p.read_bytes() if p.is_file() else b"") for p in sorted(folder.rglob("*"))}
+def contents(folder):
+    return {
+        str(p.relative_to(folder)): (stat.S_IMODE(p.lstat().st_mode), p.read_bytes() if p.is_file() else b"")
+        for p in sorted(folder.rglob("*"))
+    }
 def refused(out, what):
     with pytest.raises(ValueError, match=what): prepare(PrepConfig(**SMALL, output_dir=str(out)), progress=False)
 
@@ -175,7 +179,8 @@ def test_a_run_leaves_nothing_in_its_folder_that_is_unpickled(tmp_path):
             seen.add(p.name)
             if p.is_file() and p.name not in ("lock", MARK, "plan.json"): p.write_bytes(evil)
         if len(seen) > 4: raise KeyError("stop")
-    with pytest.raises((KeyError, RuntimeError)): prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(out)), progress=swap)
+    with pytest.raises((KeyError, RuntimeError)):
+        prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(out)), progress=swap)
     assert not ran.exists() and not [n for n in seen if n.endswith((".pickle", ".rows", ".pkl"))]
     prepare(PrepConfig(**SMALL, shard_rows=3, output_dir=str(out)), progress=False)
     assert not ran.exists()
@@ -183,9 +188,13 @@ def test_a_run_leaves_nothing_in_its_folder_that_is_unpickled(tmp_path):
 
 def test_merging_refuses_a_strangers_work_folder_too(tmp_path):
     from audio_ft_prep.pipeline import Part
-    for i in range(2): prepare(PrepConfig(**SMALL, shard_rows=8, output_dir=str(tmp_path / f"part{i}")), progress=False, part=Part(i, 2))
+    for i in range(2):
+        prepare(
+            PrepConfig(**SMALL, shard_rows=8, output_dir=str(tmp_path / f"part{i}")), progress=False, part=Part(i, 2)
+        )
     notes(tmp_path / "out/.work")
-    with pytest.raises(ValueError, match="holds 'notes', which no run"): merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
+    with pytest.raises(ValueError, match="holds 'notes', which no run"):
+        merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "out")
     assert (tmp_path / "out/.work/notes/thesis.txt").read_text() == "precious"
 
 
@@ -194,5 +203,6 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     victim.write_text("precious")
     make_work(work)
     (work / "lock").symlink_to(victim)
-    with pytest.raises(OSError, match="can't be kept for this run alone"): prepare(PrepConfig(**SMALL, output_dir=str(tmp_path / "out")), progress=False)
+    with pytest.raises(OSError, match="can't be kept for this run alone"):
+        prepare(PrepConfig(**SMALL, output_dir=str(tmp_path / "out")), progress=False)
     assert victim.read_text() == "precious"

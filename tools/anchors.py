@@ -19,11 +19,15 @@ class Page(HTMLParser):
     "The ids, the links and the stray markup of one page."
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.stray, self.literal = set(), [], [], 0
+        self.ids = set()
+        self.links = []
+        self.stray = []
+        self.literal = 0
         self.feed(text)
 
     def handle_data(self, text):
-        if not self.literal: self.stray += [text[max(0, m.start() - 30):m.end() + 30] for m in re.finditer(MARKUP, text)]
+        if not self.literal:
+            self.stray += [text[max(0, m.start() - 30):m.end() + 30] for m in re.finditer(MARKUP, text)]
 
     def handle_endtag(self, tag): self.literal -= tag in LITERAL
 

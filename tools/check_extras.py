@@ -23,7 +23,17 @@ def choices(names):
 
 def command(tool, chosen):
     "The command that resolves and installs nothing."
-    if tool == "pip": return [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", f".[{','.join(chosen)}]"]
+    if tool == "pip":
+        return [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            "--quiet",
+            f".[{','.join(chosen)}]",
+        ]
     flags = [word for name in chosen for word in ("--extra", name)]
     return [
         sys.executable,
@@ -63,7 +73,10 @@ def main():
             took_s, wrong = resolve(tool, chosen, asked.limit)
             failed += bool(wrong)
             print(f"{tool:<4} {','.join(chosen) or 'core':<45} {took_s:6.1f} s  {wrong}", flush=True)
-    if failed: sys.exit(f"{failed} choices can't be resolved: see which packages bound each other, and give settings.ini a floor")
+    if failed:
+        sys.exit(
+            f"{failed} choices can't be resolved: see which packages bound each other, and give settings.ini a floor"
+        )
 
 
 if __name__ == "__main__": main()

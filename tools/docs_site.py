@@ -101,7 +101,12 @@ def at_home(site):
 
 def kinds():
     "The section of the sidebar that each page stands in, by the page's address; a page of the API is in `API`."
-    def pages(contents): return [x for c in contents for x in (pages(c["contents"]) if "section" in c else [c if isinstance(c, str) else c["href"]])]
+    def pages(contents):
+        return [
+            x
+            for c in contents
+            for x in (pages(c["contents"]) if "section" in c else [c if isinstance(c, str) else c["href"]])
+        ]
     return {
         page(Path(name)).with_suffix(".html").as_posix(): part["section"].partition(" ")[0]
         for part in sidebar.sidebar()
@@ -220,7 +225,8 @@ def finish(site):
     "Put our search, which looks for each word by itself, in the place of smalldocs' own, which looks for the whole phrase; then see to menu, contents, pictures and looks of each page."
     shutil.rmtree(site / "site_libs" / "fuse")
     shutil.copy(HERE / "search.js", site / "site_libs" / "search.js")
-    with (site / "styles.css").open("a", encoding="utf-8") as f: f.write((HERE / "site.css").read_text(encoding="utf-8"))
+    with (site / "styles.css").open("a", encoding="utf-8") as f:
+        f.write((HERE / "site.css").read_text(encoding="utf-8"))
     for p in site.rglob("*.html"):
         t = put(p.read_text(encoding="utf-8"), "site_libs/fuse/fuse.min.js", "site_libs/search.js")
         t = pictures(contents(one_menu(t)), site, "../" * (len(p.relative_to(site).parts) - 1))
@@ -275,7 +281,8 @@ def main(out):
     sidebar.write()
     work = cfg.config_path / "_proc_site"
     stage(proc_nbs(force=True, n_workers=2), work, cfg.doc_url)
-    if rc := subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", str(work)]).returncode: return rc
+    if rc := subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", "--strict", str(work)]).returncode:
+        return rc
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(work / cfg.doc_path.name, out)
     shutil.rmtree(work)
@@ -290,5 +297,6 @@ def main(out):
 
 
 if __name__ == "__main__":
-    if not find_spec("smalldocs"): sys.exit("The docs site needs smalldocs, on Python 3.11 or newer: pip install -c constraints.txt -e '.[dev]'")
+    if not find_spec("smalldocs"):
+        sys.exit("The docs site needs smalldocs, on Python 3.11 or newer: pip install -c constraints.txt -e '.[dev]'")
     sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "_site").resolve()))

@@ -33,7 +33,8 @@ def block(cell):
     "The Markdown of a cell; none for one that readers don't see."
     source = "".join(cell["source"])
     if source.startswith("#| hide"): return ""
-    if cell["cell_type"] == "markdown": return re.sub(r"\]\(((?!https?:)[^)\s]+\.ipynb(#[^)\s]*)?)\)", lambda m: f"]({landing(m[1])})", source)
+    if cell["cell_type"] == "markdown":
+        return re.sub(r"\]\(((?!https?:)[^)\s]+\.ipynb(#[^)\s]*)?)\)", lambda m: f"]({landing(m[1])})", source)
     outputs, source = [] if source.startswith("#| output: false") else cell["outputs"], re.sub(
         r"^#\|.*\n", "", source, flags=re.M
     )

@@ -40,7 +40,8 @@ def main():
     asked = ask.parse_args()
     text = locked(asked.upgrade)
     if not asked.check: LOCK.write_text(text, encoding="utf-8")
-    elif text != LOCK.read_text(encoding="utf-8"): sys.exit("requirements.lock doesn't fit settings.ini: run make lock, and commit what it writes")
+    elif text != LOCK.read_text(encoding="utf-8"):
+        sys.exit("requirements.lock doesn't fit settings.ini: run make lock, and commit what it writes")
     print(f"requirements.lock: {text.count('==')} lines")
 
 

@@ -129,7 +129,12 @@ def signature(r):
     return re.sub(r"\)(->None)?:\s*$", ")", re.sub(r"^def ", "class ", text))
 
 
-def source_link(full): return f'[source]({NbdevLookup().code(full)}){{target="_blank" style="float:right; font-size:smaller"}}' if full else ""
+def source_link(full):
+    return (
+        f'[source]({NbdevLookup().code(full)}){{target="_blank" style="float:right; font-size:smaller"}}'
+        if full
+        else ""
+    )
 
 
 def shown(self):

@@ -122,7 +122,8 @@ def check_names(kind, given):
     for field, pattern in (("kind", KIND), ("name", SLUG), ("id", SLUG)):
         optional = field == "id" or field == "name" and kind in ("run", "task")
         if given.get(field) is None and optional: continue
-        if not pattern.fullmatch(str(given.get(field) or "")): raise ApiError(400, f'{field}: must match "^{pattern.pattern}$"')
+        if not pattern.fullmatch(str(given.get(field) or "")):
+            raise ApiError(400, f'{field}: must match "^{pattern.pattern}$"')
     if kind == "project" and not PROJECT.fullmatch(given["name"]): raise ApiError(400, "name: must match pattern")
 
 
@@ -131,8 +132,15 @@ class Core:
     def __init__(self, s3, user="admin", password="admin", level="15", pat="dhcp_pat"):
         self.s3, self.user, self.password, self.level, self.pat = s3, user, password, str(level), pat
         self.version = f"0.{self.level}.0"
-        self.db, self.seq, self.files, self.metrics, self.secrets = {}, 0, {}, {}, {}
-        self.tokens, self.refresh, self.lock, self.faults = set(), set(), threading.RLock(), Faults()
+        self.db = {}
+        self.seq = 0
+        self.files = {}
+        self.metrics = {}
+        self.secrets = {}
+        self.tokens = set()
+        self.refresh = set()
+        self.lock = threading.RLock()
+        self.faults = Faults()
         self.app = Flask("core")
         self._guard()
         self._auth_routes()
@@ -223,7 +231,8 @@ class Core:
         if kind != "project" and ("project", project) not in self.db: raise ApiError(400, "invalid or missing project")
         id = given["name"] if kind == "project" else given.get("id") or uuid.uuid4().hex
         taken = kind == "secret" and any(s["name"] == given["name"] for s in self.all(kind, project))
-        if (kind, id) in self.db or taken: raise ApiError(400, f"Duplicated entity {kind}:{given['name'] if taken else id}.")
+        if (kind, id) in self.db or taken:
+            raise ApiError(400, f"Duplicated entity {kind}:{given['name'] if taken else id}.")
         return id
 
     def create(self, kind, project, given):
@@ -272,9 +281,11 @@ class Core:
 
     def update(self, kind, e, given):
         "Change an entity; most specs are sealed."
-        if given.get("kind") is None or given.get("name") is None and kind not in ("run", "task"): raise ApiError(400, "must not be null")
+        if given.get("kind") is None or given.get("name") is None and kind not in ("run", "task"):
+            raise ApiError(400, "must not be null")
         state, status = e["status"].get("state", "CREATED"), given.get("status") or {}
-        if kind in ("project", "task", "function") or kind == "run" and state == "CREATED": e["spec"] = checked_spec(kind, e["kind"], given.get("spec"))
+        if kind in ("project", "task", "function") or kind == "run" and state == "CREATED":
+            e["spec"] = checked_spec(kind, e["kind"], given.get("spec"))
         kept = {k: e["metadata"][k] for k in ("created", "created_by", "project")}
         e["metadata"] = {**(given.get("metadata") or {}), **kept, "updated": now(), "updated_by": self.user}
         e["status"] = {**status, "state": state}
@@ -293,7 +304,8 @@ class Core:
     def search(self, kind, project, args):
         "The entities that are asked for: of a name's versions the latest first, and then the filters."
         rows = self.all(kind, project)
-        if kind in VERSIONED and args.get("versions") != "all": rows = list({e["name"]: e for e in sorted(rows, key=lambda e: e["_seq"])}.values())
+        if kind in VERSIONED and args.get("versions") != "all":
+            rows = list({e["name"]: e for e in sorted(rows, key=lambda e: e["_seq"])}.values())
         for field in ("name", "kind", "user"):
             if args.get(field): rows = [e for e in rows if e[field] == args[field]]
         for field in ("function", "workflow", "task"):
@@ -316,11 +328,13 @@ class Core:
             what = self.faults.meet(request.method, request.full_path.rstrip("?"))
             if what in ("cut", "lost"): request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             if isinstance(what, int) or what == "cut": raise ApiError(503, "as told")
-            if not request.path.startswith(("/.well-known", "/auth/")) and not self._known(): return Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+            if not request.path.startswith(("/.well-known", "/auth/")) and not self._known():
+                return Response(status=401, headers={"WWW-Authenticate": "Bearer"})
 
         @self.app.after_request
         def say_level(answer):
-            if request.path.startswith("/api/v1"): answer.headers.update({"X-Api-Version": self.version, "X-Api-Level": self.level})
+            if request.path.startswith("/api/v1"):
+                answer.headers.update({"X-Api-Version": self.version, "X-Api-Level": self.level})
             return answer
 
         @self.app.errorhandler(ApiError)
@@ -366,7 +380,8 @@ class Core:
         @app.route("/api/v1/projects", methods=["GET", "POST"])
         def projects():
             with self.lock:
-                if request.method == "POST": return jsonify(shown(self.create("project", None, request.get_json(force=True))))
+                if request.method == "POST":
+                    return jsonify(shown(self.create("project", None, request.get_json(force=True))))
                 return jsonify(page(self.all("project"), {"sort": "name,ASC", **request.args}))
 
         @app.route("/api/v1/projects/<id>", methods=["GET", "PUT", "DELETE"])
@@ -389,7 +404,12 @@ class Core:
         args, cascade = request.args, request.args.get("cascade") == "true"
         if kind not in SPECS: raise ApiError(404, "Not Found")
         if request.method == "POST": return jsonify(shown(self.create(kind, project, request.get_json(force=True))))
-        if request.method == "GET": return jsonify(page(self.search(kind, project, args), {**({"sort": "name,ASC"} if kind == "secret" else {}), **args}))
+        if request.method == "GET":
+            return jsonify(
+                page(
+                    self.search(kind, project, args), {**({"sort": "name,ASC"} if kind == "secret" else {}), **args}
+                )
+            )
         if kind not in VERSIONED: return Response(status=405)
         for e in [e for e in self.all(kind, project) if e["name"] == args["name"]]: self.delete(e, cascade)
         return Response(status=200)
@@ -398,7 +418,8 @@ class Core:
         cascade = request.args.get("cascade") == "true"
         if request.method == "PUT": self.update(kind, e, request.get_json(force=True))
         if request.method != "DELETE": return jsonify(shown(e))
-        for x in [x for x in self.db.values() if x["project"] == e["id"]] if kind == "project" else [e]: self.delete(x, cascade)
+        for x in [x for x in self.db.values() if x["project"] == e["id"]] if kind == "project" else [e]:
+            self.delete(x, cascade)
         return Response(status=200)
 
     def _files(self, e):

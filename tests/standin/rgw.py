@@ -59,7 +59,8 @@ def run(*args, seconds=120):
 @contextmanager
 def daemon(root, *args):
     "Have a program run, and end it."
-    with open(root / f"{args[0]}.out", "wb") as out: p = subprocess.Popen([*args, "-f"], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    with open(root / f"{args[0]}.out", "wb") as out:
+        p = subprocess.Popen([*args, "-f"], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try: yield p
     finally:
         p.kill()
@@ -80,7 +81,10 @@ def until_it_answers(port, process, seconds):
 
 def begin(stack, root, key, secret):
     "Start the cluster and then its gateway; give the gateway's port."
-    conf, fsid, port, web = root / "ceph.conf", str(uuid4()), free_port(), free_port()
+    conf = root / "ceph.conf"
+    fsid = str(uuid4())
+    port = free_port()
+    web = free_port()
     conf.write_text(CONF.format(fsid=fsid, port=port, root=root))
     for place in ("mon", "osd"): (root / place).mkdir()
     ceph = ("ceph", "-c", str(conf), "--connect-timeout", "20")

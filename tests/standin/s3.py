@@ -85,7 +85,8 @@ class Proxy(BaseHTTPRequestHandler):
         said = got.read()
         self.send_response(got.status)
         for k, v in got.getheaders():
-            if k.lower() not in ("connection", "transfer-encoding", "content-length", "server", "date"): self.send_header(k, v)
+            if k.lower() not in ("connection", "transfer-encoding", "content-length", "server", "date"):
+                self.send_header(k, v)
         self.send_header(
             "Content-Length", got.getheader("Content-Length") if self.command == "HEAD" else str(len(said))
         )
@@ -150,7 +151,10 @@ def store(kind="moto", bucket="datalake"):
     with moto() if kind == "moto" else radosgw(KEY, SECRET) as address, serving(
         ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     ) as proxy:
-        proxy.store, proxy.faults, proxy.key, proxy.daemon_threads = address, Faults(), KEY, True
+        proxy.store = address
+        proxy.faults = Faults()
+        proxy.key = KEY
+        proxy.daemon_threads = True
         made = Store(proxy, bucket)
         made.direct.create_bucket(Bucket=bucket)
         yield made
