@@ -19,18 +19,22 @@ locked = $(shell grep -oE '^$(1)==[^ ;]+' requirements.lock)
 # Many tests wait for servers and workers, so more of them than cores run at once, each file's in one process. What fails
 # then is run once more with nothing beside it: a busy machine lets a wait end too soon, a fault fails again.
 define pytest
-$(IN_ENV) python -m pytest -q -m "$(1)" -n $(TESTERS) --dist loadfile --no-loadscope-reorder tests || { test $$? = 1 && $(IN_ENV) python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none tests; }
+$(IN_ENV) python -m pytest -q -m "$(1)" -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(2) || { test $$? = 1 && $(IN_ENV) python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none $(2); }
 endef
+
+# Each process reads all files that it is given, so it is given no others.
+ALL_LONG = $(shell grep -lE '^pytestmark = .*mark\.long' tests/test_*.py)
+SOME_LONG = $(shell grep -lE 'mark\.long|browser' tests/test_*.py)
 
 # With SAVE=--save the notebooks keep today's outputs, as a commit needs them.
 test: dev-env  ## every lesson of every notebook, then the tests that take seconds each
 	$(IN_ENV) nbdev-test $(SAVE)
 	$(if $(SAVE),$(IN_ENV) nbdev-clean)
 	$(if $(SAVE),$(IN_ENV) python tools/same_outputs.py)
-	$(call pytest,not long)
+	$(call pytest,not long,tests $(ALL_LONG:%=--ignore=%))
 
 test-long: dev-env  ## runs killed at any moment, Ray's clusters, the platform's SDK, tours with a browser, attacks, the benchmarks' smoke runs
-	$(call pytest,long)
+	$(call pytest,long,$(SOME_LONG))
 
 lock: dev-env  ## requirements.lock anew, after a change of settings.ini or constraints.txt
 	$(IN_ENV) python tools/lock.py

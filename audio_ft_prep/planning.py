@@ -48,10 +48,12 @@ def _sample_of(run, split):
 
 # %% ../nbs/58_planning.ipynb #63a38cdc
 def _timing_of(run):
-    "How long a few rows took to become examples; none where no audio is on this machine."
+    "How long a few rows took to become examples; none where no audio, or not what computes, is on this machine."
     for split in run.splits:
         rows = run.selection[split]
-        if len(rows) and rows["file"][0].as_py(): return time_rows(rows, run.maker, run.cfg.seed)
+        if not len(rows) or not rows["file"][0].as_py(): continue
+        try: return time_rows(rows, run.maker, run.cfg.seed)
+        except ImportError: return None
 
 # %% ../nbs/58_planning.ipynb #e2b74f94
 def _known_audio(rows, maker):

@@ -29,6 +29,8 @@ from audio_ft_prep.sampling import labelled, select
 from audio_ft_prep.whisper import labels_of, language_tokenizer
 from layouts import LAYOUTS, tar_tree, utterances
 
+pytestmark = pytest.mark.long
+
 WHOLE = dict(
     durations=plot_durations, rate=plot_speech_rate, labels=plot_labels, speakers=plot_speakers, splits=plot_splits
 )

@@ -218,6 +218,7 @@ def test_datasets_opens_the_folder_and_no_second_copy_was_written(prepared, stor
     assert sum(n for p, n in size.items() if p.parent.name == "processor") < 5_000_000
 
 
+@pytest.mark.long
 def test_two_workers_write_the_bytes_that_one_writes_and_more_shards_have_the_same_hash(prepared):
     one, two, whole = (
         prepared("it", shard_rows=3),
@@ -427,6 +428,7 @@ print(prepare(PrepConfig("sample", "it", output_dir="out", num_workers=2), progr
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["a script without a guard that has used torch", "python -c", "standard input"])
 def test_prepare_neither_hangs_nor_needs_a_guard_in(prepared, tmp_path, how):
     (tmp_path / "script.py").write_text(_USES_TORCH + _PREPARES)
@@ -514,11 +516,13 @@ def test_a_run_killed_as_it_cleans_up_is_finished_and_its_leftovers_go(prepared,
     assert again.hash == first.hash and contents(out) == contents(first.folder)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_in_one_sentence_and_leaves_no_process(half):
     assert half.end.code == 130 and "the same command goes on from here" in sentence(half.end.err)
     assert len(read_all(half.out)) >= 5     # a file may be there before its record is
 
 
+@pytest.mark.long
 def test_a_run_goes_on_where_another_stopped(half, long_corpus, whole, start, tmp_path):
     out = shutil.copytree(half.out, tmp_path / "out")
     before = read_all(out)
@@ -529,6 +533,7 @@ def test_a_run_goes_on_where_another_stopped(half, long_corpus, whole, start, tm
     assert unlike(out, whole) == []
 
 
+@pytest.mark.long
 def test_an_exact_run_goes_on_too(prepared, start, tmp_path):
     out, same = tmp_path / "out", prepared("it", shard_rows=3)
     args = flags(dataset_name="sample", language_code="it", output_dir=out, num_workers=1, shard_rows=3)
@@ -542,6 +547,7 @@ def test_an_exact_run_goes_on_too(prepared, start, tmp_path):
     assert before and written(out, before) == before
 
 
+@pytest.mark.long
 def test_a_second_run_of_the_same_folder_says_so_and_stops(disturbed):
     assert disturbed.second.code == 1 and sentence(disturbed.second.err).startswith(
         f"another run is writing {disturbed.out}"
@@ -553,6 +559,7 @@ def test_a_run_whose_workers_are_killed_ends_with_the_same_bytes(disturbed, whol
     assert unlike(disturbed.out, whole) == []
 
 
+@pytest.mark.long
 def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
     cfg = PrepConfig(
         "sample", "it", train_splits="train", eval_splits="", shard_rows=2, output_dir=str(tmp_path / "out")
@@ -568,6 +575,7 @@ def test_workers_that_die_while_the_caller_has_a_result_lose_no_shard(tmp_path):
     assert sorted(got) == sorted(m().file for m in run.shards)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["as it starts", "at work"])
 def test_a_worker_that_always_dies_ends_the_run_in_one_sentence(long_corpus, start, tmp_path, when):
     out, end = tmp_path / "out", time.monotonic() + 600
@@ -615,6 +623,7 @@ def waiting_for_rows(out, start, hub):
     )
 
 
+@pytest.mark.long
 def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(start, mute_hub, tmp_path):
     run = waiting_for_rows(tmp_path, start, mute_hub)
     until(run.workers)
@@ -626,6 +635,7 @@ def test_one_worker_starts_while_rows_are_looked_at_and_ctrl_c_then_ends_all(sta
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_when_the_corpus_cant_be_read_no_process_is_left(start, tmp_path):
     run = start("prepare", *flags(dataset_name=tmp_path / "none", language_code="it", output_dir=tmp_path / "out"))
     assert run.wait().code == 2
@@ -673,6 +683,7 @@ NOT_FOR_WORKERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "how,needs",
     [

@@ -13,6 +13,8 @@ from audio_ft_prep.report import clips_at_the_edges, report_html, statistics, wr
 from audio_ft_prep.show import show_hours
 from layouts import tar_tree, utterances
 
+pytestmark = pytest.mark.long
+
 VOID = {"meta", "br", "hr", "img", "input", "link", "source"}
 
 
