@@ -19,10 +19,10 @@ def git(*args):
 
 
 def changed():
-    "Notebooks that differ from the committed ones."
+    "Notebooks that differ from the committed ones; new and renamed ones have nothing to compare with."
     return [
         name
-        for name in git("diff", "--name-only", "HEAD", "--", "nbs").decode().splitlines()
+        for name in git("diff", "--name-only", "--diff-filter=M", "HEAD", "--", "nbs").decode().splitlines()
         if name.endswith(".ipynb")
     ]
 
