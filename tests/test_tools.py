@@ -32,10 +32,11 @@ def picture(level):
     "before, after",
     [
         ([result("hash 08cc18866738890e in prepared")], [result("hash 91e51df2aab2a06f in prepared")]),
+        ([result("takes under a minute with 2 workers")], [result("takes about 1 min with 2 workers")]),
         ([log("loaded")], [log("loaded"), log("loaded again")]),
         ([result("3 rows"), log("read")], [result("3 rows")]),
     ],
-    ids=["another hash", "more log", "less log"],
+    ids=["another hash", "another time", "more log", "less log"],
 )
 def test_what_another_processor_or_log_changes_stays_as_committed(same_outputs, before, after):
     kept, count = same_outputs.kept(notebook(*before), notebook(*after))
@@ -47,10 +48,11 @@ def test_what_another_processor_or_log_changes_stays_as_committed(same_outputs, 
     [
         ([result("3 rows, hash 08cc18866738890e")], [result("4 rows, hash 91e51df2aab2a06f")]),
         ([result("hash 08cc18866738890e")], [result("hash 08cc188")]),
+        ([result("takes 2 to 4 min with 2 workers")], [result("takes 2 to 4 min with 3 workers")]),
         ([result("3 rows")], []),
         ([result("3 rows")], [result("3 rows"), result("3 rows")]),
     ],
-    ids=["another number", "a shorter hash", "nothing any more", "more than before"],
+    ids=["another number", "a shorter hash", "more workers", "nothing any more", "more than before"],
 )
 def test_what_a_lesson_shows_anew_is_kept(same_outputs, before, after):
     kept, count = same_outputs.kept(notebook(*before), notebook(*after))
