@@ -418,7 +418,7 @@ def test_a_clip_of_hours_is_refused_undecoded():
     t = time.process_time()
     e = refusal(made_up_header(frame[:4], 200_000, len(body)) + body)
     assert e.reason == "too_long" and "7,200.0" in e.detail.replace("7,199.9", "7,200.0")
-    assert time.process_time() - t < 10
+    assert time.process_time() - t < 2
 
 def test_a_flac_that_does_not_know_its_length_is_refused_at_the_limit():
     flac = encode(np.tile(SMALL, 10), 16000, "FLAC")

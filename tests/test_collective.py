@@ -519,7 +519,7 @@ def test_a_member_that_claims_more_than_there_is_ends_in_a_sentence_at_once(size
     for go in (read, inspect_collective):
         start = time.process_time()
         with pytest.raises(ValueError, match="it.tar.* (is damaged|holds|ends)") as e: go(path)
-        assert time.process_time() - start < 20 and "\n" not in str(e.value) and len(str(e.value)) < 500
+        assert time.process_time() - start < 2 and "\n" not in str(e.value) and len(str(e.value)) < 500
 
 
 def pax(name, data=b"x" * 600, **headers):
@@ -576,7 +576,7 @@ def test_a_header_that_lies_costs_its_clip_or_ends_in_a_sentence(what, ending, t
             and audio(got).get("clip_2", b"x" * 600).startswith(b"x" * 600)
             and len(got.rows) + sum(r == "missing_audio" or n == "clip_2" for n, r in rejects(got)) == 2
         )
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 3
 
 
 KINDS = st.sampled_from(
@@ -645,7 +645,7 @@ def test_what_is_kept_of_an_archive_is_the_member_that_the_row_names(own_cache, 
                     for n, k, *_ in odd
                 )
         close_files()
-        assert time.process_time() - start < 30
+        assert time.process_time() - start < 5
 
 
 # ---- archives of other kinds
@@ -763,7 +763,7 @@ def test_one_odd_neighbour_costs_nobody_else(what, where, tmp_path, monkeypatch)
     start = time.process_time()
     got = load_rows(config(root, "train", "test"))
     assert audio(got).keys() == {"clip_1", "clip_2", "clip_3"} and all(r == "no_row" for _, r in rejects(got))
-    assert inspect_corpus(str(root))["languages"]["it"]["train"]["usable"] == 2 and time.process_time() - start < 30
+    assert inspect_corpus(str(root))["languages"]["it"]["train"]["usable"] == 2 and time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(

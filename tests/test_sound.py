@@ -458,7 +458,7 @@ CLAIMS = {
 def test_a_claim_is_checked_before_it_costs_anything(claim):
     at, form, value = CLAIMS[claim]
     data, t = WAV[:at] + struct.pack(form, value) + WAV[at + struct.calcsize(form):], time.process_time()
-    assert reason(data) in ("undecodable", "truncated", "too_long", "empty_audio") and time.process_time() - t < 10
+    assert reason(data) in ("undecodable", "truncated", "too_long", "empty_audio") and time.process_time() - t < 1
 
 def test_frames_and_channels_beyond_number_are_refused_in_no_time():
     flac, au = encode(tone(440), RATE, "FLAC"), encode(tone(440), RATE, "AU", subtype="PCM_16")
@@ -471,7 +471,7 @@ def test_frames_and_channels_beyond_number_are_refused_in_no_time():
         and reason(channels) == "undecodable"
         and reason(caf) in ("undecodable", "truncated")
     )
-    assert time.process_time() - t < 10
+    assert time.process_time() - t < 1
 
 def test_bytes_that_could_all_begin_a_frame_are_searched_for_a_bounded_time():
     t = time.process_time()
@@ -483,7 +483,7 @@ def test_bytes_that_could_all_begin_a_frame_are_searched_for_a_bounded_time():
         ID3V2 * 50_000,
     ):
         refusal(data)
-    assert time.process_time() - t < 20
+    assert time.process_time() - t < 5
 
 def test_a_clip_that_takes_more_memory_than_there_is_is_refused(monkeypatch):
     def full(data): raise MemoryError
@@ -601,7 +601,7 @@ def test_parts_of_a_recording_of_gigabytes_are_read_alone(tmp_path, monkeypatch)
     t = time.process_time()
     assert abs(hertz(row_clip(row(path, 0.25, 0.5), Limits(RATE)).samples) - 440) < 5
     assert reason_of(row(path, 70_000.0, 2.0)) == "silent" and reason_of(row(path, 90_000.0, 2.0)) == "truncated"
-    assert reason_of(row(path, None, None)) == "too_long" and time.process_time() - t < 20
+    assert reason_of(row(path, None, None)) == "too_long" and time.process_time() - t < 2
     path.write_bytes(bytes(100))
     with open(path, "ab") as f: f.truncate(n)
     assert reason_of(row(path, 1.0, 2.0)) == "undecodable"

@@ -233,7 +233,7 @@ def test_control_characters_never_reach_a_label(written, clean):
 )
 def test_a_sentence_of_megabytes_is_cleaned_in_no_time(text):
     t = time.process_time()
-    assert len(clean_sentence(text, True)) > MOST_CHARACTERS and time.process_time() - t < 10
+    assert len(clean_sentence(text, True)) > MOST_CHARACTERS and time.process_time() - t < 1
 
 
 # ---- labels
