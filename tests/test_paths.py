@@ -148,6 +148,17 @@ def test_a_run_that_lost_its_lock_says_so_and_leaves_the_other_its_own(lock, cap
     assert lock.read_bytes() == b"another"
 
 
+def test_a_file_and_its_folder_are_on_the_disk_when_it_appears(tmp_path, monkeypatch):
+    target = tmp_path / "prep.json"
+    synced, real = [], os.fsync
+    def sync(fd):
+        real(fd)
+        synced.append((os.fstat(fd).st_ino, target.exists()))
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_write(target) as f: f.write(b"{}")
+    assert synced == [(target.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError), atomic_folder(tmp_path / "made") as part:
         (part / "half").write_bytes(b"half")

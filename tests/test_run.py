@@ -23,6 +23,11 @@ def test_jobs_together_make_each_shard_of_a_run_once(run, jobs):
     assert {part.manifest["part"]["shards"] for part in parts} == {len(run.every_shard)}
 
 
+def test_the_rows_of_a_run_are_those_of_all_its_shards(run):
+    selected = {split: len(run.selection[split]) for split in run.splits}
+    assert run.rows == selected and max(selected.values()) > run.shards[0].size
+
+
 def test_a_job_too_many_is_refused(run):
     with pytest.raises(ValueError, match="ask for 6 jobs at most"): replace(run, part=Part(0, 7)).shards
 
