@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import soxr
 from .container import read_container
-from .decoding import decode, decode_segment, over_limit, under_limit
+from .decoding import decode, decode_segment, under_limit
 from .kinds import Container
 from .rejects import BadClip
 

@@ -125,9 +125,7 @@ def read_container(
     "Tell what a file is, whether it is all there, and which of its bytes to decode."
     start, tagged = front_end(data), data[:3] == b"ID3"
     kind = sniff(data, start) or ("mp3" if tagged and start >= len(data) else "")
-    if not kind and (stray := _stray_start(data, start)) >= 0:
-        kind = "mp3"
-    elif not kind and tagged: kind = "mp3"
+    if not kind and (tagged or _stray_start(data, start) >= 0): kind = "mp3"
     if not kind:
         return Container(
             "", payload=data, refused=foreign_name(data[start:] if _unnamed(data) and data[start:] else data)

@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/forecast.html.md"""
 
 # %% ../nbs/57_forecast.ipynb #c9eaa7cf
 from __future__ import annotations
-import sys, time
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa

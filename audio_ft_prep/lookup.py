@@ -27,8 +27,8 @@ from .show import show_hours
 from .splits import split_roles, splits_there
 
 # %% auto #0
-__all__ = ['why_wait', 'Found', 'look_at', 'found_at', 'lost_splits', 'field_of', 'sentence_of', 'model_faults',
-           'prepared_before', 'is_gone', 'kept', 'upload_fault', 'upload_words']
+__all__ = ['why_wait', 'Found', 'look_at', 'lost_splits', 'field_of', 'sentence_of', 'model_faults', 'prepared_before', 'is_gone',
+           'kept', 'upload_fault', 'upload_words']
 
 # %% ../nbs/71_lookup.ipynb #2fa7941b
 def why_wait(
@@ -91,15 +91,6 @@ def look_at(
         (splits,) = languages.values()
         rows = {split: found["rows"] for split, found in splits.items()}
     return Found(". ".join(words), about["kind"], rows)
-
-# %% ../nbs/71_lookup.ipynb #d51b892e
-def found_at(
-    dataset_name: str,  # As in `PrepConfig`
-    language_code: str = "",  # Locale; without one the languages are named, and none is read
-    **settings,  # The columns, configuration and revision of `PrepConfig`
-) -> str: # A sentence or two
-    "Say how a corpus is read and what it holds, or raise the sentence that says why not."
-    return look_at(dataset_name, language_code, **settings).words
 
 # %% ../nbs/71_lookup.ipynb #0896928d
 _STRICT = ("commonvoice", "collective")  # Sources that need every split

@@ -8,7 +8,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/mp3.html.md"""
 
 # %% ../nbs/18_mp3.ipynb #4b7a91e6
 from __future__ import annotations
-from struct import unpack_from
 from typing import NamedTuple
 from .kinds import Container, file_inside, followed
 from audio_ft_prep.mpeg import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Callable, ContextManager, Iterator
+from typing import BinaryIO, ContextManager
 import pyarrow as pa
 from .config import fingerprint_of
 from .example import add_hashes, example_schema

@@ -24,7 +24,7 @@ from .models import load_model
 from .rejects import reason_counts, rejects_table
 from .rows import Corpus
 from .sampling import Selection, fetch_audio, labelled, select
-from .shards import ShardSlice, rows_per_shard, shard_slices
+from .shards import rows_per_shard, shard_slices
 from .splits import split_roles
 
 
