@@ -14,6 +14,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from .show import code_cell, pairs_table, visible
+from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'split_name', 'split_names', 'Rule',

@@ -26,6 +26,7 @@ from .rows import Corpus, rows_table
 from .disk import file_sha256
 from .splits import USUAL, split_roles, check_splits, usual_first
 from .tablecolumns import choose_columns
+from .tablecolumns import COLUMNS  # scripts import it from here, too
 
 # %% auto #0
 __all__ = ['why_folder', 'line_file', 'Hints', 'split_rows', 'strays', 'folder_identity', 'read_listing', 'read_folder',

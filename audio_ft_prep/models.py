@@ -18,6 +18,7 @@ from .modelfiles import ModelSource, extractor_settings, model_files
 from .paths import user_path
 from .secrets import logger_of
 from .whisper import WHISPER
+from .features import Extractor  # scripts import it from here, too
 
 # %% auto #0
 __all__ = ['FAMILIES', 'family_of', 'packaged_models', 'load_model']

@@ -20,6 +20,7 @@ from .plain import open_plain
 from .prepjson import SELECTION, check_shards, shard_index
 from .reading import PreparedFolder, file_identity
 from .shards import ShardResult
+from .run import Part  # scripts import it from here, too
 
 # %% auto #0
 __all__ = ['read_parts', 'whole_manifest', 'merge_parts']

@@ -24,6 +24,7 @@ from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest
 from .paths import Url, modified_ns
 from .planning import check_disk
+from .planning import plan  # scripts import it from here, too
 from .prepjson import SELECTION
 from .progress import progress_bar
 from .reading import has_clips

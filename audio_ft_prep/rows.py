@@ -18,6 +18,7 @@ from typing import Iterable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .show import as_it_is, pairs_table
 from .rejects import REASONS, BadClip, Reject
+from .rejects import reason_counts, reject_at  # scripts import these from here, too
 
 # %% auto #0
 __all__ = ['ROWS', 'MOST_BYTES', 'Row', 'repeated', 'rows_table', 'row_at', 'memory_bytes', 'read_bytes', 'close_files',

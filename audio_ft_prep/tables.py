@@ -15,6 +15,7 @@ from typing import Iterator, NamedTuple
 from .corpora import LONGEST_LINE, refuse_utf16, text_lines
 from .links import is_audio
 from .tablecolumns import choose_columns
+from .tablecolumns import COLUMNS  # scripts import it from here, too
 from .values import shown
 
 # %% auto #0

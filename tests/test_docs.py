@@ -1,5 +1,6 @@
 "The pages hold what they promise: every name has its lesson, every command is one, and the references are of the code."
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -193,3 +194,22 @@ def test_what_is_wrong_with_links_and_markup_of_a_page_is_told(tmp_path, html, c
     for name, text in (("page.html", html), ("page.html.md", copy)): (tmp_path / name).write_text(text)
     ran = subprocess.run([sys.executable, "tools/anchors.py", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert told in ran.stdout and ran.returncode == (told != "0 broken"), ran.stdout
+
+
+MOVED = {
+    "config": "as_it_is html_text",
+    "folder": "COLUMNS",
+    "tables": "COLUMNS",
+    "models": "Extractor",
+    "parts": "Part",
+    "pipeline": "Part merge plan",
+    "plots": "PreparedClips clips_of player plot_clip tokens_html",
+    "rows": "BadClip reason_counts reject_at",
+    "store": "read_prep verify",
+}
+
+
+@pytest.mark.parametrize("module, name", [(module, n) for module, names in MOVED.items() for n in names.split()])
+def test_what_pages_of_the_first_release_import_is_still_there(module, name):
+    if module == "plots": pytest.importorskip("matplotlib")
+    assert hasattr(importlib.import_module(f"audio_ft_prep.{module}"), name)
