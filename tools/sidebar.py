@@ -36,6 +36,8 @@ LAYERS = [
     "Workers and artifacts",
     "Running it",
     "Looking at it",
+    "",  # no page yet
+    "The command",
 ]
 
 
