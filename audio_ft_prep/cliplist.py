@@ -23,7 +23,8 @@ from .sampling import select
 from .views import ClipView, PreparedClips, corpus_view, reject_view
 
 # %% auto #0
-__all__ = ['LISTED', 'KEPT', 'REJECTED', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips', 'chosen_clips']
+__all__ = ['LISTED', 'KEPT', 'REJECTED', 'listed_rejects', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips',
+           'chosen_clips']
 
 # %% ../nbs/71_cliplist.ipynb #7343dba8
 _TEXT = ("split", "id", "speaker", "sentence", "reason", "detail")
@@ -43,8 +44,11 @@ def _listed(table, **columns):
 def _keys(table):
     "What names a row: split and id."
     return pc.binary_join_element_wise(table["split"].cast(pa.string()), table["id"], "/")
-def _listed_rejects(rejects, rows):
-    "Rejects, with what the corpus's rows say of them."
+def listed_rejects(
+    rejects: pa.Table,  # With the schema of rejects
+    rows: pa.Table | None,  # Rows of the corpus; none where that isn't on this machine
+) -> pa.Table: # With the schema `LISTED`
+    "List rejects, with what the corpus's rows say of them."
     if rows is None or not len(rows): return _listed(rejects)
     keys = _keys(rows).combine_chunks()
     numbers = pc.index_in(_keys(rejects), keys)
@@ -87,7 +91,7 @@ def corpus_clips(
         rejects = chosen.rejects.slice(i - len(rows), 1)
         (reject,) = rejects.to_pylist()
         return reject_view(reject, corpus, model, tokenizer, cfg)
-    rejects = _listed_rejects(chosen.rejects, corpus.rows)
+    rejects = listed_rejects(chosen.rejects, corpus.rows)
     table = pa.concat_tables([_listed(rows), rejects])
     return ClipList(table, view, tokenizer, model.max_seconds)
 
@@ -112,7 +116,7 @@ def prepared_clips(
         if part == len(tables): return clips.reject(number)
         return clips(clips.splits[part], number)
     source, _ = clips.corpus
-    rejects = _listed_rejects(clips.rejects, source and source.rows)
+    rejects = listed_rejects(clips.rejects, source and source.rows)
     return ClipList(pa.concat_tables([*tables, rejects]), view, clips.tokenizer, clips.seconds)
 
 # %% ../nbs/71_cliplist.ipynb #7f771b3c

@@ -124,15 +124,16 @@ def markdown_table(
 # %% ../nbs/00_show.ipynb #37826343
 def text_table(
     rows: list[list],  # Cells, header first
-) -> str: # Lines, the first column to the left and the others to the right
+    left: int = 1,  # Columns to the left, words; the others, numbers, go to the right
+) -> str: # Lines
     "Lay out a table for a terminal."
     cells = [list(map(visible, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = []
-    for first, *numbers in cells:
-        line = [first.ljust(widths[0])]
-        line += [n.rjust(width) for n, width in zip(numbers, widths[1:])]
-        lines.append("  ".join(line).rstrip())
+    for row in cells:
+        words = [cell.ljust(width) for cell, width in zip(row[:left], widths)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[left:], widths[left:])]
+        lines.append("  ".join([*words, *numbers]).rstrip())
     return "\n".join(lines)
 
 # %% ../nbs/00_show.ipynb #473c5261

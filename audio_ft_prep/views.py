@@ -34,7 +34,8 @@ from .text import clean_sentence
 from .train import load_prepared
 
 # %% auto #0
-__all__ = ['PLAYED_BYTES', 'ClipView', 'row_view', 'find_rows', 'corpus_view', 'reject_view', 'PreparedClips', 'clips_of']
+__all__ = ['PLAYED_BYTES', 'ClipView', 'row_view', 'find_rows', 'fetched_row', 'corpus_view', 'reject_view', 'PreparedClips',
+           'clips_of']
 
 # %% ../nbs/70_views.ipynb #b1ed1077
 _HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
@@ -133,8 +134,12 @@ def find_rows(
     return found.slice(0, 1)
 
 # %% ../nbs/70_views.ipynb #f6254fba
-def _fetched_row(corpus, rows, why=_NOT_YET):
-    "A row with its audio; `OSError` where that would have to be fetched, `BadClip` where there is none."
+def fetched_row(
+    corpus: Corpus,  # A corpus
+    rows: pa.Table,  # One row of it
+    why: str = _NOT_YET,  # What to say where its audio would have to be downloaded
+) -> dict: # The row, with its audio on this machine
+    "Have a row's audio at hand; raise `OSError` where that would take a download, `BadClip` where there is none."
     remote = corpus.remote
     if remote is None: return rows.to_pylist()[0]
     if from_hub(corpus.source):
@@ -153,7 +158,7 @@ def corpus_view(
 ) -> ClipView: # With samples and features, or with the reason why not
     "Look at one row of a corpus; nothing is downloaded for it."
     try:
-        row = _fetched_row(corpus, rows)
+        row = fetched_row(corpus, rows)
         return row_view(row, model, tokenizer, cfg)
     except BadClip as e:
         fault = {"note": "", "reason": e.reason, "detail": e.detail}
@@ -262,7 +267,7 @@ def _samples(self:PreparedClips, split, i, clip):
     rows = find_rows(corpus, split, clip)
     if not len(rows): return None, f"no audio: {why}"
     try:
-        row = _fetched_row(corpus, rows, _AGAIN)
+        row = fetched_row(corpus, rows, _AGAIN)
         return row_clip(row, Limits(self.rate_hz, 0.0, self.cfg.max_seconds)).samples, ""
     except (BadClip, OSError) as e: return None, f"no audio: {e}"
 
