@@ -97,6 +97,7 @@ Modules:
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
+- `audio_ft_prep.strata`: Which rows come first: in the corpus's order or a seeded one, a share for each group, a cap on each speaker and sentence
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablecolumns`: Which column of a table holds what, by its name
 - `audio_ft_prep.tablenames`: What the clips of a table with audio are called, by their paths, their bytes, or what rows say

@@ -26,7 +26,7 @@ __all__ = ['type_of', 'column_named', 'find_texts', 'find_times', 'Texts', 'Want
 
 # %% ../nbs/16_columns.ipynb #ae4be104
 _LABELS = ("speaker", "split")  # What may be a number
-_WORDS = ("locale", "age", "gender", "accents")  # What is read where it is text
+_WORDS = ("locale", "age", "gender", "accents", "domain")  # What is read where it is text
 def type_of(
     schema: pa.Schema,  # Of a table
     name: str,  # One of its columns; the first of that name

@@ -166,7 +166,8 @@ def _locales(table, locale, n):
     return pc.if_else(pc.equal(given, ""), locale, given)
 
 # %% ../nbs/13_joining.ipynb #391e914c
-_AS_GIVEN = {name: name for name in ("sentence", "speaker", "age", "gender", "accents", "up_votes", "down_votes")}
+_WORDS = ("sentence", "speaker", "age", "gender", "accents", "domain")
+_AS_GIVEN = {name: name for name in (*_WORDS, "up_votes", "down_votes")}
 _FROM_TABLE = _AS_GIVEN | {"start": "part_start"}  # Column of a transcript by the column of rows that it becomes
 
 def _row_columns(table, positions, clips, locale):

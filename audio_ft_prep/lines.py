@@ -35,6 +35,7 @@ class Line(NamedTuple):
     age: str = ""  # Age group of the speaker
     gender: str = ""  # Gender of the speaker
     accents: str = ""  # Accents of the speaker
+    domain: str = ""  # What the sentence is about
     seconds: float | None = None  # Duration
     start: float | None = None  # Where a segment begins, in seconds
     name: str = ""  # Name of the utterance, in lists that give one
@@ -72,7 +73,7 @@ def _part_of_record(record, columns):
     return part
 
 # %% ../nbs/12_lines.ipynb #afadc5b0
-_LABEL_COLUMNS = ("speaker", "locale", "age", "gender", "accents")
+_LABEL_COLUMNS = ("speaker", "locale", "age", "gender", "accents", "domain")
 
 def _fill_from_record(values, record, columns):
     "Put into the values of a line what its record says, until something is refused."

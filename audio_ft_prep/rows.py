@@ -44,6 +44,7 @@ class Row:
     age: str = ""  # Age group of the speaker
     gender: str = ""  # Gender of the speaker
     accents: str = ""  # Accents of the speaker
+    domain: str = ""  # What the sentence is about, where the corpus says so
 
     def __repr__(self): return f"Row({self.id}, {self.source_split}, {self.size} bytes, {self.sentence!r})"
     def _repr_markdown_(self):
@@ -62,7 +63,7 @@ ROWS = pa.schema([
     ("sentence", pa.string()), ("locale", _REPEATS), ("speaker", _REPEATS),
     ("start", pa.float64()), ("seconds", pa.float64()),
     ("up_votes", pa.int32()), ("down_votes", pa.int32()),
-    ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS),
+    ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS), ("domain", _REPEATS),
 ])
 
 # %% ../nbs/06_rows.ipynb #477e587c

@@ -29,6 +29,7 @@ COLUMNS = {
     "age": ("age",),
     "gender": ("gender",),
     "accents": ("accents", "accent"),
+    "domain": ("sentence_domain", "domain"),
 }
 
 # %% ../nbs/10_tablecolumns.ipynb #55fdb008

@@ -184,7 +184,7 @@ def _row_rejects(lines, ids, roles):
     return np.array(is_row, bool), rejects
 
 # %% ../nbs/17_tablerows.ipynb #d288e0bf
-_KEPT = ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents")  # Columns that rows take over
+_KEPT = ("sentence", "speaker", "locale", "start", "seconds", "age", "gender", "accents", "domain")  # Columns taken over
 def _kept_rows(read, splits, roles, locale, keep):
     "Rows of a table as `rows_table` makes them, of those to keep."
     table = read.table.filter(pa.array(keep))

@@ -46,6 +46,7 @@ TSV_COLUMNS = {
     "age": ("age",),
     "gender": ("gender",),
     "accents": ("accents", "accent"),
+    "domain": ("sentence_domain", "domain"),
     "split": ("split",)}
 
 # %% ../nbs/11_tsv.ipynb #d02e50e0
@@ -255,7 +256,7 @@ class _RowLines(_HeldLines):
         return [(number, "\t" + line.partition("\t")[2])]
 
 # %% ../nbs/11_tsv.ipynb #5f707430
-_REPEATING = ("speaker", "locale", "age", "gender", "accents", "split")
+_REPEATING = ("speaker", "locale", "age", "gender", "accents", "domain", "split")
 def _split_lines(
     rows: list[tuple[int, str]] | tuple[range, pa.Array],  # Line numbers and lines, each with all its tabs
     shape: _Shape,  # What the header says of them
