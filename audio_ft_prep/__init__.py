@@ -90,6 +90,7 @@ Modules:
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
 - `audio_ft_prep.samesentence`: When two sentences are the same, however they are written
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.scripts`: The scripts that a language is written in, and the characters that mean something there though nothing is drawn
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
@@ -107,6 +108,7 @@ Modules:
 - `audio_ft_prep.tarindex`: Where the clips of a tar are, from one pass over its headers; a member that could lead outside is never used
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: A sentence of a corpus, cleaned: the same text is the same characters
+- `audio_ft_prep.textrules`: What is odd in a sentence, found by rules over a million of them in seconds
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
