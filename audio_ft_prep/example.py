@@ -9,14 +9,14 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 # %% ../nbs/31_example.ipynb #62b14bc3
 from __future__ import annotations
 import hashlib, json, struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Iterable
 import numpy as np, pyarrow as pa
 from .audio import Clip, Limits, clip_of, read_clip
 from .config import PrepConfig
 from .decoding import RecordingFile, recording_container
 from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
-from .measures import MEASURES, measured
+from .measures import MEASURES, Utterance, check_modulation, measured
 from .models import family_of
 from .rows import BadClip, read_bytes
 
@@ -56,12 +56,16 @@ class ExampleMaker:
     "Turn rows into examples for one config."
     input: InputMaker  # Makes what the model hears
     limits: Limits  # The model's rate; shorter and longer clips are rejected
+    controls: frozenset[int] = field(default=frozenset(), repr=False)  # Labels that are no text
 
     def __call__(self,
         row: dict,  # A row with `labels`
     ) -> dict: # Columns of the example by name
         "Make one example; raise `BadClip` when the clip can't be used."
         clip = row_clip(row, self.limits)
+        text = [label for label in row["labels"] if label not in self.controls]
+        utterance = Utterance(clip, row["sentence"], len(text))
+        check_modulation(utterance)
         return {
             "id": row["id"],
             **self.input(clip.samples),
@@ -69,7 +73,7 @@ class ExampleMaker:
             "labels": row["labels"],
             "sentence": row["sentence"],
             "speaker": row["speaker"] or "",
-            **measured(clip),
+            **measured(utterance),
         }
 
     @property
@@ -84,7 +88,7 @@ def example_maker(
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
-    return ExampleMaker(model.family.input_maker(cfg, model), limits)
+    return ExampleMaker(model.family.input_maker(cfg, model), limits, model.family.controls(model))
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def example_columns(

@@ -184,6 +184,7 @@ class Family:
     def languages(self) -> list[str]: return []  # Codes of those to choose from, where they are few
     def tokenizer(self, model: Model, language: str, task: str) -> Any: return model.tokenizer
     def labels(self, sentences: list[str], tokenizer: Any) -> list[list[int]]: raise NotImplementedError
+    def controls(self, model: Model) -> frozenset[int]: return frozenset(model.tokenizer.all_special_ids)  # Labels that are no text
     def excess(self, labels: list[int], model: Model) -> str: raise NotImplementedError  # "" where they fit
     def bytes_that_fit(self, tokenizer: Any, model: Model) -> int: return -1  # Sentences so long fit in any case
     def check_mixed(self, model: Model) -> None:

@@ -1,6 +1,6 @@
 """What is measured of a clip and stored with it, in one table
 
-Each example carries a few numbers about its recording, so that somebody can later leave out the clips that are too quiet, or too loud, without decoding anything. `MEASURES` lists them: the columns of a prepared
+Each example carries a few numbers about its recording, so that a person can later look at the quiet ones, or leave out those with too much noise, without decoding anything. `MEASURES` lists them: the columns of a prepared
 folder, their number types and the words of the data card follow from it.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/measures.html.md"""
@@ -9,13 +9,36 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/measures.html.md"""
 
 # %% ../nbs/23_measures.ipynb #0aa1fec9
 from __future__ import annotations
+import unicodedata
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Callable, Iterable
 import numpy as np
 from .audio import Clip
+from .features import mel_filters
+from .levels import FRAME_SECONDS, Levels, active_seconds, levels_of, offset, silences, unmodulated
+from .rejects import BadClip
 
 # %% auto #0
-__all__ = ['FULL_SCALE', 'MEASURES', 'Measure', 'peak', 'clipped', 'measured', 'measures_entry', 'measures_of']
+__all__ = ['FULL_SCALE', 'BANDS', 'IN_USE_DB', 'MOST_SPECTRA', 'LEAST_ACTIVE_SECONDS', 'MEASURES', 'Utterance', 'Measure', 'peak',
+           'clipped', 'level_db', 'dynamics_db', 'dc', 'lead_seconds', 'trail_seconds', 'gap_seconds', 'bandwidth_hz',
+           'characters', 'characters_per_second', 'tokens_per_second', 'measured', 'check_modulation', 'measures_entry',
+           'measures_of']
+
+# %% ../nbs/23_measures.ipynb #4be90571
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    "A clip, and what is said in it."
+    clip: Clip  # The recording
+    sentence: str  # As trained on
+    tokens: int  # Labels that are text, without those around it
+
+    @cached_property
+    def levels(self) -> Levels: return levels_of(self.clip.samples, self.clip.rate)
+    @cached_property
+    def silences(self) -> tuple[float, float, float]: return silences(self.levels)
+    @cached_property
+    def active_seconds(self) -> float: return active_seconds(self.levels)
 
 # %% ../nbs/23_measures.ipynb #bdf088de
 @dataclass(frozen=True)
@@ -23,7 +46,7 @@ class Measure:
     "One number about a clip."
     unit: str  # What the number counts in, or between which numbers it lies
     words: str  # What it is, for the data card
-    of: Callable[[Clip], float]  # Measures a clip
+    of: Callable[[Utterance], float]  # Measures an utterance
     dtype: str = "float32"  # Number type it is stored in
 
     @property
@@ -31,34 +54,156 @@ class Measure:
 
 # %% ../nbs/23_measures.ipynb #88831c38
 def peak(
-    clip: Clip,  # A clip
+    utterance: Utterance,  # A clip, and what is said in it
 ) -> float: # 1 at full scale
     "Give the largest absolute sample of a recording."
-    return clip.peak
+    return utterance.clip.peak
 
 # %% ../nbs/23_measures.ipynb #02babdf9
 FULL_SCALE = 0.999
 
 def clipped(
-    clip: Clip,  # A clip
+    utterance: Utterance,  # A clip, and what is said in it
 ) -> float: # From 0 to 1
     "Give the share of a recording's samples that are at full scale."
+    clip = utterance.clip
     if clip.peak < FULL_SCALE: return 0.0
     loud = np.count_nonzero(np.abs(clip.decoded) >= FULL_SCALE)
     return float(loud / clip.decoded.size)
+
+# %% ../nbs/23_measures.ipynb #14f5bc80
+def level_db(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # dB of full scale
+    "Give the level of a clip's loud parts, the 95th percentile of its frames."
+    return utterance.levels.loud
+
+def dynamics_db(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # dB, from 0 to 90
+    "Give the difference between a clip's loud and quiet parts, their 95th and 10th percentile."
+    return utterance.levels.dynamics
+
+def dc(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # 1 at full scale, without its sign
+    "Give the size of a clip's constant part."
+    return abs(offset(utterance.clip.samples))
+
+# %% ../nbs/23_measures.ipynb #d847dbd9
+def lead_seconds(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Seconds
+    "Say how long nothing is heard at the start."
+    return utterance.silences[0]
+
+def trail_seconds(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Seconds
+    "Say how long nothing is heard at the end."
+    return utterance.silences[1]
+
+def gap_seconds(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Seconds
+    "Give the longest stretch inside in which nothing is heard."
+    return utterance.silences[2]
+
+# %% ../nbs/23_measures.ipynb #f2dbec97
+BANDS = 80
+IN_USE_DB = 45.0  # Below the strongest band, a band is still in use
+MOST_SPECTRA = 32
+
+@lru_cache
+def _window(n): return np.hanning(n).astype(np.float32)
+
+@lru_cache
+def _bank(rate_hz):
+    "Samples in a spectrum, and mel bands with where each ends, for one rate."
+    n_fft = 1 << max(4, round(np.log2(rate_hz * 0.032)))
+    bank = mel_filters(n_fft, BANDS, rate_hz, rate_hz / 2)
+    tops = [np.flatnonzero(band).max(initial=0) for band in bank.T]
+    return n_fft, bank.T, np.array(tops) * rate_hz / n_fft
+
+# %% ../nbs/23_measures.ipynb #1d83be16
+def _loud_pieces(utterance, n_fft):
+    "Pieces of a clip, from its loudest third."
+    x, db = utterance.clip.samples, utterance.levels.db
+    if len(x) < n_fft: return x[None]
+    third = max(1, len(db) // 3)
+    loudest = np.sort(np.argsort(-db, kind="stable")[:third])
+    chosen = loudest[np.linspace(0, third - 1, min(third, MOST_SPECTRA)).astype(int)]
+    frame = round(utterance.clip.rate * FRAME_SECONDS)
+    starts = np.minimum(chosen * frame, len(x) - n_fft)
+    pieces = x[starts[:, None] + np.arange(n_fft)]
+    return pieces - pieces.mean(axis=1, keepdims=True)
+
+def bandwidth_hz(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Hz
+    "Give the frequency up to which a clip's loud parts have sound."
+    n_fft, bank, tops = _bank(utterance.clip.rate)
+    pieces = _loud_pieces(utterance, n_fft)
+    spectra = np.fft.rfft(pieces * _window(pieces.shape[1]), n_fft)
+    power = (spectra.real ** 2 + spectra.imag ** 2).mean(axis=0, dtype=np.float64)
+    bands = bank @ power
+    in_use = np.flatnonzero(bands >= bands.max() * 10 ** (-IN_USE_DB / 10))
+    return float(tops[in_use[-1]])
+
+# %% ../nbs/23_measures.ipynb #c7a4f290
+LEAST_ACTIVE_SECONDS = 0.1
+
+def characters(
+    sentence: str,  # As trained on
+) -> int: # Letters and digits
+    "Count what is pronounced of a sentence, more or less."
+    return sum(map(str.isalnum, unicodedata.normalize("NFC", sentence)))
+
+def _per_second(utterance, count): return count / max(utterance.active_seconds, LEAST_ACTIVE_SECONDS)
+
+def characters_per_second(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Letters and digits by active second
+    "Say how fast a sentence is spoken, in characters."
+    return _per_second(utterance, characters(utterance.sentence))
+
+def tokens_per_second(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> float: # Labels that are text, by active second
+    "Say how fast a sentence is spoken, in the model's tokens."
+    return _per_second(utterance, utterance.tokens)
 
 # %% ../nbs/23_measures.ipynb #430e7341
 MEASURES = {
     "peak": Measure("full scale is 1", "largest sample of the recording", peak),
     "clipped": Measure("0 to 1", "share of the recording's samples at full scale", clipped),
+    "level_db": Measure("dB of full scale", "level of the loud parts, 95th percentile of 20 ms", level_db),
+    "dynamics_db": Measure("dB", "loud parts above quiet ones, 95th and 10th percentile of 20 ms", dynamics_db),
+    "dc": Measure("full scale is 1", "size of the constant part", dc),
+    "lead_seconds": Measure("seconds", "time at the start in which nothing is heard", lead_seconds),
+    "trail_seconds": Measure("seconds", "time at the end in which nothing is heard", trail_seconds),
+    "gap_seconds": Measure("seconds", "longest time inside in which nothing is heard", gap_seconds),
+    "bandwidth_hz": Measure("Hz", "frequency up to which the loud parts have sound", bandwidth_hz),
+    "active_seconds": Measure("seconds", "time in which something rises out of the noise", lambda u: u.active_seconds),
+    "characters_per_second": Measure("1/s", "letters and digits by active second", characters_per_second),
+    "tokens_per_second": Measure("1/s", "label ids of the text by active second", tokens_per_second),
 }
 
 # %% ../nbs/23_measures.ipynb #aad58ad2
 def measured(
-    clip: Clip,  # A clip
+    utterance: Utterance,  # A clip, and what is said in it
 ) -> dict[str, float]: # By name of the measure
     "Take all measures of a clip."
-    return {name: measure.of(clip) for name, measure in MEASURES.items()}
+    return {name: measure.of(utterance) for name, measure in MEASURES.items()}
+
+# %% ../nbs/23_measures.ipynb #1586b321
+def check_modulation(
+    utterance: Utterance,  # A clip, and what is said in it
+) -> None:
+    "Raise `BadClip` for a clip of noise, of hum or of a held tone."
+    if not unmodulated(utterance.levels): return
+    level, apart = utterance.levels.loud, utterance.levels.dynamics
+    raise BadClip("no_modulation", f"its loud parts, at {level:.0f} dB, are {apart:.1f} dB above the quiet ones")
 
 # %% ../nbs/23_measures.ipynb #4a189361
 _FIRST = ["peak", "clipped"]

@@ -86,6 +86,9 @@ _WHEN_DECODING = {
     "silent": Reason(
         "every sample of the clip is zero, or its channels cancel each other", DECODING,
         "listen to the original: a muted microphone, or two channels that cancel each other, of which one would do"),
+    "no_modulation": Reason(
+        "nothing comes and goes in the clip: it is noise, hum or a held tone", DECODING,
+        "listen to it: the microphone was off, or another was recorded; there is no setting for it"),
     "too_short": Reason(
         "the clip is shorter than min_seconds", DECODING,
         "lower min_seconds if such clips are wanted"),

@@ -26,8 +26,8 @@ from .vocabulary import SIZES, VARIANTS, PackagedTokenizer, languages, packaged_
 # %% auto #0
 __all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
            'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
-           'too_long', 'bytes_that_fit', 'checked_extractor', 'read_whisper', 'LogMelMaker', 'log_mel_column',
-           'FeatureReader', 'whisper_batch', 'Whisper']
+           'control_ids', 'too_long', 'bytes_that_fit', 'checked_extractor', 'read_whisper', 'LogMelMaker',
+           'log_mel_column', 'FeatureReader', 'whisper_batch', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -174,6 +174,14 @@ def labels_of(
         parts = tokenizer(_split_tokens(s), add_special_tokens=False, **_AS_TEXT).input_ids
         ids[i] = [*ids[i][:start], *(t for p in parts for t in p), tokenizer.eos_token_id]
     return ids
+
+# %% ../nbs/26_whisper.ipynb #81c6b8fe
+def control_ids(
+    model: WhisperModel,  # The model to prepare for
+) -> frozenset[int]: # Labels that are no text
+    "Give the ids of a model's control tokens, timestamps among them."
+    added = model.tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return frozenset(i for i, token in added.items() if token.special or token.content.startswith("<|"))
 
 # %% ../nbs/26_whisper.ipynb #2e81b2f9
 def too_long(
@@ -343,6 +351,7 @@ class Whisper(Family):
     def languages(self): return list(languages())
     def tokenizer(self, model, language, task): return language_tokenizer(model, language, task)
     def labels(self, sentences, tokenizer): return labels_of(sentences, tokenizer)
+    def controls(self, model): return control_ids(model)
     def excess(self, labels, model): return too_long(labels, model)
     def bytes_that_fit(self, tokenizer, model): return bytes_that_fit(tokenizer, model)
     def check_mixed(self, model): check_mixed_languages(model)

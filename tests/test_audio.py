@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from audio_ft_prep.audio import Clip, Limits, read_clip
 from audio_ft_prep.container import read_container
 from audio_ft_prep.decoding import ForwardFile, decode
-from audio_ft_prep.measures import clipped, measured
+from audio_ft_prep.measures import Utterance, clipped, measured
 from audio_ft_prep.mpeg import audio_span, frame_at, made_up_header, walk_frames
 from audio_ft_prep.rejects import BadClip
 from fixtures.make_audio import AUDIO, FILES, SECONDS, recording
@@ -37,6 +37,10 @@ def reason(data, **kwargs): return getattr(refusal(data, **kwargs), "reason", No
 def bare(mp3):
     "An MP3 without the frame that holds its header."
     return mp3[frame_at(mp3[:4]).size:]
+
+def said(clip):
+    "A clip and a sentence."
+    return Utterance(clip, "Ciao, mondo.", 4)
 
 def resampled(x, rate=48000): return soxr.resample(x, rate, 16000, quality="HQ")
 
@@ -92,7 +96,7 @@ def test_all_of_the_recording_is_there_whatever_the_encoder(name):
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_the_same_bytes_give_the_same_samples(name):
     a, b = read_clip(FIXTURES[name]), read_clip(bytes(bytearray(FIXTURES[name])))
-    assert np.array_equal(a.samples, b.samples) and measured(a) == measured(b)
+    assert np.array_equal(a.samples, b.samples) and measured(said(a)) == measured(said(b))
 
 def test_samples_are_libsndfiles_to_the_bit_where_it_reads_the_file():
     for name in ("ffmpeg_cbr_header.mp3", "lame_header_tags.mp3", "ffmpeg_vorbis.ogg", "ffmpeg_pipe.wav", "layer2.mp3"):
@@ -452,9 +456,9 @@ def test_empty_audio_is_refused():
 def test_clipping_is_measured_before_resampling():
     loud = np.clip(recording(48000) * 10, -1, 1)
     clip = read_clip(encode(loud, 48000, "WAV"))
-    assert clip.peak >= 0.999 and clipped(clip) == pytest.approx(np.mean(np.abs(loud) >= 0.999), abs=1e-3)
-    assert clipped(read_clip(encode(loud, 48000, "MP3"))) > 0.003
-    assert clipped(read_clip(encode(recording(48000), 48000, "MP3"))) == 0
+    assert clip.peak >= 0.999 and clipped(said(clip)) == pytest.approx(np.mean(np.abs(loud) >= 0.999), abs=1e-3)
+    assert clipped(said(read_clip(encode(loud, 48000, "MP3")))) > 0.003
+    assert clipped(said(read_clip(encode(recording(48000), 48000, "MP3")))) == 0
 
 
 # --- a corpus at hand
