@@ -12,15 +12,16 @@ import re, shlex
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Iterable, Literal, get_args, get_origin
-from .config import PrepConfig, check_field, field_types, setting_list
+from .config import LINES, NONE_WORDS, PrepConfig, check_field, field_types, setting_list
 from .configfile import to_yaml
 from .languages import canonical_language, language_names, nearest_languages
 from .models import FAMILIES, packaged_models
 from .typed import read_typed
 
 # %% auto #0
-__all__ = ['form_tabs', 'offered', 'box_kind', 'default_of', 'when_empty', 'as_typed', 'given_settings', 'box_value',
-           'why_unread', 'understood', 'config_faults', 'language_fault', 'as_command', 'as_python', 'as_file']
+__all__ = ['form_tabs', 'form_folds', 'offered', 'box_kind', 'default_of', 'when_empty', 'as_typed', 'given_settings',
+           'box_value', 'why_unread', 'understood', 'config_faults', 'language_fault', 'as_command', 'as_python',
+           'as_file']
 
 # %% ../nbs/71_boxes.ipynb #1a4dfbb4
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
@@ -28,6 +29,14 @@ def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
     tabs = {}
     for setting in setting_list(): tabs.setdefault(setting.group.title(), []).append(setting.name)
     return tabs
+def form_folds(
+    names: list[str],  # Fields of a tab
+) -> dict[str, list[str]]: # Names of fields by the fold's title, which is empty for those always in sight
+    "Put the fields of a tab into its folds, those always in sight first."
+    titles = {setting.name: setting.fold for setting in setting_list()}
+    folds = {"": []}
+    for name in names: folds.setdefault(titles[name], []).append(name)
+    return folds
 
 # %% ../nbs/71_boxes.ipynb #9bdb4234
 def _offered_languages():
@@ -47,11 +56,12 @@ def offered(
 # %% ../nbs/71_boxes.ipynb #f06499ad
 def box_kind(
     name: str,  # A field of `PrepConfig`
-) -> str: # search, choice, switch or text
+) -> str: # search, choice, switch, lines or text
     "Say what kind of box a field has."
     typ = field_types()[name]
     if name in _OFFERED: return "search"
     if get_origin(typ) is Literal: return "choice"
+    if name in LINES: return "lines"
     return "switch" if typ is bool else "text"
 
 # %% ../nbs/71_boxes.ipynb #085b7374
@@ -65,9 +75,9 @@ def when_empty(
     name: str,  # A field of `PrepConfig`
 ) -> str: # Nothing where it means nothing
     "Say what an empty box means, to be shown in it."
-    typ = field_types()[name]
-    if type(None) in get_args(typ): return "all"
-    return str(default_of(name)) if typ in (int, float) else ""
+    typ, default = field_types()[name], default_of(name)
+    if type(None) in get_args(typ): return NONE_WORDS[name] if default is None else f"{default:g}"
+    return str(default) if typ in (int, float) else ""
 
 # %% ../nbs/71_boxes.ipynb #12ce33c5
 def as_typed(
@@ -75,7 +85,7 @@ def as_typed(
     value: Any,  # Its value
 ) -> Any: # Text, but for a switch
     "Write a value as it would be typed into the field's box."
-    if value is None: return ""
+    if value is None: return "" if default_of(name) is None else NONE_WORDS[name]
     return str(value) if box_kind(name) == "text" else value
 
 # %% ../nbs/71_boxes.ipynb #a002ffee
@@ -129,7 +139,7 @@ def understood(
     value, typed = box_value(name, typed), typed.strip()
     if isinstance(value, str) and name != "language_code": return ""
     shown = str(value)
-    if value is None: shown = "all"
+    if value is None: shown = NONE_WORDS[name]
     if isinstance(value, float): shown = f"{value:g}"
     return "" if typed in (shown, str(value)) else f"read as {shown}"
 
@@ -167,11 +177,18 @@ def language_fault(
     return {"language": f"{sentence}: did you mean {near}?" if near else sentence}
 
 # %% ../nbs/71_boxes.ipynb #7a36871f
+def _flag_texts(name, value):
+    "A value as text for its flag, several for a setting of several lines."
+    if value is None: return [NONE_WORDS[name]]
+    return value.splitlines() if name in LINES else [str(value)]
 def _flag(name, value):
     "The words of a command that set a field."
     flag = f"--{name.replace('_', '-')}"
     if value is True: return [flag]
-    return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
+    if value is False: return [f"--no-{flag[2:]}"]
+    words = []
+    for text in _flag_texts(name, value): words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return words
 def as_command(
     cfg: PrepConfig,  # The config
 ) -> str: # A line for the shell

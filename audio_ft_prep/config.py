@@ -17,9 +17,9 @@ from .show import code_cell, pairs_table, visible
 from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'split_name', 'split_names', 'Rule',
-           'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
-           'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
+__all__ = ['SPLIT_ALIASES', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES', 'NONE_WORDS', 'split_name',
+           'split_names', 'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping',
+           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -68,9 +68,13 @@ def setting(
     shapes: bool = True,  # Whether another value makes other data
     verbatim: bool = False,  # Whether text is taken with blanks at its ends
     bits: int = 63,  # The largest whole number, in bits
+    none: str = "all",  # The word for a number that is left out: all, off
+    lines: bool = False,  # Whether text holds several values, one a line; the command's flag is given once for each
+    fold: str = "",  # Title of the fold that holds it in the form; empty: always in sight
 ) -> Any: # A field of a dataclass
     "Declare a setting."
-    about = {"group": group, "rule": rule, "shapes": shapes, "verbatim": verbatim, "bits": bits}
+    about = dict(group=group, rule=rule, shapes=shapes, verbatim=verbatim, bits=bits)
+    about |= dict(none=none, lines=lines, fold=fold)
     return field(default=default, metadata=about)
 
 # %% ../nbs/02_config.ipynb #dba365ca
@@ -78,6 +82,11 @@ ENGINES = {
     "local": "local.LocalEngine",  # Processes of this machine
     "ray": "cluster.RayEngine",  # A Ray cluster
 }
+
+# %% ../nbs/02_config.ipynb #55fabd67
+_WHICH = "Configuration and revision"
+_COLUMNS = "Columns of a table of your own"
+_WORK = "Shards, workers and cluster"
 
 # %% ../nbs/02_config.ipynb #7fd3595d
 @dataclass(frozen=True, repr=False)
@@ -97,24 +106,24 @@ class PrepConfig:
     seed: int = setting("selection", 42, _at_least(0, "must be 0 or more"), bits=128)  # Seed of every random choice
     min_seconds: float = setting("audio", 0.0, _SHORTEST)  # Shorter clips are rejected, in seconds
     max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept
-    dataset_config: str = setting("data", "")  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
-    dataset_revision: str = setting("data", "")  # Branch, tag or commit of a Hub data set; empty for the newest
-    audio_column: str = setting("data", "", verbatim=True)  # Column that names the audio, in a table of your own; empty: found by its name
-    text_column: str = setting("data", "", verbatim=True)  # Column that holds the sentence, in a table of your own; empty: found by its name
-    language_column: str = setting("data", "", verbatim=True)  # Column with the language of each row, which its labels announce; empty: all have that of language
+    dataset_config: str = setting("data", "", fold=_WHICH)  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
+    dataset_revision: str = setting("data", "", fold=_WHICH)  # Branch, tag or commit of a Hub data set; empty for the newest
+    audio_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that names the audio, in a table of your own; empty: found by its name
+    text_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that holds the sentence, in a table of your own; empty: found by its name
+    language_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column with the language of each row, which its labels announce; empty: all have that of language
     lower_case: bool = setting("data", False)  # Lower-case the sentences
     storage: Literal["features", "audio", "padded"] = setting("output", "features")  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
     log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
-    shard_rows: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 to have it chosen"))  # Rows in a shard; 0: at least 250, and about 84 shards at most
-    num_workers: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 for one a core"), shapes=False)  # Shards made at once; 0: one a core
-    engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False)  # What makes shards: processes of this machine, or a Ray cluster
-    ray_address: str = setting("output", "", _ADDRESS, shapes=False)  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
+    shard_rows: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 to have it chosen"), fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
+    num_workers: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 for one a core"), shapes=False, fold=_WORK)  # Shards made at once; 0: one a core
+    engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False, fold=_WORK)  # What makes shards: processes of this machine, or a Ray cluster
+    ray_address: str = setting("output", "", _ADDRESS, shapes=False, fold=_WORK)  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
     def __post_init__(self):
         for name, typ in field_types().items():
             check_field(name, getattr(self, name), typ)
-            if typ is float: object.__setattr__(self, name, float(getattr(self, name)))
+            if _is_float(getattr(self, name), typ): object.__setattr__(self, name, float(getattr(self, name)))
         _check_together(self)
 
     def _given(self):
@@ -165,6 +174,8 @@ GROUPS = {group: () for group in ("data", "model", "selection", "audio", "output
 for name, group in _about("group").items(): GROUPS[group] += (name,)
 BITS = _about("bits")  # The largest whole number of each setting
 VERBATIM = tuple(name for name, verbatim in _about("verbatim").items() if verbatim)  # Settings whose text is taken with blanks at its ends
+LINES = tuple(name for name, lines in _about("lines").items() if lines)  # Settings of several values, one a line
+NONE_WORDS = _about("none")  # The word for a number that is left out
 
 # %% ../nbs/02_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each setting, by name
@@ -181,6 +192,9 @@ def _fits(value, typ):
     if typ not in (int, float): return isinstance(value, typ)
     if isinstance(value, bool): return False
     return isinstance(value, int) if typ is int else isinstance(value, (int, float)) and abs(value) < 1e300
+def _is_float(value, typ):
+    "Whether a value is to be kept as a float: 15 and 15.0 are one setting."
+    return value is not None and (typ is float or float in get_args(typ))
 
 # %% ../nbs/02_config.ipynb #a911b756
 _KINDS = {
@@ -296,6 +310,7 @@ class Setting(NamedTuple):
     rule: str  # What it must be, beyond its type
     help: str  # What it is
     shapes: bool  # Whether another value makes other data
+    fold: str  # Title of the fold that holds it in the form; empty: always in sight
 
 # %% ../nbs/02_config.ipynb #3a2e93b9
 def setting_list() -> list[Setting]: # By group
@@ -313,6 +328,7 @@ def setting_list() -> list[Setting]: # By group
             rule=RULES[f.name].words if f.name in RULES else "",
             help=helps[f.name],
             shapes=f.metadata["shapes"],
+            fold=f.metadata["fold"],
         )
     groups = list(GROUPS)
     return sorted(map(described, fields(PrepConfig)), key=lambda s: groups.index(s.group))

@@ -35,6 +35,7 @@ _CSS = """
 .audio-ft-prep audio, .audio-ft-prep img { max-width: 100%; }
 .audio-ft-prep .widget-inline-hbox:not(.widget-hprogress) { flex-wrap: wrap; height: auto; margin: 2px; }
 .audio-ft-prep .widget-inline-hbox > input:not([type=checkbox]),
+.audio-ft-prep .widget-inline-hbox > textarea,
 .audio-ft-prep .widget-inline-hbox > select {
   flex: 1 1 11rem; width: auto; min-width: 0; max-width: 100%; box-sizing: border-box; }
 .prep-field { container-type: inline-size; }
@@ -85,7 +86,7 @@ if (box && !box.dataset.tended) {
   }, true);
   window.addEventListener('pointerdown', e => { if (!inside(e.target)) last = null; }, true);
   const describe = row => {
-    const control = row.querySelector('input, select'), said = row.querySelector('.prep-said');
+    const control = row.querySelector('input, select, textarea'), said = row.querySelector('.prep-said');
     if (!control || !said) return;
     said.id = said.id || 'prep-' + Math.random().toString(36).slice(2);
     control.setAttribute('aria-describedby', said.id);

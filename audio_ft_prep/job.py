@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, get_args, get_origin
 from filelock import FileLock, Timeout
-from .config import PrepConfig, config_from, field_types, fingerprint_of
+from .config import NONE_WORDS, PrepConfig, config_from, field_types, fingerprint_of
 from .hubclient import causes
 from .manifest import run_manifest
 from .paths import user_path
@@ -55,6 +55,14 @@ def read_parameter(
     return value if number is None else number
 
 # %% ../nbs/62_job.ipynb #2c721266
+def _is_default(value, typ):
+    "Whether a parameter says nothing: none, or no text for a number that may be left out."
+    if value is None: return True
+    return type(None) in get_args(typ) and isinstance(value, str) and not value.strip()
+def _read_setting(name, value, typ):
+    "A parameter as its field means it; a number may be left out by the field's own word."
+    is_word = isinstance(value, str) and value.strip().lower() == NONE_WORDS.get(name)
+    return None if is_word and type(None) in get_args(typ) else read_parameter(value, typ)
 def job_config(
     parameters: dict[str, Any],  # Fields of `PrepConfig`; strings will do
 ) -> PrepConfig: # The checked config
@@ -62,8 +70,10 @@ def job_config(
     if "output_dir" in parameters:
         what = "output_dir is no parameter of a job, which works in a folder of its own"
         raise ValueError(f"{what}: say where with work_dir")
-    types = field_types()
-    settings = {k: read_parameter(v, types.get(k, str)) for k, v in parameters.items() if v is not None}
+    types, settings = field_types(), {}
+    for name, value in parameters.items():
+        typ = types.get(name, str)
+        if not _is_default(value, typ): settings[name] = _read_setting(name, value, typ)
     return config_from(settings)
 
 # %% ../nbs/62_job.ipynb #ad33d8a7

@@ -12,7 +12,7 @@ import re, unicodedata
 from dataclasses import MISSING, fields
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args
-from .config import VERBATIM, PrepConfig, check_field, field_types
+from .config import LINES, NONE_WORDS, VERBATIM, PrepConfig, check_field, field_types
 from .languages import canonical_language
 
 # %% auto #0
@@ -81,20 +81,25 @@ def read_number(
 
 # %% ../nbs/08_typed.ipynb #10e29ca2
 _DEFAULTS = {f.name: f.default for f in fields(PrepConfig) if f.default is not MISSING}
-_ALL = ("", "all", "none", "null")
+_LEFT_OUT = ("all", "off", "none", "null")
 def _number_of(name, text, kinds):
-    if type(None) in kinds and text.strip().casefold() in _ALL:
-        return None
+    "The number that was typed, or none where it is left out by a word."
     if not text.strip(): return _DEFAULTS[name]
+    if type(None) in kinds and text.strip().casefold() in (NONE_WORDS[name], *_LEFT_OUT): return None
     try: return read_number(text, float not in kinds)
     except ValueError as e:
-        more = " or all" if type(None) in kinds else ""
-        raise ValueError(f"{name} {str(e).replace('a whole number', f'a whole number{more}', 1)}") from None
+        more = f" or {NONE_WORDS[name]}" if type(None) in kinds else ""
+        sentence = re.sub("a whole number|a number such as 0.5", rf"\g<0>{more}", str(e), count=1)
+        raise ValueError(f"{name} {sentence}") from None
 def _code_of(text):
     "A language's code by its name; a code as it is."
     try: check_field("language_code", text, str)
     except ValueError: return canonical_language(text) or text
     return text
+def _lines_of(text):
+    "Values that are given one a line."
+    lines = [line.strip() for line in text.splitlines()]
+    return "\n".join(filter(None, lines))
 
 # %% ../nbs/08_typed.ipynb #dc90f766
 def read_typed(
@@ -106,4 +111,5 @@ def read_typed(
     kinds = get_args(typ) or (typ,)
     if int in kinds or float in kinds: return _number_of(name, text, kinds)
     if name in VERBATIM: return text
+    if name in LINES: return _lines_of(text)
     return _code_of(text.strip()) if name == "language_code" else text.strip()

@@ -16,7 +16,8 @@ from .dress import (
 import ipywidgets as w
 from fastcore.basics import patch
 from traitlets import CUnicode
-from .boxes import as_command, as_file, as_python, box_kind, form_tabs, offered, when_empty
+from .boxes import (
+    as_command, as_file, as_python, box_kind, default_of, form_folds, form_tabs, offered, when_empty)
 from .checks import OUT_OF_DATE, Notice
 from .config import PrepConfig, field_types
 from .form import LOOKING, FormState
@@ -49,6 +50,8 @@ def field_widget(
     settings["continuous_update"] = False
     if kind == "search":
         return w.Combobox(options=offered(name), **settings)
+    if kind == "lines":
+        return w.Textarea(placeholder="one a line", rows=3, **settings)
     return TypedText(placeholder=when_empty(name), **settings)
 
 # %% ../nbs/74_widgets.ipynb #74a12233
@@ -148,6 +151,7 @@ def _build(self:PrepForm):
     self.recipes = {name: w.HTML() for name in _RECIPES}
     self.target = {name: self._target(name) for name in ("project", "artifact")}
     self.notes, self.rows = {}, {}
+    self.folds, self.folded = {}, {}  # Buttons of the folds, and the names of their fields, by title
     for name in self.inputs: self._add_field(name)
     self.tabs = w.Tab(titles=list(self.groups))
     self.tabs.children = [self._tab(names) for names in self.groups.values()]
@@ -172,8 +176,15 @@ def _add_field(self:PrepForm, name):
     self.rows[name] = _row(*parts).add_class("prep-field")
 @patch
 def _tab(self:PrepForm, names):
-    "The rows of some fields, one below the other."
-    return w.VBox([self.rows[name] for name in names])
+    "The rows of some fields, one below the other, those that few runs need in folds."
+    folds = form_folds(names)
+    parts = [self.rows[name] for name in folds.pop("")]
+    for title, folded in folds.items():
+        rows = w.VBox([self.rows[name] for name in folded])
+        self.folds[title] = _fold(title, rows)
+        self.folded[title] = folded
+        parts += [self.folds[title], rows]
+    return w.VBox(parts)
 @patch
 def _laid_out(self:PrepForm):
     "All parts, from above."
@@ -224,6 +235,7 @@ def _draw_fields(self:PrepForm, checked):
         self.notes[name].value = notice_html(notice, alert=False)
         wrong = name in checked.wrong
         _set_class(self.rows[name], "prep-wrong", wrong)
+    self._draw_folds(checked.wrong)
     titles = [self._title(group, checked.wrong) for group in self.groups]
     self.tabs.titles = tuple(titles)
     self.message.value = notice_html(checked.message)
@@ -238,6 +250,14 @@ def _title(self:PrepForm, group, wrong):
     "A tab's title, with the number of fields to mend."
     n = sum(name in wrong for name in self.groups[group])
     return f"{group} ({n} to mend)" if n else group
+@patch
+def _draw_folds(self:PrepForm, wrong):
+    "Say how many fields of a fold are set; open it where one of them is to be mended."
+    settings = self.settings
+    for title, names in self.folded.items():
+        n = sum(settings[name] != default_of(name) for name in names)
+        self.folds[title].description = f"{title} ({n} set)" if n else title
+        if any(name in wrong for name in names): self.folds[title].value = True
 
 # %% ../nbs/74_widgets.ipynb #6e1e204f
 @patch

@@ -18,7 +18,7 @@ from hypothesis import given, settings, strategies as st
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.browser import KEPT, PAGE, REJECTED, ClipBrowser, corpus_clips, find_clips, prepared_clips
-from audio_ft_prep.cli import app
+from audio_ft_prep.cli import app, flag_settings
 from audio_ft_prep.config import GROUPS, check_field, config_from, field_types
 from audio_ft_prep.configfile import load_config, to_yaml
 from audio_ft_prep.pipeline import Progress
@@ -32,7 +32,7 @@ from audio_ft_prep.progress import go_on, stoppable
 from audio_ft_prep.sampling import select
 from audio_ft_prep.background import Background
 from audio_ft_prep.lookup import Found
-from audio_ft_prep.widgets import PrepForm, as_command, as_python, form_tabs
+from audio_ft_prep.widgets import PrepForm, as_command, as_python, form_folds, form_tabs
 from conftest import SAMPLE, tar_clips, until, write_corpus
 from layouts import mdc_archive, put_parquet, served, tar_tree, utterances
 
@@ -83,28 +83,33 @@ def held(form, name="_on_clips", clips=0):
     return gate
 
 
+def rows_within(part):
+    "The rows of fields that a part of the form holds, also those in its folds."
+    if "prep-field" in getattr(part, "_dom_classes", ()): return [part]
+    return [row for child in getattr(part, "children", ()) for row in rows_within(child)]
+
+
 def test_no_field_of_the_config_is_forgotten():
     form = PrepForm()
     shown = [n for names in form_tabs().values() for n in names]
     assert sorted(shown) == sorted(field_types()) == sorted(form.inputs) and len(shown) == len(set(shown))
     assert all(box.description == name for name, box in form.inputs.items())
-    in_tabs = [
-        name
-        for tab in form.tabs.children
-        for row in tab.children
-        for name, box in form.inputs.items()
-        if box in row.children
-    ]
-    assert in_tabs == shown and list(form.tabs.titles) == list(form_tabs()) == [
-        "Data",
-        "Model",
-        "Selection",
-        "Audio",
-        "Output",
-    ]
+    for tab, names in zip(form.tabs.children, form_tabs().values()):
+        assert [name for row in rows_within(tab) for name, box in form.inputs.items() if box in row.children] == [
+            name for folded in form_folds(names).values() for name in folded
+        ]
+    assert list(form.tabs.titles) == list(form_tabs()) == [group.title() for group in GROUPS]
     assert all(
         set(GROUPS[g]) == set(names) for g, names in zip(GROUPS, form_tabs().values())
     ), "a field that no group names"
+
+
+def test_a_fold_says_how_many_of_its_fields_are_set_and_opens_where_one_is_to_be_mended():
+    form = PrepForm(dataset_name="sample", language="Italian", shard_rows=9)
+    fold = form.folds["Shards, workers and cluster"]
+    assert fold.description == "Shards, workers and cluster (1 set)" and not fold.value
+    form.inputs["ray_address"].value = "local"
+    assert fold.value and fold.description.endswith("(2 set)") and form.faults().keys() == {"ray_address"}
 
 
 @pytest.mark.parametrize(
@@ -375,7 +380,7 @@ def test_the_command_shown_makes_the_same_config(cfg):
     program, command, *args = shlex.split(as_command(cfg))
     given = PREPARE.make_context("prepare", args).params
     assert (program, command) == ("audio-ft-prep", "prepare")
-    assert config_from({k: v for k, v in given.items() if v is not None and k in field_types()}) == cfg
+    assert config_from(flag_settings({k: v for k, v in given.items() if k in field_types()})) == cfg
 
 
 @given(configs)
