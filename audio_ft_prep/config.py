@@ -59,6 +59,8 @@ _ADDRESS = Rule(
 )
 _SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
 _LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
+_CHOSEN = _at_least(0, "must be 1 or more, or 0 to have it chosen")
+_CORES = _at_least(0, "must be 1 or more, or 0 for one a core")
 
 # %% ../nbs/02_config.ipynb #a4a70393
 def setting(
@@ -115,8 +117,8 @@ class PrepConfig:
     storage: Literal["features", "audio", "padded"] = setting("output", "features")  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
     log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
-    shard_rows: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 to have it chosen"), fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
-    num_workers: int = setting("output", 0, _at_least(0, "must be 1 or more, or 0 for one a core"), shapes=False, fold=_WORK)  # Shards made at once; 0: one a core
+    shard_rows: int = setting("output", 0, _CHOSEN, fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
+    num_workers: int = setting("output", 0, _CORES, shapes=False, fold=_WORK)  # Shards made at once; 0: one a core
     engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False, fold=_WORK)  # What makes shards: processes of this machine, or a Ray cluster
     ray_address: str = setting("output", "", _ADDRESS, shapes=False, fold=_WORK)  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 
