@@ -40,6 +40,7 @@ Modules:
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
+- `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
 - `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows

@@ -13,8 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Literal, Optional, get_args, get_origin
 import typer
-from fastcore.docments import docments
-from .config import LINES, NONE_WORDS, PrepConfig, config_from, field_types
+from .config import LINES, NONE_WORDS, PrepConfig, config_from, field_types, setting_helps
 from .configfile import read_settings
 from .show import json_text, visible, visible_lines
 from .paths import user_path
@@ -83,7 +82,7 @@ def _config_flag(f, typ, doc):
     return _keyword(f.name, Optional[_flag_type(f.name, typ)], info)
 def config_flags() -> list[_inspect.Parameter]: # Keyword parameters that typer reads
     "Give a flag for each field of `PrepConfig`, and `--config`."
-    docs, types, flags = docments(PrepConfig), field_types(), []
+    docs, types, flags = setting_helps(), field_types(), []
     for f in fields(PrepConfig): flags.append(_config_flag(f, types[f.name], docs[f.name]))
     info = typer.Option("--config", help="JSON or YAML file of settings; flags go before it.")
     return [*flags, _keyword("config", Optional[Path], info)]

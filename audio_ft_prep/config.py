@@ -13,13 +13,14 @@ import hashlib, json, re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from .flags import FLAGS, RATE, REJECTABLE, flag_names
 from .show import code_cell, pairs_table, visible
 from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES', 'NONE_WORDS', 'split_name',
            'split_names', 'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping',
-           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_list']
+           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -59,12 +60,26 @@ _ADDRESS = Rule(
 )
 _SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
 _LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
+_THRESHOLD = Rule(lambda v: v is None or v >= 0, "must be 0 or more, or left out for no such flag")
+_SHARE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for no such flag")
+_LEVEL = Rule(lambda v: v is None or v <= 0, "must be 0 or less, or left out for no such flag")
 _CHOSEN = _at_least(0, "must be 1 or more, or 0 to have it chosen")
 _CORES = _at_least(0, "must be 1 or more, or 0 for one a core")
 
+# %% ../nbs/02_config.ipynb #20e66ede
+def _are_rejectable(text):
+    "Whether names of flags are known, and all of them before the last clip is made."
+    try: return RATE not in flag_names(text)
+    except ValueError: return False
+_REJECT = Rule(
+    _are_rejectable,
+    f"must name flags with commas between them, among {', '.join(REJECTABLE)} ({RATE} is known only when all clips"
+    " are made: leave those clips out as you train)",
+)
+
 # %% ../nbs/02_config.ipynb #a4a70393
 def setting(
-    group: str,  # Where the form and the page of settings show it: data, model, selection, audio or output
+    group: str,  # Where the form and the page of settings show it: a key of `GROUPS`
     default: Any = MISSING,  # Its value where none is given; left out where one must be
     rule: Rule | None = None,  # What it must be, beyond its type
     shapes: bool = True,  # Whether another value makes other data
@@ -79,6 +94,9 @@ def setting(
     about |= dict(none=none, lines=lines, fold=fold)
     return field(default=default, metadata=about)
 
+# %% ../nbs/02_config.ipynb #989dbf70
+def _threshold(default, rule=_THRESHOLD): return setting("checks", default, rule, none="off")
+
 # %% ../nbs/02_config.ipynb #dba365ca
 ENGINES = {
     "local": "local.LocalEngine",  # Processes of this machine
@@ -90,10 +108,10 @@ _WHICH = "Configuration and revision"
 _COLUMNS = "Columns of a table of your own"
 _WORK = "Shards, workers and cluster"
 
-# %% ../nbs/02_config.ipynb #7fd3595d
+# %% ../nbs/02_config.ipynb #dbf52829
 @dataclass(frozen=True, repr=False)
-class PrepConfig:
-    "What to prepare, for which model, and how it is stored; checked when made."
+class _RowSettings:
+    "Which corpus, for which model, and which of its rows."
     dataset_name: str = setting("data", rule=_names("a folder or a Hub data set"))  # Folder, file or archive of the corpus, or its Hub id; mdc:ID for a download from Mozilla Data Collective
     language_code: str = setting("data", rule=_LOCALE)  # Locale of the corpus: it, it-IT, zh-CN
     language: str = setting("data", "")  # Language token written into the labels: Italian, it; empty: that of language_code
@@ -108,12 +126,32 @@ class PrepConfig:
     seed: int = setting("selection", 42, _at_least(0, "must be 0 or more"), bits=128)  # Seed of every random choice
     min_seconds: float = setting("audio", 0.0, _SHORTEST)  # Shorter clips are rejected, in seconds
     max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept
+
+# %% ../nbs/02_config.ipynb #714dce80
+@dataclass(frozen=True, repr=False)
+class _CheckSettings(_RowSettings):
+    "What is looked at in a clip, and how the columns of a table are read."
+    reject: str = setting("checks", "", _REJECT)  # Flags for which a clip is rejected, with commas, such as low_snr,telephone; empty: flagged clips are kept
+    flag_low_snr: float | None = _threshold(15.0)  # Flag low_snr: dynamics_db is below this, in dB
+    flag_quiet: float | None = _threshold(-60.0, _LEVEL)  # Flag quiet: level_db is below this, in dBFS
+    flag_clipped: float | None = _threshold(1e-4, _SHARE)  # Flag clipped: a larger share of samples is at full scale
+    flag_dc: float | None = _threshold(0.005, _SHARE)  # Flag dc: the mean of the samples is further from zero, 1 being full scale
+    flag_telephone: float | None = _threshold(4400.0)  # Flag telephone: bandwidth_hz is below this, in Hz
+    flag_edges: float | None = _threshold(2.0)  # Flag edges: a longer silence at the beginning or the end, in seconds
+    flag_gap: float | None = _threshold(1.5)  # Flag gap: a longer silence inside, in seconds
+    flag_rate: float | None = _threshold(4.0)  # Flag rate: speech rate further from the median of its language, in robust standard deviations
+    flag_script: float | None = _threshold(0.1, _SHARE)  # Flag script: a larger share of letters that its language's script doesn't have
     dataset_config: str = setting("data", "", fold=_WHICH)  # Configuration of a data set that has several, such as clean or it_it; empty: the language's, or the only one
     dataset_revision: str = setting("data", "", fold=_WHICH)  # Branch, tag or commit of a Hub data set; empty for the newest
     audio_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that names the audio, in a table of your own; empty: found by its name
     text_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that holds the sentence, in a table of your own; empty: found by its name
     language_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column with the language of each row, which its labels announce; empty: all have that of language
     lower_case: bool = setting("data", False)  # Lower-case the sentences
+
+# %% ../nbs/02_config.ipynb #7fd3595d
+@dataclass(frozen=True, repr=False)
+class PrepConfig(_CheckSettings):
+    "What to prepare, for which model, and how it is stored; checked when made."
     storage: Literal["features", "audio", "padded"] = setting("output", "features")  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
     feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
     log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
@@ -152,6 +190,13 @@ def _check_splits(train, evaluation):
             f"train_splits and eval_splits must share no split, got {shared[0]} in both: a split serves one of the two"
         )
 
+# %% ../nbs/02_config.ipynb #559be061
+def _check_is_on(cfg, name):
+    "Refuse to reject for a flag that has no threshold."
+    threshold = FLAGS[name].setting
+    if threshold and getattr(cfg, threshold) is None:
+        raise ValueError(f"reject must name flags that are on, got {name} with no {threshold}: give it a threshold")
+
 # %% ../nbs/02_config.ipynb #8f13406d
 def _check_together(cfg):
     "Refuse settings that contradict each other."
@@ -166,13 +211,14 @@ def _check_together(cfg):
             "log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its features"
             " are made when a batch is"
         )
+    for name in flag_names(cfg.reject): _check_is_on(cfg, name)
     _check_splits(cfg.train_splits, cfg.eval_splits)
 
 # %% ../nbs/02_config.ipynb #80891309
 def _about(name): return {f.name: f.metadata[name] for f in fields(PrepConfig)}
 RULES: dict[str, Rule] = {name: rule for name, rule in _about("rule").items() if rule}  # By setting
 NOT_SHAPING = tuple(name for name, shapes in _about("shapes").items() if not shapes)  # Settings that change where and how fast, not what
-GROUPS = {group: () for group in ("data", "model", "selection", "audio", "output")}  # Settings of each group
+GROUPS = {group: () for group in ("data", "model", "selection", "audio", "checks", "output")}  # Settings of each group
 for name, group in _about("group").items(): GROUPS[group] += (name,)
 BITS = _about("bits")  # The largest whole number of each setting
 VERBATIM = tuple(name for name, verbatim in _about("verbatim").items() if verbatim)  # Settings whose text is taken with blanks at its ends
@@ -314,11 +360,20 @@ class Setting(NamedTuple):
     shapes: bool  # Whether another value makes other data
     fold: str  # Title of the fold that holds it in the form; empty: always in sight
 
+# %% ../nbs/02_config.ipynb #d2e224e0
+def setting_helps() -> dict[str, str]: # Sentence by field
+    "Say what each setting is, in the words written behind it."
+    from fastcore.docments import docments
+    helps = {}
+    for part in (_RowSettings, _CheckSettings, PrepConfig):
+        own = docments(part)
+        helps |= {name: own[name] or helps.get(name, "") for name in own}
+    return helps
+
 # %% ../nbs/02_config.ipynb #3a2e93b9
 def setting_list() -> list[Setting]: # By group
     "Describe every setting for a reader."
-    from fastcore.docments import docments
-    helps = docments(PrepConfig)
+    helps = setting_helps()
     types = field_types()
     def described(f):
         return Setting(

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Iterable, NamedTuple
 import pyarrow as pa, pyarrow.compute as pc
+from .flags import FLAGS, REJECTABLE
 from .show import as_it_is, pairs_table
 
 # %% auto #0
-__all__ = ['READING', 'CHOOSING', 'DECODING', 'REASONS', 'REJECTS', 'Reason', 'BadClip', 'Reject', 'rejects_of', 'rejects_table',
-           'reject_at', 'reason_counts']
+__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'REASONS', 'REJECTS', 'Reason', 'BadClip', 'Reject', 'rejects_of',
+           'rejects_table', 'reject_at', 'reason_counts']
 
 # %% ../nbs/02_rejects.ipynb #943a5be7
 class Reason(NamedTuple):
@@ -97,8 +98,13 @@ _WHEN_DECODING = {
         "cut the recording at its pauses, each piece with its own sentence; if max_seconds was below 30, raise it"),
 }
 
+# %% ../nbs/02_rejects.ipynb #d104c413
+CHECKING = "checking against the flags that reject names"  # Before decoding or after, as the flag is known
+_WHEN_CHECKING = {name: Reason(FLAGS[name].words, CHECKING, FLAGS[name].remedy) for name in REJECTABLE}
+
 # %% ../nbs/02_rejects.ipynb #231d6d11
-REASONS: dict[str, Reason] = {**_WHEN_READING, **_WHEN_CHOOSING, **_WHEN_DECODING}  # Every reason, by its word
+_TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING)
+REASONS: dict[str, Reason] = {name: reason for table in _TABLES for name, reason in table.items()}  # Every reason, by its word
 
 # %% ../nbs/02_rejects.ipynb #e9be63b1
 class BadClip(ValueError):

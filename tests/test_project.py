@@ -90,7 +90,8 @@ def public(module):
 def undocumented(obj):
     "The parameters of a function, or of a class's own constructor, without a word about them."
     if inspect.isclass(obj) and not {"__init__", "__new__"} & vars(obj).keys(): return []
-    told = {k for k, v in docments(obj).items() if v}
+    parts = [c for c in obj.__mro__ if "__annotations__" in vars(c)] if inspect.isclass(obj) else [obj]
+    told = {k for part in parts or [obj] for k, v in docments(part).items() if v}
     def helped(hint): return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
     if inspect.isfunction(obj): told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)}
     if hasattr(obj, "_fields"): told |= set(re.findall(r"^ +(\w+): .*# \S", inspect.getsource(obj), re.M))   # docments leaves out named tuples
