@@ -120,6 +120,7 @@ class _RowSettings:
     task: Literal["transcribe", "translate"] = setting("model", "transcribe")  # Task token written into the labels
     train_splits: str = setting("selection", "train+validation")  # Corpus splits that make train; empty for none
     eval_splits: str = setting("selection", "test")  # Corpus splits that make eval; empty for none
+    keep_eval: bool = setting("selection", False)  # Keep every row of eval that can be decoded, whatever its length, label, votes or flags, so that a published test stays whole
     max_train_samples: int | None = setting("selection", None, _at_least(1, "must be 1 or more, or left out for all"))  # Rows of train at most, chosen before audio is decoded
     max_eval_samples: int | None = setting("selection", None, _at_least(1, "must be 1 or more, or left out for all"))  # Rows of eval at most, chosen before audio is decoded
     sampling: Literal["first", "random"] = setting("selection", "first")  # Which rows a maximum takes: the first ones, or a random choice by seed
@@ -197,6 +198,16 @@ def _check_is_on(cfg, name):
     if threshold and getattr(cfg, threshold) is None:
         raise ValueError(f"reject must name flags that are on, got {name} with no {threshold}: give it a threshold")
 
+# %% ../nbs/02_config.ipynb #9e884635
+_MAXIMA_OF_EVAL = ("max_eval_samples",)
+def _check_whole_eval(cfg):
+    "Refuse a maximum of eval where all of eval is to be kept."
+    given = [name for name in _MAXIMA_OF_EVAL if getattr(cfg, name) is not None]
+    if not cfg.keep_eval or not given: return
+    raise ValueError(
+        f"keep_eval keeps every row of eval, got {given[0]} {getattr(cfg, given[0])} with it: leave one of the two out"
+    )
+
 # %% ../nbs/02_config.ipynb #8f13406d
 def _check_together(cfg):
     "Refuse settings that contradict each other."
@@ -212,6 +223,7 @@ def _check_together(cfg):
             " are made when a batch is"
         )
     for name in flag_names(cfg.reject): _check_is_on(cfg, name)
+    _check_whole_eval(cfg)
     _check_splits(cfg.train_splits, cfg.eval_splits)
 
 # %% ../nbs/02_config.ipynb #80891309

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Hashable, NamedTuple
 from .corpora import clip_id
 from .lines import Line, line_path
-from .splits import USUAL, seeded_splits
+from .splits import NO_SPLITS, USUAL, seeded_splits
 
 # %% auto #0
 __all__ = ['name_lines', 'with_splits']
@@ -136,4 +136,4 @@ def with_splits(
             raise FileNotFoundError(f"no split {split}: the corpus gives no splits, and {choice}")
     splits, how = seeded_splits(names, [line.speaker for line in lines], asked, seed)
     dealt = [line._replace(split=split) for line, split in zip(lines, splits)]
-    return dealt, [f"the corpus gives no splits: {how}"]
+    return dealt, [f"{NO_SPLITS}: {how}"]

@@ -18,7 +18,7 @@ from .config import split_name
 from .corpora import as_utf8, audio_ending, clip_id, file_name, matching_language
 from .links import corpus_file, is_audio, walk_files
 from .rejects import BadClip
-from .splits import seeded_splits
+from .splits import NO_SPLITS, seeded_splits
 from .tarindex import Clips
 from .tsv import clip_ids, is_transcript, read_tsvs, tsv_files
 
@@ -159,7 +159,7 @@ def deal(
     for split in asked:
         is_in = [other == split for other in splits]
         dealt[split] = table.filter(pa.array(is_in, pa.bool_()))
-    return dealt, [f"the corpus gives no splits: {how}"]
+    return dealt, [f"{NO_SPLITS}: {how}"]
 
 # %% ../nbs/13_release.ipynb #bac62b7d
 def _odd_names(folder, wanted):

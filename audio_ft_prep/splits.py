@@ -15,8 +15,8 @@ from typing import Iterable
 from .config import PrepConfig, split_name, split_names
 
 # %% auto #0
-__all__ = ['USUAL', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits', 'usual_splits', 'first_split', 'rank',
-           'seeded_splits']
+__all__ = ['USUAL', 'NO_SPLITS', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits', 'usual_splits',
+           'first_split', 'rank', 'seeded_splits']
 
 # %% ../nbs/05_splits.ipynb #8d8a0c81
 USUAL = ("train", "validation", "test")  # Splits that most corpora have, in the order in which they are shown
@@ -89,6 +89,7 @@ def rank(
     return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
 
 # %% ../nbs/05_splits.ipynb #48e36bea
+NO_SPLITS = "the corpus gives no splits"  # How the note of a corpus begins whose splits are made here
 SHARES = {"test": 0.1, "validation": 0.1}  # Of the rows; the first split asked for of train, validation, test takes the rest
 
 # %% ../nbs/05_splits.ipynb #176fa0da
