@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from .config import config_from
+from .evalof import eval_words
 from .example import example_columns
 from .measures import measures_of
 from .models import family_of
@@ -148,6 +149,16 @@ def _rejects_table(prep):
     if not rows: return "Every clip was kept."
     return f"{markdown_table(rows, left=2)}\n\n{_WHERE_REJECTS}"
 
+# %% ../nbs/35_card.ipynb #03b2946f
+_KEPT_EVAL = "`keep_eval` was set: no row was left out for its length, its label, its votes or a flag."
+def _test_words(prep):
+    "What the test is over; empty where a folder doesn't say."
+    if "eval_of" not in prep: return ""
+    words = eval_words(prep["eval_of"], prep["config"], show=as_it_is)
+    if not words: return ""
+    words = f"{words[0].upper()}{words[1:]}."
+    return f"{words} {_KEPT_EVAL}" if prep["config"].get("keep_eval") else words
+
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
     lines = [["column", "type", "what it holds"]]
@@ -223,13 +234,15 @@ def data_card(
     sections = {
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
+        "What the test is over": _test_words(prep),
         "Columns": _columns_table(prep),
         "Loading it": _loading(prep),
         "Where it comes from": _about_source(prep),
         "How it was made": _how_made(prep),
     }
     card = f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n\n{_opening(prep)}\n"
-    for name, text in sections.items(): card += f"\n## {name}\n\n{text}\n"
+    for name, text in sections.items():
+        if text: card += f"\n## {name}\n\n{text}\n"
     return card
 
 # %% ../nbs/35_card.ipynb #9167e4db

@@ -20,6 +20,7 @@ __all__ = ['eval_rows', 'is_official', 'eval_of', 'can_be_kept', 'is_whole', 'ev
 
 # %% ../nbs/33_evalof.ipynb #c8ea12e0
 _STRAY = ("no_row", "duplicate_audio")  # Reasons of recordings that are no row of a list
+_WHEN_READING = [name for name, reason in REASONS.items() if reason.found == READING]
 def _counts(column):
     "How often each value of a column is there."
     counts = column.cast(pa.string()).value_counts()
@@ -29,9 +30,10 @@ def _counts(column):
 def _lost_rows(rejects):
     "Rejects that are rows of one of the splits that make eval."
     of_eval = pc.equal(rejects["split"], "eval")
-    named = pc.not_equal(rejects["source_split"], "")
-    is_row = pc.invert(pc.is_in(rejects["reason"], pa.array(_STRAY)))
-    return rejects.filter(pc.and_(pc.and_(of_eval, named), is_row))
+    stray = pc.is_in(rejects["reason"], pa.array(_STRAY))
+    of_no_split = pc.equal(rejects["source_split"], "")
+    in_no_list = pc.and_(of_no_split, pc.is_in(rejects["reason"], pa.array(_WHEN_READING)))
+    return rejects.filter(pc.and_(of_eval, pc.invert(pc.or_(stray, in_no_list))))
 
 # %% ../nbs/33_evalof.ipynb #5bd5dce4
 def eval_rows(

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 # %% ../nbs/31_example.ipynb #62b14bc3
 from __future__ import annotations
 import hashlib, json, struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Iterable
 import numpy as np, pyarrow as pa
 from .audio import Clip, Limits, clip_of, read_clip
@@ -21,8 +21,8 @@ from .models import family_of
 from .rows import BadClip, read_bytes
 
 # %% auto #0
-__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'row_clip', 'ExampleMaker', 'example_maker', 'example_columns',
-           'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
+__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'WHOLE_SECONDS', 'row_clip', 'ExampleMaker', 'example_maker',
+           'example_columns', 'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
 
 # %% ../nbs/31_example.ipynb #a8e737bb
 LONG_PART = 1 << 20  # Bytes of a recording from which on a part of it is read from the file itself
@@ -57,6 +57,8 @@ class ExampleMaker:
     input: InputMaker  # Makes what the model hears
     limits: Limits  # The model's rate; shorter and longer clips are rejected
     controls: frozenset[int] = field(default=frozenset(), repr=False)  # Labels that are no text
+    eval_limits: Limits | None = None  # The limits of eval, where every clip of it that can be heard is kept
+    keeps_flat: bool = False  # Whether a clip without modulation, such as noise alone, is kept
 
     def __call__(self,
         row: dict,  # A row with `labels`
@@ -65,7 +67,7 @@ class ExampleMaker:
         clip = row_clip(row, self.limits)
         text = [label for label in row["labels"] if label not in self.controls]
         utterance = Utterance(clip, row["sentence"], len(text))
-        check_modulation(utterance)
+        if not self.keeps_flat: check_modulation(utterance)
         return {
             "id": row["id"],
             **self.input(clip.samples),
@@ -76,19 +78,35 @@ class ExampleMaker:
             **measured(utterance),
         }
 
+    def of_split(self,
+        split: str,  # train or eval
+    ) -> ExampleMaker: # With what is kept of that split
+        "Give the maker of a split's examples."
+        if split == "train" or self.eval_limits is None: return self
+        return replace(self, limits=self.eval_limits, eval_limits=None, keeps_flat=True)
+
     @property
     def storage(self): return self.input.storage
     @property
     def preload(self): return self.input.preload
 
 # %% ../nbs/31_example.ipynb #8f4e48df
+WHOLE_SECONDS = 1200.0  # Of a clip that is kept whatever its length: what `MOST_SAMPLES` leaves of 48 kHz stereo
+def _eval_limits(cfg, model):
+    "Which clips of eval are kept; none where those of train are."
+    if not cfg.keep_eval: return None
+    longest = WHOLE_SECONDS if cfg.storage == "audio" else model.max_seconds
+    return Limits(model.rate_hz, 0.0, longest)
+
 def example_maker(
     cfg: PrepConfig,  # What to make
     model: Model,  # The model to prepare for
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
+    family = model.family
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
-    return ExampleMaker(model.family.input_maker(cfg, model), limits, model.family.controls(model))
+    return ExampleMaker(
+        family.input_maker(cfg, model), limits, family.controls(model), _eval_limits(cfg, model))
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def example_columns(

@@ -198,6 +198,8 @@ class Family:
     def input_maker(self, cfg: PrepConfig, model: Model) -> InputMaker: raise NotImplementedError
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
 
+    def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
+
     # Batches
     def reader(self, about: dict, model: Model | None = None) -> Any: raise NotImplementedError  # Column to inputs; from audio with a model
     def collate(self, items: list[dict], about: dict) -> dict[str, np.ndarray]: raise NotImplementedError

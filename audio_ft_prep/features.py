@@ -10,7 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/features.html.md"""
 
 # %% ../nbs/22_features.ipynb #aed6fdab
 from __future__ import annotations
-import sys
+import copy, sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -137,6 +137,15 @@ class LogMel:
         samples = samples[:self.n_samples]
         keep = valid_frames(len(samples), self.n_fft, self.hop, self.n_frames)
         return self._frames(samples, max(keep, 16))[:, :keep]
+
+    def of_length(self,
+        n_samples: int,  # Samples of a clip that is longer than the model hears at once
+    ) -> LogMel: # For such a clip
+        "Give what computes all frames of a longer clip, as the extractor does where it is asked not to cut."
+        longer = copy.copy(self)
+        longer.n_samples = n_samples
+        longer.n_frames = n_samples // self.hop
+        return longer
 
     @staticmethod
     def preload():

@@ -12,13 +12,14 @@ from __future__ import annotations
 import json, os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Callable, Iterable
 import pyarrow as pa
 from .card import croissant, data_card
+from .evalof import eval_of
 from .example import add_hashes
 from .manifest import clash, other_run
 from .measures import measures_entry
@@ -195,6 +196,11 @@ def all_rejects(
     return pa.concat_tables([before, decoding])
 
 # %% ../nbs/40_output.ipynb #f8da8c36
+def _eval_of(data_set):
+    "What eval is over; none where there is none, and where only a part of it was made."
+    if "part" in data_set.manifest or "eval" not in data_set.counts: return None
+    return eval_of(data_set.eval_rows, data_set.rejects, data_set.manifest["source"])
+
 @dataclass(frozen=True, repr=False)
 class DataSet:
     "All that a run made, for `finalize`."
@@ -205,6 +211,7 @@ class DataSet:
     schema: pa.Schema  # Columns of the examples
     model: dict  # What a reader needs of the model
     save_processor: Callable[[Path], None]  # Saves the processor to a folder
+    eval_rows: dict[str, int] = field(default_factory=dict)  # Rows of eval by split of the corpus, before selection
 
     @classmethod
     def of(cls,
@@ -215,10 +222,12 @@ class DataSet:
         rejects = all_rejects(run.rejects, results)
         recipe = run.recipe
         return cls(
-            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor)
+            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, run.eval_rows)
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
+    @property
+    def eval_of(self): return _eval_of(self)
     @property
     def opens(self): return has_clips(self.counts) or "part" in self.manifest
     @property
@@ -309,6 +318,10 @@ def _describe(folder, prep):
 def _shard_fields(result):
     "What prep.json says of a shard."
     return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index")}
+def _findings(data_set):
+    "What prep.json says of a data set beside its counts, where there is something to say."
+    entries = {"eval_of": data_set.eval_of}
+    return {name: entry for name, entry in entries.items() if entry}
 def _prep_of(data_set, files):
     "What prep.json says of a data set."
     return {
@@ -316,6 +329,7 @@ def _prep_of(data_set, files):
         "model": data_set.model,
         **measures_entry(),
         "counts": data_set.counts,
+        **_findings(data_set),
         "shards": [_shard_fields(result) for result in data_set.results],
         "files": files,
         "hash": data_set.hash,

@@ -153,8 +153,11 @@ def _data_set(parts):
     results = [result for part in parts for result in _results(part)]
     rows_in = prep["part"]["rows_in"]
     manifest = whole_manifest(parts)
+    eval_rows = prep["part"].get("eval_rows", {})
+    rejects = _rejects(parts)
+    save_processor = parts[0].copy_processor
     return DataSet(
-        manifest, results, _rejects(parts), rows_in, parts[0].schema, prep["model"], parts[0].copy_processor)
+        manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, eval_rows)
 
 # %% ../nbs/45_parts.ipynb #62a034ea
 def merge_parts(

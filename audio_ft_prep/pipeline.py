@@ -17,6 +17,7 @@ from typing import Callable
 from .config import PrepConfig
 from .engines import Job, open_engine
 from .errors import explained_errors
+from .evalof import eval_words
 from .hubclient import hub_cache, parts_folder
 from .load import load_rows
 from .machine import check_limits, check_memory
@@ -31,7 +32,7 @@ from .reading import has_clips
 from .rejects import REASONS
 from .run import Part, make_recipe, make_run, manifest_of, with_audio
 from .secrets import logger_of
-from .show import markdown_table, show_bytes, show_hours, text_table
+from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 from .workdir import check_work
 
 # %% auto #0
@@ -52,10 +53,19 @@ class Prepared:
     @property
     def counts(self): return self.prep["counts"]
     def to_dict(self):
-        return {"folder": str(self.folder), "hash": self.hash, "counts": self.counts, "bytes": _bytes_in(self.prep)}
-    def __repr__(self): return f"{text_table(_prepared_rows(self.prep))}\nhash {self.hash[:16]} in {self.folder}"
+        return {
+            "folder": str(self.folder),
+            "hash": self.hash,
+            "counts": self.counts,
+            "bytes": _bytes_in(self.prep),
+            "eval_of": self.prep.get("eval_of"),
+        }
+    def __repr__(self):
+        lines = [text_table(_prepared_rows(self.prep)), *_notes(self.prep, visible)]
+        return "\n".join([*lines, f"hash {self.hash[:16]} in {self.folder}"])
     def _repr_markdown_(self):
-        return f"{markdown_table(_prepared_rows(self.prep))}\n\nhash `{self.hash[:16]}` in `{self.folder}`"
+        parts = [markdown_table(_prepared_rows(self.prep)), *_notes(self.prep, as_it_is)]
+        return "\n\n".join([*parts, f"hash `{self.hash[:16]}` in `{self.folder}`"])
 
 # %% ../nbs/60_pipeline.ipynb #4aedcf36
 def _bytes_in(prep, split=None): return sum(s["bytes"] for s in prep["shards"] if split in (None, s["split"]))
@@ -74,6 +84,10 @@ def _prepared_rows(prep):
     rows.append(line("duration kept", lambda s: show_hours(counts[s]["samples"] / rate)))
     rows.append(line("bytes", lambda s: show_bytes(_bytes_in(prep, s))))
     return rows
+def _notes(prep, show):
+    "Sentences under that table."
+    notes = [eval_words(prep["eval_of"], prep["config"], show=show)] if "eval_of" in prep else []
+    return [note for note in notes if note]
 
 # %% ../nbs/60_pipeline.ipynb #dd31e763
 @dataclass(frozen=True)

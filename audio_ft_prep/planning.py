@@ -14,6 +14,7 @@ from pathlib import Path
 from .config import PrepConfig
 from .disk import free_bytes, nearest_folder
 from .errors import explained_errors
+from .evalof import eval_words
 from audio_ft_prep.forecast import (
     AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, lasts_right, most_bytes, parent_memory, run_seconds,
     sample_clips, time_rows, worker_memory
@@ -44,7 +45,7 @@ def _sample_of(run, split):
     rows = run.selection[split]
     if not len(rows): return Sample()
     if not rows["file"][0].as_py(): return None
-    return sample_clips(rows, run.maker, run.cfg.seed)
+    return sample_clips(rows, run.maker.of_split(split), run.cfg.seed)
 
 # %% ../nbs/58_planning.ipynb #63a38cdc
 def _timing_of(run):
@@ -52,7 +53,7 @@ def _timing_of(run):
     for split in run.splits:
         rows = run.selection[split]
         if not len(rows) or not rows["file"][0].as_py(): continue
-        try: return time_rows(rows, run.maker, run.cfg.seed)
+        try: return time_rows(rows, run.maker.of_split(split), run.cfg.seed)
         except ImportError: return None
 
 # %% ../nbs/58_planning.ipynb #e2b74f94
@@ -66,10 +67,11 @@ def _known_audio(rows, maker):
 def _audio_of(run, split, sample):
     "Clips that will be kept, their seconds, and where that is known from."
     rows = run.selection[split]
+    maker = run.maker.of_split(split)
     all_seen = sample is not None and sample.clips == len(rows)
-    if not all_seen and not rows["seconds"].null_count: return *_known_audio(rows, run.maker), "the corpus"
+    if not all_seen and not rows["seconds"].null_count: return *_known_audio(rows, maker), "the corpus"
     if sample is None: return None, None, "nothing yet"
-    clips, seconds = expected_audio(rows, run.maker, sample)
+    clips, seconds = expected_audio(rows, maker, sample)
     return clips, seconds, "all clips" if all_seen else f"{sample.clips} clips"
 
 # %% ../nbs/58_planning.ipynb #6929d05a
@@ -147,6 +149,7 @@ class Plan:
     splits: dict  # By split: rows, selected, rejects, audio_bytes, seconds, seconds_from, bytes
     shards: int  # Files to be written
     forecast: Forecast  # What it takes: time, bytes, memory
+    eval_of: dict | None = None  # Rows of the corpus's own splits that eval would be over; none where nothing is for eval
 
     @property
     def fetch(self): return self.forecast.fetch
@@ -161,6 +164,7 @@ class Plan:
             "shards": self.shards,
             "fetch": self.fetch,
             "forecast": {**asdict(self.forecast), "memory": self.forecast.memory},
+            "eval_of": self.eval_of,
         }
     @property
     def lines(self): return [_PLAN_HEAD, *(_plan_line(split, about) for split, about in self.splits.items())]
@@ -170,6 +174,11 @@ class Plan:
     def _repr_markdown_(self): return "\n".join([markdown_table(self.lines), "", *(f"- {n}" for n in self.notes)])
 
 # %% ../nbs/58_planning.ipynb #4df2f031
+def _eval_note(plan):
+    "What the test would be over."
+    if not plan.eval_of: return []
+    words = eval_words(plan.eval_of, asdict(plan.cfg), planned=True)
+    return [words] if words else []
 def _notes(plan):
     "Sentences under the table of a plan."
     notes = []
@@ -177,6 +186,7 @@ def _notes(plan):
     for split, about in plan.splits.items():
         reasons = ", ".join(f"{n} {reason}" for reason, n in about["rejects"].items())
         if reasons: notes.append(f"rejected in {split}: {reasons}")
+    notes += _eval_note(plan)
     notes += plan.source.get("notes", [])
     files = f"{plan.shards} file{'s' * (plan.shards != 1)}"
     return [*notes, f"{plan.forecast}", f"writes {files}", f"model: {plan.model}"]
@@ -190,7 +200,7 @@ def _plan(cfg):
     splits = {split: _split_plan(run, split, sample) for split, sample in samples.items()}
     model = f"{cfg.model_id}, processor from {run.model.origin}"
     takes = _forecast(run, splits, samples, before_s, _timing_of(run))
-    return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes)
+    return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects))
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split
@@ -230,13 +240,13 @@ def check_disk(
 ) -> None:
     "Raise `RuntimeError` when a disk is clearly too small for what is to be fetched and written."
     at, shards, remedy = _to_write(run, folder)
-    rows = sum(shard.size for shard in shards)
+    most = sum(most_bytes(run.maker.of_split(shard.split), shard.size) for shard in shards)
     fetch = bytes_to_fetch(run.corpus, run.selection)
     free = free_bytes(at)
     same_disk = nearest_folder(parts_folder()).stat().st_dev == nearest_folder(at).stat().st_dev
     fetched = fetch if same_disk else 0
     if fetched > free: return  # what fetches refuses it, with a remedy of its own
-    if most_bytes(run.maker, rows) + fetched < free: return
+    if most + fetched < free: return
     need = _bytes_of(run, shards, fetch) + fetched
     if free < 0.9 * need:
         raise RuntimeError(

@@ -172,6 +172,28 @@ def _check_counts(counts):
         _refuse("counts", "an object of train, eval or both", list(counts))
     for split, count in counts.items(): _check_count(count, f"counts.{split}")
 
+# %% ../nbs/36_prepjson.ipynb #bf9f102f
+_MOST_SPLITS = 1000  # Of a corpus that are asked for at once
+def _check_balance(count, at):
+    "Check that rows of a split are kept or rejected."
+    rejected = sum(count["rejects"].values())
+    if count["rows"] != count["kept"] + rejected:
+        _refuse(f"{at}.rows", f"{count['kept']} kept and {rejected} rejected", count["rows"])
+
+def _check_eval_of(entry, counts):
+    "Check what eval is over."
+    if not isinstance(entry.get("official"), bool): _refuse("eval_of.official", "true or false", entry.get("official"))
+    splits = _object(entry.get("splits"), "eval_of.splits")
+    if len(splits) > _MOST_SPLITS: _refuse("eval_of.splits", f"an object of {_MOST_SPLITS} splits at most", len(splits))
+    for split, count in splits.items():
+        _text(split, "a split of eval_of", 1000)
+        at = f"eval_of.splits.{split}"
+        _check_count(_object(count, at) | {"samples": 0}, at)
+        _check_balance(count, at)
+    kept = sum(count["kept"] for count in splits.values())
+    of_eval = counts.get("eval", {}).get("kept")
+    if kept != of_eval: _refuse("eval_of", f"over the {of_eval} rows that counts.eval has", kept)
+
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
 _SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples")
 def check_shard(
@@ -238,6 +260,9 @@ def _check_part(part, files, counts):
     for split, rows in rows_in.items():
         if split not in SPLITS: _refuse("part.rows_in", "an object of train, eval or both", split)
         _count(rows, f"part.rows_in.{split}")
+    for split, rows in _object(part.get("eval_rows", {}), "part.eval_rows").items():
+        _text(split, "a split of part.eval_rows", 1000)
+        _count(rows, "part.eval_rows")
     for split in counts:
         if split not in rows_in: _refuse("part.rows_in", f"an object that names {split}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
@@ -255,6 +280,7 @@ _TOP: dict[str, Callable] = {
     "files": _later,
     "hash": lambda value: _hex(value, "hash"),
 }
+_OPTIONAL: dict[str, Callable] = {"eval_of": _check_eval_of}  # With counts; left out where there is nothing to say
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):
     "Check everything that a prep.json says."
@@ -264,6 +290,8 @@ def _check(prep):
         if name not in _NO_OBJECTS: _object(prep[name], name)
         check(prep[name])
     measures_of(prep)
+    for name, check in _OPTIONAL.items():
+        if name in prep: check(_object(prep[name], name), prep["counts"])
     part = prep.get("part")
     check_shards(_list(prep["shards"], "shards"), prep["counts"], part is None)
     _check_files(prep["files"], prep["counts"])

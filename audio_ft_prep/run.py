@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 import pyarrow as pa
 from .config import PrepConfig
+from .evalof import eval_of, eval_rows
 from .example import ExampleMaker, example_maker, example_schema
 from .families import Model, save_processor, tokenizer_for
 from .load import load_rows
@@ -132,6 +133,9 @@ class Run:
     def rows_in(self): return self.rows if self.part else self.selection.rows_in  # that this job answers for, by split
     @property
     def rejects(self): return rejects_table([]) if self.part else self.selection.rejects  # of those, before decoding
+    @cached_property
+    def eval_rows(self): return eval_rows(self.selection.eval, self.selection.rejects)  # by split of the corpus, before anything left
+    def eval_of(self, rejects: pa.Table) -> dict | None: return _eval_of(self, rejects)  # what eval is over once these are rejected
     def __repr__(self): return f"Run({self.cfg.dataset_name}: {self.selected} rows in {len(self.every_shard)} shards)"
 
 # %% ../nbs/39_run.ipynb #e397e342
@@ -145,10 +149,16 @@ def _rows(shards):
     rows = Counter()
     for shard in shards: rows[shard.split] += shard.size
     return dict(rows)
+def _eval_of(run, rejects):
+    "What eval is over; none where there is none, and where only a part of it is made."
+    if run.part or "eval" not in run.splits: return None
+    return eval_of(run.eval_rows, rejects, run.corpus.source)
 def _manifest(run):
     "What a run makes, and from what; of a part also what the whole is."
     manifest = manifest_of(run.cfg, run.corpus, run.part)
-    if run.part: manifest["part"] |= {"shards": len(run.every_shard), "rows_in": run.selection.rows_in}
+    if run.part:
+        whole = {"rows_in": run.selection.rows_in, "eval_rows": run.eval_rows}
+        manifest["part"] |= {"shards": len(run.every_shard), **whole}
     return manifest
 
 # %% ../nbs/39_run.ipynb #906ee082

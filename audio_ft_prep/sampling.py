@@ -129,11 +129,14 @@ def within_budget(
     rows: pa.Table,  # Rows with clean sentences
     model: Model,  # The model to prepare for
     tokenizer: Any,  # As the model's family makes it
+    keep_eval: bool = False,  # Whether labels of eval may be of any length
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
     "Drop rows whose labels would exceed the model's budget."
     family = model.family
     fits = family.bytes_that_fit(tokenizer, model)
-    long = np.flatnonzero(pc.binary_length(rows["sentence"]).to_numpy() > fits)
+    may_not_fit = pc.binary_length(rows["sentence"]).to_numpy() > fits
+    if keep_eval: may_not_fit &= pc.not_equal(rows["split"].cast(pa.string()), "eval").to_numpy()
+    long = np.flatnonzero(may_not_fit)
     why = {}
     for first in range(0, len(long), 10_000):
         places = long[first:first + 10_000]
@@ -240,7 +243,7 @@ def select(
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, leaks, then the maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
-    rows, over = within_budget(rows, model, tokenizer)
+    rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
     train, train_repeats = without_repeats(_of(rows, "train"))
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))

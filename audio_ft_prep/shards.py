@@ -241,6 +241,7 @@ def prepare_shard(
 ) -> ShardResult: # Also left in the folder as a record
     "Make a shard's examples and write its file and then its record, each whole or not at all."
     tally = _Tally(shard)
+    maker = maker.of_split(shard.split)
     with atomic_write(folder/shard.file, folder.work/shard.name, on_progress=lambda: on_progress(tally)) as f:
         size, sha256 = _write_examples(f, shard, maker, schema, tally, on_progress)
         if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)

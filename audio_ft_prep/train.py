@@ -9,21 +9,26 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
 
 # %% ../nbs/41_train.ipynb #974f54bb
 from __future__ import annotations
-import os
+import logging, os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
-import pyarrow as pa
+import pyarrow as pa, pyarrow.compute as pc
 from datasets import DatasetDict
 from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
+from .evalof import eval_words, is_whole
 from .models import FAMILIES, family_of, load_model
 from .paths import Url
 from .plain import open_plain
 from .reading import PreparedFolder
+from .secrets import logger_of
 
 # %% auto #0
 __all__ = ['FORMAT', 'InputReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
+
+# %% ../nbs/41_train.ipynb #2f20e694
+_log = logger_of(__name__)
 
 # %% ../nbs/41_train.ipynb #6633538d
 @dataclass(frozen=True)
@@ -105,14 +110,43 @@ def _opened(folder):
     return data
 
 # %% ../nbs/41_train.ipynb #ea8fedf5
+def _say_test(folder):
+    "Log what eval is over: a warning where a published figure isn't over the same rows."
+    entry = folder.prep.get("eval_of")
+    words = eval_words(entry, folder.prep["config"]) if entry else ""
+    if not words: return
+    is_harmless = is_whole(entry) or not entry["official"]
+    level = logging.INFO if is_harmless else logging.WARNING
+    _log.log(level, "%s: %s", folder, words)
+
+# %% ../nbs/41_train.ipynb #a18786a0
+def _say_beyond(folder, rows):
+    "Warn of clips and labels that are kept for a test, and with which no model can be trained."
+    about = folder.prep["model"]
+    most = family_of(about).most_samples(about)
+    table = rows.data.table
+    labels = pc.subtract(pc.list_value_length(table["labels"]), 1)
+    found = []
+    if most and (n := pc.sum(pc.greater(table["input_length"], most)).as_py()):
+        found.append(f"{n} clip{'s' * (n > 1)} longer than {most / about['rate_hz']:g} s")
+    if n := pc.sum(pc.greater(labels, about.get("max_labels", 1 << 30))).as_py():
+        found.append(f"{n} sentence{'s' * (n > 1)} of more than {about['max_labels']} labels")
+    if not found: return
+    _log.warning(
+        "%s: eval keeps %s, more than the model takes at once: a training loop that evaluates can't have them, so"
+        " filter them out of its eval_dataset by input_length and labels", folder, " and ".join(found))
+
+# %% ../nbs/41_train.ipynb #5f813400
 def load_prepared(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
 ) -> DatasetDict: # train and eval; items carry the model's input, `labels` and what else was stored
-    "Open a prepared folder for training; raise an error where it isn't as its prep.json says."
+    "Open a prepared folder for training, and log what its test is over; raise where it isn't as its prep.json says."
     folder = PreparedFolder.of(folder)
     data, model = _opened(folder), None
     about = folder.prep["model"]
     family = family_of(about)
+    _say_test(folder)
+    if folder.prep["config"].get("keep_eval") and "eval" in data: _say_beyond(folder, data["eval"])
     if folder.prep["config"]["storage"] == "audio":
         with folder.processor_copy() as processor: model = load_model(str(processor))
         data = data.rename_column("audio", family.input_name)

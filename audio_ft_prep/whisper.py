@@ -308,19 +308,37 @@ class FeatureReader:
 
     def __call__(self,
         column: pa.Array,  # Log-mels or FLAC files
-    ) -> list[np.ndarray]: # float32, (mels, n_frames) each
+    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; more frames where audio is longer than the model hears at once
         "Read one column."
-        if self.log_mel: stored = map(self.log_mel, stored_audio(column))
+        if self.log_mel: stored = map(self._of_audio, stored_audio(column))
         else: stored = stored_features(column)
-        return [pad_frames(np.asarray(f, np.float32), self.n_frames) for f in stored]
+        return [self._padded(np.asarray(f, np.float32)) for f in stored]
+
+    def _of_audio(self, samples):
+        is_long = len(samples) > self.log_mel.n_samples
+        log_mel = self.log_mel.of_length(len(samples)) if is_long else self.log_mel
+        return log_mel(samples)
+    def _padded(self, features):
+        return pad_frames(features, max(self.n_frames, features.shape[1]))
 
 # %% ../nbs/26_whisper.ipynb #ca432424
+def _refuse_longer(frames, most):
+    "Refuse a clip that is longer than the model hears at once."
+    if frames <= most: return
+    raise ValueError(
+        f"a clip of a batch must have {most} frames at most, as many as the model hears at once, got {frames} (frames"
+        " of 10 ms): keep such clips out of the training loop, as in data[\"eval\"].filter(lambda n: n <="
+        f" {160 * most}, input_columns=\"input_length\"), and evaluate with them one by one: SpeechCollator(...,"
+        f" n_frames={frames}), and generate(..., return_timestamps=True)"
+    )
+
 def whisper_batch(
     items: list[dict],  # Items with `input_features` and `labels`
     about: dict,  # `frames` the model sees, and `start_id`, its start token
 ) -> dict[str, np.ndarray]: # `input_features` float32 (clips, mels, frames), `labels` int64 (clips, longest)
     "Stack features and pad labels."
     features = [np.asarray(i["input_features"], np.float32) for i in items]
+    _refuse_longer(max(f.shape[1] for f in features), about["frames"])
     wide = [f if f.shape[1] == about["frames"] else pad_frames(f, about["frames"]) for f in features]
     labels = pad_labels([i["labels"] for i in items], about["start_id"])
     return {"input_features": np.stack(wide), "labels": labels}
@@ -365,6 +383,7 @@ class Whisper(Family):
         return audio_column(about["rate_hz"]) if storage == "audio" else log_mel_column(storage, dtype, about)
     def reader(self, about, model=None):
         return FeatureReader(about["frames"], LogMel(model.extractor) if model else None)
+    def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
     def collate(self, items, about): return whisper_batch(items, about)
     def collator(self, about): return f"SpeechCollator(decoder_start_token_id={about['start_id']})"
 

@@ -768,6 +768,7 @@ OTHERS = dict(
     task="translate",
     train_splits="train",
     eval_splits="",
+    keep_eval=True,
     max_train_samples=3,
     max_eval_samples=2,
     sampling="random",
