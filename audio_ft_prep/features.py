@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['LOG_MELS', 'mel_filters', 'Extractor', 'valid_frames', 'LogMel', 'as_stored', 'pad_frames', 'FastLogMel']
+__all__ = ['LOG_MELS', 'mel_filters', 'Extractor', 'valid_frames', 'LogMel', 'as_stored', 'pad_frames', 'uncut', 'FastLogMel']
 
 # %% ../nbs/22_features.ipynb #3dd93f1e
 def _hz(mels):
@@ -138,15 +138,6 @@ class LogMel:
         keep = valid_frames(len(samples), self.n_fft, self.hop, self.n_frames)
         return self._frames(samples, max(keep, 16))[:, :keep]
 
-    def of_length(self,
-        n_samples: int,  # Samples of a clip that is longer than the model hears at once
-    ) -> LogMel: # For such a clip
-        "Give what computes all frames of a longer clip, as the extractor does where it is asked not to cut."
-        longer = copy.copy(self)
-        longer.n_samples = n_samples
-        longer.n_frames = n_samples // self.hop
-        return longer
-
     @staticmethod
     def preload():
         "Load what computes, for one thread: what a worker does before its first clip."
@@ -180,6 +171,17 @@ def pad_frames(
     out[:, :features.shape[1]] = features
     out[:, features.shape[1]:] = features[:, -1:]
     return out
+
+# %% ../nbs/22_features.ipynb #d02557bc
+def uncut(
+    log_mel: LogMel,  # Computes the frames that the model hears at once
+    n_samples: int,  # Samples of a longer clip
+) -> LogMel: # For such a clip
+    "Give what computes all frames of a longer clip, as the extractor does where it is asked not to cut."
+    longer = copy.copy(log_mel)
+    longer.n_samples = n_samples
+    longer.n_frames = n_samples // log_mel.hop
+    return longer
 
 # %% ../nbs/22_features.ipynb #611dbb48
 class FastLogMel(LogMel):

@@ -17,7 +17,7 @@ from audio_ft_prep.families import (
     Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, stored_audio, stored_features,
     value_of
 )
-from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, valid_frames
+from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, uncut, valid_frames
 from .languages import canonical_language, language_names, nearest_languages
 from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
 from .secrets import logger_of
@@ -308,7 +308,7 @@ class FeatureReader:
 
     def __call__(self,
         column: pa.Array,  # Log-mels or FLAC files
-    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; more frames where audio is longer than the model hears at once
+    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; all frames where audio is longer
         "Read one column."
         if self.log_mel: stored = map(self._of_audio, stored_audio(column))
         else: stored = stored_features(column)
@@ -316,7 +316,7 @@ class FeatureReader:
 
     def _of_audio(self, samples):
         is_long = len(samples) > self.log_mel.n_samples
-        log_mel = self.log_mel.of_length(len(samples)) if is_long else self.log_mel
+        log_mel = uncut(self.log_mel, len(samples)) if is_long else self.log_mel
         return log_mel(samples)
     def _padded(self, features):
         return pad_frames(features, max(self.n_frames, features.shape[1]))
