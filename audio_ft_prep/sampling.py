@@ -10,12 +10,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
 # %% ../nbs/30_sampling.ipynb #36ce85e0
 from __future__ import annotations
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Any, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Sequence
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
 from .families import Model
 from .rows import Corpus, repeated
+from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
 from .progress import go_on
 from .rejects import Reject, reason_counts, rejects_of, rejects_table
 from .show import markdown_table
@@ -196,6 +197,7 @@ class Selection:
     eval: pa.Table  # Rows without labels
     rejects: pa.Table  # With the schema of rejects, those of the corpus first
     rows_in: dict[str, int]  # Rows and stray clips of each split, before anything left
+    leaks: LeakSearch = field(default_factory=LeakSearch)  # What was looked for in train, and dropped
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
@@ -229,6 +231,12 @@ def _by_language(rows, cfg, model):
     model.family.check_mixed(model)
     return of_known_languages(rows, model, cfg.language_column)
 
+def _without_shared(train, evaluation, cfg, outside):
+    "Rows of train, marked where they share something with eval or an outside set; those to drop as rejects."
+    others = [OtherSet("eval", evaluation)] if cfg.eval_splits.strip() else []
+    if not cfg.train_splits.strip(): others, outside = [], ()
+    return mark_leaks(train, [*others, *outside], leak_modes(cfg))
+
 def _rows_in(corpus, split):
     "Rows and stray clips of a split, before anything left."
     tables = (corpus.rows, corpus.rejects)
@@ -240,6 +248,7 @@ def select(
     cfg: PrepConfig,  # What to keep
     model: Model,  # The model to prepare for
     tokenizer: Any,  # As `tokenizer_for` makes it
+    outside: Sequence[OtherSet] = (),  # Sets beside eval that train is compared with
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, leaks, then the maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
@@ -248,11 +257,13 @@ def select(
     train, train_repeats = without_repeats(_of(rows, "train"))
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
+    train, shared, search = _without_shared(train, evaluation, cfg, outside)
     train, train_rest = sample(train, cfg.max_train_samples, cfg.sampling, cfg.seed)
     evaluation, eval_rest = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
     repeats = [train_repeats, eval_repeats]
-    rejects = pa.concat_tables([corpus.rejects, empty, over, foreign, *repeats, leaks, train_rest, eval_rest])
-    return Selection(train, evaluation, rejects, {split: _rows_in(corpus, split) for split in ("train", "eval")})
+    rejects = pa.concat_tables([corpus.rejects, empty, over, foreign, *repeats, leaks, shared, train_rest, eval_rest])
+    rows_in = {split: _rows_in(corpus, split) for split in ("train", "eval")}
+    return Selection(train, evaluation, rejects, rows_in, search)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _is_whole(chosen, split):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import example, given, settings, strategies as st
 
-from audio_ft_prep.config import GROUPS, RULES, Rule, setting
+from audio_ft_prep.config import GROUPS, RULES, Rule, outside_names, setting
 from audio_ft_prep.config import (
     NOT_SHAPING, PrepConfig, config_from, differing, field_types, fingerprint, shaping, split_name, split_names)
 from audio_ft_prep.configfile import load_config, read_settings, save_config, to_json, to_yaml
@@ -48,6 +48,9 @@ def configs(draw):
         eval_splits=evaluation,
         max_train_samples=draw(counts),
         max_eval_samples=draw(counts),
+        keep_out=draw(st.sampled_from(["", "cv", "cv:test\nmdc:abc"])),
+        leak_sentences=draw(st.sampled_from(["report", "drop", "fail"])),
+        **draw(st.sampled_from([{}, {"near": True}, {"near": True, "leak_near": "fail"}])),
         sampling=draw(st.sampled_from(["first", "random"])),
         seed=draw(st.integers(0, 2**64)),
         min_seconds=low,
@@ -88,6 +91,11 @@ OTHER = dict(
     keep_eval=True,
     max_train_samples=5,
     max_eval_samples=5,
+    keep_out="cv:test\nfleurs",
+    leak_speakers="drop",
+    leak_sentences="fail",
+    leak_audio="drop",
+    near=True,
     sampling="random",
     seed=7,
     min_seconds=1.0,
@@ -276,6 +284,16 @@ BAD = [
     ("max_eval_samples", 2.5),
     ("max_eval_samples", "all"),
     ("max_eval_samples", False),
+    ("keep_out", None),
+    ("keep_out", 3),
+    ("keep_out", ["cv", 3]),
+    ("keep_out", "cv\ncv"),
+    ("keep_out", "\ncv"),
+    ("keep_out", "\n".join(map(str, range(21)))),
+    *[(f"leak_{kind}", wrong) for kind in ("speakers", "sentences", "audio", "near") for wrong in ("Drop", None, True)],
+    ("leak_near", "drop"),  # without near
+    ("near", 1),
+    ("near", None),
     ("sampling", "last"),
     ("sampling", ""),
     ("sampling", None),
@@ -345,8 +363,14 @@ def test_every_rule_refuses_with_one_sentence_that_names_the_field(field, value)
     assert "\n" not in said and len(said) < 200, said
 
 
+def test_outside_sets_are_named_one_a_line():
+    cfg = PrepConfig("cv", "it", keep_out="corpora/cv:test\nmdc:abc\na/b:train+test_clean")
+    assert outside_names(cfg.keep_out) == [("corpora/cv", "test"), ("mdc:abc", ""), ("a/b", "train+test_clean")]
+    assert outside_names("") == [] and PrepConfig("cv", "it", keep_out=cfg.keep_out.split("\n")) == cfg
+
+
 def test_every_field_is_tried_in_this_file():
-    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "engine", "ray_address"}
+    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "leak_near", "engine", "ray_address"}
 
 
 @pytest.mark.parametrize("field", field_types())
