@@ -113,7 +113,7 @@ def _equal_pieces(ours, our_places, theirs, their_places, whole):
 def same_files(
     ours: pa.Table,  # Rows
     theirs: pa.Table,  # Rows
-) -> np.ndarray | None: # int64, for each of ours the number of the first of theirs with the same bytes, -1 for none; none where too many would be opened
+) -> np.ndarray | None: # int64, as `first_equal` gives it; none where too many files would be opened
     "Find files with the same bytes."
     our_places, our_sizes = _comparable(ours)
     their_places, their_sizes = _comparable(theirs)
@@ -160,7 +160,7 @@ class Found:
     "What a search for one kind of leak in one set gave."
     set: str  # eval, or the name of an outside set
     kind: str  # A key of `KINDS`
-    places: np.ndarray | None = field(default=None, repr=False)  # For each row of train the number of a row of the set, -1 for none; none where it wasn't looked for
+    places: np.ndarray | None = field(default=None, repr=False)  # As `first_equal` gives it; none where it wasn't looked for
     why: str = ""  # Why it wasn't looked for
 def search_rows(
     train: pa.Table,  # Rows of train
