@@ -229,7 +229,7 @@ def mark_leaks(
     train: pa.Table,  # Rows of train
     others: list[OtherSet],  # Eval and outside sets
     modes: dict[str, str],  # What to do about each kind, as `leak_modes` gives it
-) -> tuple[pa.Table, pa.Table, LeakSearch]: # Rows of train that stay, with a column of bits; rejects; what was looked for
+) -> tuple[pa.Table, pa.Table, LeakSearch]: # Rows that stay, with a column of bits; rejects; what was looked for
     "Mark the rows of train that share something with another set, and drop those that are to be dropped."
     keyed = _with_keys(train)
     searched = [found for other in others for found in search_rows(keyed, other)]
