@@ -15,6 +15,7 @@ Modules:
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
+- `audio_ft_prep.choosing`: How many rows, whose, and in which order: maxima, caps, shares and votes, before a byte of audio is decoded
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
@@ -33,6 +34,7 @@ Modules:
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
 - `audio_ft_prep.doctor`: What would stop a run on this machine, or in this job, found before it costs an hour
 - `audio_ft_prep.dress`: The look of widgets in a notebook: in JupyterLab's colours, by keyboard and for screen readers, and as a page where no kernel runs
+- `audio_ft_prep.dropping`: Rows leave on the record: each with its reason and what was seen
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.evalof`: What a test is over: how many rows of the corpus's own test are in eval, and why the others aren't
@@ -54,7 +56,7 @@ Modules:
 - `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
 - `audio_ft_prep.kinds`: What kind of file bytes are, and what is known of a file before it is decoded
 - `audio_ft_prep.languages`: A language by any of its codes or names
-- `audio_ft_prep.leaks`: What train and another set share, found before a byte of audio is decoded: speakers, sentences, files
+- `audio_ft_prep.lengths`: How long clips last, before any of them is decoded: from the corpus, from their headers, or about
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
@@ -93,6 +95,7 @@ Modules:
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
 - `audio_ft_prep.samesentence`: When two sentences are the same, however they are written
+- `audio_ft_prep.sampled`: What a sample holds of what was asked for, and what could not be met
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
 - `audio_ft_prep.scripts`: The scripts that a language is written in, and the characters that mean something there though nothing is drawn
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there

@@ -21,7 +21,7 @@ from .clips import player, plot_clip, stored_player, tokens_html
 from .config import PrepConfig, completed, differing, shaping
 from .paths import Url
 from .pipeline import Prepared
-from .rejects import REASONS
+from .rejects import REASONS, SPARE
 from .show import html_text, visible
 from .widgets import PrepForm
 
@@ -35,7 +35,7 @@ def _why(view):
     if not view.reason: return note
     reason = REASONS[view.reason]
     words = f"{reason.text} ({view.detail})" if view.detail else reason.text
-    if view.reason == "not_sampled": said = f"<b>Not chosen.</b> {html_text(words)}"
+    if view.reason in SPARE: said = f"<b>Not chosen.</b> {html_text(words)}"
     else: said = fault_html(words, f"Rejected: {view.reason.replace('_', ' ')}.", alert=False)
     return f"<div>{said}</div><div>What to do: {html_text(reason.remedy)}</div>{note}"
 

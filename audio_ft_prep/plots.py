@@ -15,7 +15,7 @@ from .paths import Url
 from .pipeline import Prepared
 from .planning import Plan
 from .reading import read_prep
-from .rejects import REASONS, reason_counts
+from .rejects import REASONS, SPARE, reason_counts
 from .rows import Corpus
 from .sampling import Selection
 from .show import show_hours
@@ -327,8 +327,8 @@ def plot_rejects(
     all_counts = _reject_counts(what)
     counts, spare = {}, 0
     for split, n in all_counts.items():
-        spare += n.get("not_sampled", 0)
-        faults = {reason: v for reason, v in n.items() if reason != "not_sampled"}
+        spare += sum(n.get(reason, 0) for reason in SPARE)
+        faults = {reason: v for reason, v in n.items() if reason not in SPARE}
         if faults: counts[split] = faults
     present = set().union(*counts.values())
     reasons = [reason for reason in REASONS if reason in present]

@@ -16,8 +16,8 @@ from .flags import FLAGS, REJECTABLE
 from .show import as_it_is, pairs_table
 
 # %% auto #0
-__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'REASONS', 'REJECTS', 'Reason', 'BadClip', 'Reject', 'rejects_of',
-           'rejects_table', 'reject_at', 'reason_counts']
+__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'REASONS', 'SPARE', 'REJECTS', 'Reason', 'BadClip', 'Reject',
+           'rejects_of', 'rejects_table', 'reject_at', 'reason_counts']
 
 # %% ../nbs/02_rejects.ipynb #943a5be7
 class Reason(NamedTuple):
@@ -64,9 +64,18 @@ _WHEN_CHOOSING = {
     "leak": Reason(
         "the same clip stands in the other split", CHOOSING,
         "nothing, the clip stays in eval; to train on it, take it out of the splits that make eval"),
+    "votes": Reason(
+        "too few listeners found the clip right, or too many found it wrong", CHOOSING,
+        "lower min_up_votes or raise max_down_votes if such clips are wanted"),
+    "sentence_cap": Reason(
+        "the row is good, but others have the same sentence, as many as max_per_sentence allows", CHOOSING,
+        "raise max_per_sentence, or leave it out"),
+    "speaker_cap": Reason(
+        "the row is good, but its speaker has others, as many as max_per_speaker allows", CHOOSING,
+        "raise max_per_speaker, or leave it out"),
     "not_sampled": Reason(
         "the row is good, but the maximum asked for was reached", CHOOSING,
-        "raise max_train_samples or max_eval_samples, or leave them out"),
+        "raise max_train_samples or max_eval_samples, the maximum in hours or the share, or leave them out"),
 }
 
 # %% ../nbs/02_rejects.ipynb #4650da1f
@@ -105,6 +114,7 @@ _WHEN_CHECKING = {name: Reason(FLAGS[name].words, CHECKING, FLAGS[name].remedy) 
 # %% ../nbs/02_rejects.ipynb #231d6d11
 _TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING)
 REASONS: dict[str, Reason] = {name: reason for table in _TABLES for name, reason in table.items()}  # Every reason, by its word
+SPARE = ("sentence_cap", "speaker_cap", "not_sampled")  # Those of rows that are good and were not needed
 
 # %% ../nbs/02_rejects.ipynb #e9be63b1
 class BadClip(ValueError):

@@ -12,7 +12,7 @@ import base64, re
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-import numpy as np, pyarrow.compute as pc
+import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .card import reason_rows, source_name, title
 from .clips import plot_clip, tokens_html
 from .families import flac_bytes
@@ -21,6 +21,7 @@ from .pipeline import Prepared
 from audio_ft_prep.plots import (
     clip_numbers, plot_durations, plot_labels, plot_rejects, plot_speakers, plot_speech_rate, plot_splits,
     speaker_shares)
+from .rejects import SPARE
 from .show import html_text, markdown_table, show_bytes, show_hours, text_table
 from .views import PreparedClips, clips_of
 
@@ -230,7 +231,7 @@ def _rejects_part(clips, most=200):
     "Rejects by reason, and each of them; rows above a maximum are only counted."
     reasons = reason_rows(clips.prep)
     if not reasons: return "<p>Every clip was kept.</p>"
-    faulty = pc.not_equal(clips.rejects["reason"], "not_sampled")
+    faulty = pc.invert(pc.is_in(clips.rejects["reason"], value_set=pa.array(SPARE)))
     each = _each_reject(clips.rejects.filter(faulty), most)
     return f"{_inline(plot_rejects(clips), 'r')}{_table(reasons, left=2)}{each}"
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 import pyarrow as pa
+from .choosing import longest_first
 from .config import PrepConfig
 from .evalof import eval_of, eval_rows
 from .example import ExampleMaker, example_maker, example_schema
@@ -191,4 +192,7 @@ def with_audio(
     "Fetch what the selected rows need; rows whose audio can't be had are rejected."
     if run.corpus.remote is None: return run
     def choose(corpus): return select(corpus, run.cfg, run.model, run.tokenizer)
-    return _check_any_rows(replace(run, selection=fetch_audio(run.corpus, choose)))
+    selection = fetch_audio(run.corpus, choose)
+    if run.cfg.order == "longest":  # which their headers say, now that they are here
+        selection = replace(selection, train=longest_first(selection.train), eval=longest_first(selection.eval))
+    return _check_any_rows(replace(run, selection=selection))

@@ -11,55 +11,23 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
 from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
+from .choosing import choose, with_votes
+from .choosing import sample  # scripts import it from here, too
 from .config import PrepConfig
+from .dropping import drop, drop_all
 from .families import Model
-from .rows import Corpus, repeated
-from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
+from .rows import Corpus
 from .progress import go_on
-from .rejects import Reject, reason_counts, rejects_of, rejects_table
+from .rejects import SPARE, Reject, reason_counts, rejects_table
 from .show import markdown_table
-from .splits import rank
 from .text import MOST_CHARACTERS, clean_sentence
 from .values import shown
 
 # %% auto #0
-__all__ = ['drop', 'drop_all', 'with_sentences', 'labelled', 'of_known_languages', 'within_budget', 'without_repeats',
-           'without_leaks', 'sample', 'Selection', 'select', 'fetch_audio', 'bytes_to_fetch']
-
-# %% ../nbs/30_sampling.ipynb #c1a50659
-def _split_off(rows, places, reasons, details):
-    "Rows without those at some places, which become rejects."
-    if not len(places): return rows, rejects_table([])
-    stay = np.ones(len(rows), bool)
-    stay[places] = False
-    named = rows.select(["split", "source_split", "id"]).take(pa.array(places))
-    return rows.filter(pa.array(stay)), rejects_of(named, reasons, details)
-
-# %% ../nbs/30_sampling.ipynb #863dcf40
-def drop(
-    rows: pa.Table,  # Rows
-    why: dict[int, tuple[str, str]],  # (reason, detail) by the number of the row
-) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
-    "Take rows out, on the record."
-    places = sorted(why)
-    reasons = [why[i][0] for i in places]
-    details = [why[i][1] for i in places]
-    return _split_off(rows, np.array(places, np.int64), reasons, details)
-
-# %% ../nbs/30_sampling.ipynb #390028a9
-def drop_all(
-    rows: pa.Table,  # Rows
-    gone: np.ndarray,  # Whether a row leaves
-    reason: str,  # A key of `REASONS`
-    detail: str = "",  # What was seen
-) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
-    "Take rows out for one reason, however many they are."
-    places = np.flatnonzero(gone)
-    reasons = repeated(reason, len(places)).cast(pa.string())
-    details = repeated(detail, len(places)).cast(pa.string())
-    return _split_off(rows, places, reasons, details)
+__all__ = ['with_sentences', 'labelled', 'of_known_languages', 'within_budget', 'without_repeats', 'without_leaks', 'Selection',
+           'select', 'fetch_audio', 'bytes_to_fetch']
 
 # %% ../nbs/30_sampling.ipynb #ab72f80a
 _LABELS = pa.list_(pa.int64())
@@ -168,27 +136,6 @@ def without_leaks(
     both = pc.is_in(train["id"], value_set=evaluation["id"].combine_chunks()).to_numpy()
     return drop_all(train, both, "leak", "eval holds the same clip")
 
-# %% ../nbs/30_sampling.ipynb #6cc785a4
-def _ranks(names, seed):
-    "A number for each clip, which decides the order in which a random choice takes them."
-    ranks = [rank(name, seed) for part in _parts(names) for name in part.to_pylist()]
-    return np.frombuffer(b"".join(ranks), ">u8")
-
-# %% ../nbs/30_sampling.ipynb #768cd8cb
-def sample(
-    rows: pa.Table,  # Rows
-    most: int | None,  # Rows to take at most; none for all
-    how: str = "first",  # first or random
-    seed: int = 42,  # Decides a random choice
-) -> tuple[pa.Table, pa.Table]: # Rows taken, in their order; the others as rejects
-    "Take some rows and put the others on record."
-    if most is None or len(rows) <= most: return rows, rejects_table([])
-    gone = np.arange(len(rows)) >= most
-    if how == "random":
-        order = np.argsort(_ranks(rows["id"], seed), kind="stable")
-        gone[order] = gone.copy()
-    return drop_all(rows, gone, "not_sampled")
-
 # %% ../nbs/30_sampling.ipynb #cc1a480c
 @dataclass(frozen=True, repr=False)
 class Selection:
@@ -197,7 +144,7 @@ class Selection:
     eval: pa.Table  # Rows without labels
     rejects: pa.Table  # With the schema of rejects, those of the corpus first
     rows_in: dict[str, int]  # Rows and stray clips of each split, before anything left
-    leaks: LeakSearch = field(default_factory=LeakSearch)  # What was looked for in train, and dropped
+    sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
@@ -231,12 +178,6 @@ def _by_language(rows, cfg, model):
     model.family.check_mixed(model)
     return of_known_languages(rows, model, cfg.language_column)
 
-def _without_shared(train, evaluation, cfg, outside):
-    "Rows of train, marked where they share something with eval or an outside set; those to drop as rejects."
-    others = [OtherSet("eval", evaluation)] if cfg.eval_splits.strip() else []
-    if not cfg.train_splits.strip(): others, outside = [], ()
-    return mark_leaks(train, [*others, *outside], leak_modes(cfg))
-
 def _rows_in(corpus, split):
     "Rows and stray clips of a split, before anything left."
     tables = (corpus.rows, corpus.rejects)
@@ -248,27 +189,26 @@ def select(
     cfg: PrepConfig,  # What to keep
     model: Model,  # The model to prepare for
     tokenizer: Any,  # As `tokenizer_for` makes it
-    outside: Sequence[OtherSet] = (),  # Sets beside eval that train is compared with
 ) -> Selection: # Rows to prepare, and rejects
-    "Decide which rows are decoded: text, labels, leaks, then the maxima."
+    "Decide which rows are decoded: text, labels, votes, leaks, then caps, shares and maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
     rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
+    rows, voted = with_votes(rows, cfg)
     train, train_repeats = without_repeats(_of(rows, "train"))
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
-    train, shared, search = _without_shared(train, evaluation, cfg, outside)
-    train, train_rest = sample(train, cfg.max_train_samples, cfg.sampling, cfg.seed)
-    evaluation, eval_rest = sample(evaluation, cfg.max_eval_samples, cfg.sampling, cfg.seed)
-    repeats = [train_repeats, eval_repeats]
-    rejects = pa.concat_tables([corpus.rejects, empty, over, foreign, *repeats, leaks, shared, train_rest, eval_rest])
-    rows_in = {split: _rows_in(corpus, split) for split in ("train", "eval")}
-    return Selection(train, evaluation, rejects, rows_in, search)
+    chosen = {"train": choose(train, "train", cfg), "eval": choose(evaluation, "eval", cfg)}
+    before = [corpus.rejects, empty, over, foreign, voted, train_repeats, eval_repeats, leaks]
+    rejects = pa.concat_tables([*before, *(choice.rejects for choice in chosen.values())])
+    rows_in = {split: _rows_in(corpus, split) for split in chosen}
+    sampling = {split: choice.about for split, choice in chosen.items() if choice.about and rows_in[split]}
+    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, sampling)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _is_whole(chosen, split):
     "Whether all rows of a split that can be used were chosen."
-    return "not_sampled" not in reason_counts(chosen.rejects, split)
+    return not set(reason_counts(chosen.rejects, split)) & {*SPARE, "votes"}
 
 def _clips_of(rows, names):
     "Split, source split and id of the rows with one of these ids, by the number of the row."
