@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/choosing.html.md"""
 
 # %% ../nbs/29_choosing.ipynb #fd7e368c
 from __future__ import annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig, stratify_columns
 from .dropping import drop_all, split_off
@@ -27,6 +27,10 @@ _VOTES = (
     ("min_up_votes", "up_votes", pc.less, "at least"),
     ("max_down_votes", "down_votes", pc.greater, "at most"),
 )
+def _may_leave(rows, cfg):
+    "Which rows may be left out: those of eval may not, where all of it is to be kept."
+    if not cfg.keep_eval: return True
+    return pc.not_equal(rows["split"].cast(pa.string()), "eval")
 def with_votes(
     rows: pa.Table,  # Rows
     cfg: PrepConfig,  # Fewest up-votes, most down-votes
@@ -37,7 +41,7 @@ def with_votes(
         limit = getattr(cfg, setting)
         if limit is None: continue
         bad = pc.fill_null(is_bad(rows[column], limit), False)
-        places = np.flatnonzero(bad.to_numpy())
+        places = np.flatnonzero(pc.and_(bad, _may_leave(rows, cfg)).to_numpy())
         votes = rows[column].take(pa.array(places)).to_pylist()
         details = [f"{n} {column}, {words} {limit}" for n in votes]
         rows, left = split_off(rows, places, ["votes"] * len(places), details)
@@ -165,6 +169,7 @@ def choose(
     cfg: PrepConfig,  # How many are asked for, whose, in which order
 ) -> Choice: # Those to prepare
     "Choose rows, and put the others on record."
+    if split == "eval" and cfg.keep_eval: cfg = replace(cfg, max_per_speaker=None, max_per_sentence=None)
     if _is_plain(cfg, split):
         return Choice(*sample(rows, _of_split(cfg, split, "samples"), cfg.sampling, cfg.seed), {})
     rows, places, over = within_caps(rows, base_places(rows, cfg.sampling, cfg.seed), cfg)

@@ -229,7 +229,7 @@ def _check_is_on(cfg, name):
         raise ValueError(f"reject must name flags that are on, got {name} with no {threshold}: give it a threshold")
 
 # %% ../nbs/02_config.ipynb #9e884635
-_MAXIMA_OF_EVAL = ("max_eval_samples",)
+_MAXIMA_OF_EVAL = ("max_eval_samples", "max_eval_hours", "max_eval_share")
 def _check_whole_eval(cfg):
     "Refuse a maximum of eval where all of eval is to be kept."
     given = [name for name in _MAXIMA_OF_EVAL if getattr(cfg, name) is not None]
