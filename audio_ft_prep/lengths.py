@@ -54,7 +54,7 @@ def _flac_seconds(head):
     rate_hz = int.from_bytes(block[10:13], "big") >> 4
     samples = int.from_bytes(block[13:18], "big") & (1 << 36) - 1
     return samples / rate_hz if rate_hz and samples else np.nan
-_PLAIN = (1, 3, 0xFFFE)  # Formats of a WAV whose samples all take the same number of bytes: whole numbers, floats, either
+_PLAIN = (1, 3, 0xFFFE)  # Kinds of WAV whose samples all take the same number of bytes
 def _wav_seconds(head, size):
     pos = 12
     rate_hz = width = 0
@@ -175,7 +175,8 @@ def _measure(lengths, places):
     for file, numbers in by_file.items():
         if file:
             at = places[numbers]
-            lengths.seconds[at] = _segments(_file_seconds(file, offsets[numbers], lengths.sizes[at]), lengths.starts[at])
+            seconds = _file_seconds(file, offsets[numbers], lengths.sizes[at])
+            lengths.seconds[at] = _segments(seconds, lengths.starts[at])
     lengths.known_from[places[~np.isnan(lengths.seconds[places])]] = _MEASURED
 def _of(lengths, places, most=2000):
     unread = places[lengths.known_from[places] == _UNREAD]
