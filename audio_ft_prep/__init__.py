@@ -56,6 +56,7 @@ Modules:
 - `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
 - `audio_ft_prep.kinds`: What kind of file bytes are, and what is known of a file before it is decoded
 - `audio_ft_prep.languages`: A language by any of its codes or names
+- `audio_ft_prep.leaks`: What train and another set share, found before a byte of audio is decoded: speakers, sentences, files
 - `audio_ft_prep.lengths`: How long clips last, before any of them is decoded: from the corpus, from their headers, or about
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom

@@ -18,10 +18,10 @@ from .show import code_cell, pairs_table, visible
 from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES', 'NONE_WORDS',
-           'split_name', 'split_names', 'Rule', 'stratify_columns', 'setting', 'PrepConfig', 'field_types',
-           'check_field', 'config_from', 'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing',
-           'Setting', 'setting_helps', 'setting_list']
+__all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES',
+           'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'stratify_columns', 'setting',
+           'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of', 'fingerprint',
+           'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -52,12 +52,31 @@ class Rule(NamedTuple):
 def _names(what): return Rule(lambda v: v.strip() != "", f"must name {what}")
 def _at_least(n, words): return Rule(lambda v: v is None or v >= n, words)
 
+# %% ../nbs/02_config.ipynb #bf91d315
+_SPLITS_BEHIND = re.compile(r"(?P<name>.*[^:]):(?P<splits>[A-Za-z][\w.+-]*)")
+def _outside_name(line):
+    "A corpus or folder, and the splits that are meant; empty for all."
+    match = _SPLITS_BEHIND.fullmatch(line)
+    if not match or match["name"] == "mdc": return line, ""
+    return match["name"], match["splits"]
+def outside_names(
+    text: str,  # As `keep_out` has it: one name a line
+) -> list[tuple[str, str]] | None: # Name, and splits joined by `+`, empty for all; none for text that isn't so
+    "Read which outside sets are meant."
+    lines = [line.strip() for line in text.splitlines()]
+    if "" in lines or len(set(lines)) < len(lines) or len(lines) > 20: return None
+    return [_outside_name(line) for line in lines]
+
 # %% ../nbs/02_config.ipynb #bead2834
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _LOCALE = Rule(_CODE.fullmatch, "must be a locale such as it, it-IT or zh-CN")
 _ADDRESS = Rule(
     lambda v: "://" not in v and v != "local",
     "must be host:port of the cluster's head, or auto on one of its machines, or left out",
+)
+_OUTSIDE = Rule(
+    lambda v: outside_names(v) is not None,
+    "must name corpora or prepared folders, one a line, each once and 20 at most",
 )
 _SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
 _LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
@@ -127,6 +146,9 @@ _COLUMNS = "Columns of a table of your own"
 _WORK = "Shards, workers and cluster"
 _CAPS = "Caps, shares and order"
 
+# %% ../nbs/02_config.ipynb #47aa2791
+Mode = Literal["report", "drop", "fail"]  # What to do about a leak
+
 # %% ../nbs/02_config.ipynb #dbf52829
 @dataclass(frozen=True, repr=False)
 class _RowSettings:
@@ -142,6 +164,12 @@ class _RowSettings:
     keep_eval: bool = setting("selection", False)  # Keep every row of eval that can be decoded, whatever its length, label, votes or flags, so that a published test stays whole
     max_train_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of train at most, chosen before audio is decoded
     max_eval_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of eval at most, chosen before audio is decoded
+    keep_out: str = setting("leaks", "", _OUTSIDE, lines=True)  # Corpora and prepared folders whose speakers, sentences and audio are looked for in train, one a line; NAME:test for one of its splits
+    leak_speakers: Mode = setting("leaks", "report")  # What to do about rows of train whose speaker is also in eval or an outside set: report, drop them, or fail
+    leak_sentences: Mode = setting("leaks", "report")  # The same for rows whose sentence is there, whatever its capitals, punctuation and blanks
+    leak_audio: Mode = setting("leaks", "report")  # The same for rows whose audio is there: the same bytes, or the same samples once decoded
+    leak_near: Mode = setting("leaks", "report")  # The same for rows whose audio is there in another encoding, at another level or cut a little; with near
+    near: bool = setting("leaks", False)  # Look for nearly the same audio too, among clips that share speaker or sentence
     sampling: Literal["first", "random"] = setting("selection", "first")  # Which rows a maximum takes: the first ones, or a random choice by seed
     seed: int = setting("selection", 42, _at_least(0, "must be 0 or more"), bits=128)  # Seed of every random choice
     max_train_hours: float | None = setting("selection", None, _MOST_HOURS)  # Hours of train at most, by what the corpus or the clips' headers say
@@ -193,6 +221,7 @@ class PrepConfig(_CheckSettings):
 
     def __post_init__(self):
         for name, typ in field_types().items():
+            if name in LINES: object.__setattr__(self, name, _lines(getattr(self, name)))
             check_field(name, getattr(self, name), typ)
             if _is_float(getattr(self, name), typ): object.__setattr__(self, name, float(getattr(self, name)))
         _check_together(self)
@@ -267,18 +296,26 @@ def _check_together(cfg):
     for name in flag_names(cfg.reject): _check_is_on(cfg, name)
     _check_whole_eval(cfg)
     _check_sampling(cfg)
+    if cfg.leak_near != "report" and not cfg.near:
+        raise ValueError(f"leak_near is for near, got {cfg.leak_near} without it: set near to true")
     _check_splits(cfg.train_splits, cfg.eval_splits)
 
 # %% ../nbs/02_config.ipynb #80891309
 def _about(name): return {f.name: f.metadata[name] for f in fields(PrepConfig)}
 RULES: dict[str, Rule] = {name: rule for name, rule in _about("rule").items() if rule}  # By setting
 NOT_SHAPING = tuple(name for name, shapes in _about("shapes").items() if not shapes)  # Settings that change where and how fast, not what
-GROUPS = {group: () for group in ("data", "model", "selection", "audio", "checks", "output")}  # Settings of each group
+GROUPS = {group: () for group in ("data", "model", "selection", "audio", "checks", "leaks", "output")}  # Settings of each group
 for name, group in _about("group").items(): GROUPS[group] += (name,)
 BITS = _about("bits")  # The largest whole number of each setting
 VERBATIM = tuple(name for name, verbatim in _about("verbatim").items() if verbatim)  # Settings whose text is taken with blanks at its ends
 LINES = tuple(name for name, lines in _about("lines").items() if lines)  # Settings of several values, one a line
 NONE_WORDS = _about("none")  # The word for a number that is left out
+
+# %% ../nbs/02_config.ipynb #8f4c76d9
+def _lines(value):
+    "A list of texts as one text, a line each; anything else as it is."
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value): return value
+    return "\n".join(value)
 
 # %% ../nbs/02_config.ipynb #8600c747
 def field_types() -> dict[str, Any]: # Type of each setting, by name
@@ -344,7 +381,8 @@ def _check_keys(settings):
     known = field_types()
     for key in settings:
         if key in known: continue
-        near = get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.5)
+        name = key.replace("-", "_") if isinstance(key, str) else ""
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(known)}"
         raise ValueError(f"{key!r} is no field of PrepConfig: {meant}")
     for f in fields(PrepConfig):

@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampling.html.md"""
 from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .choosing import choose, with_votes
 from .choosing import sample  # scripts import it from here, too
@@ -19,6 +19,7 @@ from .config import PrepConfig
 from .dropping import drop, drop_all
 from .families import Model
 from .rows import Corpus
+from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
 from .progress import go_on
 from .rejects import SPARE, Reject, reason_counts, rejects_table
 from .show import markdown_table
@@ -144,6 +145,7 @@ class Selection:
     eval: pa.Table  # Rows without labels
     rejects: pa.Table  # With the schema of rejects, those of the corpus first
     rows_in: dict[str, int]  # Rows and stray clips of each split, before anything left
+    leaks: LeakSearch = field(default_factory=LeakSearch)  # What was looked for in train, and dropped
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
@@ -178,6 +180,12 @@ def _by_language(rows, cfg, model):
     model.family.check_mixed(model)
     return of_known_languages(rows, model, cfg.language_column)
 
+def _without_shared(train, evaluation, cfg, outside):
+    "Rows of train, marked where they share something with eval or an outside set; those to drop as rejects."
+    others = [OtherSet("eval", evaluation)] if cfg.eval_splits.strip() else []
+    if not cfg.train_splits.strip(): others, outside = [], ()
+    return mark_leaks(train, [*others, *outside], leak_modes(cfg))
+
 def _rows_in(corpus, split):
     "Rows and stray clips of a split, before anything left."
     tables = (corpus.rows, corpus.rejects)
@@ -189,6 +197,7 @@ def select(
     cfg: PrepConfig,  # What to keep
     model: Model,  # The model to prepare for
     tokenizer: Any,  # As `tokenizer_for` makes it
+    outside: Sequence[OtherSet] = (),  # Sets beside eval that train is compared with
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, votes, leaks, then caps, shares and maxima."
     rows, empty = with_sentences(corpus.rows, cfg.lower_case)
@@ -198,12 +207,13 @@ def select(
     train, train_repeats = without_repeats(_of(rows, "train"))
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
+    train, shared, search = _without_shared(train, evaluation, cfg, outside)
     chosen = {"train": choose(train, "train", cfg), "eval": choose(evaluation, "eval", cfg)}
-    before = [corpus.rejects, empty, over, foreign, voted, train_repeats, eval_repeats, leaks]
+    before = [corpus.rejects, empty, over, foreign, voted, train_repeats, eval_repeats, leaks, shared]
     rejects = pa.concat_tables([*before, *(choice.rejects for choice in chosen.values())])
     rows_in = {split: _rows_in(corpus, split) for split in chosen}
     sampling = {split: choice.about for split, choice in chosen.items() if choice.about and rows_in[split]}
-    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, sampling)
+    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _is_whole(chosen, split):
