@@ -17,7 +17,7 @@ from .lengths import Lengths, within_hours
 from .rejects import rejects_table
 from .samesentence import sentence_keys
 from .sampled import groups_about
-from .strata import Groups, base_places, codes_of, groups_of, over_cap, seeded_ranks, share_of, spread_order
+from .strata import base_places, codes_of, groups_of, over_cap, share_of, spread_order
 
 # %% auto #0
 __all__ = ['with_votes', 'within_caps', 'sample', 'longest_first', 'Choice', 'choose']
