@@ -13,6 +13,7 @@ Modules:
 - `audio_ft_prep.background`: Work in a thread while a notebook stays usable: one run at a time, how far it is, and a way to stop it
 - `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
+- `audio_ft_prep.browsing`: What is looked for in a list of clips: filters, an order, and how many clips are on either side of a threshold
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
 - `audio_ft_prep.choosing`: How many rows, whose, and in which order: maxima, caps, shares and votes, before a byte of audio is decoded

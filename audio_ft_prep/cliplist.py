@@ -16,6 +16,7 @@ import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
 from .families import tokenizer_for
 from .load import load_rows
+from .measures import MEASURES
 from .models import load_model
 from .paths import Url
 from .pipeline import Prepared
@@ -23,19 +24,25 @@ from .sampling import select
 from .views import ClipView, PreparedClips, corpus_view, reject_view
 
 # %% auto #0
-__all__ = ['LISTED', 'KEPT', 'REJECTED', 'listed_rejects', 'ClipList', 'corpus_clips', 'prepared_clips', 'find_clips',
-           'chosen_clips']
+__all__ = ['NUMBERS', 'LISTED', 'FLAGGED', 'UNFLAGGED', 'KEPT', 'REJECTED', 'listed_rejects', 'ClipList', 'corpus_clips',
+           'prepared_clips', 'find_clips', 'chosen_clips']
 
 # %% ../nbs/71_cliplist.ipynb #7343dba8
+NUMBERS = ("seconds", *MEASURES, "rate_z")  # Columns of numbers: how long a clip is, its measures, and its speech rate beside the others
 _TEXT = ("split", "id", "speaker", "sentence", "reason", "detail")
-LISTED = pa.schema([*((name, pa.string()) for name in _TEXT), ("seconds", pa.float64())])
+LISTED = pa.schema([
+    *((name, pa.string()) for name in _TEXT),
+    *((name, pa.float64()) for name in NUMBERS),
+    ("flags", pa.list_(pa.string())),
+])
 def _listed(table, **columns):
     "Rows of a list: the columns of a table and further ones, as arrays or as one value for all; others are null."
     given = {name: table[name] for name in table.column_names} | columns
     arrays = []
     for field in LISTED:
         value = given.get(field.name)
-        if isinstance(value, (pa.Array, pa.ChunkedArray)): array = value.cast(field.type)
+        if value is None: array = pa.nulls(len(table), field.type)
+        elif isinstance(value, (pa.Array, pa.ChunkedArray)): array = value.cast(field.type)
         else: array = pa.repeat(pa.scalar(value, field.type), len(table))
         arrays.append(array)
     return pa.table(arrays, schema=LISTED)
@@ -131,6 +138,16 @@ def _said_by(speakers, name):
     return pc.starts_with(speakers, name)
 
 # %% ../nbs/71_cliplist.ipynb #797d5c19
+FLAGGED, UNFLAGGED = "any flag", "no flag"
+def _has_flag(flags, flag):
+    "Which clips have a flag, or any, or none; a clip of which that isn't known is in none of these."
+    if flag == FLAGGED: return pc.greater(pc.list_value_length(flags), 0)
+    if flag == UNFLAGGED: return pc.equal(pc.list_value_length(flags), 0)
+    flags = flags.combine_chunks() if isinstance(flags, pa.ChunkedArray) else flags
+    rows = pc.list_parent_indices(flags)
+    found = np.zeros(len(flags), bool)
+    found[rows.filter(pc.equal(pc.list_flatten(flags), flag)).to_numpy()] = True
+    return pa.array(found)
 KEPT, REJECTED = "kept", "all rejects"
 def _has_reason(reasons, reason):
     "Which clips were kept, rejected, or rejected for one reason."
@@ -142,12 +159,14 @@ def find_clips(
     reason: str = "",  # kept, all rejects, or a key of `REASONS`; empty for every clip
     speaker: str = "",  # Name of a speaker; where there is none of it, how names begin
     words: str = "",  # What the sentence or the id holds, in capitals or not; blanks around it don't count
+    flag: str = "",  # any flag, no flag, or a key of `FLAGS`; empty for every clip
 ) -> np.ndarray: # Numbers of rows
     "Find the clips that answer a description."
     words = unicodedata.normalize("NFC", words.strip())
     masks = []
     if split: masks.append(pc.equal(table["split"], split))
     if reason: masks.append(_has_reason(table["reason"], reason))
+    if flag: masks.append(_has_flag(table["flags"], flag))
     if speaker: masks.append(_said_by(table["speaker"], speaker))
     if words:
         in_id = _holds(table["id"], words)
