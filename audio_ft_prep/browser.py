@@ -1,6 +1,6 @@
 """Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 
-`ClipBrowser` leafs through a corpus, before anything is prepared, or through a prepared folder and its rejects, also at a URL. It filters by split, speaker, reason and words, and shows all there is of the clip that is chosen: waveform, log-mel, labels, a player, and for a reject the reason in words.
+`ClipBrowser` leafs through a corpus, before anything is prepared, or through a prepared folder and its rejects, also at a URL. It filters by split, speaker, reason, flag and words, orders clips by a measure, and shows all there is of the clip that is chosen: waveform, log-mel, labels, a player, its flags and measures, and for a reject the reason in words. A slider on a measure says how many clips and hours are on either side of a threshold, and a button writes that into a form.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/browser.html.md"""
 
@@ -11,14 +11,18 @@ from __future__ import annotations
 from base64 import b64encode
 from contextlib import contextmanager
 from pathlib import Path
-from .dress import dress, fault_html, is_live, saved_page, show_live
+from .dress import dress, fault_html, is_live, note_html, saved_page, show_live
 import ipywidgets as w
-import numpy as np, pyarrow.compute as pc
+import pyarrow.compute as pc
 from fastcore.basics import patch
 from IPython.display import display
-from .cliplist import KEPT, REJECTED, ClipList, chosen_clips, corpus_clips, find_clips, prepared_clips
+from .boxes import as_typed
+from .browsing import ABOVE, BELOW, ORDERS, Browsing, shown_number, unit_of
+from .cliplist import (
+    FLAGGED, KEPT, NUMBERS, REJECTED, UNFLAGGED, ClipList, chosen_clips, corpus_clips, find_clips, prepared_clips)
 from .clips import player, plot_clip, stored_player, tokens_html
 from .config import PrepConfig, completed, differing, shaping
+from .flags import FLAGS
 from .paths import Url
 from .pipeline import Prepared
 from .rejects import REASONS, SPARE
@@ -26,7 +30,7 @@ from .show import html_text, visible
 from .widgets import PrepForm
 
 # %% auto #0
-__all__ = ['CHOSEN', 'PAGE', 'clip_html', 'ClipBrowser']
+__all__ = ['CHOSEN', 'PAGE', 'findings_html', 'clip_html', 'ClipBrowser']
 
 # %% ../nbs/75_browser.ipynb #063fb4e6
 def _why(view):
@@ -50,6 +54,26 @@ def _named(audio, view):
     name = f'aria-label="sound of {html_text(view.id)}"'
     return audio._repr_html_().replace("<audio", f"<audio {name}", 1)
 
+# %% ../nbs/75_browser.ipynb #80ab524b
+def _flag_words(name):
+    "A flag with what it says and what to do about it; the bare name of one that another release gave."
+    flag = FLAGS.get(name)
+    lead = f"<b>Flag {html_text(name.replace('_', ' '))}.</b>"
+    return f"{lead} {html_text(flag.words)}. What to do: {html_text(flag.remedy)}" if flag else lead
+def findings_html(
+    row: dict,  # A row of a list
+) -> str: # HTML; empty where nothing was measured
+    "Show the flags of a clip, and what was measured of it, folded."
+    parts = [f"<div>{_flag_words(name)}</div>" for name in row.get("flags") or ()]
+    measured = []
+    for name in NUMBERS:
+        value = row.get(name)
+        if value is not None: measured.append(f"{name} {shown_number(value)} {unit_of(name)}".rstrip())
+    if len(measured) > 1:
+        words = html_text("; ".join(measured))
+        parts.append(f"<details><summary>what was measured</summary>{words}</details>")
+    return "".join(parts)
+
 # %% ../nbs/75_browser.ipynb #a41b5d73
 def clip_html(
     clips: ClipList,  # Where it is
@@ -66,6 +90,7 @@ def clip_html(
     if view.features is not None: parts.append(_picture(plot_clip(view, whole)))
     if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
     if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
+    parts.append(findings_html(clips.table.slice(i, 1).to_pylist()[0]))
     return "".join(parts)
 
 # %% ../nbs/75_browser.ipynb #7c352e74
@@ -112,6 +137,18 @@ def _reasons(table, chosen):
     for reason, n in _counted(table["reason"]): shown.append((f"{reason.replace('_', ' ')} ({n:,})", reason))
     return shown
 
+# %% ../nbs/75_browser.ipynb #e88be301
+def _flag_counts(table):
+    "What a browser can show by flag, with numbers; nothing where flags aren't known."
+    if "flags" not in table.column_names or table["flags"].null_count == len(table): return []
+    lengths = pc.list_value_length(table["flags"].drop_null())
+    flagged = pc.sum(pc.greater(lengths, 0)).as_py()
+    shown = [("flagged or not", ""), (f"any flag ({flagged:,})", FLAGGED)]
+    shown.append((f"no flag ({len(lengths) - flagged:,})", UNFLAGGED))
+    for name, n in _counted(pc.list_flatten(table["flags"])):
+        shown.append((f"{visible(name.replace('_', ' '))} ({n:,})", name))
+    return shown
+
 # %% ../nbs/75_browser.ipynb #b3f2f999
 def _labelled(name, box):
     "A box with its name before it."
@@ -126,13 +163,29 @@ def _filters(clips, chosen):
     for split, _ in _counted(table["split"]): splits.append((split, split))
     frequent = [name for name, _ in _counted(table["speaker"])[:500]]
     speakers = [name for name in frequent if name and name == visible(name)]
-    typed = dict(continuous_update=False)
+    typed, flags = dict(continuous_update=False), _flag_counts(table)
+    by_flag = {"flag": _labelled("flag", w.Dropdown(options=flags))} if flags else {}
     return {
         "split": _labelled("split", w.Dropdown(options=splits)),
         "reason": _labelled("show", w.Dropdown(options=_reasons(table, chosen))),
+        **by_flag,
         "speaker": _labelled("speaker", w.Combobox(options=speakers, placeholder="how the name begins", **typed)),
         "words": _labelled("words", w.Text(placeholder="in the sentence or the id", **typed)),
         "whole": _labelled(f"draw all {clips.seconds:g} s that the model sees", w.Checkbox(indent=False)),
+    }
+
+# %% ../nbs/75_browser.ipynb #6ed5e348
+_SIDES = [("both sides", ""), ("below the threshold", BELOW), ("above it", ABOVE)]
+def _measuring(state):
+    "The boxes for a measure, by name."
+    measures = [("none", ""), *((name, name) for name in state.measures)]
+    slider = w.FloatSlider(readout=False, min=0.0, max=1.0)
+    return {
+        "measure": _labelled("measure", w.Dropdown(options=measures)),
+        "order": _labelled("order", w.Dropdown(options=ORDERS)),
+        "slider": _labelled("threshold", slider),
+        "threshold": _labelled("at", w.FloatText(continuous_update=False)),
+        "only": _labelled("list", w.Dropdown(options=_SIDES)),
     }
 
 # %% ../nbs/75_browser.ipynb #e075c39a
@@ -142,10 +195,14 @@ class ClipBrowser:
         source: PrepConfig | PrepForm | Prepared | ClipList | str | Path | Url,  # A config, a prepared folder or its URL, a list, or a form: the folder it made, or the corpus where its fields have been changed since
         corpus: str | Path = "",  # Where the corpus of a prepared folder is now; empty where it has not moved
         clips: dict | list | None = None,  # Clips to begin with, as `clips_at_the_edges` gives them, or by their ids; none for all
+        form: PrepForm | None = None,  # Where thresholds are written to; none for a source that is a form itself
     ):
+        self.form = source if form is None and isinstance(source, PrepForm) else form
         with _announced("Reading the corpus …"): self.clips = _source(source, corpus)
         self.chosen = chosen_clips(self.clips.table, clips or ())
-        self.places, self.page = np.arange(0), 0
+        settings = self.form.settings if self.form else self.clips.settings
+        self.state, self.page = Browsing(self.clips.table, self.chosen, settings), 0
+        self.places, self.is_quiet = self.state.numbers, False
         self._build()
         self.find()
 
@@ -159,6 +216,7 @@ def _build(self:ClipBrowser):
     for name, box in self.filters.items():
         do = self.show if name == "whole" else self.find
         box.observe(lambda change, do=do: do(), "value")
+    self._build_measuring()
     self.list = w.Select(description="clips", rows=16)
     self.list.style.description_width = "0"
     self.list.layout.width = "auto"
@@ -180,13 +238,100 @@ def _laid_out(self:ClipBrowser):
     "Filters and list to the left, the clip to the right, or below where there is no room."
     pager = w.HBox([self.back, self.count, self.on])
     pager.layout = w.Layout(justify_content="space-between", align_items="center")
-    left = w.VBox([*self.filters.values(), self.list, pager])
+    measure, order = self.measuring["measure"], self.measuring["order"]
+    by_measure = [measure, order] if self.state.measures else []
+    left = w.VBox([*self.filters.values(), *by_measure, self.list, pager])
     left.layout = w.Layout(flex="0 0 20rem", max_width="100%")
-    right = w.VBox([self.sign, self.shown])
+    right = w.VBox([self.spread, self.sign, self.shown])
     right.layout = w.Layout(flex="1 1 26rem", min_width="0", padding="0 0 0 1rem")
     both = w.HBox([left, right])
     both.layout = w.Layout(flex_flow="row wrap", align_items="flex-start", width="100%")
     return both
+
+# %% ../nbs/75_browser.ipynb #dd3186c8
+@patch
+def _build_measuring(self:ClipBrowser):
+    "Make the widgets for a measure."
+    self.measuring = _measuring(self.state)
+    self.drawn, self.sides = w.HTML(), w.HTML().add_class("prep-live")
+    self.setters, self.set_note = w.HBox(layout=w.Layout(flex_flow="row wrap")), w.HTML().add_class("prep-live")
+    boxes = [self.measuring[name] for name in ("slider", "threshold", "only")]
+    for box in boxes[1:]: box.layout.max_width = "16rem"
+    row = w.HBox(boxes[1:], layout=w.Layout(flex_flow="row wrap"))
+    parts = [self.drawn, boxes[0], self.sides, row, self.setters, self.set_note]
+    self.spread = w.VBox(parts, layout=w.Layout(display="none", max_width="720px"))
+    self.measuring["order"].layout.display = "none"
+    self.measuring["measure"].observe(lambda change: self.look_at(change["new"]), "value")
+    for name in ("order", "only"): self.measuring[name].observe(lambda change: self._relist(), "value")
+    for name in ("slider", "threshold"): self.measuring[name].observe(lambda change: self.part(change["new"]), "value")
+@patch
+def look_at(self:ClipBrowser,
+    measure: str,  # A measure of the list; empty for none
+) -> None:
+    "Show how a measure is spread."
+    self.state.look_at(measure)
+    for part in (self.spread, self.measuring["order"]): part.layout.display = None if measure else "none"
+    self.set_note.value = ""
+    buttons = [self._setter(threshold.setting) for threshold in self.state.thresholds] if self.form else []
+    self.setters.children = buttons
+    with self._quiet(): self.measuring["only"].value = ""
+    self._draw_spread()
+    self.list_from(0)
+
+# %% ../nbs/75_browser.ipynb #d7add8d5
+@patch
+def _setter(self:ClipBrowser, setting):
+    "A button that writes the threshold into the form."
+    button = w.Button(description=f"Set {setting} in the form", icon="pencil", layout=w.Layout(width="auto"))
+    button.on_click(lambda button: self.set_threshold(setting))
+    return button
+@patch
+def set_threshold(self:ClipBrowser,
+    setting: str,  # A field of `PrepConfig`
+) -> None:
+    "Write the threshold into the form."
+    if self.form is None: raise ValueError("there is no form to write into: make the browser of a form, or with form=")
+    self.form.inputs[setting].value = as_typed(setting, self.state.threshold)
+    fault = self.form.faults().get(setting)
+    said = f"{setting} is {shown_number(self.state.threshold)} in the form now"
+    self.set_note.value = fault_html(fault) if fault else note_html(said)
+@patch
+@contextmanager
+def _quiet(self:ClipBrowser):
+    "Change widgets without hearing of it."
+    self.is_quiet = True
+    try: yield
+    finally: self.is_quiet = False
+
+# %% ../nbs/75_browser.ipynb #50a36af0
+@patch
+def part(self:ClipBrowser,
+    threshold: float,  # A value of the measure
+) -> None:
+    "Part the clips at another value."
+    if self.is_quiet: return
+    self.state.threshold = float(threshold)
+    self._draw_spread()
+    if self.state.only: self.list_from(0)
+@patch
+def _relist(self:ClipBrowser):
+    "List the clips in another order, or those of one side."
+    self.state.order, self.state.only = self.measuring["order"].value, self.measuring["only"].value
+    if not self.is_quiet: self.list_from(0)
+@patch
+def _draw_spread(self:ClipBrowser):
+    "Show where the threshold is, and what is on either side of it."
+    state, slider = self.state, self.measuring["slider"]
+    if not state.measure: return
+    reach = state.reach
+    with self._quiet(), slider.hold_trait_notifications():
+        slider.min, slider.max, slider.step = reach
+        slider.value = state.threshold
+        self.measuring["threshold"].value = state.threshold
+    self.drawn.value = state.picture
+    flags = [f"--{t.setting.replace('_', '-')}={state.threshold:.6g}" for t in state.thresholds]
+    command = note_html(f" As a flag of the command: {' or '.join(flags)}") if flags else ""
+    self.sides.value = html_text(state.words) + command
 
 # %% ../nbs/75_browser.ipynb #fb2a0a5f
 PAGE = 50  # Clips
@@ -197,9 +342,15 @@ def find(self:ClipBrowser) -> None:
     self._mark("Looking for clips …")
     only_chosen = asked["reason"] == CHOSEN
     if only_chosen: asked["reason"] = ""
-    found = find_clips(self.clips.table, **asked)
-    self.places = found[np.isin(found, list(self.chosen))] if only_chosen else found
-    self.page = 0
+    self.state.ask(only_chosen, **asked)
+    self._draw_spread()
+    self.list_from(0)
+@patch
+def list_from(self:ClipBrowser,
+    page: int,  # From 0
+) -> None:
+    "List what was found, from a page on."
+    self.places, self.page = self.state.numbers, page
     self.turn(0)
 @patch
 def turn(self:ClipBrowser,
@@ -228,10 +379,12 @@ def _row(self:ClipBrowser, i):
     return self.clips.table.slice(i, 1).to_pylist()[0]
 @patch
 def _line(self:ClipBrowser, i):
-    "A clip's line in the list: its id, and why it was rejected or how long it is."
+    "A clip's line in the list: its id, why it was rejected or how long it is, its measure and its flags."
     row = self._row(i)
     seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
-    parts = (row["id"], row["reason"] or seconds, self.chosen.get(i))
+    flags = " ".join(row.get("flags") or ())
+    measured = self.state.value_words(i) if self.state.measure != "seconds" else ""
+    parts = (row["id"], row["reason"] or seconds, measured, flags, self.chosen.get(i))
     return visible("  ".join(filter(None, parts)))
 @patch
 def show(self:ClipBrowser) -> None:

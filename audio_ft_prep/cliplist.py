@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/cliplist.html.md"""
 # %% ../nbs/71_cliplist.ipynb #95dc8c0f
 from __future__ import annotations
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
@@ -75,6 +75,7 @@ class ClipList:
     open: Callable[[int], ClipView]  # Looks at the clip of a row
     tokenizer: Any  # Spells labels
     seconds: float = 30.0  # What the model sees
+    settings: dict = field(default_factory=dict)  # Fields of the config that it is looked at with
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -100,12 +101,14 @@ def corpus_clips(
         return reject_view(reject, corpus, model, tokenizer, cfg)
     rejects = listed_rejects(chosen.rejects, corpus.rows)
     table = pa.concat_tables([_listed(rows), rejects])
-    return ClipList(table, view, tokenizer, model.max_seconds)
+    return ClipList(table, view, tokenizer, model.max_seconds, asdict(cfg))
 
 # %% ../nbs/71_cliplist.ipynb #e84f0390
 def _listed_split(clips, split):
     "Rows of the clips that were kept of a split."
-    table = clips.columns(split, ["id", "speaker", "sentence", "input_length"])
+    stored = clips.data[split].column_names
+    measures = [name for name in MEASURES if name in stored]
+    table = clips.columns(split, ["id", "speaker", "sentence", "input_length", *measures])
     samples = table["input_length"].cast(pa.float64())
     seconds = pc.divide(samples, clips.rate_hz)
     return _listed(table, split=split, seconds=seconds)
@@ -124,7 +127,8 @@ def prepared_clips(
         return clips(clips.splits[part], number)
     source, _ = clips.corpus
     rejects = listed_rejects(clips.rejects, source and source.rows)
-    return ClipList(pa.concat_tables([*tables, rejects]), view, clips.tokenizer, clips.seconds)
+    table = pa.concat_tables([*tables, rejects])
+    return ClipList(table, view, clips.tokenizer, clips.seconds, asdict(clips.cfg))
 
 # %% ../nbs/71_cliplist.ipynb #7f771b3c
 def _holds(column, words):
@@ -174,7 +178,7 @@ def find_clips(
     found = np.ones(len(table), bool)
     for mask in masks:
         mask = pc.fill_null(mask, False)
-        found &= mask.to_numpy()
+        found &= np.asarray(mask)
     return np.flatnonzero(found)
 
 # %% ../nbs/71_cliplist.ipynb #af20700b

@@ -1,16 +1,22 @@
 "The browser of clips: what is wrong with a clip is said with what to do, and nothing that goes wrong leaves another clip in its place."
-import logging, re, unicodedata
+import logging, re, time, unicodedata
+from html import unescape
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 pytest.importorskip("ipywidgets", reason="ipywidgets is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
-from audio_ft_prep.browser import KEPT, ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, prepared_clips
+from audio_ft_prep.browser import (
+    KEPT, UNFLAGGED, ClipBrowser, ClipList, clip_html, corpus_clips, find_clips, findings_html, prepared_clips)
+from audio_ft_prep.browsing import Browsing, bars_of
+from audio_ft_prep.flags import FLAGS
 from audio_ft_prep.views import ClipView, PreparedClips
 from audio_ft_prep.report import clips_at_the_edges
 from audio_ft_prep.rejects import REASONS
+from audio_ft_prep.widgets import PrepForm
 from conftest import SAMPLE, tar_clips, write_corpus
 from layouts import LAYOUTS, tar_tree, utterances
 
@@ -284,3 +290,100 @@ def test_a_saved_browser_says_what_to_do_to_use_it_and_players_have_names(prepar
     page = browser._repr_mimebundle_()["text/html"]
     first = browser.clips.table["id"][int(browser.places[0])].as_py()
     assert "Run the cell again" in page and f'<audio aria-label="sound of {first}"' in browser.shown.value
+
+
+def measured_list(n=200, open=lambda i: ClipView(f"c{i}", "train", "frase", "s", [], 16000)):
+    "Clips with a measure that rises, every tenth of them flagged, and a reject of which nothing was measured."
+    flags = [["low_snr", "gap"] if i % 10 == 0 else [] for i in range(n)] + [None]
+    text = {name: ["train"] * (n + 1) for name in ("split", "speaker", "sentence")}
+    table = pa.table({
+        **text,
+        "id": [f"c{i}" for i in range(n + 1)],
+        "reason": pa.array([None] * n + ["silent"], pa.string()),
+        "detail": [""] * (n + 1),
+        "seconds": [2.0] * n + [None],
+        "dynamics_db": pa.array([*map(float, range(n)), None], pa.float32()),
+        "flags": pa.array(flags, pa.list_(pa.string())),
+    })
+    return ClipList(table, open, None, 30.0, {"flag_low_snr": 15.0})
+
+
+def ids(browser): return [browser.clips.table["id"][int(i)].as_py() for i in browser.places]
+
+
+def test_clips_are_found_by_flag_ordered_by_a_measure_and_parted_by_a_threshold():
+    browser = ClipBrowser(measured_list())
+    labels = [label for label, _ in browser.filters["flag"].options]
+    assert labels == ["flagged or not", "any flag (20)", "no flag (180)", "gap (20)", "low snr (20)"]
+    browser.filters["flag"].value = "low_snr"
+    assert ids(browser) == [f"c{i}" for i in range(0, 200, 10)] and "low_snr gap" in browser.list.options[0][0]
+    browser.filters["flag"].value = UNFLAGGED
+    assert len(browser.places) == 180
+    browser.filters["flag"].value = ""
+    browser.measuring["measure"].value = "dynamics_db"
+    assert browser.measuring["threshold"].value == 15.0 and browser.state.words == (
+        "15 clips (30.0 s) below 15, 185 clips (6.2 min) from 15 up, 1 not measured"
+    )
+    browser.measuring["order"].value = "highest first"
+    assert ids(browser)[0] == "c199" and ids(browser)[-1] == "c200", "what was not measured comes last"
+    browser.measuring["only"].value = "below"
+    browser.measuring["slider"].value = 3.0
+    assert ids(browser) == ["c2", "c1", "c0"] and browser.count.value == "1 to 3 of 3"
+    browser.measuring["threshold"].value = 500.0
+    assert browser.measuring["slider"].max >= 500 and len(browser.places) == 200
+    browser.measuring["measure"].value = ""
+    assert len(browser.places) == 201 and browser.spread.layout.display == "none"
+
+
+def test_a_threshold_is_written_into_the_form_and_what_the_form_refuses_is_said():
+    form = PrepForm(dataset_name="sample", language="Italian")
+    browser = ClipBrowser(measured_list(), form=form)
+    browser.look_at("dynamics_db")
+    browser.part(22.5)
+    (button,) = browser.setters.children
+    button.click()
+    assert form.value.flag_low_snr == 22.5 and "flag_low_snr is 22.5 in the form now" in browser.set_note.value
+    browser.look_at("seconds")
+    assert [b.description for b in browser.setters.children] == [
+        "Set max_seconds in the form", "Set min_seconds in the form"
+    ]
+    browser.part(45.0)
+    browser.set_threshold("max_seconds")
+    assert "max_seconds must be above 0, and 30 at most" in browser.set_note.value
+    alone = ClipBrowser(measured_list())
+    alone.look_at("dynamics_db")
+    assert alone.setters.children == () and "--flag-low-snr=15" in alone.sides.value
+    with pytest.raises(ValueError, match="there is no form to write into"): alone.set_threshold("flag_low_snr")
+
+
+def test_sides_are_those_of_the_flags_and_a_million_clips_are_parted_at_once():
+    values = np.random.default_rng(0).integers(0, 500, 1_000_000) / 10
+    table = pa.table({"dynamics_db": pa.array(values), "seconds": pa.array(np.full(len(values), 3.6))})
+    state = Browsing(table)
+    state.look_at("dynamics_db")
+    began = time.process_time()
+    for at in np.linspace(0, 50, 100):
+        parted = state.spread.sides(at, "below")
+        assert parted.clips + parted.clips_above == 1_000_000
+    assert time.process_time() - began < 5
+    state.threshold, state.only = 25.0, "below"
+    assert len(state.numbers) == (values < 25.0).sum() == state.spread.sides(25.0, "below").clips
+    assert (values <= 25.0).sum() == state.spread.sides(25.0, "above").clips
+    assert bars_of(state.spread, -7.0).counts.sum() == 1_000_000
+
+
+@pytest.mark.parametrize("values", [[], [None], [3.0], [3.0, 3.0], [float("nan"), 1.0], [-0.2, 0.1]])
+def test_a_measure_of_few_values_is_drawn_or_left_out(values):
+    table = pa.table({"dc": pa.array(values, pa.float32()), "seconds": pa.array([1.0] * len(values), pa.float64())})
+    state = Browsing(table)
+    for measure in state.measures:
+        state.look_at(measure)
+        reach = state.reach
+        assert reach.first < reach.last and reach.step > 0 and len(state.numbers) == len(values)
+        assert "clip" in state.words and ("<span" in state.picture) == bool(len(state.spread))
+
+
+def test_flags_of_another_release_are_shown_as_text():
+    shown = findings_html({"flags": [HOSTILE, "gap"], "peak": 0.5, "dc": 0.25})
+    assert "<img" not in shown and "&lt;img" in shown and "\x1b" not in shown
+    assert FLAGS["gap"].remedy in unescape(shown) and "peak 0.5; dc 0.25" in shown
