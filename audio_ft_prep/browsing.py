@@ -51,8 +51,8 @@ class Sides(NamedTuple):
     "What a threshold sets apart."
     clips: int  # Below it
     seconds: float  # Of those
-    clips_above: int
-    seconds_above: float
+    clips_above: int  # All others that were measured
+    seconds_above: float  # Of those
 @dataclass(frozen=True, eq=False)
 class Spread:
     "How a measure is spread over clips."
@@ -63,7 +63,10 @@ class Spread:
     @cached_property
     def totals(self): return np.concatenate([[0.0], np.cumsum(self.seconds)])
     def __len__(self): return len(self.values)
-    def sides(self, threshold: float, side: str = BELOW) -> Sides:
+    def sides(self,
+        threshold: float,  # A value of the measure
+        side: str = BELOW,  # Which side is meant: above, below or beyond
+    ) -> Sides:
         "Part clips at a threshold; one of just that value is on the side that isn't meant."
         n = int(np.searchsorted(self.values, threshold, "left" if side == BELOW else "right"))
         total = float(self.totals[-1])
