@@ -265,9 +265,9 @@ def value_words(self:Browsing,
 # %% ../nbs/72_browsing.ipynb #20849feb
 class Reach(NamedTuple):
     "What a slider goes over."
-    first: float
-    last: float
-    step: float
+    first: float  # The lowest value it stops at
+    last: float  # The highest
+    step: float  # From one value to the next
 def _round_step(width):
     "A step of 1, 2 or 5 times a power of ten, some hundreds of them in a width."
     power = 10.0 ** np.floor(np.log10(width / 200))
