@@ -18,6 +18,7 @@ Modules:
 - `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
 - `audio_ft_prep.choosing`: How many rows, whose, and in which order: maxima, caps, shares and votes, before a byte of audio is decoded
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
+- `audio_ft_prep.cleaning`: A column of sentences, cleaned as a setting says, with what was changed on record
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
@@ -95,6 +96,7 @@ Modules:
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 - `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
+- `audio_ft_prep.rowtext`: The sentences of rows: cleaned, flagged, and which of them leave for it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
 - `audio_ft_prep.samesentence`: When two sentences are the same, however they are written
 - `audio_ft_prep.sampled`: What a sample holds of what was asked for, and what could not be met

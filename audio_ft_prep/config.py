@@ -18,10 +18,10 @@ from .show import code_cell, pairs_table, visible
 from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES',
-           'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'stratify_columns', 'setting',
-           'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of', 'fingerprint',
-           'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
+__all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM',
+           'LINES', 'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'stratify_columns', 'setting',
+           'listed_names', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
+           'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -140,6 +140,18 @@ ENGINES = {
     "ray": "cluster.RayEngine",  # A Ray cluster
 }
 
+# %% ../nbs/02_config.ipynb #9a24df92
+CLEANERS = (
+    "html", "brackets", "compatibility", "zero_width", "apostrophes", "quotes", "outer_quotes", "dashes", "ellipsis",
+)
+def listed_names(
+    text: str,  # Names joined by commas, such as `apostrophes,dashes`; empty for none
+) -> list[str]: # The names, in the order given
+    "Read a list of names."
+    return [name.strip() for name in text.split(",") if name.strip()]
+_CLEANERS = Rule(
+    lambda v: set(listed_names(v)) <= set(CLEANERS), f"must name some of {', '.join(CLEANERS)}, commas between")
+
 # %% ../nbs/02_config.ipynb #55fabd67
 _WHICH = "Configuration and revision"
 _COLUMNS = "Columns of a table of your own"
@@ -206,6 +218,7 @@ class _CheckSettings(_RowSettings):
     text_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that holds the sentence, in a table of your own; empty: found by its name
     language_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column with the language of each row, which its labels announce; empty: all have that of language
     lower_case: bool = setting("data", False)  # Lower-case the sentences
+    clean: str = setting("data", "", _CLEANERS)  # Rules that clean the sentences, beyond single blanks and composed letters: apostrophes,outer_quotes; empty for none
 
 # %% ../nbs/02_config.ipynb #7fd3595d
 @dataclass(frozen=True, repr=False)

@@ -73,8 +73,11 @@ _TEXT = {
         "text", "the sentence has digits, which can be read in several ways",
         "write numbers as they are said, or see that the model is to write digits"),
     "symbols": Flag(
-        "text", "the sentence has symbols or units that can be read in several ways, such as % or km",
+        "text", "the sentence has symbols that can be read in several ways, such as % or €",
         "write them as they are said"),
+    "abbreviations": Flag(
+        "text", "the sentence has an abbreviation or a unit, such as Dr. or km",
+        "write out the words that are said"),
     "urls": Flag(
         "text", "the sentence has an address of a page or of mail",
         "listen to how it is read, and write that down"),
@@ -89,14 +92,20 @@ _TEXT = {
         "write it as the others are written"),
     "quotes": Flag(
         "text", "the sentence has quotation marks or apostrophes of an unusual form",
-        "write them in one form; the setting clean has rules for that"),
+        "write them in one form; the setting clean has rules for that: apostrophes, quotes"),
     "script": Flag(
         "text", "the sentence has letters that the script of its language doesn't have",
         "see whether it is of another language; lower flag_script to find single words, too",
         (), ABOVE, "flag_script", "share of letters"),
+    "mixed_alphabets": Flag(
+        "text", "a word of the sentence has letters of two alphabets, such as a Cyrillic а among Latin ones",
+        "type the word again: the letter looks right and is another"),
     "control": Flag(
-        "text", "the sentence has control characters, or some without width",
-        "take them out; the setting clean has a rule for that"),
+        "text", "the sentence has characters that aren't drawn, such as soft hyphens",
+        "take them out; the setting clean has a rule for that: zero_width"),
+    "special_tokens": Flag(
+        "text", "the sentence has a special token of a tokenizer, such as <|endoftext|>",
+        "take it out: the text was a model's output, or was made for one"),
 }
 
 # %% ../nbs/01_flags.ipynb #d4dacde1

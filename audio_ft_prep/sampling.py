@@ -15,20 +15,22 @@ from typing import Any, Callable, Sequence
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .choosing import choose, with_votes
 from .choosing import sample  # scripts import it from here, too
+from .cleaning import clean_rows, cleaning_entry
 from .config import PrepConfig
 from .dropping import drop, drop_all
 from .families import Model
 from .rows import Corpus
+from .rowtext import with_flags, with_text, without_flagged
+from .rowtext import with_sentences  # scripts import it from here, too
 from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
 from .progress import go_on
 from .rejects import SPARE, Reject, reason_counts, rejects_table
 from .show import markdown_table
-from .text import MOST_CHARACTERS, clean_sentence
 from .values import shown
 
 # %% auto #0
-__all__ = ['with_sentences', 'labelled', 'of_known_languages', 'within_budget', 'without_repeats', 'without_leaks', 'Selection',
-           'select', 'fetch_audio', 'bytes_to_fetch']
+__all__ = ['labelled', 'of_known_languages', 'within_budget', 'without_repeats', 'without_leaks', 'Selection', 'select',
+           'fetch_audio', 'bytes_to_fetch']
 
 # %% ../nbs/30_sampling.ipynb #ab72f80a
 _LABELS = pa.list_(pa.int64())
@@ -37,32 +39,6 @@ def _parts(column, most=10_000):
     for first in range(0, len(column), most):
         go_on()
         yield column.slice(first, most)
-
-# %% ../nbs/30_sampling.ipynb #daf93a10
-def _cleaned(column, lower_case):
-    "A column of sentences, cleaned."
-    parts = []
-    for part in _parts(column):
-        sentences = [clean_sentence(s or "", lower_case) for s in part.to_pylist()]
-        parts.append(pa.array(sentences, pa.string()))
-    return pa.chunked_array(parts, pa.string())
-
-# %% ../nbs/30_sampling.ipynb #37b09ab1
-def with_sentences(
-    rows: pa.Table,  # Rows as the corpus gives them
-    lower_case: bool = False,  # Lower-case the sentences
-) -> tuple[pa.Table, pa.Table]: # Rows with clean sentences; rejects
-    "Clean the sentences; rows without any text left are dropped, and those with more than a label can hold."
-    sentences = _cleaned(rows["sentence"], lower_case)
-    rows = rows.set_column(rows.column_names.index("sentence"), "sentence", sentences)
-    rows, empty = drop_all(rows, pc.equal(sentences, "").to_numpy(), "empty_sentence")
-    characters = pc.utf8_length(rows["sentence"]).to_numpy()
-    why = {}
-    for i in np.flatnonzero(characters > MOST_CHARACTERS):
-        detail = f"{characters[i]:,} characters, {MOST_CHARACTERS:,} at most are tokenized"
-        why[int(i)] = "label_too_long", detail
-    rows, over = drop(rows, why)
-    return rows, pa.concat_tables([empty, over])
 
 # %% ../nbs/30_sampling.ipynb #e93aef8f
 def labelled(
@@ -147,6 +123,7 @@ class Selection:
     rows_in: dict[str, int]  # Rows and stray clips of each split, before anything left
     leaks: LeakSearch = field(default_factory=LeakSearch)  # What was looked for in train, and dropped
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
+    text: dict = field(default_factory=dict)  # What cleaning changed, for prep.json
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
@@ -200,7 +177,9 @@ def select(
     outside: Sequence[OtherSet] = (),  # Sets beside eval that train is compared with
 ) -> Selection: # Rows to prepare, and rejects
     "Decide which rows are decoded: text, labels, votes, leaks, then caps, shares and maxima."
-    rows, empty = with_sentences(corpus.rows, cfg.lower_case)
+    cleaned = clean_rows(corpus.rows, cfg.clean, cfg.language_code, cfg.lower_case)
+    rows, empty = with_text(corpus.rows, cleaned.sentences)
+    rows = with_flags(rows, cfg)
     rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
     rows, voted = with_votes(rows, cfg)
@@ -208,12 +187,16 @@ def select(
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
     train, shared, search = _without_shared(train, evaluation, cfg, outside)
+    train, train_flagged = without_flagged(train, cfg.reject)
+    evaluation, eval_flagged = without_flagged(evaluation, "" if cfg.keep_eval else cfg.reject)
     chosen = {"train": choose(train, "train", cfg), "eval": choose(evaluation, "eval", cfg)}
     before = [corpus.rejects, empty, over, foreign, voted, train_repeats, eval_repeats, leaks, shared]
+    before += [train_flagged, eval_flagged]
     rejects = pa.concat_tables([*before, *(choice.rejects for choice in chosen.values())])
     rows_in = {split: _rows_in(corpus, split) for split in chosen}
     sampling = {split: choice.about for split, choice in chosen.items() if choice.about and rows_in[split]}
-    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling)
+    text = cleaning_entry(corpus.rows, cleaned)
+    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling, text)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _is_whole(chosen, split):

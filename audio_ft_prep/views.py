@@ -17,6 +17,7 @@ import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
 from .audio import Limits
 from .card import from_hub
+from .cleaning import clean_as
 from .config import PrepConfig, config_from
 from .example import row_clip
 from .features import LogMel, pad_frames
@@ -102,7 +103,8 @@ def row_view(
 ) -> ClipView: # With samples and features, or with the reason why not
     "Decode a row and compute what the model would see of it."
     row = asdict(row) if isinstance(row, Row) else row
-    sentence = clean_sentence(row["sentence"] or "", bool(cfg and cfg.lower_case))
+    sentence = row["sentence"] or ""
+    sentence = clean_as(cfg, sentence, row["locale"] or "") if cfg else clean_sentence(sentence)
     labels = []
     if tokenizer is not None and sentence: labels = model.family.labels([sentence], tokenizer)[0]
     view = ClipView(

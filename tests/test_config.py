@@ -61,6 +61,7 @@ def configs(draw):
         text_column=draw(st.text(max_size=9)),
         language_column=draw(st.text(max_size=9)),
         lower_case=draw(st.booleans()),
+        clean=draw(st.sampled_from(["", "apostrophes", " quotes, dashes "])),
         **draw(
             st.sampled_from(
                 [
@@ -106,6 +107,7 @@ OTHER = dict(
     text_column="said",
     language_column="tongue",
     lower_case=True,
+    clean="apostrophes",
     storage="padded",
     feature_dtype="float32",
     log_mel="fast",
@@ -330,6 +332,10 @@ BAD = [
     ("keep_eval", 1),
     ("keep_eval", "all"),
     ("keep_eval", None),
+    ("clean", "apostrophe"),
+    ("clean", "apostrophes quotes"),
+    ("clean", None),
+    ("clean", 1),
     ("storage", "zip"),
     ("storage", None),
     ("storage", ["audio"]),
@@ -616,6 +622,7 @@ ODD = {
     "max_seconds": ["20", True, float("nan"), float("inf"), 10**400, -1e308, None, [20]],
     "num_workers": [10**20, 2.0, "all", None],
     "lower_case": ["yes", 1, 0, None],
+    "clean": ["apostrophe", "apostrophes quotes", "quotes;dashes", None, 1],
     "dataset_name": [1, None, True, [], {"a": 1}, " \t", "a\ud800", b"cv"],
     "storage": [["audio"], 1, None, "Audio", True],
     "output_dir": [0, "", "\udcff"],

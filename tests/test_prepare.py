@@ -781,6 +781,7 @@ OTHERS = dict(
     text_column="said",
     language_column="tongue",
     lower_case=True,
+    clean="apostrophes",
     storage="audio",
     feature_dtype="float32",
     log_mel="fast",
