@@ -17,6 +17,7 @@ from .example import example_columns
 from .measures import measures_of
 from .models import family_of
 from .rejects import REASONS
+from .sampled import sampled_list
 from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
 # %% auto #0
@@ -235,6 +236,7 @@ def data_card(
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
+        "Sampling": sampled_list(prep.get("sampling", {})),
         "Columns": _columns_table(prep),
         "Loading it": _loading(prep),
         "Where it comes from": _about_source(prep),

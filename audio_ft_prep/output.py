@@ -212,6 +212,7 @@ class DataSet:
     model: dict  # What a reader needs of the model
     save_processor: Callable[[Path], None]  # Saves the processor to a folder
     eval_rows: dict[str, int] = field(default_factory=dict)  # Rows of eval by split of the corpus, before selection
+    sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for; of a part it is with the part
 
     @classmethod
     def of(cls,
@@ -221,8 +222,10 @@ class DataSet:
         "Join what a run chose with what became of its shards."
         rejects = all_rejects(run.rejects, results)
         recipe = run.recipe
+        sampling = {} if run.part else run.selection.sampling
         return cls(
-            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, run.eval_rows)
+            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, run.eval_rows,
+            sampling)
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
@@ -320,7 +323,7 @@ def _shard_fields(result):
     return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index")}
 def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
-    entries = {"eval_of": data_set.eval_of}
+    entries = {"eval_of": data_set.eval_of, "sampling": data_set.sampling}
     return {name: entry for name, entry in entries.items() if entry}
 def _prep_of(data_set, files):
     "What prep.json says of a data set."

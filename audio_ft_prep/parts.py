@@ -157,7 +157,8 @@ def _data_set(parts):
     rejects = _rejects(parts)
     save_processor = parts[0].copy_processor
     return DataSet(
-        manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, eval_rows)
+        manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, eval_rows,
+        prep["part"].get("sampling", {}))
 
 # %% ../nbs/45_parts.ipynb #62a034ea
 def merge_parts(

@@ -31,6 +31,7 @@ from .progress import progress_bar
 from .reading import has_clips
 from .rejects import REASONS
 from .run import Part, make_recipe, make_run, manifest_of, with_audio
+from .sampled import sampled_notes
 from .secrets import logger_of
 from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 from .workdir import check_work
@@ -59,6 +60,7 @@ class Prepared:
             "counts": self.counts,
             "bytes": _bytes_in(self.prep),
             "eval_of": self.prep.get("eval_of"),
+            "sampling": self.prep.get("sampling", {}),
         }
     def __repr__(self):
         lines = [text_table(_prepared_rows(self.prep)), *_notes(self.prep, visible)]
@@ -87,6 +89,7 @@ def _prepared_rows(prep):
 def _notes(prep, show):
     "Sentences under that table."
     notes = [eval_words(prep["eval_of"], prep["config"], show=show)] if "eval_of" in prep else []
+    notes += sampled_notes(prep.get("sampling", {}), show)
     return [note for note in notes if note]
 
 # %% ../nbs/60_pipeline.ipynb #dd31e763

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/planning.html.md"""
 # %% ../nbs/58_planning.ipynb #b8db028c
 from __future__ import annotations
 import tempfile, time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from .config import PrepConfig
 from .disk import free_bytes, nearest_folder
@@ -26,8 +26,9 @@ from .paths import Url
 from .rejects import reason_counts
 from .rows import audio_bytes
 from .run import Run, make_run
+from .sampled import sampled_notes
 from .sampling import bytes_to_fetch
-from .show import markdown_table, show_bytes, show_hours, text_table
+from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 
 # %% auto #0
 __all__ = ['worker_count', 'Plan', 'plan', 'check_disk']
@@ -150,6 +151,7 @@ class Plan:
     shards: int  # Files to be written
     forecast: Forecast  # What it takes: time, bytes, memory
     eval_of: dict | None = None  # Rows of the corpus's own splits that eval would be over; none where nothing is for eval
+    sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
 
     @property
     def fetch(self): return self.forecast.fetch
@@ -165,13 +167,14 @@ class Plan:
             "fetch": self.fetch,
             "forecast": {**asdict(self.forecast), "memory": self.forecast.memory},
             "eval_of": self.eval_of,
+            "sampling": self.sampling,
         }
     @property
     def lines(self): return [_PLAN_HEAD, *(_plan_line(split, about) for split, about in self.splits.items())]
     @property
     def notes(self): return _notes(self)
     def __repr__(self): return "\n".join([text_table(self.lines), *self.notes])
-    def _repr_markdown_(self): return "\n".join([markdown_table(self.lines), "", *(f"- {n}" for n in self.notes)])
+    def _repr_markdown_(self): return "\n".join([markdown_table(self.lines), "", *(f"- {n}" for n in _notes(self, as_it_is))])
 
 # %% ../nbs/58_planning.ipynb #4df2f031
 def _eval_note(plan):
@@ -179,7 +182,7 @@ def _eval_note(plan):
     if not plan.eval_of: return []
     words = eval_words(plan.eval_of, asdict(plan.cfg), planned=True)
     return [words] if words else []
-def _notes(plan):
+def _notes(plan, show=visible):
     "Sentences under the table of a plan."
     notes = []
     if plan.fetch: notes.append(f"about {show_bytes(plan.fetch)} of audio to be fetched or laid out first")
@@ -187,6 +190,7 @@ def _notes(plan):
         reasons = ", ".join(f"{n} {reason}" for reason, n in about["rejects"].items())
         if reasons: notes.append(f"rejected in {split}: {reasons}")
     notes += _eval_note(plan)
+    notes += sampled_notes(plan.sampling, show)
     notes += plan.source.get("notes", [])
     files = f"{plan.shards} file{'s' * (plan.shards != 1)}"
     return [*notes, f"{plan.forecast}", f"writes {files}", f"model: {plan.model}"]
@@ -200,7 +204,8 @@ def _plan(cfg):
     splits = {split: _split_plan(run, split, sample) for split, sample in samples.items()}
     model = f"{cfg.model_id}, processor from {run.model.origin}"
     takes = _forecast(run, splits, samples, before_s, _timing_of(run))
-    return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects))
+    return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects),
+                run.selection.sampling)
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split

@@ -13,6 +13,7 @@ import json, math, re
 from typing import Any, Callable
 from .measures import measures_of
 from .models import family_of
+from .sampled import check_sampled
 from .values import shown
 
 # %% auto #0
@@ -263,6 +264,7 @@ def _check_part(part, files, counts):
     for split, rows in _object(part.get("eval_rows", {}), "part.eval_rows").items():
         _text(split, "a split of part.eval_rows", 1000)
         _count(rows, "part.eval_rows")
+    check_sampled(part.get("sampling", {}))
     for split in counts:
         if split not in rows_in: _refuse("part.rows_in", f"an object that names {split}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
@@ -280,7 +282,10 @@ _TOP: dict[str, Callable] = {
     "files": _later,
     "hash": lambda value: _hex(value, "hash"),
 }
-_OPTIONAL: dict[str, Callable] = {"eval_of": _check_eval_of}  # With counts; left out where there is nothing to say
+_OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothing to say
+    "eval_of": _check_eval_of,
+    "sampling": lambda value, counts: check_sampled(value),
+}
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):
     "Check everything that a prep.json says."

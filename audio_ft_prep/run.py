@@ -159,6 +159,7 @@ def _manifest(run):
     manifest = manifest_of(run.cfg, run.corpus, run.part)
     if run.part:
         whole = {"rows_in": run.selection.rows_in, "eval_rows": run.eval_rows}
+        if run.selection.sampling: whole["sampling"] = run.selection.sampling
         manifest["part"] |= {"shards": len(run.every_shard), **whole}
     return manifest
 

@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampled.html.md"""
 
 # %% ../nbs/28_sampled.ipynb #a03de043
 from __future__ import annotations
-from typing import Any
+from typing import Any, Callable
 import numpy as np
 from .show import as_it_is, show_hours, visible
 from .strata import Groups
@@ -48,23 +48,23 @@ def groups_about(
     }
 
 # %% ../nbs/28_sampled.ipynb #52d0f903
-def _value_words(by, values):
+def _value_words(by, values, show):
     "A group for a person."
-    words = [f"{name} {visible(value)[:60] if value else 'not given'}" for name, value in zip(by, values)]
+    words = [f"{name} {show(value[:60]) if value else 'not given'}" for name, value in zip(by, values)]
     return ", ".join(words)
 def _lacking(groups, taken):
     "Groups with fewer rows than equal shares would be, and how many they were to have."
     wanted = taken // max(1, groups["given"])
     few = [g for g in groups["named"] if all(g["values"]) and g["taken"] < wanted]
     return few, wanted
-def _of_groups(split, groups, taken):
+def _of_groups(split, groups, taken, show):
     "Sentences about the groups of a split."
     by = " and ".join(groups["by"])
     if not groups["given"]: return [f"no row of {split} says its {by}, so nothing is divided by it"]
     if groups["shares"] == "equal":
         few, wanted = _lacking(groups, taken)
         if not few: return []
-        words = [f"{_value_words(groups['by'], g['values'])} has {g['taken']:,}" for g in few[:5]]
+        words = [f"{_value_words(groups['by'], g['values'], show)} has {g['taken']:,}" for g in few[:5]]
         more = f" and {len(few) - 5} others have fewer" if len(few) > 5 else ""
         return [f"equal shares by {by} could not be met in {split}: of {wanted:,} rows each, {', '.join(words)}{more}"]
     if not groups["without"]: return []
@@ -83,13 +83,14 @@ def _of_hours(split, hours):
     return [f"{sentence} (clips measured: {ways})"] if ways else [sentence]
 def sampled_notes(
     sampling: dict,  # What was written down, by split
-) -> list[str]: # Sentences without markup; values of the corpus as they can be shown on a line
+    show: Callable[[str], str] = visible,  # Writes a value of the corpus, for a terminal or for Markdown
+) -> list[str]: # Sentences
     "Say what a sample holds of what was asked for."
     notes = []
     for split, about in sampling.items():
         if "hours" in about: notes += _of_hours(split, about["hours"])
         if about.get("voteless"): notes.append(f"{about['voteless']:,} rows of {split} give no votes, and are kept")
-        if "groups" in about: notes += _of_groups(split, about["groups"], about["taken"])
+        if "groups" in about: notes += _of_groups(split, about["groups"], about["taken"], show)
     return notes
 
 # %% ../nbs/28_sampled.ipynb #56c54deb
@@ -97,7 +98,7 @@ def sampled_list(
     sampling: dict,  # What was written down, by split
 ) -> str: # Markdown; empty where nothing is to be said
     "List for a card what a sample holds."
-    return "\n".join(f"- {as_it_is(note)}" for note in sampled_notes(sampling))
+    return "\n".join(f"- {note}" for note in sampled_notes(sampling, as_it_is))
 
 # %% ../nbs/28_sampled.ipynb #f7db6401
 def _is_count(value): return type(value) is int and 0 <= value < 1 << 53
