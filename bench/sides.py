@@ -69,5 +69,29 @@ def planned(corpus: str, out: str, language: str, workers: int):
         )
     )
 
+def chosen(table: str, out: str, **settings):
+    "What this package chooses among rows, and how long each step takes."
+    import time
+    import pyarrow as pa, pyarrow.compute as pc
+    from audio_ft_prep.choosing import choose, with_votes
+    from audio_ft_prep.config import PrepConfig
+    from audio_ft_prep.leaks import OtherSet, leak_modes, mark_leaks
+    cfg = PrepConfig(dataset_name="rows", language_code="en", **settings)
+    rows = pa.ipc.open_file(pa.memory_map(table)).read_all()
+    train, evaluation = (rows.filter(pc.equal(rows["split"].cast(pa.string()), split)) for split in ("train", "eval"))
+    steps = {}
+
+    def timed(name, work, rows):
+        start = time.perf_counter(), time.process_time()
+        after = work(rows)
+        spent = time.perf_counter() - start[0], time.process_time() - start[1]
+        steps[name] = dict(wall_s=spent[0], cpu_s=spent[1], rows=[len(rows), len(after)])
+        return after
+
+    modes, others = leak_modes(cfg), [OtherSet("eval", evaluation, "no files here")]
+    train = timed("leaks", lambda rows: mark_leaks(rows, others, modes)[0], train)
+    timed("choice", lambda rows: choose(with_votes(rows, cfg)[0], "train", cfg).rows, train)
+    Path(out, "steps.json").write_text(json.dumps(steps))
+
 if __name__ == "__main__":
-    {"reference": reference, "ours": ours, "planned": planned}[sys.argv[1]](**json.loads(sys.argv[2]))
+    {"reference": reference, "ours": ours, "planned": planned, "chosen": chosen}[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -174,6 +174,13 @@ def test_a_corpus_of_any_size_is_planned_and_prepared_whole(tmp_path):
     assert (len(rows.rows), len(rows.rejects)) == (400, 0)
 
 
+def test_leaks_are_searched_and_rows_chosen_before_any_audio_is_there(tmp_path):
+    said, got = run("rows.py", tmp_path=tmp_path)
+    leaks, choice = got["steps"]["leaks"], got["steps"]["choice"]
+    assert 3000 > leaks["rows"][0] > leaks["rows"][1] == choice["rows"][0] > choice["rows"][1] > 0
+    assert got["run"]["peak_mb"] > 0 and "leaks by speaker and sentence" in said
+
+
 def test_what_is_forecast_is_shown_with_what_happened(tmp_path):
     said, got = run("forecast.py", "--language", "it", "--stored", "audio", tmp_path=tmp_path)
     one, = got["runs"]

@@ -53,6 +53,11 @@ def configs(draw):
         **draw(st.sampled_from([{}, {"near": True}, {"near": True, "leak_near": "fail"}])),
         sampling=draw(st.sampled_from(["first", "random"])),
         seed=draw(st.integers(0, 2**64)),
+        max_train_hours=draw(st.none() | st.floats(1e-6, 1e6)),
+        max_eval_share=draw(st.none() | st.floats(1e-6, 1)),
+        max_per_speaker=draw(counts),
+        min_up_votes=draw(counts),
+        order=draw(st.sampled_from(["corpus", "longest"])),
         min_seconds=low,
         max_seconds=high,
         dataset_config=draw(st.text(max_size=9)),
@@ -99,6 +104,15 @@ OTHER = dict(
     near=True,
     sampling="random",
     seed=7,
+    max_train_hours=2.5,
+    max_eval_hours=1.0,
+    max_train_share=0.5,
+    max_eval_share=0.1,
+    max_per_speaker=100,
+    max_per_sentence=2,
+    min_up_votes=3,
+    max_down_votes=0,
+    order="longest",
     min_seconds=1.0,
     max_seconds=20.0,
     dataset_config="clean",
@@ -304,6 +318,32 @@ BAD = [
     ("seed", "7"),
     ("seed", True),
     ("seed", None),
+    ("max_train_hours", 0),
+    ("max_train_hours", float("nan")),
+    ("max_train_hours", "10"),
+    ("max_eval_hours", -1.0),
+    ("max_eval_hours", True),
+    ("max_train_share", 0),
+    ("max_train_share", 1.5),
+    ("max_eval_share", 0.0),
+    ("max_eval_share", "a tenth"),
+    ("max_per_speaker", 0),
+    ("max_per_speaker", 1.5),
+    ("max_per_sentence", -2),
+    ("max_per_sentence", "all"),
+    ("stratify", "colour"),
+    ("stratify", "gender age"),
+    ("stratify", "age,age"),
+    ("stratify", "gender"),
+    ("stratify", None),
+    ("stratify_shares", "even"),
+    ("stratify_shares", "equal"),
+    ("min_up_votes", 0),
+    ("min_up_votes", 2.0),
+    ("max_down_votes", -1),
+    ("max_down_votes", "none"),
+    ("order", "shortest"),
+    ("order", None),
     ("min_seconds", -0.1),
     ("min_seconds", 30),
     ("min_seconds", float("nan")),
@@ -375,8 +415,12 @@ def test_outside_sets_are_named_one_a_line():
     assert outside_names("") == [] and PrepConfig("cv", "it", keep_out=cfg.keep_out.split("\n")) == cfg
 
 
+# Fields whose other values need another field beside them
+TOGETHER = {"leak_near", "stratify", "stratify_shares", "engine", "ray_address"}
+
+
 def test_every_field_is_tried_in_this_file():
-    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, "leak_near", "engine", "ray_address"}
+    assert {f for f, _ in BAD} == {*field_types()} == {*OTHER, *TOGETHER}
 
 
 @pytest.mark.parametrize("field", field_types())
@@ -650,6 +694,9 @@ def test_a_config_in_the_home_folder_is_found(tmp_path, monkeypatch):
         load_config("~nobody-here/run.yaml")
 
 
+KEPT_WITH_A_FIELD = {"group", "rule", "shapes", "verbatim", "bits", "none", "lines", "fold"}
+
+
 def test_a_setting_is_one_line():
     "A field declared with `setting` has its rule, group, flag and help, and names only fields."
     @dataclass(frozen=True, repr=False)
@@ -657,5 +704,5 @@ def test_a_setting_is_one_line():
         snr_db: int = setting("audio", 0, Rule(lambda v: v < 100, "must be below 100"))
     assert Longer("cv", "it").snr_db == 0 and {f.name: f.metadata["group"] for f in fields(Longer)}["snr_db"] == "audio"
     for f in fields(PrepConfig):
-        assert f.metadata.keys() == {"group", "rule", "shapes", "verbatim", "bits"} and f.metadata["group"] in GROUPS
+        assert f.metadata.keys() == KEPT_WITH_A_FIELD and f.metadata["group"] in GROUPS
     assert [*RULES] == [f.name for f in fields(PrepConfig) if f.metadata["rule"]]
