@@ -174,7 +174,8 @@ class Plan:
     @property
     def notes(self): return _notes(self)
     def __repr__(self): return "\n".join([text_table(self.lines), *self.notes])
-    def _repr_markdown_(self): return "\n".join([markdown_table(self.lines), "", *(f"- {n}" for n in _notes(self, as_it_is))])
+    def _repr_markdown_(self):
+        return "\n".join([markdown_table(self.lines), "", *(f"- {n}" for n in _notes(self, as_it_is))])
 
 # %% ../nbs/58_planning.ipynb #4df2f031
 def _eval_note(plan):

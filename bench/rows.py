@@ -1,4 +1,4 @@
-"""Time and memory of choosing among many rows: leaks by speaker and sentence, caps, shares and hours; no audio is read."""
+"""Time and memory of choosing among many rows: leaks by speaker and sentence, caps, shares and hours, without audio."""
 from __future__ import annotations
 import random, tempfile
 from json import dumps, loads
