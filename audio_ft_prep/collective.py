@@ -21,6 +21,7 @@ from .given import given_seconds
 from .joining import join_clips, row_ids
 from .links import links_followed
 from .rejects import Reject
+from .reported import read_reported
 from .release import (
     audio_folders, deal, index_folder, release_tables, release_folder, release_folders, transcripts_of)
 from .rows import Corpus
@@ -200,8 +201,11 @@ def read_collective(
     tables, notes = deal(release.tables, tuple(roles), cfg.seed)
     rows, rejects = _joined_splits(release, tables, roles)
     notes += links_followed(release.clips.files, release.folder)
+    reported = read_reported(release.folder)
+    notes += reported.notes
     identity = release_identity(release.folder, rows)
-    return read_corpus(cfg, "collective", release.language, rows, rejects, identity, notes)
+    corpus = read_corpus(cfg, "collective", release.language, rows, rejects, identity, notes)
+    return replace(corpus, reported=reported.table)
 
 # %% ../nbs/14_collective.ipynb #6d085e25
 def _look_through(path, folder):

@@ -9,6 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commonvoice.html.md"""
 # %% ../nbs/14_commonvoice.ipynb #241503a6
 from __future__ import annotations
 import hashlib, json
+from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
 from .config import PrepConfig, split_name
@@ -16,6 +17,7 @@ from .corpora import by_numbers, describe, matching_language, pass_over, plain_f
 from .given import given_seconds
 from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject
+from .reported import read_reported
 from .rows import Corpus
 from .disk import file_sha256
 from .splits import split_roles, usual_first
@@ -165,8 +167,10 @@ def read_commonvoice(
     tsvs = transcripts(root, language)
     archives = tars(root, language)
     given = given_seconds(folder)
+    reported = read_reported(folder)
     parts, rejects = [], []
-    files, notes = [], []
+    files = [reported.path] if reported.path else []
+    notes = [*reported.notes]
     for split, role in split_roles(cfg).items():
         if split not in tsvs:
             raise no_split(split, folder, tsvs)
@@ -179,7 +183,8 @@ def read_commonvoice(
         rejects += bad
         files += tsvs[split] + tar_paths
     rows = pa.concat_tables(parts).unify_dictionaries()
-    return read_corpus(cfg, "commonvoice", language, rows, rejects, identity(files, root), notes)
+    corpus = read_corpus(cfg, "commonvoice", language, rows, rejects, identity(files, root), notes)
+    return replace(corpus, reported=reported.table)
 
 # %% ../nbs/14_commonvoice.ipynb #465d4e2d
 def inspect_commonvoice(

@@ -285,6 +285,7 @@ class Corpus:
     rejects: pa.Table  # With the schema `REJECTS`
     source: dict  # Kind, path and identity of the source
     remote: Remote | None = None  # Fetches audio that is elsewhere; none where all of it is here
+    reported: pa.Table | None = None  # Sentences that people found wrong, with the reason of each; none where the corpus doesn't say
     def __repr__(self): return f"Corpus({len(self.rows)} rows, {len(self.rejects)} rejects, {self.source.get('kind')})"
     def _repr_markdown_(self):
         rows = Counter(self.rows["split"].to_pylist())

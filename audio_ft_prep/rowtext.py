@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/rowtext.html.md"""
 # %% ../nbs/29_rowtext.ipynb #e6eec360
 from __future__ import annotations
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .cleaning import clean_rows
+from .cleaning import Cleaned, clean_rows, cleaning_entry
 from .config import PrepConfig
 from .dropping import drop, drop_all, split_off
 from .flags import BEFORE_DECODING, flag_names
@@ -19,7 +19,7 @@ from .text import MOST_CHARACTERS
 from .textrules import text_flags
 
 # %% auto #0
-__all__ = ['with_text', 'with_sentences', 'with_flags', 'without_flagged']
+__all__ = ['with_text', 'with_sentences', 'with_flags', 'without_flagged', 'text_entry']
 
 # %% ../nbs/29_rowtext.ipynb #24dc64fb
 def with_text(
@@ -45,13 +45,35 @@ def with_sentences(
     "Clean the sentences as every run does; rows without any text left are dropped, and those too long for a label."
     return with_text(rows, clean_rows(rows, lower_case=lower_case).sentences)
 
+# %% ../nbs/29_rowtext.ipynb #0c55d13b
+def _reason_of(reported, cfg):
+    "Reasons by clean sentence, those of several reports joined."
+    rows = reported.append_column("locale", repeated("", len(reported)))
+    sentences = clean_rows(rows, cfg.clean, cfg.language_code, cfg.lower_case).sentences
+    reasons = {}
+    for sentence, reason in zip(sentences.to_pylist(), reported["reason"].to_pylist()):
+        reasons.setdefault(sentence, {})[reason] = True
+    reasons.pop("", None)
+    return {sentence: ", ".join(sorted(of_sentence)) for sentence, of_sentence in reasons.items()}
+def _reasons(sentences, reported, cfg):
+    "Why each sentence was reported; null where it wasn't."
+    reasons = _reason_of(reported, cfg)
+    at = pc.index_in(sentences.combine_chunks(), value_set=pa.array(list(reasons), pa.string()))
+    return pa.array(list(reasons.values()), pa.string()).take(at)
+
 # %% ../nbs/29_rowtext.ipynb #0bf37810
 def with_flags(
     rows: pa.Table,  # Rows with clean sentences
-    cfg: PrepConfig,  # The language of rows whose locale isn't known, and the threshold of script
-) -> pa.Table: # Rows with a column `flags`: names joined by commas
+    cfg: PrepConfig,  # How sentences are cleaned, their language where a row doesn't say, the threshold of script
+    reported: pa.Table | None = None,  # Sentences that people reported, and why, as `read_reported` gives them
+) -> pa.Table: # Rows with a column `flags`: names joined by commas; and `reported`, the reason, where there are reports
     "Flag what is odd in the sentences."
-    return rows.append_column("flags", text_flags(rows, cfg.language_code, cfg.flag_script))
+    further = {}
+    if reported is not None:
+        reasons = _reasons(rows["sentence"], reported, cfg)
+        further["reported"] = reasons.is_valid().to_numpy(zero_copy_only=False)
+        rows = rows.append_column("reported", reasons.dictionary_encode())
+    return rows.append_column("flags", text_flags(rows, cfg.language_code, cfg.flag_script, further))
 
 # %% ../nbs/29_rowtext.ipynb #7a0301c7
 def _first_named(flags, names):
@@ -71,5 +93,32 @@ def without_flagged(
     reasons = pa.array([_first_named(text, names) for text in flags.dictionary.to_pylist()], pa.string())
     of_rows = reasons.take(flags.indices)
     places = np.flatnonzero(of_rows.is_valid().to_numpy(zero_copy_only=False))
-    details = repeated("", len(places)).cast(pa.string())
-    return split_off(rows, places, of_rows.take(pa.array(places)), details)
+    of_rows = of_rows.take(pa.array(places))
+    return split_off(rows, places, of_rows, _details(rows.take(pa.array(places)), of_rows))
+def _details(rows, reasons):
+    "What was seen of rows that leave: why they were reported."
+    nothing = repeated("", len(rows)).cast(pa.string())
+    if "reported" not in rows.column_names: return nothing
+    whys = rows["reported"].cast(pa.string()).combine_chunks()
+    return pc.if_else(pc.equal(reasons, "reported"), whys, nothing)
+
+# %% ../nbs/29_rowtext.ipynb #6c65a6ec
+_MOST_REASONS = 20
+def _report_counts(rows):
+    "How many rows of each split have a sentence that was reported, by reason, the most frequent first."
+    counts = {}
+    if "reported" not in rows.column_names: return counts
+    for split in ("train", "eval"):
+        of_split = rows.filter(pc.equal(rows["split"].cast(pa.string()), split))
+        pairs = of_split["reported"].cast(pa.string()).drop_null().value_counts().to_pylist()
+        pairs.sort(key=lambda pair: (-pair["counts"], pair["values"]))
+        if pairs: counts[split] = {pair["values"]: pair["counts"] for pair in pairs[:_MOST_REASONS]}
+    return counts
+def text_entry(
+    given: pa.Table,  # Rows as the corpus gives them
+    cleaned: Cleaned,  # What became of their sentences
+    rows: pa.Table,  # The rows as `with_flags` gives them
+) -> dict: # As `cleaning_entry` gives it, with `reported`: rows by split and reason
+    "Say for prep.json what cleaning changed, and what was reported; empty where there is nothing to say."
+    reported = _report_counts(rows)
+    return cleaning_entry(given, cleaned) | ({"reported": reported} if reported else {})

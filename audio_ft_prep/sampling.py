@@ -15,12 +15,12 @@ from typing import Any, Callable, Sequence
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .choosing import choose, with_votes
 from .choosing import sample  # scripts import it from here, too
-from .cleaning import clean_rows, cleaning_entry
+from .cleaning import clean_rows
 from .config import PrepConfig
 from .dropping import drop, drop_all
 from .families import Model
 from .rows import Corpus
-from .rowtext import with_flags, with_text, without_flagged
+from .rowtext import text_entry, with_flags, with_text, without_flagged
 from .rowtext import with_sentences  # scripts import it from here, too
 from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
 from .progress import go_on
@@ -179,7 +179,8 @@ def select(
     "Decide which rows are decoded: text, labels, votes, leaks, then caps, shares and maxima."
     cleaned = clean_rows(corpus.rows, cfg.clean, cfg.language_code, cfg.lower_case)
     rows, empty = with_text(corpus.rows, cleaned.sentences)
-    rows = with_flags(rows, cfg)
+    rows = with_flags(rows, cfg, corpus.reported)
+    text = text_entry(corpus.rows, cleaned, rows)
     rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
     rows, voted = with_votes(rows, cfg)
@@ -195,7 +196,6 @@ def select(
     rejects = pa.concat_tables([*before, *(choice.rejects for choice in chosen.values())])
     rows_in = {split: _rows_in(corpus, split) for split in chosen}
     sampling = {split: choice.about for split, choice in chosen.items() if choice.about and rows_in[split]}
-    text = cleaning_entry(corpus.rows, cleaned)
     return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling, text)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab

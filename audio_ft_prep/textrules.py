@@ -227,6 +227,7 @@ def text_flags(
     rows: pa.Table,  # Rows with clean sentences
     language: str,  # Of rows whose locale isn't known
     most_foreign: float | None = 0.1,  # Share of a sentence's letters that may be of other scripts; none: any
+    further: dict[str, np.ndarray] | None = None,  # Other flags that are known of rows: which have them
 ) -> pa.DictionaryArray: # Names of what is found in each row, joined by commas
     "Find what is odd in sentences."
     bits = [np.zeros(0, np.int64)]
@@ -235,4 +236,7 @@ def text_flags(
         part = rows.slice(first, _AT_ONCE)
         bits.append(_found_in_part(part["sentence"].combine_chunks(), part["locale"], language, most_foreign))
     bits = np.concatenate(bits)
-    return _joined_names(bits, [*TEXT_RULES, "script"]).cast(FLAGS_TYPE)
+    names = [*TEXT_RULES, "script", *(further or {})]
+    for number, found in enumerate((further or {}).values(), len(TEXT_RULES) + 1):
+        bits |= found.astype(np.int64) << number
+    return _joined_names(bits, names).cast(FLAGS_TYPE)
