@@ -75,7 +75,7 @@ def read_reported(
     try: reports, broken = _reports(path)
     except (ValueError, OSError) as e:
         _log.warning("%s: no reports are taken", e)
-        return Reported(None, path, [f"{REPORTED_TSV} can't be read as a table of reports: no sentence is flagged for it"])
+        return Reported(None, path, [f"{REPORTED_TSV} is no table of reports: no sentence is flagged for it"])
     columns = [pa.array(column, pa.string()) for column in zip(*reports)] or [pa.array([], pa.string())] * 2
     notes = []
     if broken:
