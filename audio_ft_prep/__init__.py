@@ -22,6 +22,7 @@ Modules:
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
+- `audio_ft_prep.cliprows`: One row for each kept clip: who says what, what was measured, which flags are raised
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
@@ -45,6 +46,7 @@ Modules:
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
+- `audio_ft_prep.findings`: What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
 - `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts

@@ -15,6 +15,7 @@ import numpy as np, pyarrow as pa
 from .audio import Clip, Limits, clip_of, read_clip
 from .config import PrepConfig
 from .decoding import RecordingFile, recording_container
+from .findings import Checks, check_flags, checks_of
 from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
 from .measures import MEASURES, Utterance, check_modulation, measured
 from .models import family_of
@@ -59,6 +60,7 @@ class ExampleMaker:
     controls: frozenset[int] = field(default=frozenset(), repr=False)  # Labels that are no text
     eval_limits: Limits | None = None  # The limits of eval, where every clip of it that can be heard is kept
     keeps_flat: bool = False  # Whether a clip without modulation, such as noise alone, is kept
+    checks: Checks = field(default=Checks({}), repr=False)  # Thresholds of flags, and those for which a clip is rejected
 
     def __call__(self,
         row: dict,  # A row with `labels`
@@ -68,6 +70,8 @@ class ExampleMaker:
         text = [label for label in row["labels"] if label not in self.controls]
         utterance = Utterance(clip, row["sentence"], len(text))
         if not self.keeps_flat: check_modulation(utterance)
+        measures = measured(utterance)
+        check_flags(measures, self.checks)
         return {
             "id": row["id"],
             **self.input(clip.samples),
@@ -75,7 +79,7 @@ class ExampleMaker:
             "labels": row["labels"],
             "sentence": row["sentence"],
             "speaker": row["speaker"] or "",
-            **measured(utterance),
+            **measures,
         }
 
     def of_split(self,
@@ -83,7 +87,8 @@ class ExampleMaker:
     ) -> ExampleMaker: # With what is kept of that split
         "Give the maker of a split's examples."
         if split == "train" or self.eval_limits is None: return self
-        return replace(self, limits=self.eval_limits, eval_limits=None, keeps_flat=True)
+        checks = replace(self.checks, rejected=())
+        return replace(self, limits=self.eval_limits, eval_limits=None, keeps_flat=True, checks=checks)
 
     @property
     def storage(self): return self.input.storage
@@ -106,7 +111,8 @@ def example_maker(
     family = model.family
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
     return ExampleMaker(
-        family.input_maker(cfg, model), limits, family.controls(model), _eval_limits(cfg, model))
+        family.input_maker(cfg, model), limits, family.controls(model), _eval_limits(cfg, model),
+        checks=checks_of(cfg))
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def example_columns(
@@ -199,7 +205,7 @@ def record_batch(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 # %% ../nbs/31_example.ipynb #0d42af9a
-_COMMON = ("id", "input_length", "labels", "sentence", "speaker")
+_COMMON = ("id", "input_length", "labels", "sentence", "speaker", "audio_hash")
 
 def _content(example):
     "What an example holds for the model, each part behind a word that says what it is."
