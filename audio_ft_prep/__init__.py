@@ -20,10 +20,12 @@ Modules:
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 - `audio_ft_prep.cleaning`: A column of sentences, cleaned as a setting says, with what was changed on record
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
+- `audio_ft_prep.clipfile`: clips.parquet, written shard by shard, and read as if anybody had written it
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
 - `audio_ft_prep.cliprows`: One row for each kept clip: who says what, what was measured, which flags are raised
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
+- `audio_ft_prep.cliptable`: Every kept clip of a prepared folder as one table: who says what, what was measured, which flags are raised
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio

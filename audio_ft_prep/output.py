@@ -9,18 +9,21 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/output.html.md"""
 
 # %% ../nbs/40_output.ipynb #5b7a9553
 from __future__ import annotations
-import json, os
+import hashlib, json, os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator
 import pyarrow as pa
 from .card import croissant, data_card
 from .evalof import eval_of
+from .clipfile import CLIPS, write_clips
+from .cliprows import read_clip_bytes
 from .example import add_hashes
+from .findings import Checks
 from .manifest import clash, other_run
 from .measures import measures_entry
 from .paths import Url, atomic_write, atomic_write_bytes, remove_plain, scratch
@@ -34,7 +37,7 @@ from .shards import ShardKey, ShardResult, json_bytes, result_of
 from .workdir import check_work, clear_work, make_work, work_alone
 
 # %% auto #0
-__all__ = ['OutputFolder', 'balance', 'all_rejects', 'DataSet', 'write_table']
+__all__ = ['OutputFolder', 'found_clips', 'balance', 'all_rejects', 'DataSet', 'write_table']
 
 # %% ../nbs/40_output.ipynb #99630043
 def _read_small(folder, name):
@@ -139,6 +142,20 @@ def _lock(folder, stack):
             " made and locked"
         ) from e
 
+# %% ../nbs/40_output.ipynb #74be0296
+_MOST_FOUND = 1 << 31  # Bytes; a few hundred a clip
+def _found(folder, result):
+    "What was found of a shard's clips, as bytes; `ValueError` where it isn't what was written."
+    data = read_bytes(folder.work, result.key.clips, _MOST_FOUND)
+    if hashlib.sha256(data).hexdigest() == result.clips: return data
+    raise ValueError(f"{folder.work/result.key.clips} is not as it was written: run again")
+def found_clips(
+    folder: OutputFolder,  # The folder that a run writes
+    results: list[ShardResult],  # Every shard's result, in order
+) -> Iterator[pa.Table]: # The clips of each shard
+    "Read what workers found of clips."
+    for result in results: yield read_clip_bytes(_found(folder, result))
+
 # %% ../nbs/40_output.ipynb #3745ad85
 def _record(folder, key, token):
     try:
@@ -150,6 +167,7 @@ def _done(folder, key, token):
     result = _record(folder, key, token)
     if not result: return None
     try:
+        _found(folder, result)
         with folder.open(result.file, result.bytes) as f:
             return result if open_sha256(f) == result.sha256 else None
     except (FileNotFoundError, ValueError): return None
@@ -211,6 +229,8 @@ class DataSet:
     schema: pa.Schema  # Columns of the examples
     model: dict  # What a reader needs of the model
     save_processor: Callable[[Path], None]  # Saves the processor to a folder
+    clips: Callable[[OutputFolder], Iterable[pa.Table]]  # Gives what was found of each shard's clips, in order
+    checks: Checks  # Thresholds of flags
     eval_rows: dict[str, int] = field(default_factory=dict)  # Rows of eval by split of the corpus, before selection
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for; of a part it is with the part
 
@@ -223,9 +243,10 @@ class DataSet:
         rejects = all_rejects(run.rejects, results)
         recipe = run.recipe
         sampling = {} if run.part else run.selection.sampling
+        def clips(folder): return found_clips(folder, results)
         return cls(
-            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, run.eval_rows,
-            sampling)
+            run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, clips,
+            recipe.maker.checks, run.eval_rows, sampling)
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
@@ -298,7 +319,7 @@ def _strays(folder, results):
 # %% ../nbs/40_output.ipynb #c312085b
 def _other_files(folder, splits):
     "SHA-256 of each file beside the shards, by name."
-    names = [name for name in ("rejects.parquet", SELECTION, "dataset_dict.json") if (folder/name).exists()]
+    names = [name for name in ("rejects.parquet", CLIPS, SELECTION, "dataset_dict.json") if (folder/name).exists()]
     for split in splits: names += [f"{split}/dataset_info.json", f"{split}/state.json"]
     names += sorted(f"processor/{path.name}" for path in (folder/"processor").iterdir())
     hashes = {}
@@ -320,23 +341,33 @@ def _describe(folder, prep):
 # %% ../nbs/40_output.ipynb #2e588fc4
 def _shard_fields(result):
     "What prep.json says of a shard."
-    return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index")}
+    return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index", "clips")}
 def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
     entries = {"eval_of": data_set.eval_of, "sampling": data_set.sampling}
     return {name: entry for name, entry in entries.items() if entry}
-def _prep_of(data_set, files):
+def _prep_of(data_set, flags, files):
     "What prep.json says of a data set."
     return {
         **data_set.manifest,
         "model": data_set.model,
         **measures_entry(),
         "counts": data_set.counts,
+        "flags": flags,
         **_findings(data_set),
         "shards": [_shard_fields(result) for result in data_set.results],
         "files": files,
         "hash": data_set.hash,
     }
+
+# %% ../nbs/40_output.ipynb #aeb7912d
+def _write_clips(folder, data_set):
+    "Write the table of clips; give how many of each split raise which flag."
+    rate_hz = data_set.model["rate_hz"]
+    whole = "part" not in data_set.manifest
+    with atomic_write(folder/CLIPS, folder.work/CLIPS) as f:
+        flags = write_clips(f, lambda: data_set.clips(folder), data_set.checks, rate_hz, whole)
+    return {split: flags.get(split, {}) for split in data_set.counts}
 
 # %% ../nbs/40_output.ipynb #ce425582
 def _finalize(folder, data_set):
@@ -344,11 +375,12 @@ def _finalize(folder, data_set):
     if isinstance(folder.at, Url): return _finalize_url(folder, data_set)
     counts = data_set.counts  # which must balance before anything is written
     write_table(folder/"rejects.parquet", data_set.rejects)
+    flags = _write_clips(folder, data_set)
     _save_processor(folder, data_set.save_processor)
     _strays(folder, data_set.results)
     for split in counts: _dataset_files(folder, split, data_set.of_split(split), data_set.schema)
     if data_set.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
-    prep = _prep_of(data_set, _other_files(folder, counts))
+    prep = _prep_of(data_set, flags, _other_files(folder, counts))
     prep["files"] |= _describe(folder, prep)
     atomic_write_bytes(folder/"prep.json", json_bytes(prep))
     folder.clear_work()  # what can't be removed now goes when the folder is next looked at
@@ -360,6 +392,8 @@ def _finalize_url(folder, data_set):
     with scratch() as own:
         local = OutputFolder(own)
         for name in (".work", *data_set.counts): (local/name).mkdir()
+        for result in data_set.results:
+            atomic_write_bytes(local.work/result.key.clips, _found(folder, result))
         prep = local.finalize(data_set)
         _strays(folder, data_set.results)
         for name in prep["files"]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib, os, stat
 from pathlib import Path
 import pyarrow as pa
+from .config import config_from
+from .findings import checks_of
 from .output import DataSet, OutputFolder
 from .manifest import other_run
 from .paths import atomic_link, atomic_write
@@ -131,6 +133,11 @@ def _rejects(parts):
     selection = parts[0].read_rejects(SELECTION)
     return pa.concat_tables([selection, *(part.read_rejects() for part in parts)])
 
+# %% ../nbs/45_parts.ipynb #db27bacc
+def _clips(parts):
+    "What was found of the clips of each shard, in the order in which a single run has them."
+    for part in parts: yield from part.clip_groups()
+
 # %% ../nbs/45_parts.ipynb #4002e39f
 def whole_manifest(
     parts: list[PreparedFolder],  # As `read_parts` gives them
@@ -156,8 +163,10 @@ def _data_set(parts):
     eval_rows = prep["part"].get("eval_rows", {})
     rejects = _rejects(parts)
     save_processor = parts[0].copy_processor
+    checks = checks_of(config_from(prep["config"]))
+    def clips(folder): return _clips(parts)
     return DataSet(
-        manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, eval_rows,
+        manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, clips, checks, eval_rows,
         prep["part"].get("sampling", {}))
 
 # %% ../nbs/45_parts.ipynb #62a034ea

@@ -11,6 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 from __future__ import annotations
 import json, math, re
 from typing import Any, Callable
+from .clipfile import CLIPS
 from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled
@@ -66,7 +67,7 @@ _SHARD = re.compile(r"(train|eval)/data-([0-9]{5,9})-of-([0-9]{5,9})\.arrow", re
 _PROCESSOR = re.compile(
     r"processor/[A-Za-z0-9][A-Za-z0-9_-]{0,99}(\.[A-Za-z0-9_-]{1,40}){0,2}\.(json|txt|jinja|model)", re.ASCII
 )
-_OF_FOLDER = ("rejects.parquet", SELECTION, "dataset_dict.json", "README.md", "croissant.json")
+_OF_FOLDER = ("rejects.parquet", CLIPS, SELECTION, "dataset_dict.json", "README.md", "croissant.json")
 _OF_SPLIT = ("dataset_info.json", "state.json")
 _KNOWN = {*_OF_FOLDER, *(f"{split}/{name}" for split in SPLITS for name in _OF_SPLIT)}
 
@@ -269,6 +270,21 @@ def _check_part(part, files, counts):
         if split not in rows_in: _refuse("part.rows_in", f"an object that names {split}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
 
+# %% ../nbs/36_prepjson.ipynb #f7e7126f
+def _check_flags(flags, counts):
+    "Check how many clips raise which flag."
+    for split, by_flag in flags.items():
+        if split not in counts: _refuse("flags", "an object of the splits that counts has", split)
+        for name, count in _object(by_flag, f"flags.{split}").items():
+            if not _REASON.fullmatch(name): _refuse(f"flags.{split}", "an object of flags such as low_snr", name)
+            at = f"flags.{split}.{name}"
+            _count(_object(count, at).get("clips"), f"{at}.clips", 0, counts[split]["kept"])
+            _count(count.get("samples"), f"{at}.samples", 0, counts[split]["samples"])
+def _check_has_clips(prep):
+    "Check that flags are counted where there is a table of clips, and nowhere else."
+    if ("flags" in prep) == (CLIPS in prep["files"]): return
+    _refuse("files", f"an object that names {CLIPS} if flags are counted, and only then", list(prep["files"]))
+
 # %% ../nbs/36_prepjson.ipynb #198e140f
 def _later(value): pass  # together with counts
 _TOP: dict[str, Callable] = {
@@ -284,6 +300,7 @@ _TOP: dict[str, Callable] = {
 }
 _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothing to say
     "eval_of": _check_eval_of,
+    "flags": _check_flags,
     "sampling": lambda value, counts: check_sampled(value),
 }
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
@@ -300,6 +317,7 @@ def _check(prep):
     part = prep.get("part")
     check_shards(_list(prep["shards"], "shards"), prep["counts"], part is None)
     _check_files(prep["files"], prep["counts"])
+    _check_has_clips(prep)
     if part is not None: _check_part(_object(part, "part"), prep["files"], prep["counts"])
 
 # %% ../nbs/36_prepjson.ipynb #baeb4125

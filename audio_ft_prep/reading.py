@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO, ContextManager
-import pyarrow as pa
+from typing import BinaryIO, ContextManager, Iterator
+import pyarrow as pa, pyarrow.compute as pc
+from .clipfile import CLIPS, clip_groups
+from .cliprows import FlagCounts
 from .config import fingerprint_of
 from .example import add_hashes, example_schema
 from .measures import measures_of
@@ -93,6 +95,7 @@ class PreparedFolder:
 
     def read_listed(self, name: str) -> bytes: return _read_listed(self, name)
     def read_rejects(self, name: str = "rejects.parquet") -> pa.Table: return _read_rejects(self, name)
+    def clip_groups(self) -> Iterator[pa.Table]: return _clip_groups(self)
     def copy_processor(self, to: Path): return _copy_processor(self, to)
     def processor_copy(self) -> ContextManager[Path]: return _processor_copy(self)
     def check_clips(self): return _check_clips(self)
@@ -183,6 +186,21 @@ def _read_rejects(folder, name):
     except FileNotFoundError: why = f"{name} is missing"
     except (ValueError, OSError, MemoryError, pa.ArrowException) as e: why = " ".join(str(e).split())
     raise ValueError(f"the rejects of {folder} can't be read, {why}: {_AGAIN}")
+
+# %% ../nbs/37_reading.ipynb #70047438
+def _clip_groups(folder):
+    "The clips of each shard, in order; `ValueError` when the file isn't the one that prep.json names."
+    prep = folder.prep
+    if CLIPS not in prep["files"]: raise ValueError(f"{folder} has no {CLIPS}: an older release made it")
+    rows = sum(count["kept"] for count in prep["counts"].values())
+    try:
+        with folder.open(CLIPS, _most(CLIPS)) as f:
+            if open_sha256(f) != prep["files"][CLIPS]: raise ValueError(_changed(CLIPS))
+            yield from clip_groups(f, measures_of(prep), rows)
+        return
+    except FileNotFoundError: why = f"{CLIPS} is missing"
+    except (ValueError, KeyError, OSError, MemoryError, pa.ArrowException) as e: why = " ".join(str(e).split())[:500]
+    raise ValueError(f"the clips of {folder} can't be read, {why}: {_AGAIN}")
 
 # %% ../nbs/37_reading.ipynb #b422a529
 class _Within:
@@ -338,6 +356,25 @@ def _unnamed_shards(folder):
         names = sorted(f"{split}/{p.name}" for p in at.glob("data-*.arrow"))
         yield from (f"{ascii(n)[1:-1]} is not named in prep.json" for n in names if n not in named)
 
+# %% ../nbs/37_reading.ipynb #79f5ff7e
+def _clips_fault(folder):
+    "What in the table of clips contradicts prep.json; empty where nothing does, and where there is no table."
+    prep = folder.prep
+    if CLIPS not in prep["files"]: return ""
+    counts = FlagCounts(prep["model"]["rate_hz"])
+    kept = dict.fromkeys(prep["counts"], 0)
+    try:
+        for clips in folder.clip_groups():
+            for split in pc.unique(clips["split"]).to_pylist():
+                of_split = clips.filter(pc.equal(clips["split"], split))
+                kept[split] = kept.get(split, 0) + len(of_split)
+                counts.add(of_split, split)
+    except ValueError as e: return str(e)
+    if kept != {split: count["kept"] for split, count in prep["counts"].items()}:
+        return f"{CLIPS} holds other numbers of clips than prep.json: {kept}"
+    entry = {split: counts.entry.get(split, {}) for split in prep["flags"]}
+    return "" if entry == prep["flags"] else f"the flags in {CLIPS} aren't those that prep.json counts"
+
 # %% ../nbs/37_reading.ipynb #0600f202
 def _faults(folder, verified=None):
     "What is wrong in a folder, compared with the prep.json it had when that was first read."
@@ -346,7 +383,7 @@ def _faults(folder, verified=None):
     verified = {} if verified is None else verified
     faults = [_shard_fault(folder, s, schema, verified) for s in prep["shards"]]
     faults += [_file_fault(folder, name, sha256) for name, sha256 in prep["files"].items()]
-    if not any(faults): faults.append(_layout_fault(folder))
+    if not any(faults): faults += [_layout_fault(folder), _clips_fault(folder)]
     return [*filter(None, faults), *_unnamed_shards(folder), *_prep_faults(prep)]
 def verify(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder

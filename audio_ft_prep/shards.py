@@ -13,7 +13,9 @@ import hashlib, io, json, os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, NamedTuple
 import pyarrow as pa
+from .cliprows import OF_ROWS, clip_bytes, clip_rows
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
+from .measures import MEASURES
 from .paths import atomic_write, atomic_write_bytes
 from .prepjson import check_shard, shard_file
 from .reading import PreparedFolder
@@ -33,6 +35,8 @@ class ShardKey(NamedTuple):
     def __str__(self): return f"{self.split}-{self.index:05d}"
     @property
     def record(self): return f"{self}.json"  # name of its record in a run's work folder
+    @property
+    def clips(self): return f"{self}.clips"  # name of what is found of its clips, beside that
 
 # %% ../nbs/38_shards.ipynb #cce6742f
 def rows_per_shard(
@@ -62,10 +66,12 @@ class Shard:
 
 # %% ../nbs/38_shards.ipynb #9a14965c
 _NEEDED = ["id", "source_split", "file", "offset", "size", "start", "seconds", "sentence", "speaker", "labels"]
+_KNOWN = [name for name in (*OF_ROWS, "flags") if name not in _NEEDED]  # What else is said of a clip, where the rows have it
 def _plain_type(type_): return pa.string() if pa.types.is_dictionary(type_) else type_
 def _packed(table):
     "Rows as an Arrow stream, their dictionaries written out: a slice would carry a whole one."
-    needed = table.select(_NEEDED)
+    known = [name for name in _KNOWN if name in table.column_names]
+    needed = table.select([*_NEEDED, *known])
     schema = pa.schema([(f.name, _plain_type(f.type)) for f in needed.schema])
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, schema) as out:
@@ -117,6 +123,7 @@ class ShardResult:
     sha256: str  # Of the file
     examples: str  # Sum of the examples' hashes, hexadecimal
     rejects: list[Reject] = field(default_factory=list)  # What was not kept of its rows
+    clips: str = ""  # SHA-256 of what was found of its clips; empty where that is not at hand
 
     @property
     def key(self): return ShardKey(self.split, self.index)
@@ -156,12 +163,21 @@ def result_of(
     "Check a shard's record; raise `ValueError` where it isn't as it was written, or names what no record does."
     fields = dict(record) if isinstance(record, dict) else {}
     written = fields.pop("record", None)
-    own = ("index", "rejects", "token")
+    own = ("index", "rejects", "token", "clips")
     _, index, _ = check_shard({k: v for k, v in fields.items() if k not in own}, "the record")
     as_written = written == _hash_of(fields) and fields.pop("token", "") == token and fields.get("index") == index
     if not as_written: raise ValueError("the record is not as it was written")
     fields["rejects"] = _checked_rejects(fields.get("rejects"))
     return ShardResult(**fields)
+
+# %% ../nbs/38_shards.ipynb #69ca5f2a
+def _write_found(shard, maker, tally, folder):
+    "Write what was found of a shard's clips; give its SHA-256."
+    rows = shard.table().take(pa.array(tally.kept, pa.int64()))
+    clips = clip_rows(shard.split, rows, tally.found, maker.limits.rate_hz, maker.checks)
+    data = clip_bytes(clips)
+    atomic_write_bytes(folder.work/shard.key.clips, data)
+    return hashlib.sha256(data).hexdigest()
 
 # %% ../nbs/38_shards.ipynb #f9ec7f3e
 _UNSYNCED = 1 << 28
@@ -186,6 +202,7 @@ class _Hashing(io.RawIOBase):
         self.synced = self.size
 
 # %% ../nbs/38_shards.ipynb #aecef261
+_FOUND = ("input_length", *MEASURES, "audio_hash")
 class _Tally:
     "What has been written of a shard so far."
     def __init__(self, shard):
@@ -194,7 +211,11 @@ class _Tally:
         self.samples = 0
         self.hash = 0
         self.rejects = []
+        self.kept = []  # which of the shard's rows became examples
+        self.found = []  # what was measured of those
     def add(self, example):
+        self.kept.append(self.rows + len(self.rejects))
+        self.found.append({name: example[name] for name in _FOUND if name in example})
         self.rows += 1
         self.samples += example["input_length"]
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
@@ -246,7 +267,8 @@ def prepare_shard(
         size, sha256 = _write_examples(f, shard, maker, schema, tally, on_progress)
         if since_ns: check_unchanged(shard.table()["file"].unique().to_pylist(), since_ns)
     examples = f"{tally.hash:064x}"
+    found = _write_found(shard, maker, tally, folder)
     result = ShardResult(
-        *shard.key, shard.file, tally.rows, tally.samples, size, sha256, examples, tally.rejects)
+        *shard.key, shard.file, tally.rows, tally.samples, size, sha256, examples, tally.rejects, found)
     atomic_write_bytes(folder.work/shard.key.record, record_bytes(result, token))
     return result
