@@ -19,6 +19,9 @@ __all__ = ['CLIPS', 'write_clips', 'clip_groups']
 
 # %% ../nbs/34_clipfile.ipynb #a972b60c
 CLIPS = "clips.parquet"  # In a prepared folder
+_FLAG = "flags.list.element"  # Parquet's name for a flag of a clip
+_TEXTS = [f.name for f in clip_schema([]) if pa.types.is_string(f.type)]
+_REPEATS = [*(name for name in _TEXTS if name not in ("id", "sentence", "audio_hash")), _FLAG]  # The same for many clips
 
 def _compared(tables, checks):
     "The clips of all shards, each with the distance of its speech rate."
@@ -37,7 +40,7 @@ def write_clips(
     "Write a table of clips; give how many raise which flag."
     import pyarrow.parquet as pq  # not for workers
     counts = FlagCounts(rate_hz)
-    with pq.ParquetWriter(f, clip_schema(), compression="zstd") as out:
+    with pq.ParquetWriter(f, clip_schema(), compression="zstd", use_dictionary=_REPEATS) as out:
         for clips in _compared(tables, checks) if whole else tables():
             if not len(clips): continue
             out.write_table(clips, row_group_size=len(clips))
@@ -60,8 +63,6 @@ def _check_file(file, schema, rows):
         if size > _MOST_GROUP: raise ValueError(f"{CLIPS} must hold groups of {_MOST_GROUP >> 30} GB at most, got {size:,}")
 
 # %% ../nbs/34_clipfile.ipynb #7fbbf4d8
-_FLAG = "flags.list.element"
-_TEXTS = [f.name for f in clip_schema([]) if pa.types.is_string(f.type)]
 _NAME = re.compile("[a-z][a-z0-9_]{0,40}")
 
 def _check_text(group, name):
