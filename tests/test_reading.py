@@ -1,5 +1,6 @@
 """What a prepared folder says of itself is checked before it is used: any JSON in any field, damaged records, other files than those that were recorded."""
-import copy, json, os, time
+import copy, hashlib, json, os, time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,9 @@ def half(prepared, tmp_path):
         split, index, _ = shard_index(s["file"])
         (out / s["file"]).write_bytes((made.folder / s["file"]).read_bytes())
         rejects = [["train", "train", str(n), "silent", ""] for n in range(8 if (i, split) == (0, "x") else 0)]
-        result = result_of(json.loads(record_bytes(result_for(s, index, rejects))))
+        (out / f".work/{split}-{index:05d}.clips").write_bytes(b"found")
+        found = replace(result_for(s, index, rejects), clips=hashlib.sha256(b"found").hexdigest())
+        result = result_of(json.loads(record_bytes(found)))
         (out / f".work/{split}-{index:05d}.json").write_bytes(record_bytes(result, folder.token))
     return folder
 
@@ -270,7 +273,7 @@ def test_a_shard_that_is_not_the_recorded_one_is_made_again(half, damage):
 @settings(max_examples=150)
 @given(
     at=st.sampled_from(
-        ["split", "index", "file", "rows", "samples", "bytes", "sha256", "examples", "rejects", "token", "record"]
+        "split index file rows samples bytes sha256 examples rejects clips token record".split()
     ),
     new=ANY,
 )
@@ -278,6 +281,12 @@ def test_a_record_with_another_value_is_no_record(at, new):
     told = json.loads(record_bytes(result_for(WHOLE["shards"][0], 0, [["train", "train", "a", "silent", "x"]]), "t"))
     if told[at] == new and type(told[at]) is type(new): return
     with pytest.raises(ValueError): result_of(told | {at: new}, "t")
+
+
+@pytest.mark.parametrize("damage", [is_link, is_fifo, gone, lambda path: path.write_bytes(b"Found")])
+def test_a_shard_whose_findings_are_not_the_recorded_ones_is_made_again(half, damage):
+    damage(half.work / "train-00000.clips")
+    assert half.record(ShardKey("train", 0), half.token) and not half.done(ShardKey("train", 0), half.token)
 
 
 def test_a_record_of_another_run_is_not_believed(half):
