@@ -60,7 +60,9 @@ def _check_file(file, schema, rows):
         raise ValueError(f"{CLIPS} must hold {rows:,} clips, as prep.json counts them, got {file.metadata.num_rows:,}")
     for i in range(file.num_row_groups):
         size = file.metadata.row_group(i).total_byte_size
-        if size > _MOST_GROUP: raise ValueError(f"{CLIPS} must hold groups of {_MOST_GROUP >> 30} GB at most, got {size:,}")
+        if size > _MOST_GROUP:
+            most = f"{_MOST_GROUP >> 30} GB at most"
+            raise ValueError(f"{CLIPS} must hold groups of {most}, got {size:,} bytes")
 
 # %% ../nbs/34_clipfile.ipynb #7fbbf4d8
 _NAME = re.compile("[a-z][a-z0-9_]{0,40}")
@@ -71,7 +73,8 @@ def _check_text(group, name):
         lengths = pc.binary_length(column.dictionary).fill_null(0).cast(pa.int64())
         total = pc.sum(lengths.take(column.indices)).as_py() or 0
         if total > _MOST_TEXT or column.null_count or column.dictionary.null_count:
-            raise ValueError(f"{name} of {CLIPS} must be text, {_MOST_TEXT >> 30} GB of it at most, got {total:,} bytes")
+            most = f"{_MOST_TEXT >> 30} GB of it at most"
+            raise ValueError(f"{name} of {CLIPS} must be text, {most}, got {total:,} bytes")
 
 def _check_flags(group):
     "Raise `ValueError` for a column of flags that holds anything but names."
