@@ -111,17 +111,11 @@ def _ordered(rows, places, cfg):
     return spread_order(groups, places, cfg.stratify_shares, cfg.seed), groups
 
 # %% ../nbs/29_choosing.ipynb #84bd99fd
-def _unknown_hours(cfg, split):
-    return ValueError(
-        f"max_{split}_hours needs to know how long clips are, and {cfg.dataset_name} doesn't say so before its audio"
-        f" is fetched: set max_{split}_samples instead, about 700 rows for an hour of clips of 5 s"
-    )
 def _within_hours(order, lengths, cfg, split):
     "Rows of an order that fit into the hours asked for; what is written down of it."
     hours = _of_split(cfg, split, "hours")
     if hours is None: return order, {}
     count, seconds = within_hours(order, lengths, hours, cfg.min_seconds, cfg.max_seconds)
-    if len(order) and not lengths.sources(order): raise _unknown_hours(cfg, split)
     about = {"asked": hours, "seconds": round(seconds, 2), "whole": count == len(order)}
     return order[:count], {"hours": about | {"from": lengths.sources(order[:count])}}
 

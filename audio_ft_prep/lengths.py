@@ -20,7 +20,7 @@ from .mpeg import XING, frame_at, front_end
 from .progress import go_on
 
 # %% auto #0
-__all__ = ['HEAD', 'head_seconds', 'counted_seconds', 'Lengths', 'within_hours']
+__all__ = ['HEAD', 'MEASURED', 'head_seconds', 'counted_seconds', 'Lengths', 'within_hours']
 
 # %% ../nbs/28_lengths.ipynb #c475fe42
 HEAD = 4096  # Bytes of a clip that are read first
@@ -116,7 +116,8 @@ def _file_seconds(file, offsets, sizes):
     return found
 
 # %% ../nbs/28_lengths.ipynb #050c9a22
-_UNREAD, _GIVEN, _MEASURED, _ESTIMATED = range(4)
+_UNREAD, _GIVEN, _MEASURED, _ESTIMATED, _GUESSED = range(5)
+MEASURED = "measured"  # Column of rows that were measured once they were fetched: seconds, null for the others
 def _segments(seconds, starts):
     "Seconds from where segments begin to the end of their recordings, or to what no clip may exceed."
     left = np.fmin(np.fmax(seconds - starts, 0), 30)
@@ -133,6 +134,7 @@ class Lengths:
         self.starts = rows["start"].to_numpy()
         self.seconds = rows["seconds"].to_numpy().copy()
         self.known_from = np.where(np.isnan(self.seconds), _UNREAD, _GIVEN).astype(np.uint8)
+        if MEASURED in rows.column_names: _take_measured(self, rows[MEASURED].to_numpy())
     def __repr__(self): return f"Lengths({self.sources(np.arange(len(self.rows)))})"
 
     def of(self,
@@ -152,9 +154,14 @@ class Lengths:
         return _part(self, places)
 
 # %% ../nbs/28_lengths.ipynb #244d1522
-_SOURCES = {"corpus": _GIVEN, "headers": _MEASURED, "sizes": _ESTIMATED}
+_SOURCES = {"corpus": _GIVEN, "headers": _MEASURED, "sizes": _ESTIMATED, "guesses": _GUESSED}
+def _take_measured(lengths, seconds):
+    "Take over what was measured before, where a corpus doesn't say how long rows last."
+    new = (lengths.known_from == _UNREAD) & ~np.isnan(seconds)
+    lengths.seconds[new] = seconds[new]
+    lengths.known_from[new] = _MEASURED
 def _sources(known_from):
-    counts = np.bincount(known_from, minlength=4)
+    counts = np.bincount(known_from, minlength=5)
     return {name: int(counts[code]) for name, code in _SOURCES.items() if counts[code]}
 def _part(lengths, places):
     part = Lengths(lengths.rows.take(pa.array(places)))
@@ -166,6 +173,11 @@ def _bytes_a_second(lengths):
     known = np.isin(lengths.known_from, (_GIVEN, _MEASURED)) & np.isnan(lengths.starts) & (lengths.sizes > 0)
     seconds = lengths.seconds[known].sum()
     return lengths.sizes[known].sum() / seconds if seconds else np.nan
+_USUAL = 5.0  # Seconds: about what a clip of Common Voice lasts
+def _guess(lengths):
+    "A little less than the mean of the rows whose length is known."
+    known = np.isin(lengths.known_from, (_GIVEN, _MEASURED))
+    return 0.9 * (float(lengths.seconds[known].mean()) if known.any() else _USUAL)
 def _measure(lengths, places):
     "Read the headers of rows."
     part = lengths.rows.select(["file", "offset"]).take(pa.array(places))
@@ -178,16 +190,25 @@ def _measure(lengths, places):
             seconds = _file_seconds(file, offsets[numbers], lengths.sizes[at])
             lengths.seconds[at] = _segments(seconds, lengths.starts[at])
     lengths.known_from[places[~np.isnan(lengths.seconds[places])]] = _MEASURED
+def _estimate(lengths, places):
+    "Estimate by their sizes how long rows last whose audio is here, and by the mean of the others if it isn't."
+    rate = _bytes_a_second(lengths)
+    files = lengths.rows["file"].take(pa.array(places)).to_pylist()
+    here = np.array([file != "" for file in files], bool)
+    if rate == rate:
+        ours = places[here]
+        lengths.seconds[ours] = _segments(lengths.sizes[ours] / rate, lengths.starts[ours])
+        lengths.known_from[ours] = _ESTIMATED
+    away = places[~here]
+    lengths.seconds[away] = _guess(lengths)
+    lengths.known_from[away] = _GUESSED
 def _of(lengths, places, most=2000):
     unread = places[lengths.known_from[places] == _UNREAD]
     for first in range(0, len(unread), most):
         go_on()
         _measure(lengths, unread[first:first + most])
     unknown = places[lengths.known_from[places] == _UNREAD]
-    rate = _bytes_a_second(lengths) if len(unknown) else np.nan
-    if rate == rate:
-        lengths.seconds[unknown] = _segments(lengths.sizes[unknown] / rate, lengths.starts[unknown])
-        lengths.known_from[unknown] = _ESTIMATED
+    if len(unknown): _estimate(lengths, unknown)
     return lengths.seconds[places]
 
 # %% ../nbs/28_lengths.ipynb #f596ec1d
@@ -212,4 +233,5 @@ def within_hours(
         total = float(taken[fit - 1]) if fit else total
         count += fit
         if fit < len(taken): break
+    if count < len(order) and lengths.sources(order[count:count + 1]).get("guesses"): count += 1  # it may be short
     return count, total

@@ -71,7 +71,8 @@ def _of_groups(split, groups, taken, show):
     return [f"{groups['without']:,} of {groups['count']:,} groups by {by} are too small for a row of {split}"]
 
 # %% ../nbs/28_sampled.ipynb #5e7e2ac8
-_FROM = {"corpus": "by the corpus", "headers": "by their headers", "sizes": "estimated by their sizes"}
+_FROM = {"corpus": "by the corpus", "headers": "by their headers", "sizes": "estimated by their sizes",
+         "guesses": "guessed until their audio is here"}
 def _of_hours(split, hours):
     "Sentences about the hours of a split."
     known = {name: n for name, n in hours["from"].items() if n}

@@ -18,7 +18,9 @@ from .choosing import sample  # scripts import it from here, too
 from .cleaning import clean_rows
 from .config import PrepConfig
 from .dropping import drop, drop_all
+from .corpora import first_places
 from .families import Model
+from .lengths import MEASURED, Lengths
 from .rows import Corpus
 from .rowtext import text_entry, with_flags, with_text, without_flagged
 from .rowtext import with_sentences  # scripts import it from here, too
@@ -222,6 +224,22 @@ def _without(corpus, faults):
     rejects = rejects_table([*faults, *(Reject(*clip, "duplicate_row") for clip in repeats)])
     return replace(corpus, rows=corpus.rows.filter(pa.array(keep)), rejects=pa.concat_tables([corpus.rejects, rejects]))
 
+# %% ../nbs/30_sampling.ipynb #3b3ef842
+def _is_guessed(chosen):
+    "Whether it was guessed how long some of the chosen rows last."
+    hours = [about.get("hours", {}) for about in chosen.sampling.values()]
+    return any(about.get("from", {}).get("guesses") for about in hours)
+def _measured(corpus, fetched):
+    "A corpus that knows how long the rows last that were fetched."
+    rows = pa.concat_tables([table.select(["id"]) for table in fetched.values()])
+    seconds = [np.nan_to_num(Lengths(table).of(np.arange(len(table)))) for table in fetched.values()]
+    at = first_places(corpus.rows["id"].combine_chunks(), rows["id"].combine_chunks())
+    new = np.append(np.concatenate(seconds), np.nan)[at]  # the last is that of a row that wasn't fetched
+    before = [MEASURED] if MEASURED in corpus.rows.column_names else []
+    for name in before: new = np.fmax(new, corpus.rows[name].to_numpy())
+    known = pa.array(new, pa.float64())
+    return replace(corpus, rows=corpus.rows.drop_columns(before).append_column(MEASURED, known))
+
 # %% ../nbs/30_sampling.ipynb #97d4b2ae
 def fetch_audio(
     corpus: Corpus,  # Rows and rejects of a source
@@ -238,8 +256,9 @@ def fetch_audio(
             faults += wrong
         known = set(zip(*(corpus.rejects[name].to_pylist() for name in corpus.rejects.column_names)))
         new = [fault for fault in faults if fault not in known]
-        if not new: return replace(chosen, **fetched)
-        corpus = _without(corpus, new)
+        if new: corpus = _without(corpus, new)
+        elif _is_guessed(chosen): corpus = _measured(corpus, fetched)
+        else: return replace(chosen, **fetched)
 
 # %% ../nbs/30_sampling.ipynb #7a79d2af
 def bytes_to_fetch(

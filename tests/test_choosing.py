@@ -2,16 +2,18 @@
 import io, json
 from collections import Counter
 
-import numpy as np, pytest, soundfile as sf
+import numpy as np, pyarrow as pa, pyarrow.compute as pc, pytest, soundfile as sf
 from hypothesis import assume, example, given, settings, strategies as st
 
 from audio_ft_prep.audio import read_clip
 from audio_ft_prep.choosing import choose, longest_first, with_votes
 from audio_ft_prep.config import STRATA, PrepConfig
 from audio_ft_prep.lengths import HEAD, Lengths, counted_seconds, head_seconds
-from audio_ft_prep.rows import ROWS, rows_table
+from audio_ft_prep.rejects import rejects_table
+from audio_ft_prep.rows import ROWS, Corpus, Remote, rows_table
 from audio_ft_prep.sampled import check_sampled, sampled_list, sampled_notes
 from audio_ft_prep.samesentence import sentence_keys
+from audio_ft_prep.sampling import Selection, fetch_audio
 
 pytestmark = pytest.mark.light
 COLUMNS = ("id", "speaker", "sentence", "gender", "seconds", "up_votes", "down_votes")
@@ -196,10 +198,32 @@ def test_of_several_maxima_all_hold(rows, seconds, most, share, seed):
     assert taken(rows, cfg) == min(one, key=len)
 
 
-def test_hours_of_audio_that_is_elsewhere_are_asked_of_the_corpus():
-    rows = table([("a", "", "Yes.", "", None, None, None)])
-    with pytest.raises(ValueError, match="^max_train_hours needs to know .* set max_train_samples instead"):
-        choose(rows, "train", asked(max_train_hours=1))
+@settings(deadline=None, max_examples=25)
+@given(corpora, st.floats(0.5, 200), st.sampled_from(["", "gender"]), seeds)
+def test_hours_of_audio_that_is_elsewhere_are_those_of_a_corpus_that_gives_them(rows, seconds, by, seed):
+    "What is fetched is measured, and the choice made again, until nothing in it is a guess."
+    cfg = asked(max_train_hours=seconds / 3600, stratify=by, sampling="random", seed=seed)
+    all_rows = table(rows)
+    without = all_rows.set_column(all_rows.column_names.index("seconds"), "seconds", pa.nulls(len(rows), pa.float64()))
+    fetched = []
+
+    class Elsewhere(Remote):
+        def fetch_bytes(self, chosen, whole): return 0
+        def fetch(self, chosen, whole):
+            "As if the headers of what is fetched said how long it lasts."
+            fetched.append(len(chosen))
+            there = all_rows.take(pc.index_in(chosen["id"], value_set=all_rows["id"].combine_chunks()))
+            return chosen.set_column(chosen.column_names.index("seconds"), "seconds", there["seconds"]), []
+
+    def selected(corpus):
+        choice = choose(corpus.rows, "train", cfg)
+        counts = {"train": len(corpus.rows), "eval": 0}
+        return Selection(choice.rows, none, choice.rejects, counts, sampling={"train": choice.about})
+
+    none = all_rows.slice(0, 0)
+    got = fetch_audio(Corpus(without, rejects_table([]), {}, Elsewhere()), selected)
+    assert {*got.train["id"].to_pylist()} == taken(rows, cfg)
+    assert "guesses" not in got.sampling["train"]["hours"]["from"] and len(fetched) <= len(rows) + 2
 
 
 # ---- votes, the longest first

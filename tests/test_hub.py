@@ -126,6 +126,15 @@ def test_a_sample_is_that_of_the_tree_on_disk_however_tars_are_packed(hub, tmp_p
     same(chosen(config(REPO, **settings)), chosen(config(root, **settings)))
 
 
+def test_a_sample_by_hours_is_that_of_the_tree_on_disk_though_the_hub_gives_no_durations(hub, tmp_path):
+    root = many(served(tmp_path / "x", REPO))
+    settings = dict(train_splits="train", max_train_hours=0.01, max_eval_samples=2)
+    ours, theirs = chosen(config(REPO, **settings)), chosen(config(root, **settings))
+    same(ours, theirs)
+    assert ours.sampling == theirs.sampling and len(ours.train) > 3
+    assert 0 < sum(hub.bytes_by_file().values()) < sum(p.stat().st_size for p in root.rglob("*.tar")) / 4
+
+
 def test_all_rows_have_the_rejects_of_the_tree_on_disk(hub, tmp_path):
     root = tar_tree(served(tmp_path / "x", REPO), ITEMS)
     lines = (root / "transcript/it/train.tsv").read_text().splitlines()
