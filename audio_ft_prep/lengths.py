@@ -168,6 +168,8 @@ def _part(lengths, places):
     part.seconds = lengths.seconds[places]
     part.known_from = lengths.known_from[places]
     return part
+
+# %% ../nbs/28_lengths.ipynb #9837a652
 def _bytes_a_second(lengths):
     "Bytes that a second takes in the rows whose length is known."
     known = np.isin(lengths.known_from, (_GIVEN, _MEASURED)) & np.isnan(lengths.starts) & (lengths.sizes > 0)
@@ -190,6 +192,8 @@ def _measure(lengths, places):
             seconds = _file_seconds(file, offsets[numbers], lengths.sizes[at])
             lengths.seconds[at] = _segments(seconds, lengths.starts[at])
     lengths.known_from[places[~np.isnan(lengths.seconds[places])]] = _MEASURED
+
+# %% ../nbs/28_lengths.ipynb #fcf6efb0
 def _estimate(lengths, places):
     "Estimate by their sizes how long rows last whose audio is here, and by the mean of the others if it isn't."
     rate = _bytes_a_second(lengths)
