@@ -17,6 +17,7 @@ TASKS = [
     "own_recordings",
     "hub",
     "storage",
+    "good_data",
     "rejected",
     "stopped",
     "training",
@@ -24,7 +25,7 @@ TASKS = [
     "cluster",
     "trust",
 ]
-REFERENCE = ["layouts", "settings", "reasons"]
+REFERENCE = ["layouts", "settings", "reasons", "findings"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
 LAYERS = [
