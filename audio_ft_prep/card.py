@@ -17,6 +17,7 @@ from .example import example_columns
 from .measures import measures_of
 from .models import family_of
 from .rejects import REASONS
+from .repair import repair_words
 from .sampled import sampled_list
 from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
@@ -160,6 +161,13 @@ def _test_words(prep):
     words = f"{words[0].upper()}{words[1:]}."
     return f"{words} {_KEPT_EVAL}" if prep["config"].get("keep_eval") else words
 
+# %% ../nbs/35_card.ipynb #db22a651
+def _repair_words(prep):
+    "What splits made anew hold; empty where they are the corpus's own."
+    if "repair" not in prep: return ""
+    words = as_it_is(repair_words(prep["repair"]))
+    return f"{words[0].upper()}{words[1:]}."
+
 # %% ../nbs/35_card.ipynb #6d9a9b5a
 def _columns_table(prep):
     lines = [["column", "type", "what it holds"]]
@@ -236,6 +244,7 @@ def data_card(
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
+        "Splits made anew": _repair_words(prep),
         "Sampling": sampled_list(prep.get("sampling", {})),
         "Columns": _columns_table(prep),
         "Loading it": _loading(prep),

@@ -26,7 +26,7 @@ from .release import (
     audio_folders, deal, index_folder, release_tables, release_folder, release_folders, transcripts_of)
 from .rows import Corpus
 from .disk import file_sha256
-from .splits import split_roles, usual_first
+from .splits import read_roles, splits_to_deal, splits_to_read, usual_first
 from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, no_split, say_splits, tsv_files, tsv_lines
 from .unpacked import ArchivePass, go_through, read_pack, unpack
@@ -196,9 +196,9 @@ def read_collective(
     path: Path,  # Archive, or folder of a release
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a release of Mozilla Data Collective; raise `FileNotFoundError` for a language or split it lacks."
-    roles = split_roles(cfg)
-    release = open_release(path, cfg.language_code, set(roles))
-    tables, notes = deal(release.tables, tuple(roles), cfg.seed)
+    release = open_release(path, cfg.language_code, set(splits_to_read(cfg)))
+    tables, notes = deal(release.tables, splits_to_deal(cfg), cfg.seed)
+    roles = read_roles(cfg, tables)
     rows, rejects = _joined_splits(release, tables, roles)
     notes += links_followed(release.clips.files, release.folder)
     reported = read_reported(release.folder)

@@ -20,7 +20,7 @@ from .rejects import Reject
 from .reported import read_reported
 from .rows import Corpus
 from .disk import file_sha256
-from .splits import split_roles, usual_first
+from .splits import VALIDATED, read_roles, usual_first
 from .tarindex import index_tars
 from .tsv import is_transcript, no_split, read_tsvs, say_splits, tsv_lines
 
@@ -156,6 +156,16 @@ def identity(
         parts.append([str(path.relative_to(root)), path.stat().st_size, content])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+# %% ../nbs/14_commonvoice.ipynb #abf6ffd2
+def _tars_of(split, archives):
+    "Tars that hold a split's clips: its own, or those of the splits that are among its rows."
+    if split in archives or split != VALIDATED: return archives.get(split, [])
+    return [path for name in ("train", "validation", "test") for path in archives.get(name, [])]
+
+def _without_strays(rejects):
+    "Rejects without clips that no row names, where the tars are another split's."
+    return [reject for reject in rejects if reject.reason != "no_row"]
+
 # %% ../nbs/14_commonvoice.ipynb #5eb3c827
 def read_commonvoice(
     cfg: PrepConfig,  # Which language and splits to read
@@ -171,14 +181,15 @@ def read_commonvoice(
     parts, rejects = [], []
     files = [reported.path] if reported.path else []
     notes = [*reported.notes]
-    for split, role in split_roles(cfg).items():
+    for split, role in read_roles(cfg, tsvs).items():
         if split not in tsvs:
             raise no_split(split, folder, tsvs)
-        tar_paths = archives.get(split, [])
+        tar_paths = _tars_of(split, archives)
         note = tars_short(root, language, split, len(tar_paths))
         if note:
             notes.append(note)
         rows, bad = join_split(tsvs[split], tar_paths, role, split, language, given)
+        if split not in archives: bad = _without_strays(bad)
         parts.append(rows)
         rejects += bad
         files += tsvs[split] + tar_paths

@@ -19,9 +19,10 @@ from .show import as_it_is, html_text  # scripts import these from here, too
 
 # %% auto #0
 __all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM',
-           'LINES', 'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'stratify_columns', 'setting',
-           'listed_names', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
-           'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
+           'LINES', 'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'Size', 'size_of',
+           'stratify_columns', 'setting', 'listed_names', 'PrepConfig', 'field_types', 'check_field', 'config_from',
+           'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps',
+           'setting_list']
 
 # %% ../nbs/02_config.ipynb #7de92005
 SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
@@ -67,6 +68,26 @@ def outside_names(
     if "" in lines or len(set(lines)) < len(lines) or len(lines) > 20: return None
     return [_outside_name(line) for line in lines]
 
+# %% ../nbs/02_config.ipynb #62a01a57
+class Size(NamedTuple):
+    "How large a split is to be."
+    amount: float  # Rows, seconds, or a share from 0 to 1
+    unit: str  # rows, seconds or share
+
+_SIZES = re.compile(
+    r"(?P<rows>[1-9]\d{0,8})|(?P<seconds>\d{1,5}(\.\d{1,4})?) ?h|(?P<share>\d{1,2}(\.\d{1,4})?) ?%", re.ASCII
+)
+_UNITS = {"rows": 1, "seconds": 3600, "share": 0.01}
+def size_of(
+    text: str,  # Such as 500, 2h or 5%
+) -> Size | None: # Above 0, and a share below one half; none for another text
+    "Read the size of a split."
+    match = _SIZES.fullmatch(text.strip())
+    if not match: return None
+    unit = match.lastgroup
+    amount = float(match[unit]) * _UNITS[unit]
+    return Size(amount, unit) if 0 < amount and (unit != "share" or amount < 0.5) else None
+
 # %% ../nbs/02_config.ipynb #bead2834
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _LOCALE = Rule(_CODE.fullmatch, "must be a locale such as it, it-IT or zh-CN")
@@ -79,6 +100,7 @@ _OUTSIDE = Rule(
     "must name corpora or prepared folders, one a line, each once and 20 at most",
 )
 _SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
+_SIZE = Rule(lambda v: size_of(v) is not None, "must be rows, hours or a share below 50%, such as 500, 2h or 5%")
 _LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
 _THRESHOLD = Rule(lambda v: v is None or v >= 0, "must be 0 or more, or left out for no such flag")
 _SHARE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for no such flag")
@@ -173,6 +195,9 @@ class _RowSettings:
     task: Literal["transcribe", "translate"] = setting("model", "transcribe")  # Task token written into the labels
     train_splits: str = setting("selection", "train+validation")  # Corpus splits that make train; empty for none
     eval_splits: str = setting("selection", "test")  # Corpus splits that make eval; empty for none
+    splits: Literal["corpus", "repair"] = setting("selection", "corpus")  # Splits as the corpus has them; or made anew of all its good rows, no speaker and no sentence in two of them
+    validation_size: str = setting("selection", "5%", _SIZE)  # Size of a validation that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
+    test_size: str = setting("selection", "5%", _SIZE)  # Size of the test that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
     keep_eval: bool = setting("selection", False)  # Keep every row of eval that can be decoded, whatever its length, label, votes or flags, so that a published test stays whole
     max_train_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of train at most, chosen before audio is decoded
     max_eval_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of eval at most, chosen before audio is decoded
@@ -292,6 +317,37 @@ def _check_sampling(cfg):
             " max_train_hours, or leave stratify out"
         )
 
+# %% ../nbs/02_config.ipynb #d110d0c7
+_MADE = ("train", "validation", "test")  # Splits that repair makes
+def _check_repair(cfg):
+    "Refuse splits that aren't made, and sizes of splits that aren't."
+    made = {name for name in ("validation", "test") if name not in split_names(cfg.train_splits)}
+    if cfg.splits != "repair": made = set()
+    for name in ("validation", "test"):
+        size = getattr(cfg, f"{name}_size")
+        if name in made or size == _default(f"{name}_size"): continue
+        raise ValueError(
+            f"{name}_size is for splits repair and a {name} apart from train, got {size} with splits {cfg.splits} and"
+            f" train_splits {cfg.train_splits}: leave it out, or set both"
+        )
+    if cfg.splits == "repair": _check_made(split_names(cfg.train_splits), split_names(cfg.eval_splits))
+
+def _default(name): return next(f.default for f in fields(PrepConfig) if f.name == name)
+def _check_made(train, evaluation):
+    "Refuse other splits than those that repair makes."
+    wrong = [name for name in (*train, *evaluation) if name not in _MADE]
+    if wrong:
+        raise ValueError(
+            f"splits repair makes train, validation and test, got {wrong[0]}: name these in train_splits and"
+            " eval_splits"
+        )
+    if "train" not in train or evaluation not in (("validation",), ("test",)):
+        raise ValueError(
+            "splits repair needs train in train_splits, and validation or test alone as eval_splits (for both make two"
+            f" folders: the same seed makes the same splits), got {'+'.join(train) or 'none'} and"
+            f" {'+'.join(evaluation) or 'none'}"
+        )
+
 # %% ../nbs/02_config.ipynb #8f13406d
 def _check_together(cfg):
     "Refuse settings that contradict each other."
@@ -312,6 +368,7 @@ def _check_together(cfg):
     if cfg.leak_near != "report" and not cfg.near:
         raise ValueError(f"leak_near is for near, got {cfg.leak_near} without it: set near to true")
     _check_splits(cfg.train_splits, cfg.eval_splits)
+    _check_repair(cfg)
 
 # %% ../nbs/02_config.ipynb #80891309
 def _about(name): return {f.name: f.metadata[name] for f in fields(PrepConfig)}

@@ -16,7 +16,7 @@ from .show import visible
 from .splits import NO_SPLITS
 
 # %% auto #0
-__all__ = ['eval_rows', 'is_official', 'eval_of', 'can_be_kept', 'is_whole', 'eval_words']
+__all__ = ['eval_rows', 'is_official', 'is_anew', 'eval_of', 'can_be_kept', 'is_whole', 'eval_words']
 
 # %% ../nbs/33_evalof.ipynb #c8ea12e0
 _STRAY = ("no_row", "duplicate_audio")  # Reasons of recordings that are no row of a list
@@ -58,13 +58,23 @@ def _of_split(rows, lost):
     reasons = {reason: counts[reason] for reason in REASONS if counts[reason]}
     return {"rows": rows, "kept": rows - len(lost), "rejects": reasons}
 
+def is_anew(
+    config: dict,  # Settings of the run
+) -> bool: # Whether its splits were made anew
+    "Tell a run that made splits of its own."
+    return config.get("splits") == "repair"
+
 def eval_of(
     rows: dict[str, int],  # As `eval_rows` counts them
     rejects: pa.Table,  # All rejects
     source: dict,  # What identifies the corpus
+    config: dict,  # Settings of the run
 ) -> dict: # official; splits: rows, kept and rejects of each
     "Say what eval is over, for prep.json."
     lost = _lost_rows(rejects)
+    if is_anew(config):
+        count = _of_split(sum(rows.values()), lost)
+        return {"official": False, "splits": {config["eval_splits"]: count}}
     splits = {}
     for split, n in rows.items():
         splits[split] = _of_split(n, lost.filter(pc.equal(lost["source_split"], split)))
@@ -103,6 +113,7 @@ def _remedy(entry, config):
 
 # %% ../nbs/33_evalof.ipynb #b7f75a8c
 _MADE = "the corpus gives no splits, so no published figure is over these rows"
+_ANEW = "the splits were made anew, so no published figure is over these rows"
 _NOT_COMPARABLE = "WER on this is not comparable with published figures"
 def is_whole(
     entry: dict,  # As `eval_of` gives it
@@ -110,9 +121,9 @@ def is_whole(
     "Say whether an eval is all of the corpus's own splits."
     return all(count["kept"] == count["rows"] for count in entry["splits"].values())
 
-def _verdict(entry):
+def _verdict(entry, config):
     "What follows for a word error rate; empty where it can be compared."
-    if not entry["official"]: return _MADE
+    if not entry["official"]: return _ANEW if is_anew(config) else _MADE
     return "" if is_whole(entry) else _NOT_COMPARABLE
 
 # %% ../nbs/33_evalof.ipynb #ac440a85
@@ -129,5 +140,5 @@ def eval_words(
     words = f"eval is {' and '.join(shares)}"
     if why := _reasons(entry): words += f" ({why})"
     if planned: words += ", less what can't be decoded"
-    ends = filter(None, [_verdict(entry), _remedy(entry, config)])
-    return "; ".join([words, *ends]) if entry["official"] else f"{words}; {_MADE}"
+    ends = [_verdict(entry, config), _remedy(entry, config) if entry["official"] else ""]
+    return "; ".join(filter(None, [words, *ends]))

@@ -24,7 +24,7 @@ from .naming import name_lines, with_splits
 from .rejects import REASONS, BadClip, Reject
 from .rows import Corpus, rows_table
 from .disk import file_sha256
-from .splits import USUAL, split_roles, check_splits, usual_first
+from .splits import USUAL, check_splits, read_roles, splits_to_deal, usual_first
 from .tablecolumns import choose_columns
 from .tablecolumns import COLUMNS  # scripts import it from here, too
 
@@ -236,9 +236,9 @@ def read_listing(
     listing: Listing,  # Its lines, read
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Make rows of the lines of a corpus; raise `FileNotFoundError` for a split that it lacks."
-    roles = split_roles(cfg)
-    named, notes = _named_lines(listing, tuple(roles), cfg.seed)
+    named, notes = _named_lines(listing, splits_to_deal(cfg), cfg.seed)
     lines = [line for _, line in named]
+    roles = read_roles(cfg, {line.split for line in lines})
     notes += _split_notes(listing, lines, path, roles)
     first_role = next(iter(roles.values()))
     without_split = [(name, line) for name, line in named if line.reason and not line.split]

@@ -19,7 +19,7 @@ from .hubclient import have_room
 from .joining import by_ending, clip_faults, join_clips
 from .rejects import Reject, rejects_table
 from .rows import Corpus, Remote, with_positions
-from .splits import split_roles, usual_first
+from .splits import VALIDATED, read_roles, usual_first
 from .tarindex import Clips, index_tars
 from .tsv import clip_ids, is_transcript, read_tsvs, tsv_lines
 
@@ -227,13 +227,13 @@ class TarAudio(Remote):
         return pa.concat_tables(parts).unify_dictionaries(), rejects
 
     def _splits(self, rows):
-        "Rows of each split that serves as these do."
+        "Rows of each split, and the splits that serve as these do."
         if not len(rows): return
         role = rows["split"][0].as_py()
         source_splits = rows["source_split"].cast(pa.string())
         for split in self.roles:
-            if self.roles[split] == role:
-                yield split, rows.filter(pc.equal(source_splits, split))
+            of_split = rows.filter(pc.equal(source_splits, split))
+            if len(of_split) or self.roles[split] == role: yield split, of_split
 
     def _all_faults(self, split, clips):
         "What is wrong with all rows and clips of a split."
@@ -251,7 +251,7 @@ def read_hub_tars(
     texts = split_files(repo, "transcript", language, ".tsv")
     archives = split_files(repo, "audio", language, ".tar")
     durations = _durations(repo, language)
-    roles = split_roles(cfg)
+    roles = read_roles(cfg, [split for split in texts if split != VALIDATED or archives.get(split)])
     missing = [s for s in roles if s not in texts]
     if missing:
         where = f"transcript/{language} of {repo.id}"

@@ -25,8 +25,10 @@ from .hub import Repo, open_repo
 from .hubclient import is_hub_id
 from .hubtars import inspect_hub_tars, read_hub_tars, why_hub_tars
 from .links import walk_files
+from .pool import pooled
 from .rows import Corpus
 from .secrets import logger_of
+from .splits import is_repaired
 from .tablesets import inspect_parquet, inspect_saved, read_parquet, read_saved, why_parquet, why_saved
 from .tarred import inspect_tarred, read_tarred, why_tarred
 from .trees import inspect_tree, read_tree, why_tree
@@ -209,6 +211,7 @@ def load_rows(
     location, kind, source = _checked_source(cfg.dataset_name, {name: getattr(cfg, name) for name in SETTINGS})
     _log.info("%s is read as %s: %s", _shown(location), kind, source.why(location))
     corpus = source.read(cfg, location)
+    if is_repaired(cfg): corpus = pooled(corpus)
     if location != _SAMPLE_FOLDER: return corpus
     return replace(corpus, source={**corpus.source, "licence": SAMPLE_LICENCE})
 

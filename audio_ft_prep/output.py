@@ -217,7 +217,8 @@ def all_rejects(
 def _eval_of(data_set):
     "What eval is over; none where there is none, and where only a part of it was made."
     if "part" in data_set.manifest or "eval" not in data_set.counts: return None
-    return eval_of(data_set.eval_rows, data_set.rejects, data_set.manifest["source"])
+    manifest = data_set.manifest
+    return eval_of(data_set.eval_rows, data_set.rejects, manifest["source"], manifest["config"])
 
 @dataclass(frozen=True, repr=False)
 class DataSet:
@@ -233,6 +234,7 @@ class DataSet:
     checks: Checks  # Thresholds of flags
     eval_rows: dict[str, int] = field(default_factory=dict)  # Rows of eval by split of the corpus, before selection
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for; of a part it is with the part
+    repair: dict = field(default_factory=dict)  # What splits made anew hold; of a part it is with the part
 
     @classmethod
     def of(cls,
@@ -243,10 +245,11 @@ class DataSet:
         rejects = all_rejects(run.rejects, results)
         recipe = run.recipe
         sampling = {} if run.part else run.selection.sampling
+        repair = {} if run.part else run.selection.repair
         def clips(folder): return found_clips(folder, results)
         return cls(
             run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, clips,
-            recipe.maker.checks, run.eval_rows, sampling)
+            recipe.maker.checks, run.eval_rows, sampling, repair)
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
@@ -344,7 +347,7 @@ def _shard_fields(result):
     return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index", "clips")}
 def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
-    entries = {"eval_of": data_set.eval_of, "sampling": data_set.sampling}
+    entries = {"eval_of": data_set.eval_of, "sampling": data_set.sampling, "repair": data_set.repair}
     return {name: entry for name, entry in entries.items() if entry}
 def _prep_of(data_set, flags, files):
     "What prep.json says of a data set."

@@ -30,6 +30,7 @@ from .prepjson import SELECTION
 from .progress import progress_bar
 from .reading import has_clips
 from .rejects import REASONS
+from .repair import repair_words
 from .run import Part, make_recipe, make_run, manifest_of, with_audio
 from .sampled import sampled_notes
 from .secrets import logger_of
@@ -61,6 +62,7 @@ class Prepared:
             "bytes": _bytes_in(self.prep),
             "eval_of": self.prep.get("eval_of"),
             "sampling": self.prep.get("sampling", {}),
+            "repair": self.prep.get("repair", {}),
         }
     def __repr__(self):
         lines = [text_table(_prepared_rows(self.prep)), *_notes(self.prep, visible)]
@@ -89,6 +91,7 @@ def _prepared_rows(prep):
 def _notes(prep, show):
     "Sentences under that table."
     notes = [eval_words(prep["eval_of"], prep["config"], show=show)] if "eval_of" in prep else []
+    if "repair" in prep: notes.append(show(repair_words(prep["repair"])))
     notes += sampled_notes(prep.get("sampling", {}), show)
     return [note for note in notes if note]
 

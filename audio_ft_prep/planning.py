@@ -24,6 +24,7 @@ from .machine import check_limits, usable_cores
 from .output import OutputFolder
 from .paths import Url
 from .rejects import reason_counts
+from .repair import repair_words
 from .rows import audio_bytes
 from .run import Run, make_run
 from .sampled import sampled_notes
@@ -152,6 +153,7 @@ class Plan:
     forecast: Forecast  # What it takes: time, bytes, memory
     eval_of: dict | None = None  # Rows of the corpus's own splits that eval would be over; none where nothing is for eval
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
+    repair: dict = field(default_factory=dict)  # What splits made anew would hold, as far as nothing has to be decoded
 
     @property
     def fetch(self): return self.forecast.fetch
@@ -168,6 +170,7 @@ class Plan:
             "forecast": {**asdict(self.forecast), "memory": self.forecast.memory},
             "eval_of": self.eval_of,
             "sampling": self.sampling,
+            "repair": self.repair,
         }
     @property
     def lines(self): return [_PLAN_HEAD, *(_plan_line(split, about) for split, about in self.splits.items())]
@@ -191,6 +194,7 @@ def _notes(plan, show=visible):
         reasons = ", ".join(f"{n} {reason}" for reason, n in about["rejects"].items())
         if reasons: notes.append(f"rejected in {split}: {reasons}")
     notes += _eval_note(plan)
+    if plan.repair: notes.append(show(repair_words(plan.repair)))
     notes += sampled_notes(plan.sampling, show)
     notes += plan.source.get("notes", [])
     files = f"{plan.shards} file{'s' * (plan.shards != 1)}"
@@ -206,7 +210,7 @@ def _plan(cfg):
     model = f"{cfg.model_id}, processor from {run.model.origin}"
     takes = _forecast(run, splits, samples, before_s, _timing_of(run))
     return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects),
-                run.selection.sampling)
+                run.selection.sampling, run.selection.repair)
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split

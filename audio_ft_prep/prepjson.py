@@ -12,6 +12,7 @@ from __future__ import annotations
 import json, math, re
 from typing import Any, Callable
 from .clipfile import CLIPS
+from .config import size_of
 from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled
@@ -196,6 +197,38 @@ def _check_eval_of(entry, counts):
     of_eval = counts.get("eval", {}).get("kept")
     if kept != of_eval: _refuse("eval_of", f"over the {of_eval} rows that counts.eval has", kept)
 
+# %% ../nbs/36_prepjson.ipynb #83ae1184
+_MADE = ("train", "validation", "test")
+def _check_amount(amount, at):
+    "Check rows and seconds of a split."
+    _count(_object(amount, at).get("rows"), f"{at}.rows")
+    seconds = amount.get("seconds")
+    if seconds is not None and not (type(seconds) in (int, float) and 0 <= seconds < _MOST):
+        _refuse(f"{at}.seconds", "a number of seconds, or null", seconds)
+    for name in ("speakers", "sentences"):
+        if name in amount: _count(amount[name], f"{at}.{name}")
+
+def _check_names(names, field):
+    for name in names:
+        if name not in _MADE: _refuse(field, f"of {', '.join(_MADE)}", name)
+
+def _check_repair(entry, counts):
+    "Check what is said of splits made anew."
+    pool = entry.get("pool")
+    if pool not in ("validated", "splits"): _refuse("repair.pool", "validated or splits", pool)
+    for name in ("rows", "unknown_speakers"): _count(entry.get(name), f"repair.{name}")
+    for name in ("asked", "made", "left_out"): _object(entry.get(name), f"repair.{name}")
+    _check_names([*entry["asked"], *entry["made"], *_list(entry.get("short"), "repair.short")], "the splits of repair")
+    for name, size in entry["asked"].items():
+        if isinstance(size, str) and size_of(size): continue
+        _refuse(f"repair.asked.{name}", "such as 500, 2h or 5%", size)
+    for name in entry["short"]:
+        if name not in entry["asked"]: _refuse("repair.short", "of the splits that repair.asked has", name)
+    for name, amount in entry["made"].items(): _check_amount(amount, f"repair.made.{name}")
+    if "train" not in entry["made"]: _refuse("repair.made", "an object that names train", list(entry["made"]))
+    for name in ("speaker", "sentence"): _count(entry["left_out"].get(name), f"repair.left_out.{name}")
+    if entry.get("own_train") is not None: _check_amount(entry["own_train"], "repair.own_train")
+
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
 _SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples")
 def check_shard(
@@ -262,6 +295,7 @@ def _check_part(part, files, counts):
     for split, rows in rows_in.items():
         if split not in SPLITS: _refuse("part.rows_in", "an object of train, eval or both", split)
         _count(rows, f"part.rows_in.{split}")
+    if part.get("repair"): _check_repair(_object(part["repair"], "part.repair"), counts)
     for split, rows in _object(part.get("eval_rows", {}), "part.eval_rows").items():
         _text(split, "a split of part.eval_rows", 1000)
         _count(rows, "part.eval_rows")
@@ -302,6 +336,7 @@ _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothi
     "eval_of": _check_eval_of,
     "flags": _check_flags,
     "sampling": lambda value, counts: check_sampled(value),
+    "repair": _check_repair,
 }
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):

@@ -73,6 +73,10 @@ _WHEN_CHOOSING = {
     "speaker_cap": Reason(
         "the row is good, but its speaker has others, as many as max_per_speaker allows", CHOOSING,
         "raise max_per_speaker, or leave it out"),
+    "kept_apart": Reason(
+        "its speaker or its sentence is in another of the splits that were made anew", CHOOSING,
+        "nothing, the splits share neither speakers nor sentences; with a smaller test_size or validation_size fewer "
+        "rows are left out"),
     "not_sampled": Reason(
         "the row is good, but the maximum asked for was reached", CHOOSING,
         "raise max_train_samples or max_eval_samples, the maximum in hours or the share, or leave them out"),

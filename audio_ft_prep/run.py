@@ -153,13 +153,14 @@ def _rows(shards):
 def _eval_of(run, rejects):
     "What eval is over; none where there is none, and where only a part of it is made."
     if run.part or "eval" not in run.splits: return None
-    return eval_of(run.eval_rows, rejects, run.corpus.source)
+    return eval_of(run.eval_rows, rejects, run.corpus.source, asdict(run.cfg))
 def _manifest(run):
     "What a run makes, and from what; of a part also what the whole is."
     manifest = manifest_of(run.cfg, run.corpus, run.part)
     if run.part:
         whole = {"rows_in": run.selection.rows_in, "eval_rows": run.eval_rows}
         if run.selection.sampling: whole["sampling"] = run.selection.sampling
+        if run.selection.repair: whole["repair"] = run.selection.repair
         manifest["part"] |= {"shards": len(run.every_shard), **whole}
     return manifest
 

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Sequence
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .choosing import choose, with_votes
+from .choosing import choose, with_votes, within_caps
 from .choosing import sample  # scripts import it from here, too
 from .cleaning import clean_rows
 from .config import PrepConfig
@@ -27,7 +27,10 @@ from .rowtext import with_sentences  # scripts import it from here, too
 from .leaks import LeakSearch, OtherSet, leak_modes, mark_leaks
 from .progress import go_on
 from .rejects import SPARE, Reject, reason_counts, rejects_table
+from .repair import made_anew
 from .show import markdown_table
+from .splits import is_repaired
+from .strata import base_places
 from .values import shown
 
 # %% auto #0
@@ -126,6 +129,7 @@ class Selection:
     leaks: LeakSearch = field(default_factory=LeakSearch)  # What was looked for in train, and dropped
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
     text: dict = field(default_factory=dict)  # What cleaning changed, for prep.json
+    repair: dict = field(default_factory=dict)  # What splits made anew hold, where they were asked for
 
     def __getitem__(self, split): return {"train": self.train, "eval": self.eval}[split]
     def __repr__(self): return f"Selection({len(self.train)} train, {len(self.eval)} eval, {len(self.rejects)} rejects)"
@@ -159,16 +163,36 @@ def _by_language(rows, cfg, model):
     model.family.check_mixed(model)
     return of_known_languages(rows, model, cfg.language_column)
 
+def _modes(cfg):
+    "What is done about leaks; splits made anew share neither speakers nor sentences with an outside set either."
+    if is_repaired(cfg):
+        strict = {name: "drop" for name in ("leak_speakers", "leak_sentences") if getattr(cfg, name) == "report"}
+        cfg = replace(cfg, **strict)
+    return leak_modes(cfg)
+
 def _without_shared(train, evaluation, cfg, outside):
     "Rows of train, marked where they share something with eval or an outside set; those to drop as rejects."
     others = [OtherSet("eval", evaluation)] if cfg.eval_splits.strip() else []
     if not cfg.train_splits.strip(): others, outside = [], ()
-    return mark_leaks(train, [*others, *outside], leak_modes(cfg))
+    return mark_leaks(train, [*others, *outside], _modes(cfg))
 
 def _rows_in(corpus, split):
     "Rows and stray clips of a split, before anything left."
     tables = (corpus.rows, corpus.rejects)
     return sum(pc.sum(pc.equal(t["split"].cast(pa.string()), split)).as_py() or 0 for t in tables)
+
+# %% ../nbs/30_sampling.ipynb #2b8d58de
+def _made_anew(rows, cfg):
+    "Rows with new splits, where those are asked for; tables of rejects; what is written down of it."
+    if not is_repaired(cfg): return rows, [], {}
+    rows, repeats = without_repeats(rows)
+    rows, _, over = within_caps(rows, base_places(rows, cfg.sampling, cfg.seed), cfg)
+    anew = made_anew(rows, cfg)
+    return anew.rows, [repeats, over, anew.rejects], anew.about
+
+def _rows_of(rows, rejects, split):
+    "Rows of a split and those that left it."
+    return len(rows) + sum(reason_counts(rejects, split).values())
 
 # %% ../nbs/30_sampling.ipynb #baf44076
 def select(
@@ -186,6 +210,7 @@ def select(
     rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
     rows, voted = with_votes(rows, cfg)
+    rows, apart, repair = _made_anew(rows, cfg)
     train, train_repeats = without_repeats(_of(rows, "train"))
     evaluation, eval_repeats = without_repeats(_of(rows, "eval"))
     train, leaks = without_leaks(train, evaluation)
@@ -193,16 +218,18 @@ def select(
     train, train_flagged = without_flagged(train, cfg.reject)
     evaluation, eval_flagged = without_flagged(evaluation, "" if cfg.keep_eval else cfg.reject)
     chosen = {"train": choose(train, "train", cfg), "eval": choose(evaluation, "eval", cfg)}
-    before = [corpus.rejects, empty, over, foreign, voted, train_repeats, eval_repeats, leaks, shared]
+    before = [corpus.rejects, empty, over, foreign, voted, *apart, train_repeats, eval_repeats, leaks, shared]
     before += [train_flagged, eval_flagged]
     rejects = pa.concat_tables([*before, *(choice.rejects for choice in chosen.values())])
     rows_in = {split: _rows_in(corpus, split) for split in chosen}
+    if repair: rows_in = {split: _rows_of(chosen[split].rows, rejects, split) for split in chosen}
     sampling = {split: choice.about for split, choice in chosen.items() if choice.about and rows_in[split]}
-    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling, text)
+    return Selection(chosen["train"].rows, chosen["eval"].rows, rejects, rows_in, search, sampling, text, repair)
 
 # %% ../nbs/30_sampling.ipynb #1ce6aeab
 def _is_whole(chosen, split):
-    "Whether all rows of a split that can be used were chosen."
+    "Whether all rows of a split that can be used were chosen, from the corpus's own splits."
+    if chosen.repair: return False
     return not set(reason_counts(chosen.rejects, split)) & {*SPARE, "votes"}
 
 def _clips_of(rows, names):

@@ -15,8 +15,9 @@ from typing import Iterable
 from .config import PrepConfig, split_name, split_names
 
 # %% auto #0
-__all__ = ['USUAL', 'NO_SPLITS', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits', 'usual_splits',
-           'first_split', 'rank', 'seeded_splits']
+__all__ = ['USUAL', 'VALIDATED', 'NO_SPLITS', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits',
+           'is_repaired', 'splits_to_read', 'splits_to_deal', 'read_roles', 'usual_splits', 'first_split', 'rank',
+           'seeded_splits']
 
 # %% ../nbs/05_splits.ipynb #8d8a0c81
 USUAL = ("train", "validation", "test")  # Splits that most corpora have, in the order in which they are shown
@@ -61,6 +62,36 @@ def check_splits(
     split = missing[0]
     names = ", ".join(sorted(have - {""}))
     raise FileNotFoundError(f"no split {split} in {where}: it has {names}; set {roles[split]}_splits")
+
+# %% ../nbs/05_splits.ipynb #d7d59400
+VALIDATED = "validated"  # Common Voice's list of all recordings that listeners found right
+def is_repaired(
+    cfg: PrepConfig,  # Which splits a run makes
+) -> bool: # Whether it makes splits of its own
+    "Tell a run that makes new splits from one that takes the corpus's."
+    return cfg.splits == "repair"
+
+def splits_to_read(
+    cfg: PrepConfig,  # Which splits a run makes
+) -> tuple[str, ...]: # Names of splits
+    "List the splits that are looked for in a corpus."
+    return (*USUAL, VALIDATED) if is_repaired(cfg) else tuple(split_roles(cfg))
+
+def splits_to_deal(
+    cfg: PrepConfig,  # Which splits a run makes
+) -> tuple[str, ...]: # Names of splits
+    "List the splits that are made of a corpus which has none."
+    return ("train",) if is_repaired(cfg) else tuple(split_roles(cfg))
+
+# %% ../nbs/05_splits.ipynb #381fff94
+def read_roles(
+    cfg: PrepConfig,  # Which splits a run makes
+    have: Iterable[str],  # Splits of the corpus
+) -> dict[str, str]: # train or eval, by split to be read
+    "Say what each split is read for; where splits are made anew, all that are there are read for train."
+    if not is_repaired(cfg): return split_roles(cfg)
+    there = [split for split in splits_to_read(cfg) if split in have]
+    return dict.fromkeys(there or ["train"], "train")
 
 # %% ../nbs/05_splits.ipynb #b1dc6079
 def usual_splits(

@@ -23,7 +23,7 @@ from .links import is_audio, shown_path, walk_files
 from .progress import go_on
 from .rejects import Reject, rejects_table
 from .rows import Corpus, repeated, rows_table
-from .splits import USUAL, check_splits, split_roles, usual_first
+from .splits import USUAL, check_splits, read_roles, splits_to_deal, usual_first
 from .tableaudio import Group, TableAudio, is_read_in_place
 from .tablenames import paths_from_root, table_names
 
@@ -167,7 +167,7 @@ def _lines_with_splits(read, roles, cfg, data):
     notes = []
     if any(read.splits):
         notes = check_splits(set(read.splits), roles, str(data))
-    lines, more = with_splits(_lines(read), read.ids, tuple(roles), cfg.seed)
+    lines, more = with_splits(_lines(read), read.ids, splits_to_deal(cfg), cfg.seed)
     return lines, notes + more
 
 # %% ../nbs/17_tablerows.ipynb #20943ea5
@@ -260,10 +260,11 @@ def read_tables(
     kind: str,  # What the source is called
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read a data set with an audio column; raise `FileNotFoundError` for a split it lacks."
-    roles = split_roles(cfg)
+    roles = read_roles(cfg, tables.files)
     splits, notes = _chosen_splits(tables, roles)
     columns = (cfg.audio_column, cfg.text_column, cfg.language_column)
     read = _read_all(tables, splits, columns, roles)
+    roles = read_roles(cfg, set(read.splits))
     lines, more = _lines_with_splits(read, roles, cfg, tables.data)
     notes = list(dict.fromkeys(notes + read.notes + more))
     is_row, rejects = _row_rejects(lines, read.ids, roles)

@@ -21,7 +21,7 @@ from .links import walk_files
 from .listing import Listing
 from .rejects import BadClip
 from .rows import Corpus
-from .splits import first_split, split_roles
+from .splits import first_split, splits_to_read
 from .tablecolumns import choose_columns
 from .tables import records
 from .webdataset import MOST_FILES, is_webdataset, line_part, tar_index, web_listing
@@ -169,7 +169,7 @@ def read_tarred(
     source: Path | Repo,  # A folder, a tar, or a data set on the Hub
 ) -> Corpus: # Rows and rejects of the splits asked for
     "Read tars of recordings with their texts; raise `FileNotFoundError` for a split they lack."
-    listing = _tarred_listing(source, tuple(split_roles(cfg)), cfg.dataset_config, cfg.language_code)
+    listing = _tarred_listing(source, splits_to_read(cfg), cfg.dataset_config, cfg.language_code)
     return read_listing(cfg, source, listing)
 
 # %% ../nbs/17_tarred.ipynb #22fc2c86

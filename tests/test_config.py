@@ -94,6 +94,7 @@ OTHER = dict(
     task="translate",
     train_splits="train",
     eval_splits="other",
+    splits="repair",
     keep_eval=True,
     max_train_samples=5,
     max_eval_samples=5,
@@ -369,6 +370,13 @@ BAD = [
     ("lower_case", 0),
     ("lower_case", "yes"),
     ("lower_case", None),
+    ("splits", "anew"),
+    ("splits", None),
+    ("validation_size", "500"),  # with the corpus's own splits
+    ("validation_size", None),
+    ("test_size", "half"),
+    ("test_size", "50%"),
+    ("test_size", 500),
     ("keep_eval", 1),
     ("keep_eval", "all"),
     ("keep_eval", None),
@@ -416,7 +424,7 @@ def test_outside_sets_are_named_one_a_line():
 
 
 # Fields whose other values need another field beside them
-TOGETHER = {"leak_near", "stratify", "stratify_shares", "engine", "ray_address"}
+TOGETHER = {"leak_near", "stratify", "stratify_shares", "validation_size", "test_size", "engine", "ray_address"}
 
 
 def test_every_field_is_tried_in_this_file():
