@@ -20,16 +20,15 @@ Modules:
 - `audio_ft_prep.chunks`: Whether a WAV, AIFF, CAF, W64, AU or SPHERE file is all there
 - `audio_ft_prep.cleaning`: A column of sentences, cleaned as a setting says, with what was changed on record
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
-- `audio_ft_prep.clipfile`: clips.parquet, written shard by shard, and read as if anybody had written it
+- `audio_ft_prep.clipfacts`: What the clips of a prepared folder say together: flags, measures, speakers, groups, repeated sentences
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
-- `audio_ft_prep.cliprows`: One row for each kept clip: who says what, what was measured, which flags are raised
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
-- `audio_ft_prep.cliptable`: Every kept clip of a prepared folder as one table: who says what, what was measured, which flags are raised
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
+- `audio_ft_prep.comparison`: Two prepared folders side by side: settings, counts, flags, measures, and which clips came and went
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
@@ -44,11 +43,11 @@ Modules:
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.evalof`: What a test is over: how many rows of the corpus's own test are in eval, and why the others aren't
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
+- `audio_ft_prep.exported`: Rejected and flagged clips as files to listen to, with a table of what was measured and what is said
 - `audio_ft_prep.families`: What a kind of speech models wants of audio and of text, as one class to fill in
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
-- `audio_ft_prep.findings`: What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
 - `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
@@ -84,6 +83,7 @@ Modules:
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
+- `audio_ft_prep.page`: A page of HTML in one file: tables, plots, players, readable on every screen, light or dark
 - `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach
 - `audio_ft_prep.pipeline`: Make a prepared data set of a corpus, or the rest of one: `prepare`
@@ -91,7 +91,6 @@ Modules:
 - `audio_ft_prep.planning`: What a run would keep and write, and what it takes
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
-- `audio_ft_prep.pool`: Rows of all splits as one pool, each clip once, from which new splits are made
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
@@ -99,9 +98,7 @@ Modules:
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
-- `audio_ft_prep.repair`: Splits made anew: no speaker and no sentence in two of them, of the size asked for, the same for the same seed
-- `audio_ft_prep.report`: A prepared folder on one page: its numbers, its plots, what was rejected, and the clips worth listening to
-- `audio_ft_prep.reported`: Sentences that listeners of Common Voice have reported, with the reason that they gave
+- `audio_ft_prep.report`: Is the data any good? A prepared folder in sentences, numbers and plots, with the clips worth listening to
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.rowtext`: The sentences of rows: cleaned, flagged, and which of them leave for it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
@@ -111,12 +108,15 @@ Modules:
 - `audio_ft_prep.scripts`: The scripts that a language is written in, and the characters that mean something there though nothing is drawn
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
+- `audio_ft_prep.sections`: All that a report says of a prepared folder, in the order to read it: what to look at first, then each finding with its numbers
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
+- `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
 - `audio_ft_prep.strata`: Which rows come first: in the corpus's order or a seeded one, a share for each group, a cap on each speaker and sentence
+- `audio_ft_prep.suspects`: Clips to look at one by one: those that were rejected and those that are flagged, with what was measured and what is said
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablecolumns`: Which column of a table holds what, by its name
 - `audio_ft_prep.tablenames`: What the clips of a table with audio are called, by their paths, their bytes, or what rows say

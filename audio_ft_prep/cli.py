@@ -21,8 +21,8 @@ from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient
 from .secrets import NoSecrets, OneLine, without_secrets
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'DEBUG', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'upload', 'notebooks',
-           'doctor', 'main']
+__all__ = ['app', 'AsJson', 'DEBUG', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects',
+           'upload', 'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
 _HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
@@ -117,11 +117,11 @@ def _folder_or_url(folder):
 
 # %% ../nbs/90_cli.ipynb #a68e1db9
 _GONE = []  # Holds True where the folder that the command was started in is gone
-def _check_whole(folder):
+def _check_whole(folder, name="output_dir"):
     "Refuse an output folder that is relative to a folder that is gone; give the others back."
     if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)): return folder
     why = "the folder that this command was started in is gone"
-    raise ValueError(f"output_dir must be a whole path, got {folder}: {why}")
+    raise ValueError(f"{name} must be a whole path, got {folder}: {why}")
 
 # %% ../nbs/90_cli.ipynb #fee404c8
 _ROOM = "make room there"
@@ -288,6 +288,44 @@ def inspect(
     if as_json: return _say_json(inspected)
     _say(visible(f"{dataset_name} is read as {inspected['kind']}: {inspected['why']}"))
     for language, splits in inspected["languages"].items(): _say("\n".join(_inspection_lines(language, splits)))
+
+# %% ../nbs/90_cli.ipynb #dcc56763
+@app.command()
+def report(
+    folder: Annotated[str, typer.Argument(help="A prepared folder.")],
+    other: Annotated[str, typer.Argument(help="Another one, to be compared with it.")] = "",
+    html: Annotated[str, typer.Option(help="File to write a page to.")] = "",
+    most_clips: Annotated[int, typer.Option(help="Clips to hear on the page, at most.")] = 12,
+    as_json: AsJson = False,
+):
+    "Say what a prepared folder holds and what to look at first; of two, what changed."
+    from audio_ft_prep.comparison import compare
+    from audio_ft_prep.page import check_page, write_page
+    from audio_ft_prep.report import report
+    page = check_page(user_path(_check_whole(html, "html"), "html")) if html else None
+    folders = [_folder_or_url(name) for name in (folder, other) if name]
+    found = compare(*folders) if other else report(*folders)
+    if not page: return _show(found, as_json)
+    write_page(found.html() if other else found.html(most_clips), page)
+    if as_json: return _say_json({**found.to_dict(), "html": str(page)})
+    _say(f"{page} is written: open it in a browser")
+
+# %% ../nbs/90_cli.ipynb #c1f42f9d
+@app.command()
+def rejects(
+    folder: Annotated[str, typer.Argument(help="A prepared folder.")],
+    reason: Annotated[str, typer.Option(help="Only clips that were rejected for this reason.")] = "",
+    flag: Annotated[str, typer.Option(help="Only clips that have this flag.")] = "",
+    export: Annotated[str, typer.Option(help="Folder to write the clips to, with a table; a new or an empty one.")] = "",
+    as_json: AsJson = False,
+):
+    "List the clips that were rejected or flagged, with what was measured and what is said."
+    from audio_ft_prep.exported import export_clips
+    from audio_ft_prep.suspects import suspects
+    found = suspects(_folder_or_url(folder), reason, flag)
+    exported = export_clips(found, _check_whole(export, "the folder to export to")) if export else None
+    if as_json: return _say_json({**found.to_dict(), "export": exported and exported.to_dict()})
+    _say(exported or found)
 
 # %% ../nbs/90_cli.ipynb #fb71bb8c
 @app.command()

@@ -1,6 +1,8 @@
 "The page about a prepared folder: true, whole in one file, readable on every screen."
+import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -9,7 +11,10 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.plots import clip_numbers, plot_speakers
-from audio_ft_prep.report import clips_at_the_edges, report_html, statistics, write_report
+from audio_ft_prep.cli import run
+from audio_ft_prep.comparison import compare
+from audio_ft_prep.config import config_from
+from audio_ft_prep.report import clips_at_the_edges, report, report_html, statistics, write_report
 from audio_ft_prep.show import show_hours
 from layouts import tar_tree, utterances
 
@@ -59,6 +64,75 @@ def test_the_page_is_whole(page):
 
 
 def test_the_page_is_the_same_each_time(page, prepared): assert report_html(prepared(), most_clips=2) == page
+
+
+def test_the_report_is_the_same_whatever_workers_made_the_folder(page, prepared):
+    many = prepared(num_workers=2, shard_rows=3)
+    assert report_html(many, most_clips=2).split("<h2>")[1:] == page.split("<h2>")[1:]
+    one, other = report(prepared()).to_dict(), report(many).to_dict()
+    assert one.pop("folder") != other.pop("folder") and one == other
+
+
+FLAGGED = dict(flag_quiet=-16.0, flag_telephone=4000.0, flag_low_snr=45.0)
+
+
+def test_each_section_says_what_was_counted(prepared):
+    made = prepared(**FLAGGED)
+    found, numbers = report(made).to_dict()["sections"], statistics(made).splits
+    assert found["Numbers"]["train"]["clips"] == made.counts["train"]["kept"]
+    assert found["Flags"]["flags"].keys() >= {"quiet", "telephone", "low_snr"}
+    for flag, of_split in found["Flags"]["flags"].items():
+        assert {split: count for split, count in of_split.items() if count["clips"]} == {
+            split: s.flags[flag] for split, s in numbers.items() if s.flags[flag]["clips"]
+        }
+    assert sum(line["clips"] for line in found["Speakers"] if line["split"] == "eval") == numbers["eval"].clips
+    assert all(s.flagged <= sum(count["clips"] for count in s.flags.values()) for s in numbers.values())
+    assert found["Clips not kept"]["train"] == made.counts["train"]["rejects"]
+    assert numbers["train"].measures.keys() == set(made.prep["measures"])
+
+
+def test_the_worst_clip_of_each_flag_is_on_the_page_with_a_player(prepared):
+    text = report_html(prepared(**FLAGGED), most_clips=12)
+    got = Page(text)
+    assert got.wrong == [] and got.tags.count("audio") == 12 and len(got.ids) == len(set(got.ids))
+    headings = re.findall("<h3>(.*?)</h3>", text)
+    assert all(any(h.startswith("Flagged") and flag in h for h in headings) for flag in ("quiet", "telephone", "low_snr"))
+    assert sum(h == "Chosen at random" for h in headings) >= 2
+    first = text[text.index("What to look at first"):text.index("<h2>Numbers")]
+    assert "with the flag quiet" in first or "with the flag low_snr" in first
+
+
+def test_two_folders_are_compared_and_every_lost_clip_has_a_reason(prepared):
+    whole, part = prepared(), prepared(max_train_samples=15, min_seconds=2.5, **FLAGGED)
+    found = compare(whole, part)
+    data = found.to_dict()["sections"]
+    assert data["What changed"] == {"same": False} and data["Settings"]["config.min_seconds"] == [0.0, 2.5]
+    kept = {name: sum(c["kept"] for c in made.counts.values()) for name, made in (("a", whole), ("b", part))}
+    lost = data["Clips lost"]
+    assert lost["clips"] == kept["a"] - kept["b"] and data["Clips gained"]["clips"] == 0
+    assert sum(lost["why"].values()) == lost["clips"] and lost["why"].keys() == {"not_sampled", "too_short"}
+    back = compare(part, whole).to_dict()["sections"]
+    assert back["Clips gained"] == lost and back["Clips lost"]["clips"] == 0
+    assert data["Flags"]["train"]["quiet"][0] == 0 < data["Flags"]["train"]["quiet"][1]
+    got = Page(found.html())
+    assert got.wrong == [] and got.asked == [] and found.html() == compare(whole, part).html()
+
+
+def test_a_folder_compared_with_itself_has_not_changed(prepared):
+    found = compare(prepared(), prepared()).to_dict()["sections"]
+    assert found["What changed"] == {"same": True} and found["Settings"] == {}
+    assert found["Clips lost"]["clips"] == found["Clips gained"]["clips"] == 0
+
+
+def test_the_command_describes_one_folder_and_compares_two(prepared, tmp_path, capsys):
+    one, two = str(prepared().folder), str(prepared(max_train_samples=15, min_seconds=2.5, **FLAGGED).folder)
+    assert run(["report", one]) == 0 and "WHAT TO LOOK AT FIRST" in capsys.readouterr().out
+    page = tmp_path / "two.html"
+    assert run(["report", one, two, "--html", str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["html"] == str(page) and "Clips lost" in found["sections"] and Page(page.read_text()).wrong == []
+    assert run(["report", one, "--html", str(tmp_path / "no" / "page.html")]) == 2
+    assert "make it first" in capsys.readouterr().err
 
 
 def test_every_reject_stands_on_the_page_with_what_was_measured(page, prepared):
@@ -188,9 +262,10 @@ def test_the_page_is_readable_on_every_screen(browser, shots, page, tmp_path, sc
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202egnp\x07"
 def test_text_of_a_corpus_is_shown_on_the_page_and_does_nothing(tmp_path):
-    import json, numpy as np, soundfile as sf
+    import numpy as np, soundfile as sf
     (tmp_path / "corpus").mkdir()
     names, noise = ["<b>one", "two"], np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype("float32")
+    noise *= np.arange(len(noise)) % 8_000 < 4_000
     for name in names: sf.write(tmp_path / "corpus" / f"{name}.wav", noise, 16_000)
     lines = [
         json.dumps({"audio_filepath": f"{name}.wav", "text": f"la frase {HOSTILE}", "speaker": HOSTILE})
@@ -208,7 +283,12 @@ def test_text_of_a_corpus_is_shown_on_the_page_and_does_nothing(tmp_path):
         ),
         progress=False,
     )
+    fewer = replace(config_from(made.prep["config"]), max_train_samples=1, output_dir=str(tmp_path / "fewer"))
+    change = compare(made, prepare(fewer, progress=False))
     text = report_html(made)
     got = Page(text)
+    shown = [show(what) for what in (report(made), change) for show in (repr, type(what)._repr_markdown_)]
+    assert all("gnp" in words and not set(words) & set("\x1b\u202e\x07\r") for words in (*shown, change.html()))
+    assert all("\\<img src=x" in words for words in shown[1::2]) and "img" not in Page(change.html()).tags
     assert got.wrong == [] and "img" not in got.tags and "<b>one" not in text and not set(text) & set("\x1b\u202e\x07")
     assert "&lt;img src=x" in text and '<audio controls aria-label="sound of &lt;b&gt;one"' in text
