@@ -21,9 +21,12 @@ Modules:
 - `audio_ft_prep.cleaning`: A column of sentences, cleaned as a setting says, with what was changed on record
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.clipfacts`: What the clips of a prepared folder say together: flags, measures, speakers, groups, repeated sentences
+- `audio_ft_prep.clipfile`: clips.parquet, written shard by shard, and read as if anybody had written it
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
+- `audio_ft_prep.cliprows`: One row for each kept clip: who says what, what was measured, which flags are raised
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
+- `audio_ft_prep.cliptable`: Every kept clip of a prepared folder as one table: who says what, what was measured, which flags are raised
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
@@ -48,6 +51,7 @@ Modules:
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
+- `audio_ft_prep.findings`: What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
 - `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
@@ -99,6 +103,7 @@ Modules:
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 - `audio_ft_prep.report`: Is the data any good? A prepared folder in sentences, numbers and plots, with the clips worth listening to
+- `audio_ft_prep.reported`: Sentences that listeners of Common Voice have reported, with the reason that they gave
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.rowtext`: The sentences of rows: cleaned, flagged, and which of them leave for it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
