@@ -95,6 +95,7 @@ Modules:
 - `audio_ft_prep.planning`: What a run would keep and write, and what it takes
 - `audio_ft_prep.platform`: The same run as a job of the DigitalHub platform: one function to call, a few lines to define it, many jobs for a large corpus
 - `audio_ft_prep.plots`: What a data set is made of: durations, speech rates, labels, speakers, rejects
+- `audio_ft_prep.pool`: Rows of all splits as one pool, each clip once, from which new splits are made
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
@@ -102,6 +103,7 @@ Modules:
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
+- `audio_ft_prep.repair`: Splits made anew: no speaker and no sentence in two of them, of the size asked for, the same for the same seed
 - `audio_ft_prep.report`: Is the data any good? A prepared folder in sentences, numbers and plots, with the clips worth listening to
 - `audio_ft_prep.reported`: Sentences that listeners of Common Voice have reported, with the reason that they gave
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
