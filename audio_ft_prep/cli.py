@@ -316,7 +316,7 @@ def rejects(
     folder: Annotated[str, typer.Argument(help="A prepared folder.")],
     reason: Annotated[str, typer.Option(help="Only clips that were rejected for this reason.")] = "",
     flag: Annotated[str, typer.Option(help="Only clips that have this flag.")] = "",
-    export: Annotated[str, typer.Option(help="Folder to write the clips to, with a table; a new or an empty one.")] = "",
+    export: Annotated[str, typer.Option(help="New or empty folder to write the clips to, with a table.")] = "",
     as_json: AsJson = False,
 ):
     "List the clips that were rejected or flagged, with what was measured and what is said."

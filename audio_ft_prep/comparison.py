@@ -134,7 +134,8 @@ def _why_missing(clips, facts):
     rejects = facts.clips.rejects
     rejects = rejects.filter(pc.not_equal(rejects["reason"], "duplicate_row"))  # of a clip whose first row is used
     reasons = rejects["reason"].take(pc.index_in(_keys(clips), _keys(rejects)))
-    elsewhere = facts.table["split"].cast(pa.string()).take(pc.index_in(clips["id"], facts.table["id"].combine_chunks()))
+    same_id = pc.index_in(clips["id"], facts.table["id"].combine_chunks())
+    elsewhere = facts.table["split"].cast(pa.string()).take(same_id)
     placed = pc.binary_join_element_wise("in", elsewhere, " ")
     return pc.coalesce(reasons, placed, pa.scalar("no such row")).combine_chunks()
 
@@ -149,7 +150,8 @@ def _missing_section(name, ours, theirs, what):
     counts = dict(sorted(counts.items(), key=lambda count: (-count[1], count[0])))
     rows = [["split", "clip", "why", "sentence"]]
     chosen = clips.slice(0, MOST_CHANGED).select(["split", "id", "sentence"]).to_pylist()
-    for clip, reason in zip(chosen, why.to_pylist()): rows.append([clip["split"], clip["id"], reason, clip["sentence"]])
+    for clip, reason in zip(chosen, why.to_pylist()):
+        rows.append([clip["split"], clip["id"], reason, clip["sentence"]])
     by_reason = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
     words = [f"{len(clips):,} clips, {show_hours(pc.sum(clips['seconds']).as_py())}: {by_reason}."]
     if len(clips) > MOST_CHANGED: words.append(f"The first {MOST_CHANGED} are:")
@@ -223,4 +225,5 @@ def compare(
         lost,
         gained,
     ]
-    return Comparison([str(facts.clips.folder) for facts in (a, b)], [section for section in sections if section])
+    folders = [str(facts.clips.folder) for facts in (a, b)]
+    return Comparison(folders, [section for section in sections if section])

@@ -128,7 +128,8 @@ def export_clips(
     "Write clips into a folder to listen to, with a table of them."
     target = _new_folder(folder)
     entries = _joined(suspects)
-    if not entries: raise ValueError("there is no such clip to export: leave out reason and flag to see which there are")
+    if not entries:
+        raise ValueError("there is no such clip to export: leave out reason and flag to see which there are")
     lines, files, missing = [_tsv_line(_COLUMNS)], [], []
     with atomic_folder(target) as part:
         for number, entry in enumerate(entries, 1):
