@@ -19,9 +19,9 @@ from .models import FAMILIES, packaged_models
 from .typed import read_typed
 
 # %% auto #0
-__all__ = ['form_tabs', 'form_folds', 'offered', 'box_kind', 'default_of', 'when_empty', 'as_typed', 'given_settings',
-           'box_value', 'why_unread', 'understood', 'config_faults', 'language_fault', 'as_command', 'as_python',
-           'as_file']
+__all__ = ['form_tabs', 'form_folds', 'offered', 'box_kind', 'default_of', 'when_empty', 'when_left_out', 'as_typed',
+           'given_settings', 'box_value', 'why_unread', 'understood', 'config_faults', 'language_fault', 'as_command',
+           'as_python', 'as_file']
 
 # %% ../nbs/71_boxes.ipynb #1a4dfbb4
 def form_tabs() -> dict[str, list[str]]: # Names of fields by the tab's title
@@ -78,6 +78,12 @@ def when_empty(
     typ, default = field_types()[name], default_of(name)
     if type(None) in get_args(typ): return NONE_WORDS[name] if default is None else f"{default:g}"
     return str(default) if typ in (int, float) else ""
+def when_left_out(
+    name: str,  # A field of `PrepConfig`
+) -> str: # A few words; nothing where an empty box says it
+    "Say which word leaves out a number that has a default."
+    may_be = type(None) in get_args(field_types()[name])
+    return f"{NONE_WORDS[name]} for none" if may_be and default_of(name) is not None else ""
 
 # %% ../nbs/71_boxes.ipynb #12ce33c5
 def as_typed(
@@ -86,6 +92,7 @@ def as_typed(
 ) -> Any: # Text, but for a switch
     "Write a value as it would be typed into the field's box."
     if value is None: return "" if default_of(name) is None else NONE_WORDS[name]
+    if isinstance(value, float): return f"{value:g}" if float(f"{value:g}") == value else str(value)
     return str(value) if box_kind(name) == "text" else value
 
 # %% ../nbs/71_boxes.ipynb #a002ffee

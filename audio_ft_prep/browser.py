@@ -256,7 +256,7 @@ def _build_measuring(self:ClipBrowser):
     self.drawn, self.sides = w.HTML(), w.HTML().add_class("prep-live")
     self.setters, self.set_note = w.HBox(layout=w.Layout(flex_flow="row wrap")), w.HTML().add_class("prep-live")
     boxes = [self.measuring[name] for name in ("slider", "threshold", "only")]
-    for box in boxes[1:]: box.layout.max_width = "16rem"
+    for box in boxes[1:]: box.layout.max_width = "19rem"
     row = w.HBox(boxes[1:], layout=w.Layout(flex_flow="row wrap"))
     parts = [self.drawn, boxes[0], self.sides, row, self.setters, self.set_note]
     self.spread = w.VBox(parts, layout=w.Layout(display="none", max_width="720px"))
@@ -310,7 +310,7 @@ def part(self:ClipBrowser,
 ) -> None:
     "Part the clips at another value."
     if self.is_quiet: return
-    self.state.threshold = float(threshold)
+    self.state.part(float(threshold))
     self._draw_spread()
     if self.state.only: self.list_from(0)
 @patch
@@ -379,12 +379,12 @@ def _row(self:ClipBrowser, i):
     return self.clips.table.slice(i, 1).to_pylist()[0]
 @patch
 def _line(self:ClipBrowser, i):
-    "A clip's line in the list: its id, why it was rejected or how long it is, its measure and its flags."
+    "A clip's line in the list: its measure, its id, why it was rejected or how long it is, and its flags."
     row = self._row(i)
     seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f} s"
     flags = " ".join(row.get("flags") or ())
     measured = self.state.value_words(i) if self.state.measure != "seconds" else ""
-    parts = (row["id"], row["reason"] or seconds, measured, flags, self.chosen.get(i))
+    parts = (measured, row["id"], row["reason"] or seconds, flags, self.chosen.get(i))
     return visible("  ".join(filter(None, parts)))
 @patch
 def show(self:ClipBrowser) -> None:

@@ -102,12 +102,11 @@ class Bars(NamedTuple):
     counts: np.ndarray  # Clips in each
 def bars_of(
     spread: Spread,  # What was measured, of one clip at least
-    threshold: float | None = None,  # A value that must be in sight
+    *in_sight: float,  # Values that must be within the bars
 ) -> Bars:
     "Count clips by value."
     few = len(spread) // 1000
-    seen = [spread.values[few], spread.values[len(spread) - 1 - few]]
-    if threshold is not None: seen.append(threshold)
+    seen = [spread.values[few], spread.values[len(spread) - 1 - few], *in_sight]
     first, last = min(seen), max(seen)
     if first == last: last = first + 1.0
     shown = np.clip(spread.values, first, last)
@@ -137,7 +136,7 @@ def sides_words(
     return ", ".join(words)
 
 # %% ../nbs/72_browsing.ipynb #e289de77
-_ROOM = "display:flex; align-items:flex-end; height:6.5rem; gap:1px; border-bottom:1px solid currentColor"
+_ROOM = "position:relative; display:flex; align-items:flex-end; height:6.5rem; gap:1px; border-bottom:1px solid currentColor"
 _PLAIN, _MEANT = "var(--jp-brand-color1, #1976d2)", "var(--jp-warn-color1, #c2570c)"
 def _bar(count, most, colour, title):
     "A bar; one of a single clip can be seen beside one of a million."
@@ -150,21 +149,27 @@ def _axis(first, last, unit):
     return f'<div style="display:flex; justify-content:space-between; font-size:.9em">{"".join(ends)}</div>'
 
 # %% ../nbs/72_browsing.ipynb #2ad71945
+def _line(at, bars):
+    "A line at a threshold, over the bars."
+    first, last = bars.edges[0], bars.edges[-1]
+    left = 100 * (at - first) / (last - first)
+    look = f"position:absolute; left:{left:.4g}%; top:0; bottom:0; border-left:2px dashed currentColor"
+    return f'<span style="{look}"></span>'
 def spread_html(
     spread: Spread,  # What was measured
+    bars: Bars,  # The same, counted
     threshold: float,  # Where it is parted
     side: str,  # Which side a setting is about
     unit: str = "",  # What the measure counts in
 ) -> str: # HTML, whose bars are as wide as there is room
     "Draw how a measure is spread, the clips that a setting would be about in another colour."
-    if not len(spread): return ""
-    bars = bars_of(spread, threshold)
     middles = (bars.edges[:-1] + bars.edges[1:]) / 2
     meant = middles < threshold if side == BELOW else middles > threshold
     parts = []
     for i, count in enumerate(bars.counts):
         title = f"{count:,} from {shown_number(bars.edges[i])} to {shown_number(bars.edges[i + 1])}"
         parts.append(_bar(count, bars.counts.max(), _MEANT if meant[i] else _PLAIN, title))
+    parts.append(_line(threshold, bars))
     said = html_text(sides_words(spread, threshold, side))
     picture = f'<div role="img" aria-label="{said}" style="{_ROOM}">{"".join(parts)}</div>'
     return picture + _axis(bars.edges[0], bars.edges[-1], unit)
@@ -184,6 +189,7 @@ class Browsing:
         self.measures = numbers_in(table)
         self.measure, self.order = "", AS_LISTED
         self.threshold, self.only = 0.0, ""  # Of the measure; below or above to list the clips of that side only
+        self.in_sight = ()  # Thresholds that the bars were widened for
         self.answering = np.arange(len(table))  # Rows that answer the filters
 
     @property
@@ -192,6 +198,8 @@ class Browsing:
     def side(self) -> str: return self.thresholds[0].side if self.thresholds else BELOW
     @cached_property
     def spread(self) -> Spread: return spread_of(self.table, self.answering, self.measure)
+    @cached_property
+    def bars(self) -> Bars: return bars_of(self.spread, *self.in_sight)
     def __repr__(self): return f"Browsing({len(self.numbers)} of {len(self.table)} clips)"
 
 # %% ../nbs/72_browsing.ipynb #a268b6c4
@@ -204,7 +212,12 @@ def ask(self:Browsing,
     found = find_clips(self.table, **asked)
     if only_chosen: found = found[np.isin(found, list(self.chosen))]
     self.answering = found
-    self.__dict__.pop("spread", None)
+    self._forget("spread", "bars")
+    if self.measure: self.part(self.threshold)
+@patch
+def _forget(self:Browsing, *names):
+    "Forget what was worked out for other clips, for another measure, or for other thresholds."
+    for name in names: self.__dict__.pop(name, None)
 
 # %% ../nbs/72_browsing.ipynb #6aac0664
 @patch
@@ -213,11 +226,26 @@ def look_at(self:Browsing,
 ) -> None:
     "Order and part clips by another measure."
     self.measure, self.only = measure, ""
-    self.__dict__.pop("spread", None)
+    self._forget("spread", "bars")
     given = [self.settings.get(threshold.setting) for threshold in self.thresholds]
     given = [value for value in given if value is not None]
-    if given: self.threshold = float(given[0])
-    else: self.threshold = float(np.median(self.spread.values)) if len(self.spread) else 0.0
+    middle = float(np.median(self.spread.values)) if len(self.spread) else 0.0
+    self.in_sight = ()
+    self.part(float(given[0]) if given else middle)
+@patch
+def part(self:Browsing,
+    threshold: float,  # A value of the measure
+) -> None:
+    "Part the clips at another value; it stays within the bars from then on."
+    self.threshold = threshold
+    if self._is_within(threshold): return
+    self.in_sight += (threshold,)
+    self._forget("bars")
+@patch
+def _is_within(self:Browsing, value):
+    "Whether a value is within the bars."
+    if not self.in_sight or not len(self.spread): return False
+    return self.bars.edges[0] <= value <= self.bars.edges[-1]
 
 # %% ../nbs/72_browsing.ipynb #6d720ba5
 @patch
@@ -252,8 +280,8 @@ def words(self:Browsing) -> str: # A sentence; empty where there is no measure
 @patch(as_prop=True)
 def picture(self:Browsing) -> str: # HTML; empty where there is nothing to draw
     "Draw how the measure is spread."
-    if not self.measure: return ""
-    return spread_html(self.spread, self.threshold, self.side, unit_of(self.measure))
+    if not self.measure or not len(self.spread): return ""
+    return spread_html(self.spread, self.bars, self.threshold, self.side, unit_of(self.measure))
 @patch
 def value_words(self:Browsing,
     i: int,  # A row
@@ -278,7 +306,7 @@ def _round_step(width):
 def reach(self:Browsing) -> Reach:
     "Give what a slider for the threshold goes over: nearly all values, and the threshold."
     if not len(self.spread): return Reach(self.threshold, self.threshold + 1, 1)
-    edges = bars_of(self.spread, self.threshold).edges
+    edges = self.bars.edges
     step = _round_step(edges[-1] - edges[0])
     first, last = np.floor(edges[0] / step) * step, np.ceil(edges[-1] / step) * step
     return Reach(float(f"{first:.6g}"), float(f"{last:.6g}"), step)

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 from fastcore.basics import patch
 from .background import Background
-from .boxes import (
-    as_typed, box_value, config_faults, default_of, given_settings, language_fault, understood, why_unread)
+from audio_ft_prep.boxes import (
+    as_typed, box_value, config_faults, default_of, given_settings, language_fault, understood, when_left_out,
+    why_unread)
 from .config import PrepConfig, check_field, field_types, setting_list
 from .languages import canonical_language
 from .lookup import Found, lost_splits
@@ -155,7 +156,7 @@ def note(self:FormFields,
     "Give what is shown next to a field: what is wrong, or what was understood, and what it is for."
     if name in marked: return Notice(marked[name], fault=True)
     if name == "dataset_name" and self.corpus_note.text: return self.corpus_note
-    words = (understood(name, self.typed[name]), self.docs[name])
+    words = (understood(name, self.typed[name]), self.docs[name], when_left_out(name))
     return Notice("; ".join(filter(None, words)))
 
 # %% ../nbs/72_checks.ipynb #440377b7

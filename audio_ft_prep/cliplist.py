@@ -91,7 +91,7 @@ def corpus_clips(
     corpus = load_rows(cfg)
     tokenizer = tokenizer_for(cfg, model)
     chosen = select(corpus, cfg, model, tokenizer)
-    rows = pa.concat_tables([chosen.train, chosen.eval])
+    rows = pa.concat_tables([chosen.train, chosen.eval], promote_options="default")
     def view(i):
         if i < len(rows):
             row = rows.slice(i, 1)

@@ -525,12 +525,14 @@ class Setting(NamedTuple):
 
 # %% ../nbs/02_config.ipynb #d2e224e0
 def setting_helps() -> dict[str, str]: # Sentence by field
-    "Say what each setting is, in the words written behind it."
+    "Say what each setting is, in the words written behind it, and in those of its flag."
     from fastcore.docments import docments
     helps = {}
     for part in (_RowSettings, _CheckSettings, PrepConfig):
         own = docments(part)
         helps |= {name: own[name] or helps.get(name, "") for name in own}
+    for flag in FLAGS.values():
+        if flag.setting: helps[flag.setting] += f"; {flag.words}"
     return helps
 
 # %% ../nbs/02_config.ipynb #3a2e93b9

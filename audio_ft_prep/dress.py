@@ -43,6 +43,11 @@ _CSS = """
   .prep-field .widget-inline-hbox > .widget-label { width: 100% !important; text-align: left; }
 }
 .audio-ft-prep .jupyter-button { height: auto; min-height: var(--jp-widgets-inline-height); white-space: normal; }
+.audio-ft-prep .jupyter-button.prep-fold {
+  align-self: flex-start; background: none; border: 0; box-shadow: none; padding: 0 .4em;
+  color: var(--jp-ui-font-color1, inherit); }
+.audio-ft-prep .jupyter-button.prep-fold:hover { text-decoration: underline; }
+.audio-ft-prep .jupyter-button.prep-fold:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); }
 .audio-ft-prep .widget-output { max-width: 100%; overflow-x: auto; }
 .prep-note { color: var(--jp-ui-font-color2, inherit); font-size: .9em; overflow-wrap: anywhere; }
 .prep-bad { font-weight: 600; overflow-wrap: anywhere; }

@@ -92,7 +92,7 @@ def _fold(label, part):
         part.layout.display = None if change["new"] else "none"
         button.icon = "chevron-down" if change["new"] else "chevron-right"
     button.observe(unfold, "value")
-    return button
+    return button.add_class("prep-fold")
 
 # %% ../nbs/74_widgets.ipynb #e63ae579
 class PrepForm:

@@ -366,7 +366,8 @@ def test_sides_are_those_of_the_flags_and_a_million_clips_are_parted_at_once():
         parted = state.spread.sides(at, "below")
         assert parted.clips + parted.clips_above == 1_000_000
     assert time.process_time() - began < 5
-    state.threshold, state.only = 25.0, "below"
+    state.part(25.0)
+    state.only = "below"
     assert len(state.numbers) == (values < 25.0).sum() == state.spread.sides(25.0, "below").clips
     assert (values <= 25.0).sum() == state.spread.sides(25.0, "above").clips
     assert bars_of(state.spread, -7.0).counts.sum() == 1_000_000
