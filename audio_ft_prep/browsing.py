@@ -136,7 +136,10 @@ def sides_words(
     return ", ".join(words)
 
 # %% ../nbs/72_browsing.ipynb #e289de77
-_ROOM = "position:relative; display:flex; align-items:flex-end; height:6.5rem; gap:1px; border-bottom:1px solid currentColor"
+_ROOM = (
+    "position:relative; display:flex; align-items:flex-end; height:6.5rem; gap:1px; "
+    "border-bottom:1px solid currentColor"
+)
 _PLAIN, _MEANT = "var(--jp-brand-color1, #1976d2)", "var(--jp-warn-color1, #c2570c)"
 def _bar(count, most, colour, title):
     "A bar; one of a single clip can be seen beside one of a million."

@@ -13,10 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
+from .clipfile import CLIPS
+from .cliprows import clip_schema
+from .cliptable import clip_table
 from .config import PrepConfig
 from .families import tokenizer_for
+from .findings import flag_column, flag_masks, named_flags
 from .load import load_rows
-from .measures import MEASURES
+from .measures import MEASURES, measures_of
 from .models import load_model
 from .paths import Url
 from .pipeline import Prepared
@@ -100,25 +104,25 @@ def corpus_clips(
         (reject,) = rejects.to_pylist()
         return reject_view(reject, corpus, model, tokenizer, cfg)
     rejects = listed_rejects(chosen.rejects, corpus.rows)
-    table = pa.concat_tables([_listed(rows), rejects])
+    flags = flag_column(named_flags(rows["flags"]), len(rows))
+    table = pa.concat_tables([_listed(rows, flags=flags), rejects])
     return ClipList(table, view, tokenizer, model.max_seconds, asdict(cfg))
 
 # %% ../nbs/71_cliplist.ipynb #e84f0390
-def _listed_split(clips, split):
-    "Rows of the clips that were kept of a split."
-    stored = clips.data[split].column_names
-    measures = [name for name in MEASURES if name in stored]
-    table = clips.columns(split, ["id", "speaker", "sentence", "input_length", *measures])
-    samples = table["input_length"].cast(pa.float64())
-    seconds = pc.divide(samples, clips.rate_hz)
-    return _listed(table, split=split, seconds=seconds)
+def _listed_kept(clips):
+    "Rows of the clips that were kept, split by split; of the first release's folders flags aren't known."
+    known = clip_schema(measures_of(clips.prep)).names
+    names = [name for name in LISTED.names if name in known]
+    if CLIPS not in clips.prep["files"]: names.remove("flags")
+    table = clip_table(clips.at, names)
+    return [_listed(table.filter(pc.equal(table["split"], split))) for split in clips.splits]
 def prepared_clips(
     prepared: str | Path | Url | Prepared,  # A prepared folder or its URL, or what `prepare` gave
     corpus: str | Path = "",  # Where the corpus is now that it was made of; empty where it has not moved
 ) -> ClipList: # Its examples and its rejects
     "List the clips of a prepared folder."
     clips = PreparedClips(prepared, corpus)
-    tables = [_listed_split(clips, split) for split in clips.splits]
+    tables = _listed_kept(clips)
     firsts = np.cumsum([0, *map(len, tables)])  # Number of each split's first clip, and of the first reject
     def view(i):
         part = int(np.searchsorted(firsts, i, "right")) - 1
@@ -147,11 +151,8 @@ def _has_flag(flags, flag):
     "Which clips have a flag, or any, or none; a clip of which that isn't known is in none of these."
     if flag == FLAGGED: return pc.greater(pc.list_value_length(flags), 0)
     if flag == UNFLAGGED: return pc.equal(pc.list_value_length(flags), 0)
-    flags = flags.combine_chunks() if isinstance(flags, pa.ChunkedArray) else flags
-    rows = pc.list_parent_indices(flags)
-    found = np.zeros(len(flags), bool)
-    found[rows.filter(pc.equal(pc.list_flatten(flags), flag)).to_numpy()] = True
-    return pa.array(found)
+    has = flag_masks(flags).get(flag, np.zeros(len(flags), bool))
+    return pa.array(has)
 KEPT, REJECTED = "kept", "all rejects"
 def _has_reason(reasons, reason):
     "Which clips were kept, rejected, or rejected for one reason."
