@@ -97,6 +97,8 @@ def sample(
 def _of_split(cfg, split, what):
     "A maximum of a split: samples, hours or share."
     return getattr(cfg, f"max_{split}_{what}")
+def _has_maximum(cfg, split):
+    return any(_of_split(cfg, split, what) is not None for what in ("samples", "hours", "share"))
 def _most_rows(cfg, split, count):
     "Rows to take at most."
     samples = _of_split(cfg, split, "samples")
@@ -151,7 +153,7 @@ def _taken(rows, places, cfg, split):
     most = _most_rows(cfg, split, len(rows))
     lengths = Lengths(rows)
     taken, about = _within_hours(order[:most], lengths, cfg, split)
-    if groups and len(taken) < len(rows):
+    if groups and _has_maximum(cfg, split):
         by = stratify_columns(cfg.stratify)
         about["groups"] = groups_about(groups, taken, by, cfg.stratify_shares)
     return np.sort(taken), lengths, about
@@ -169,6 +171,7 @@ def choose(
     rows, places, over = within_caps(rows, base_places(rows, cfg.sampling, cfg.seed), cfg)
     taken, lengths, about = _taken(rows, places, cfg, split)
     about |= {"rows": len(rows), "taken": len(taken)}
+    if samples := _of_split(cfg, split, "samples"): about["asked"] = samples
     if voteless := _voteless(rows, cfg): about["voteless"] = voteless
     gone = np.ones(len(rows), bool)
     gone[taken] = False

@@ -78,7 +78,7 @@ def _of_hours(split, hours):
     known = {name: n for name, n in hours["from"].items() if n}
     ways = ", ".join(f"{n:,} {_FROM[name]}" for name, n in known.items())
     have = show_hours(hours["seconds"])
-    asked = f"{hours['asked']:g} h"
+    asked = show_hours(3600 * hours["asked"])
     if hours["whole"]: sentence = f"{split} holds {have} in all, {asked} were asked for"
     else: sentence = f"{have} of the {asked} asked for fit into {split}"
     return [f"{sentence} (clips measured: {ways})"] if ways else [sentence]
@@ -89,6 +89,8 @@ def sampled_notes(
     "Say what a sample holds of what was asked for."
     notes = []
     for split, about in sampling.items():
+        if about.get("asked", 0) > about["rows"]:
+            notes.append(f"{about['asked']:,} rows of {split} were asked for, {about['rows']:,} are left to choose from")
         if "hours" in about: notes += _of_hours(split, about["hours"])
         if about.get("voteless"): notes.append(f"{about['voteless']:,} rows of {split} give no votes, and are kept")
         if "groups" in about: notes += _of_groups(split, about["groups"], about["taken"], show)
@@ -130,6 +132,7 @@ _HOURS = {"asked": _is_number, "seconds": _is_number, "whole": lambda value: isi
 _SPLIT = {
     "rows": _is_count,
     "taken": _is_count,
+    "asked": _is_count,
     "voteless": _is_count,
     "hours": lambda value: _fits(value, _HOURS),
     "groups": lambda value: _fits(value, _GROUPS),
@@ -139,6 +142,6 @@ def check_sampled(
 ) -> None:
     "Raise `ValueError` for anything that no run of ours wrote."
     for split, about in sampling.items() if isinstance(sampling, dict) else [(None, None)]:
-        if split in ("train", "eval") and _fits(about, _SPLIT, ("voteless", "hours", "groups")): continue
+        if split in ("train", "eval") and _fits(about, _SPLIT, ("asked", "voteless", "hours", "groups")): continue
         where = f"sampling.{split}" if split in ("train", "eval") else "sampling"
         raise ValueError(f"{where} must be what was written when rows were chosen, and isn't")

@@ -16,6 +16,7 @@ TASKS = [
     "common_voice",
     "own_recordings",
     "hub",
+    "sampling",
     "storage",
     "good_data",
     "rejected",
