@@ -82,6 +82,9 @@ def _of_hours(split, hours):
     if hours["whole"]: sentence = f"{split} holds {have} in all, {asked} were asked for"
     else: sentence = f"{have} of the {asked} asked for fit into {split}"
     return [f"{sentence} (clips measured: {ways})"] if ways else [sentence]
+def _of_rows(split, about):
+    "A sentence about a split with fewer rows than were asked for."
+    return f"{about['asked']:,} rows of {split} were asked for, {about['rows']:,} are left to choose from"
 def sampled_notes(
     sampling: dict,  # What was written down, by split
     show: Callable[[str], str] = visible,  # Writes a value of the corpus, for a terminal or for Markdown
@@ -89,8 +92,7 @@ def sampled_notes(
     "Say what a sample holds of what was asked for."
     notes = []
     for split, about in sampling.items():
-        if about.get("asked", 0) > about["rows"]:
-            notes.append(f"{about['asked']:,} rows of {split} were asked for, {about['rows']:,} are left to choose from")
+        if about.get("asked", 0) > about["rows"]: notes.append(_of_rows(split, about))
         if "hours" in about: notes += _of_hours(split, about["hours"])
         if about.get("voteless"): notes.append(f"{about['voteless']:,} rows of {split} give no votes, and are kept")
         if "groups" in about: notes += _of_groups(split, about["groups"], about["taken"], show)
