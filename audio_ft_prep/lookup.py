@@ -24,7 +24,7 @@ from .pipeline import Prepared
 from .reading import read_prep
 from .release import release_folders
 from .show import show_hours
-from .splits import split_roles, splits_there
+from .splits import is_repaired, split_roles, splits_there
 
 # %% auto #0
 __all__ = ['why_wait', 'Found', 'look_at', 'lost_splits', 'field_of', 'sentence_of', 'model_faults', 'prepared_before', 'is_gone',
@@ -102,7 +102,7 @@ def lost_splits(
 ) -> dict[str, str]: # Sentence by field
     "Say which fields name a split that a corpus doesn't have."
     rows, roles = found.splits or {}, split_roles(cfg)
-    if list(rows) == [_UNSPLIT] or sum(rows.values()) < 3: return {}
+    if list(rows) == [_UNSPLIT] or sum(rows.values()) < 3 or is_repaired(cfg): return {}
     lost = []
     if found.kind in _STRICT: lost = [split for split in roles if split not in rows]
     if found.kind in _LENIENT: lost = splits_there(set(rows), roles)[0]

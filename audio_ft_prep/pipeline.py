@@ -18,7 +18,6 @@ from .config import PrepConfig
 from .engines import Job, open_engine
 from .errors import explained_errors
 from .evalof import eval_words
-from .flagcounts import flag_counts
 from .hubclient import hub_cache, parts_folder
 from .load import load_rows
 from .machine import check_limits, check_memory
@@ -64,7 +63,6 @@ class Prepared:
             "eval_of": self.prep.get("eval_of"),
             "sampling": self.prep.get("sampling", {}),
             "repair": self.prep.get("repair", {}),
-            "flags": self.prep.get("flags", {}),
         }
     def __repr__(self):
         lines = [text_table(_prepared_rows(self.prep)), *_notes(self.prep, visible)]
@@ -87,7 +85,6 @@ def _prepared_rows(prep):
     ]
     reasons = dict.fromkeys(reason for count in counts.values() for reason in count["rejects"])
     for reason in reasons: rows.append(line(f"rejected: {reason}", lambda s: counts[s]["rejects"].get(reason, 0)))
-    for flag, clips in flag_counts(prep).items(): rows.append([f"flagged: {flag}", *clips])
     rows.append(line("duration kept", lambda s: show_hours(counts[s]["samples"] / rate)))
     rows.append(line("bytes", lambda s: show_bytes(_bytes_in(prep, s))))
     return rows

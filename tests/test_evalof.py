@@ -24,10 +24,11 @@ def flac(x):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    "Good speech, and in each split a long clip, a short one, a sentence beyond any label, silence, and a clip that is missing."
+    "Good speech, and in each split a long clip, a short one, a sentence beyond any label, noise, and silence."
     good = next(data for name, data in tar_clips(SAMPLE, "it", "test").items())
     speech, rate = sf.read(io.BytesIO(good), dtype="float32")
     speech = speech[::rate // 16000]
+    noise = np.random.default_rng(0).normal(0, 0.01, 32000).astype(np.float32)
     cut = {s: flac(np.resize(speech, int(s * 16000))) for s in (LONG_S, SHORT_S)}
     def clips(split):
         return [
@@ -36,6 +37,7 @@ def corpus(tmp_path_factory):
             (f"{split}_long", cut[LONG_S], SENTENCE),
             (f"{split}_short", cut[SHORT_S], SENTENCE),
             (f"{split}_words", good, "uno " * 500),
+            (f"{split}_noise", flac(noise), SENTENCE),
             (f"{split}_silent", flac(np.zeros(16000, np.float32)), SENTENCE),
         ]
     return write_corpus(tmp_path_factory.mktemp("of") / "corpus", {s: clips(s) for s in ("train", "test")})
@@ -66,14 +68,15 @@ def ids(prepared, split): return {name.partition("_")[2] for name in load_prepar
 def test_rows_of_the_official_test_that_are_missing_are_said_wherever_eval_is_shown(made, corpus, tmp_path, caplog):
     prepared = made()
     test = prepared.prep["eval_of"]["splits"]["test"]
-    assert (test["rows"], test["kept"], sum(test["rejects"].values())) == (6, 2, 4)
-    words = "eval is 2 of 6 rows of the official test (1 label_too_long, 1 silent, 1 too_short, 1 too_long)"
+    assert (test["rows"], test["kept"], sum(test["rejects"].values())) == (7, 2, 5)
+    reasons = "1 label_too_long, 1 silent, 1 no_modulation, 1 too_short, 1 too_long"
+    words = f"eval is 2 of 7 rows of the official test ({reasons})"
     assert words in repr(prepared)
     assert "not comparable with published figures" in repr(prepared)
     card = (prepared.folder / "README.md").read_text(encoding="utf-8")
     assert words[1:].replace("_", "\\_") in card.replace("\\_", "_").replace("_", "\\_")
     assert "## What the test is over" in card
-    planned = "eval is 5 of 6 rows of the official test (1 label_too_long), less what can't be decoded"
+    planned = "eval is 6 of 7 rows of the official test (1 label_too_long), less what can't be decoded"
     assert any(planned in note for note in plan(config(corpus, str(tmp_path / "out"))).notes)
     with caplog.at_level(logging.WARNING): load_prepared(prepared.folder)
     assert sum(words in record.getMessage() for record in caplog.records) == 1
@@ -88,9 +91,10 @@ def test_a_whole_test_is_said_to_be_whole_and_warned_of_by_none(prepared, caplog
 
 
 def test_keep_eval_keeps_every_row_that_can_be_heard_and_train_stays_what_it_was(made):
-    kept = made(keep_eval=True, storage="audio")
-    assert ids(kept, "eval") == {"good_0", "good_1", "long", "short", "words"}
-    assert ids(kept, "train") == {"good_0", "good_1"}
+    strict = dict(reject="low_snr,edges", max_per_sentence=1, min_up_votes=1)
+    kept = made(keep_eval=True, storage="audio", **strict)
+    assert ids(kept, "eval") == {"good_0", "good_1", "long", "short", "words", "noise"}
+    assert ids(kept, "train") == {"good_0"}
     rows = {row["id"]: row for row in load_prepared(kept.folder)["eval"]}
     assert rows["test_long"]["input_length"] == LONG_S * 16000
     assert rows["test_long"]["input_features"].shape == (80, LONG_S * 100)
@@ -100,21 +104,21 @@ def test_keep_eval_keeps_every_row_that_can_be_heard_and_train_stays_what_it_was
 
 def test_where_features_are_stored_a_long_clip_is_a_reject_and_the_sentence_says_what_to_do(made):
     kept = made(keep_eval=True)
-    assert ids(kept, "eval") == {"good_0", "good_1", "short", "words"}
+    assert ids(kept, "eval") == {"good_0", "good_1", "short", "words", "noise"}
     assert "a clip that is too long is kept whole with storage audio" in repr(kept)
     assert "keep_eval keeps every row" in repr(made()) and "keep_eval keeps every row" not in repr(kept)
 
 
 def test_what_no_model_can_be_trained_with_is_warned_of_and_refused_in_a_batch(made, caplog):
-    folder = made(keep_eval=True, storage="audio").folder
+    folder = made(keep_eval=True, storage="audio", reject="low_snr,edges", max_per_sentence=1, min_up_votes=1).folder
     with caplog.at_level(logging.WARNING): data = load_prepared(folder)["eval"]
     assert "1 clip longer than 30 s and 1 sentence of more than 448 labels" in caplog.text
     items = [data[i] for i in range(len(data))]
     collate = SpeechCollator(50258)
     with pytest.raises(ValueError, match="3000 frames at most.*got 3100.*n_frames=3100"): collate(items)
     short = data.filter(lambda n: n <= 480000, input_columns="input_length")
-    assert collate([short[i] for i in range(len(short))])["input_features"].shape == (4, 80, 3000)
-    assert SpeechCollator(50258, n_frames=3100)(items)["input_features"].shape == (5, 80, 3100)
+    assert collate([short[i] for i in range(len(short))])["input_features"].shape == (5, 80, 3000)
+    assert SpeechCollator(50258, n_frames=3100)(items)["input_features"].shape == (6, 80, 3100)
 
 
 @pytest.mark.long
@@ -133,8 +137,8 @@ def test_keep_eval_and_a_maximum_contradict_each_other():
     {"official": 1, "splits": {}},
     {"official": True, "splits": []},
     {"official": True, "splits": {"test": {"rows": 6, "kept": 2, "rejects": {}}}},
-    {"official": True, "splits": {"test": {"rows": 7, "kept": 3, "rejects": {"silent": 4}}}},
-    {"official": True, "splits": {"test": {"rows": 6, "kept": 2, "rejects": {"<b>": 4}}}},
+    {"official": True, "splits": {"test": {"rows": 8, "kept": 3, "rejects": {"silent": 5}}}},
+    {"official": True, "splits": {"test": {"rows": 7, "kept": 2, "rejects": {"<b>": 5}}}},
     [],
 ])
 def test_a_claim_that_does_not_add_up_is_refused_in_a_sentence(made, change):
