@@ -118,8 +118,8 @@ def _within_hours(order, lengths, cfg, split):
     hours = _of_split(cfg, split, "hours")
     if hours is None: return order, {}
     count, seconds = within_hours(order, lengths, hours, cfg.min_seconds, cfg.max_seconds)
-    about = {"asked": hours, "seconds": round(seconds, 2), "whole": count == len(order)}
-    return order[:count], {"hours": about | {"from": lengths.sources(order[:count])}}
+    about = {"asked": hours, "seconds": round(seconds, 2), "from": lengths.sources(order[:count])}
+    return order[:count], {"hours": about}
 
 # %% ../nbs/29_choosing.ipynb #7021b774
 def longest_first(
@@ -172,9 +172,9 @@ def choose(
     taken, lengths, about = _taken(rows, places, cfg, split)
     about |= {"rows": len(rows), "taken": len(taken)}
     if samples := _of_split(cfg, split, "samples"): about["asked"] = samples
-    if voteless := _voteless(rows, cfg): about["voteless"] = voteless
     gone = np.ones(len(rows), bool)
     gone[taken] = False
     stay, left = drop_all(rows, gone, "not_sampled")
+    if voteless := _voteless(stay, cfg): about["voteless"] = voteless
     if cfg.order == "longest": stay = longest_first(stay, lengths.part(taken))
     return Choice(stay, pa.concat_tables([over, left]), about)

@@ -73,15 +73,13 @@ def _of_groups(split, groups, taken, show):
 # %% ../nbs/28_sampled.ipynb #5e7e2ac8
 _FROM = {"corpus": "by the corpus", "headers": "by their headers", "sizes": "estimated by their sizes",
          "guesses": "guessed until their audio is here"}
-def _of_hours(split, hours):
-    "Sentences about the hours of a split."
-    known = {name: n for name, n in hours["from"].items() if n}
-    ways = ", ".join(f"{n:,} {_FROM[name]}" for name, n in known.items())
-    have = show_hours(hours["seconds"])
-    asked = show_hours(3600 * hours["asked"])
-    if hours["whole"]: sentence = f"{split} holds {have} in all, {asked} were asked for"
-    else: sentence = f"{have} of the {asked} asked for fit into {split}"
-    return [f"{sentence} (clips measured: {ways})"] if ways else [sentence]
+def _of_hours(split, about):
+    "A sentence about the hours of a split."
+    hours = about["hours"]
+    ways = ", ".join(f"{n:,} {_FROM[name]}" for name, n in hours["from"].items() if n)
+    have = f"{split} has {show_hours(hours['seconds'])} of the {show_hours(3600 * hours['asked'])} asked for"
+    more = ", and there is no more" if about["taken"] == about["rows"] else ""
+    return f"{have}{more} (clips measured: {ways or 'none'})"
 def _of_rows(split, about):
     "A sentence about a split with fewer rows than were asked for."
     return f"{about['asked']:,} rows of {split} were asked for, {about['rows']:,} are left to choose from"
@@ -93,7 +91,7 @@ def sampled_notes(
     notes = []
     for split, about in sampling.items():
         if about.get("asked", 0) > about["rows"]: notes.append(_of_rows(split, about))
-        if "hours" in about: notes += _of_hours(split, about["hours"])
+        if "hours" in about: notes.append(_of_hours(split, about))
         if about.get("voteless"): notes.append(f"{about['voteless']:,} rows of {split} give no votes, and are kept")
         if "groups" in about: notes += _of_groups(split, about["groups"], about["taken"], show)
     return notes
@@ -130,7 +128,7 @@ _GROUPS = {
     "without": _is_count,
     "named": _are_groups,
 }
-_HOURS = {"asked": _is_number, "seconds": _is_number, "whole": lambda value: isinstance(value, bool), "from": _is_from}
+_HOURS = {"asked": _is_number, "seconds": _is_number, "from": _is_from}
 _SPLIT = {
     "rows": _is_count,
     "taken": _is_count,

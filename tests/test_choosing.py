@@ -171,7 +171,6 @@ def test_hours_are_never_exceeded_and_one_row_more_would(rows, seconds, how, by,
     kept = [s for s in chosen.rows["seconds"].to_pylist() if s <= cfg.max_seconds]  # the others will be rejected
     assert sum(kept) <= seconds + 1e-3 and accounted(rows, chosen)
     assert chosen.about["hours"]["seconds"] == pytest.approx(sum(kept))
-    assert chosen.about["hours"]["whole"] == (len(chosen.rows) == len(rows))
     if len(chosen.rows) < len(rows): assert sum(kept) + 29 > seconds
 
 
@@ -322,8 +321,8 @@ def test_what_could_not_be_met_is_said_and_no_value_of_a_corpus_is_markup():
     about = {"train": choose(table(rows), "train", cfg).about}
     check_sampled(json.loads(json.dumps(about)))
     notes = " ".join(sampled_notes(about))
-    assert "of 3 rows each, gender male has 1" in notes and "6 rows of train give no votes" not in notes
-    assert "9 rows of train give no votes" in notes and "holds 12.0 s in all, 9 h were asked for" in notes
+    assert "of 3 rows each, gender male has 1" in notes and "no more" not in notes
+    assert "6 rows of train give no votes" in notes and "train has 12.0 s of the 9.00 h asked for (clips" in notes
     rows = [(f"c{i}", "", "Yes.", "male" if i else ODD, 2.0, None, None) for i in range(9)]
     about = {"train": choose(table(rows), "train", asked(**{**FOUR, "max_train_samples": 6})).about}
     card = sampled_list(about)
