@@ -11,7 +11,8 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/choosing.html.md"""
 from __future__ import annotations
 from dataclasses import dataclass, replace
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .config import PrepConfig, stratify_columns
+from .config import PrepConfig
+from .textvalues import listed_names
 from .dropping import drop_all, split_off
 from .lengths import Lengths, within_hours
 from .rejects import rejects_table
@@ -107,7 +108,7 @@ def _most_rows(cfg, split, count):
     return most if share is None else min(most, share_of(count, share))
 def _ordered(rows, places, cfg):
     "Numbers of the rows, those to take first in front; the groups that share them, where there are any."
-    by = stratify_columns(cfg.stratify)
+    by = listed_names(cfg.stratify)
     if not by: return np.argsort(places, kind="stable"), None
     groups = groups_of(rows, by)
     return spread_order(groups, places, cfg.stratify_shares, cfg.seed), groups
@@ -153,8 +154,13 @@ def _taken(rows, places, cfg, split):
     most = _most_rows(cfg, split, len(rows))
     lengths = Lengths(rows)
     taken, about = _within_hours(order[:most], lengths, cfg, split)
+<<<<<<< HEAD
     if groups and _has_maximum(cfg, split):
         by = stratify_columns(cfg.stratify)
+=======
+    if groups and len(taken) < len(rows):
+        by = listed_names(cfg.stratify)
+>>>>>>> 1b8fd66 (Values written as text, and types of values, have notebooks of their own)
         about["groups"] = groups_about(groups, taken, by, cfg.stratify_shares)
     return np.sort(taken), lengths, about
 

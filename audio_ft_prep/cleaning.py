@@ -13,7 +13,8 @@ import html
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .config import CLEANERS, PrepConfig, listed_names
+from .config import CLEANERS, PrepConfig
+from .textvalues import listed_names
 from .languages import canonical_language
 from .progress import go_on
 from .scripts import scripts_of, undrawn

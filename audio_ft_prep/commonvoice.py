@@ -12,7 +12,8 @@ import hashlib, json
 from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
-from .config import PrepConfig, split_name
+from .config import PrepConfig
+from .textvalues import split_name
 from .corpora import by_numbers, describe, matching_language, pass_over, plain_files, read_corpus
 from .given import given_seconds
 from .joining import by_ending, clip_faults, join_clips

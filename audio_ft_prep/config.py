@@ -12,38 +12,18 @@ from __future__ import annotations
 import hashlib, json, re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Callable, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Callable, Literal, NamedTuple, get_origin, get_type_hints
 from .flags import FLAGS, RATE, REJECTABLE, flag_names
 from .show import code_cell, pairs_table, visible
 from .show import as_it_is, html_text  # scripts import these from here, too
+from .textvalues import SPLIT_ALIASES, split_name  # and these
+from .textvalues import listed_names, outside_names, size_of, split_names
+from .valuetypes import fits, is_float, kind_words, quoted
 
 # %% auto #0
-__all__ = ['SPLIT_ALIASES', 'STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM',
-           'LINES', 'NONE_WORDS', 'split_name', 'split_names', 'Rule', 'outside_names', 'Size', 'size_of',
-           'stratify_columns', 'setting', 'listed_names', 'PrepConfig', 'field_types', 'check_field', 'config_from',
-           'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps',
-           'setting_list']
-
-# %% ../nbs/02_config.ipynb #7de92005
-SPLIT_ALIASES = {"validate": "validation", "valid": "validation", "dev": "validation", "val": "validation"}
-def split_name(
-    name: str,  # A split's name as a corpus or a user writes it
-) -> str: # The name used here
-    "Give the one name of a split that has several."
-    name = name.strip().lower()
-    return SPLIT_ALIASES.get(name, name)
-
-# %% ../nbs/02_config.ipynb #cb65a090
-def split_names(
-    text: str,  # Names joined by `+`, such as `train+validation`; empty for none
-    field: str = "a sum of splits",  # What an error calls it
-) -> tuple[str, ...]: # The names used here, in the order given
-    "Read a sum of splits, as `datasets` writes it."
-    if not text.strip(): return ()
-    names = tuple(split_name(n) for n in text.split("+"))
-    if "" in names: raise ValueError(f"{field} must look like train+validation, got {text!r}")
-    if len(set(names)) < len(names): raise ValueError(f"{field} must name each split once, got {text!r}")
-    return names
+__all__ = ['STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES', 'NONE_WORDS',
+           'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
+           'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #57750920
 class Rule(NamedTuple):
@@ -52,41 +32,6 @@ class Rule(NamedTuple):
     words: str  # What it must be, for the error
 def _names(what): return Rule(lambda v: v.strip() != "", f"must name {what}")
 def _at_least(n, words): return Rule(lambda v: v is None or v >= n, words)
-
-# %% ../nbs/02_config.ipynb #bf91d315
-_SPLITS_BEHIND = re.compile(r"(?P<name>.*[^:]):(?P<splits>[A-Za-z][\w.+-]*)")
-def _outside_name(line):
-    "A corpus or folder, and the splits that are meant; empty for all."
-    match = _SPLITS_BEHIND.fullmatch(line)
-    if not match or match["name"] == "mdc": return line, ""
-    return match["name"], match["splits"]
-def outside_names(
-    text: str,  # As `keep_out` has it: one name a line
-) -> list[tuple[str, str]] | None: # Name, and splits joined by `+`, empty for all; none for text that isn't so
-    "Read which outside sets are meant."
-    lines = [line.strip() for line in text.splitlines()]
-    if "" in lines or len(set(lines)) < len(lines) or len(lines) > 20: return None
-    return [_outside_name(line) for line in lines]
-
-# %% ../nbs/02_config.ipynb #62a01a57
-class Size(NamedTuple):
-    "How large a split is to be."
-    amount: float  # Rows, seconds, or a share from 0 to 1
-    unit: str  # rows, seconds or share
-
-_SIZES = re.compile(
-    r"(?P<rows>[1-9]\d{0,8})|(?P<seconds>\d{1,5}(\.\d{1,4})?) ?h|(?P<share>\d{1,2}(\.\d{1,4})?) ?%", re.ASCII
-)
-_UNITS = {"rows": 1, "seconds": 3600, "share": 0.01}
-def size_of(
-    text: str,  # Such as 500, 2h or 5%
-) -> Size | None: # Above 0, and a share below one half; none for another text
-    "Read the size of a split."
-    match = _SIZES.fullmatch(text.strip())
-    if not match: return None
-    unit = match.lastgroup
-    amount = float(match[unit]) * _UNITS[unit]
-    return Size(amount, unit) if 0 < amount and (unit != "share" or amount < 0.5) else None
 
 # %% ../nbs/02_config.ipynb #bead2834
 _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
@@ -110,13 +55,8 @@ _CORES = _at_least(0, "must be 1 or more, or 0 for one a core")
 
 # %% ../nbs/02_config.ipynb #afa51b1a
 STRATA = ("gender", "age", "accents", "domain", "locale", "source_split", "speaker")  # Columns that may divide a sample
-def stratify_columns(
-    text: str,  # Names with commas between them; empty for none
-) -> list[str]: # The names, in their order
-    "Read the columns that divide a sample."
-    return [name.strip() for name in text.split(",") if name.strip()]
 def _are_strata(text):
-    names = stratify_columns(text)
+    names = listed_names(text)
     return set(names) <= set(STRATA) and len(set(names)) == len(names)
 _MOST_ROWS = _at_least(1, "must be 1 or more, or left out for all")
 _MOST_HOURS = Rule(lambda v: v is None or v > 0, "must be above 0, or left out for all")
@@ -166,11 +106,6 @@ ENGINES = {
 CLEANERS = (
     "html", "brackets", "compatibility", "zero_width", "apostrophes", "quotes", "outer_quotes", "dashes", "ellipsis",
 )
-def listed_names(
-    text: str,  # Names joined by commas, such as `apostrophes,dashes`; empty for none
-) -> list[str]: # The names, in the order given
-    "Read a list of names."
-    return [name.strip() for name in text.split(",") if name.strip()]
 _CLEANERS = Rule(
     lambda v: set(listed_names(v)) <= set(CLEANERS), f"must name some of {', '.join(CLEANERS)}, commas between")
 
@@ -261,7 +196,7 @@ class PrepConfig(_CheckSettings):
         for name, typ in field_types().items():
             if name in LINES: object.__setattr__(self, name, _lines(getattr(self, name)))
             check_field(name, getattr(self, name), typ)
-            if _is_float(getattr(self, name), typ): object.__setattr__(self, name, float(getattr(self, name)))
+            if is_float(getattr(self, name), typ): object.__setattr__(self, name, float(getattr(self, name)))
         _check_together(self)
 
     def _given(self):
@@ -393,41 +328,6 @@ def field_types() -> dict[str, Any]: # Type of each setting, by name
     hints = get_type_hints(PrepConfig)
     return {f.name: hints[f.name] for f in fields(PrepConfig)}
 
-# %% ../nbs/02_config.ipynb #242303ac
-def _fits(value, typ):
-    "Whether a value is of a type; true and false are no numbers here."
-    if get_origin(typ) is Literal: return value in get_args(typ)
-    if args := get_args(typ): return any(_fits(value, t) for t in args)
-    if typ is type(None): return value is None
-    if typ not in (int, float): return isinstance(value, typ)
-    if isinstance(value, bool): return False
-    return isinstance(value, int) if typ is int else isinstance(value, (int, float)) and abs(value) < 1e300
-def _is_float(value, typ):
-    "Whether a value is to be kept as a float: 15 and 15.0 are one setting."
-    return value is not None and (typ is float or float in get_args(typ))
-
-# %% ../nbs/02_config.ipynb #a911b756
-_KINDS = {
-    str: "text (in YAML, in quotes)",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}
-def _kind(typ):
-    "A type in words."
-    args = get_args(typ)
-    if get_origin(typ) is Literal: return "one of " + ", ".join(map(str, args))
-    return " or ".join(map(_kind, args)) if args else _KINDS[typ]
-
-# %% ../nbs/02_config.ipynb #bbd68690
-def _quoted(value):
-    "A value as an error quotes it: on one line, and not the whole of a long one."
-    if isinstance(value, (dict, list, tuple, set)): return type(value).__name__
-    if isinstance(value, int) and value.bit_length() > 300: return "a number of hundreds of digits"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:80]} … ({len(value):,} characters)"
-
 # %% ../nbs/02_config.ipynb #b84d3ffb
 _HALVES = re.compile("[\ud800-\udfff]")
 def check_field(
@@ -436,13 +336,13 @@ def check_field(
     typ: Any,  # The field's type
 ) -> None:
     "Raise the one sentence that says why a setting can't have a value."
-    if not _fits(value, typ):
+    if not fits(value, typ):
         wrong = ValueError if get_origin(typ) is Literal else TypeError
-        raise wrong(f"{name} must be {_kind(typ)}, got {_quoted(value)}")
+        raise wrong(f"{name} must be {kind_words(typ)}, got {quoted(value)}")
     rule = RULES.get(name)
-    if rule and not rule.holds(value): raise ValueError(f"{name} {rule.words}, got {_quoted(value)}")
+    if rule and not rule.holds(value): raise ValueError(f"{name} {rule.words}, got {quoted(value)}")
     if isinstance(value, int) and value.bit_length() > BITS[name]:
-        raise ValueError(f"{name} must be smaller, got {_quoted(value)}")
+        raise ValueError(f"{name} must be smaller, got {quoted(value)}")
     if isinstance(value, str) and _HALVES.search(value):
         raise ValueError(f"{name} must be text that UTF-8 can write, got {visible(value)}: rename what it names")
 
@@ -545,7 +445,7 @@ def setting_list() -> list[Setting]: # By group
             name=f.name,
             group=f.metadata["group"],
             flag="--" + f.name.replace("_", "-"),
-            kind=_kind(types[f.name]),
+            kind=kind_words(types[f.name]),
             default="" if f.default is MISSING else repr(f.default),
             rule=RULES[f.name].words if f.name in RULES else "",
             help=helps[f.name],

@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Iterator
 import pyarrow as pa
-from .config import PrepConfig, split_name
+from .config import PrepConfig
+from .textvalues import split_name
 from .corpora import clip_id, describe, hash_clips, read_corpus
 from .lines import Line, line_path
 from .links import corpus_file, folder_entries, is_audio, links_followed, shown_path, walk_files

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from .config import PrepConfig, split_name
+from .config import PrepConfig
+from .textvalues import split_name
 from .corpora import audio_ending, by_numbers, describe, first_places, matching_language
 from .given import given_seconds
 from .hub import Repo, fetched_part, file_start, whole_file

@@ -12,7 +12,7 @@ import os, sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, NamedTuple
-from .config import split_name
+from .textvalues import split_name
 from .progress import go_on
 from .rejects import BadClip
 from .tablecolumns import audio_path, choose_columns

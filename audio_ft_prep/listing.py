@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from .config import split_name
+from .textvalues import split_name
 from .corpora import composed_path
 from .kaldi import KALDI_FILES, kaldi_lines
 from .lines import Line, line_path, table_lines

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json, math, re
 from typing import Any, Callable
 from .clipfile import CLIPS
-from .config import size_of
+from .textvalues import size_of
 from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pyarrow as pa
 from .archive import AUDIO_FOLDERS
-from .config import split_name
+from .textvalues import split_name
 from .corpora import as_utf8, audio_ending, clip_id, file_name, matching_language
 from .links import corpus_file, is_audio, walk_files
 from .rejects import BadClip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Iterable, NamedTuple
 from .corpora import matching_language
-from .config import split_name
+from .textvalues import split_name
 from .splits import USUAL
 from .secrets import logger_of
 

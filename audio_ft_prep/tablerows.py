@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .columns import Texts, names_splits
-from .config import PrepConfig, split_name
+from .config import PrepConfig
+from .textvalues import split_name
 from .corpora import clip_id, composed_path, describe, read_corpus
 from .datafiles import DataFiles
 from .lines import Line

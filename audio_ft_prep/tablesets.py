@@ -12,7 +12,8 @@ import json
 from collections import Counter
 from pathlib import Path
 from .columns import arrow_texts, parquet_texts
-from .config import PrepConfig, split_name
+from .config import PrepConfig
+from .textvalues import split_name
 from .datafiles import DataFiles, read_card
 from .hub import Repo
 from .links import corpus_file

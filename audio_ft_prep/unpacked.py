@@ -12,7 +12,7 @@ import contextlib, hashlib, json, os, shutil, stat, tarfile, tempfile
 from pathlib import Path
 from filelock import FileLock
 from .archive import is_plain_tar, members, open_archive
-from .config import split_name
+from .textvalues import split_name
 from .corpora import clip_id
 from .disk import check_room
 from .progress import go_on
