@@ -154,13 +154,8 @@ def _taken(rows, places, cfg, split):
     most = _most_rows(cfg, split, len(rows))
     lengths = Lengths(rows)
     taken, about = _within_hours(order[:most], lengths, cfg, split)
-<<<<<<< HEAD
     if groups and _has_maximum(cfg, split):
-        by = stratify_columns(cfg.stratify)
-=======
-    if groups and len(taken) < len(rows):
         by = listed_names(cfg.stratify)
->>>>>>> 1b8fd66 (Values written as text, and types of values, have notebooks of their own)
         about["groups"] = groups_about(groups, taken, by, cfg.stratify_shares)
     return np.sort(taken), lengths, about
 
