@@ -24,20 +24,19 @@ def offset(
     samples: np.ndarray,  # Mono, at least one
 ) -> float: # 1 at full scale, with its sign
     "Give the constant part of a clip."
-    return float(samples.mean(dtype=np.float64))
+    return float(samples.mean())
 
 # %% ../nbs/22_levels.ipynb #8fd25d4c
 RANGE_DB = 90.0
 
 def frame_levels(
-    samples: np.ndarray,  # Mono float32, at least one
+    samples: np.ndarray,  # Mono float32, at least one, without its constant part
     rate_hz: int,  # Samples a second
 ) -> np.ndarray: # dB of full scale by frame of 20 ms; one frame for a clip that is shorter
-    "Give the level of each frame, the constant part left out."
+    "Give the level of each frame."
     width = max(1, round(rate_hz * FRAME_SECONDS))
-    centred = samples - np.float32(offset(samples))
-    count = max(1, len(centred) // width)
-    frames = centred[:count * width].reshape(count, -1)
+    count = max(1, len(samples) // width)
+    frames = samples[:count * width].reshape(count, -1)
     power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
     db = 10 * np.log10(np.maximum(power, 1e-30, dtype=np.float64))
     return np.maximum(db, db.max() - RANGE_DB)
@@ -64,6 +63,7 @@ class Levels:
     "How loud a clip is, in frames of 20 ms."
     db: np.ndarray = field(repr=False)  # dB of full scale, by frame
     seconds: float  # How long the clip is
+    offset: float = 0.0  # Its constant part, with its sign
 
     @cached_property
     def ordered(self): return np.sort(self.db)
@@ -82,7 +82,9 @@ def levels_of(
     rate_hz: int,  # Samples a second
 ) -> Levels: # Of all of the clip
     "Measure how loud a clip is."
-    return Levels(frame_levels(samples, rate_hz), len(samples) / rate_hz)
+    constant = offset(samples)
+    db = frame_levels(samples - np.float32(constant), rate_hz)
+    return Levels(db, len(samples) / rate_hz, constant)
 
 # %% ../nbs/22_levels.ipynb #823b6dcb
 def silences(
@@ -93,7 +95,8 @@ def silences(
     if not len(heard): return levels.seconds, 0.0, 0.0
     lead = float(heard[0]) * FRAME_SECONDS
     trail = levels.seconds - float(heard[-1] + 1) * FRAME_SECONDS
-    longest = int(np.diff(heard).max(initial=1)) - 1
+    steps = heard[1:] - heard[:-1]
+    longest = int(steps.max(initial=1)) - 1
     return lead, max(0.0, trail), longest * FRAME_SECONDS
 
 # %% ../nbs/22_levels.ipynb #6692cf37

@@ -16,14 +16,14 @@ from typing import Callable, Iterable
 import numpy as np
 from .audio import Clip
 from .features import mel_filters
-from .levels import FRAME_SECONDS, Levels, active_seconds, levels_of, offset, silences, unmodulated
+from .levels import FRAME_SECONDS, Levels, active_seconds, levels_of, silences, unmodulated
 from .rejects import BadClip
 
 # %% auto #0
-__all__ = ['FULL_SCALE', 'BANDS', 'IN_USE_DB', 'MOST_SPECTRA', 'LEAST_ACTIVE_SECONDS', 'MEASURES', 'Utterance', 'Measure', 'peak',
-           'clipped', 'level_db', 'dynamics_db', 'dc', 'lead_seconds', 'trail_seconds', 'gap_seconds', 'bandwidth_hz',
-           'characters', 'characters_per_second', 'tokens_per_second', 'measured', 'check_modulation', 'measures_entry',
-           'measures_of']
+__all__ = ['FULL_SCALE', 'BANDS', 'IN_USE_DB', 'LOWEST_BAND_HZ', 'MOST_SPECTRA', 'LEAST_ACTIVE_SECONDS', 'MEASURES', 'Utterance',
+           'Measure', 'peak', 'clipped', 'level_db', 'dynamics_db', 'dc', 'lead_seconds', 'trail_seconds',
+           'gap_seconds', 'bandwidth_hz', 'characters', 'characters_per_second', 'tokens_per_second', 'measured',
+           'check_modulation', 'measures_entry', 'measures_of']
 
 # %% ../nbs/23_measures.ipynb #4be90571
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def dc(
     utterance: Utterance,  # A clip, and what is said in it
 ) -> float: # 1 at full scale, without its sign
     "Give the size of a clip's constant part."
-    return abs(offset(utterance.clip.samples))
+    return abs(utterance.levels.offset)
 
 # %% ../nbs/23_measures.ipynb #d847dbd9
 def lead_seconds(
@@ -112,6 +112,7 @@ def gap_seconds(
 # %% ../nbs/23_measures.ipynb #f2dbec97
 BANDS = 80
 IN_USE_DB = 45.0  # Below the strongest band, a band is still in use
+LOWEST_BAND_HZ = 100.0  # Below it are hum and the constant part
 MOST_SPECTRA = 32
 
 @lru_cache
@@ -121,32 +122,32 @@ def _window(n): return np.hanning(n).astype(np.float32)
 def _bank(rate_hz):
     "Samples in a spectrum, and mel bands with where each ends, for one rate."
     n_fft = 1 << max(4, round(np.log2(rate_hz * 0.032)))
-    bank = mel_filters(n_fft, BANDS, rate_hz, rate_hz / 2)
-    tops = [np.flatnonzero(band).max(initial=0) for band in bank.T]
-    return n_fft, bank.T, np.array(tops) * rate_hz / n_fft
+    bank = mel_filters(n_fft, BANDS, rate_hz, rate_hz / 2).T
+    hz = np.arange(n_fft // 2 + 1) * rate_hz / n_fft
+    tops = [hz[band > 0].max(initial=0) for band in bank]
+    return n_fft, bank * (hz > LOWEST_BAND_HZ), np.array(tops)
 
 # %% ../nbs/23_measures.ipynb #1d83be16
-def _loud_pieces(utterance, n_fft):
-    "Pieces of a clip, from its loudest third."
-    x, db = utterance.clip.samples, utterance.levels.db
-    if len(x) < n_fft: return x[None]
-    third = max(1, len(db) // 3)
-    loudest = np.sort(np.argsort(-db, kind="stable")[:third])
-    chosen = loudest[np.linspace(0, third - 1, min(third, MOST_SPECTRA)).astype(int)]
+def _heard_pieces(utterance, n_fft):
+    "Pieces of a clip in which something is heard, spread over it."
+    x, heard = utterance.clip.samples, utterance.levels.heard
+    if len(x) < n_fft or not len(heard): return x[None, :n_fft]
+    count = min(len(heard), MOST_SPECTRA)
+    chosen = heard[np.arange(count) * len(heard) // count]
     frame = round(utterance.clip.rate * FRAME_SECONDS)
     starts = np.minimum(chosen * frame, len(x) - n_fft)
-    pieces = x[starts[:, None] + np.arange(n_fft)]
-    return pieces - pieces.mean(axis=1, keepdims=True)
+    return np.array([x[start:start + n_fft] for start in starts.tolist()])
 
 def bandwidth_hz(
     utterance: Utterance,  # A clip, and what is said in it
 ) -> float: # Hz
-    "Give the frequency up to which a clip's loud parts have sound."
+    "Give the frequency up to which there is sound in what is heard of a clip."
     n_fft, bank, tops = _bank(utterance.clip.rate)
-    pieces = _loud_pieces(utterance, n_fft)
+    pieces = _heard_pieces(utterance, n_fft)
     spectra = np.fft.rfft(pieces * _window(pieces.shape[1]), n_fft)
-    power = (spectra.real ** 2 + spectra.imag ** 2).mean(axis=0, dtype=np.float64)
-    bands = bank @ power
+    numbers = spectra.view(spectra.real.dtype)  # real and imaginary parts in turn
+    squares = np.einsum("ij,ij->j", numbers, numbers)
+    bands = bank @ (squares[::2] + squares[1::2])
     in_use = np.flatnonzero(bands >= bands.max() * 10 ** (-IN_USE_DB / 10))
     return float(tops[in_use[-1]])
 
@@ -183,7 +184,7 @@ MEASURES = {
     "lead_seconds": Measure("seconds", "time at the start in which nothing is heard", lead_seconds),
     "trail_seconds": Measure("seconds", "time at the end in which nothing is heard", trail_seconds),
     "gap_seconds": Measure("seconds", "longest time inside in which nothing is heard", gap_seconds),
-    "bandwidth_hz": Measure("Hz", "frequency up to which the loud parts have sound", bandwidth_hz),
+    "bandwidth_hz": Measure("Hz", "frequency up to which there is sound where something is heard", bandwidth_hz),
     "active_seconds": Measure("seconds", "time in which something rises out of the noise", lambda u: u.active_seconds),
     "characters_per_second": Measure("1/s", "letters and digits by active second", characters_per_second),
     "tokens_per_second": Measure("1/s", "label ids of the text by active second", tokens_per_second),

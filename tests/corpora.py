@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import soundfile as sf
 from hypothesis import strategies as st
 
+from planted import swelling
+
 RATE_HZ = 16000
 SECRET_HZ = 3000  # of the recording that lies outside the corpus
 KINDS = {
@@ -59,8 +61,9 @@ TAILS = (
 def tones(pieces, kind, rate_hz=RATE_HZ):
     "A file of tones, each (frequency in Hz, seconds)."
     wave = [0.4 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz) for hz, seconds in pieces]
+    wave = np.concatenate(wave)
     out = io.BytesIO()
-    sf.write(out, np.concatenate(wave).astype(np.float32), rate_hz, format=KINDS[kind][0], subtype=KINDS[kind][1])
+    sf.write(out, (wave * swelling(len(wave), rate_hz)).astype(np.float32), rate_hz, format=KINDS[kind][0], subtype=KINDS[kind][1])
     return out.getvalue()
 
 

@@ -20,16 +20,19 @@ from audio_ft_prep.audiocolumn import wav_of
 from audio_ft_prep.tableaudio import part_of_clip
 from audio_ft_prep.values import as_label, as_text, read_part
 from layouts import put, served
+from planted import swelling
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 AUDIO = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def tone(hz=440., seconds=1., rate=16000):
+    "A WAV file of one frequency; one that is long enough to be taken for hum comes and goes."
     out = io.BytesIO()
+    n = round(seconds * rate)
     sf.write(
         out,
-        0.3 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate),
+        0.3 * np.sin(2 * np.pi * hz * np.arange(n) / rate) * (swelling(n, rate) if seconds > 1.3 else 1),
         rate,
         format="WAV",
         subtype="PCM_16",

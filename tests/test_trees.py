@@ -8,14 +8,16 @@ import soundfile as sf
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.load import load_rows
 from layouts import put, put_members
+from planted import swelling
 
 
 def tone(hz, seconds=1.):
-    "A WAV file of one frequency."
+    "A WAV file of one frequency, which comes and goes."
     out = io.BytesIO()
+    n = int(16000 * seconds)
     sf.write(
         out,
-        0.3 * np.sin(2 * np.pi * hz * np.arange(int(16000 * seconds)) / 16000),
+        0.3 * np.sin(2 * np.pi * hz * np.arange(n) / 16000) * swelling(n, 16000),
         16000,
         format="WAV",
         subtype="PCM_16",

@@ -1,0 +1,76 @@
+"""How many planted faults are found, kind by kind, and how many clean clips have a finding that they shouldn't."""
+from __future__ import annotations
+import io, sys, tempfile
+from collections import Counter, defaultdict
+from json import dumps
+from pathlib import Path
+
+import pyarrow.parquet as pq, soundfile as sf
+from fastcore.script import call_parse
+
+from audio_ft_prep import PrepConfig, load_prepared, prepare
+from audio_ft_prep.cliptable import clip_table
+from common import HERE, SAMPLE, plain_clips, table
+
+sys.path.insert(0, str(HERE.parent / "tests"))
+from planted import KINDS, Clip, write_planted
+
+def clean_clips(source: Path, languages: list[str], work: Path) -> list:
+    "Train clips that a run keeps, each as its file and as samples with a sentence."
+    clean = []
+    for language in languages:
+        out = str(work / language)
+        prepare(PrepConfig(str(source), language, output_dir=out, eval_splits="", storage="audio"), progress=False)
+        kept = set(load_prepared(out)["train"]["id"])
+        for name, audio, row, _ in plain_clips(source, [language]):
+            wave, rate_hz = sf.read(io.BytesIO(audio), dtype="float32", always_2d=True)
+            if name in kept: clean.append((audio, Clip(wave.mean(axis=1), rate_hz, row["sentence"], row["client_id"])))
+    return clean
+
+def findings(folder: Path) -> dict[str, set]:
+    "What was found of each clip, by its id: the reason why it isn't kept, or its flags."
+    found = defaultdict(set)
+    for reject in pq.read_table(folder / "rejects.parquet").to_pylist(): found[reject["id"]].add(reject["reason"])
+    for clip in clip_table(folder).select(["id", "flags"]).to_pylist(): found[clip["id"]].update(clip["flags"])
+    return found
+
+def rates(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -> list:
+    "For each kind what should be found, of how many of its clips it was, how many there are, and the least share."
+    of_kind = defaultdict(list)
+    for name, kind in kind_of.items(): of_kind[kind].append(found.get(name, set()))
+    right = {name: sum(kind.finding in got for got in of_kind[name]) for name, kind in kinds.items()}
+    return [[name, kind.finding, right[name], len(of_kind[name]), kind.least] for name, kind in kinds.items()]
+
+def false_findings(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -> tuple[Counter, int, int]:
+    "Findings among clips in which nothing was planted, of those that `kinds` are about; clips that have any; all of them."
+    about = {kind.finding for kind in kinds.values()}
+    clean = [found.get(name, set()) & about for name, kind in kind_of.items() if not kind]
+    return Counter(finding for got in clean for finding in got), sum(map(bool, clean)), len(clean)
+
+@call_parse
+def main(
+    corpus: str = "",  # Folder in the Common Voice layout; left out: the sample corpus of the package
+    language: str = "en",  # Its language folders, with commas; the first is what all is labelled as
+    each: int = 100,  # Clips of each kind
+    markdown: bool = False,  # Print the table as Markdown
+    json: str = "",  # File to write every figure to
+    smoke: bool = False,  # Two clips of a kind: shows that it works, measures nothing
+):
+    "Plant faults into clean clips, prepare them, and count what is found."
+    if smoke: each = 2
+    languages = language.split(",")
+    with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
+        work = Path(tmp)
+        clean = clean_clips(Path(corpus) if corpus else SAMPLE, languages, work)
+        originals = [(audio, "mp3", clip.sentence, clip.speaker) for audio, clip in clean]
+        kind_of = write_planted(work / "corpus", [clip for _, clip in clean], each, originals=originals)
+        cfg = PrepConfig(str(work / "corpus"), languages[0], output_dir=str(work / "out"), eval_splits="", storage="audio")
+        prepare(cfg, progress=False)
+        found = findings(work / "out")
+    rows = rates(kind_of, found)
+    false, any_of, clips = false_findings(kind_of, found)
+    head = ["planted", "finding", "found", "of", "at least"]
+    print(table(head, [[*row[:4], f"{row[4]:.0%}"] for row in rows], markdown))
+    named = ", ".join(f"{name} {count}" for name, count in sorted(false.items())) or "none"
+    print(f"\n{any_of} of {clips} clean clips have a finding: {named}")
+    if json: Path(json).write_text(dumps(dict(table=[head, *rows], false=false, flagged=any_of, clean=clips), indent=1))

@@ -1,0 +1,184 @@
+"""Faults that are put into clean clips, kind by kind, with what should find them: for tests and for bench/detection.py.
+
+A kind is a line of `KINDS`: what is done to a clip, the reason or the flag that should come of it, and the least share of its clips for which it should come."""
+import csv, io, tarfile
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+
+class Clip(NamedTuple):
+    "A recording and its sentence."
+    wave: np.ndarray  # mono
+    rate_hz: int
+    sentence: str
+    speaker: str = ""
+
+
+def swelling(n, rate_hz):
+    "What makes a held tone come and go, as speech does: twice a second, by 20 dB."
+    return 0.55 + 0.45 * np.cos(2 * np.pi * 2 * np.arange(n) / rate_hz)
+
+
+# ---- what is done to the sound
+
+def on_wave(change):
+    "A fault of samples alone: `change(wave, rate_hz, rng)`."
+    return lambda clip, rng, others: clip._replace(wave=change(clip.wave, clip.rate_hz, rng))
+
+
+def level(wave): return np.sqrt(np.mean(np.square(wave, dtype=np.float64)))
+
+
+def white(n, rng, rms): return rng.normal(0, rms, n).astype(np.float32)
+
+
+def hum(n, rate_hz, peak): return (peak * np.sin(2 * np.pi * 50 * np.arange(n) / rate_hz)).astype(np.float32)
+
+
+def judged(x, hz): return max(len(x), 2 * hz)  # a clip of less than a second and a half is never called noise
+
+
+def noise_only(db): return on_wave(lambda x, hz, rng: white(judged(x, hz), rng, 10 ** (db / 20)))
+
+
+def hum_only(db):
+    return on_wave(lambda x, hz, rng: hum(judged(x, hz), hz, 10 ** (db / 20)) + white(judged(x, hz), rng, 1e-5))
+
+
+def clipped(db): return on_wave(lambda x, hz, rng: np.clip(x / np.abs(x).max() * 10 ** (db / 20), -1, 1))
+
+
+def offset(by): return on_wave(lambda x, hz, rng: 0.8 * x + by)
+
+
+def peak_at(db): return on_wave(lambda x, hz, rng: x / np.abs(x).max() * 10 ** (db / 20))
+
+
+def through_8_khz(x, hz, rng): return soxr.resample(soxr.resample(x, hz, 8000), 8000, hz)
+
+
+def snr(db):
+    "White noise, against the louder half of the samples; as loud as if it filled 24 kHz."
+    def change(x, hz, rng):
+        loud = np.sort(np.abs(x))[len(x) // 2:]
+        rms = level(loud) * 10 ** (-db / 20) * np.sqrt(hz / 48000)
+        return x + white(len(x), rng, rms)
+    return on_wave(change)
+
+
+def noise_in_front(seconds):
+    return on_wave(lambda x, hz, rng: np.concatenate([white(int(seconds * hz), rng, floor(x, hz)), x]))
+
+
+def floor(x, hz):
+    "The level of the clip's quietest tenth of a second, or a little where that is digital silence."
+    n = hz // 10
+    return max(1e-4, min(level(x[i:i + n]) for i in range(0, len(x) - n, n)))
+
+
+def zeros_behind(seconds): return on_wave(lambda x, hz, rng: np.pad(x, (0, int(seconds * hz))))
+
+
+def gap(seconds):
+    def change(x, hz, rng):
+        middle = int(len(x) * rng.uniform(0.4, 0.6))
+        return np.concatenate([x[:middle], np.zeros(int(seconds * hz), x.dtype), x[middle:]])
+    return on_wave(change)
+
+
+def begin_only(share): return on_wave(lambda x, hz, rng: x[:int(len(x) * share)])
+
+
+# ---- what is done to the sentence, or to the bytes
+
+def on_sentence(change): return lambda clip, rng, others: clip._replace(sentence=change(clip.sentence, rng))
+
+
+def others_sentence(clip, rng, others):
+    "The sentence of another clip."
+    return clip._replace(sentence=others[rng.integers(len(others))].sentence)
+
+
+def cut_off(data, rng): return data[:int(len(data) * rng.uniform(0.25, 0.97))]
+
+
+def damaged(data, rng):
+    "A hundred bytes in the middle are others."
+    at = int(len(data) * rng.uniform(0.3, 0.7))
+    return data[:at] + rng.bytes(100) + data[at + 100:]
+
+
+class Kind(NamedTuple):
+    "A fault, and what should come of it."
+    fault: Callable  # (clip, rng, other clips) -> clip
+    finding: str  # a reason or a flag
+    least: float  # share of clips for which it should come, as facts of the first measurement say
+    to_bytes: Callable = lambda data, rng: data
+
+
+whole = lambda clip, rng, others: clip
+
+KINDS = {
+    "cut off, with a header": Kind(whole, "truncated", 1.0, cut_off),
+    "digital silence": Kind(on_wave(lambda x, hz, rng: 0 * x), "silent", 1.0),
+    "noise only, -40 dB": Kind(noise_only(-40), "no_modulation", 1.0),
+    "noise only, -60 dB": Kind(noise_only(-60), "no_modulation", 1.0),
+    "hum only": Kind(hum_only(-50), "no_modulation", 1.0),
+    "clipped by 3 dB": Kind(clipped(3), "clipped", 0.5),
+    "clipped by 6 dB": Kind(clipped(6), "clipped", 0.95),
+    "clipped by 12 dB": Kind(clipped(12), "clipped", 1.0),
+    "offset of 0.02": Kind(offset(0.02), "dc", 1.0),
+    "8 kHz, resampled": Kind(on_wave(through_8_khz), "telephone", 1.0),
+    "SNR 0 dB": Kind(snr(0), "low_snr", 1.0),
+    "SNR 5 dB": Kind(snr(5), "low_snr", 0.95),
+    "SNR 10 dB": Kind(snr(10), "low_snr", 0.0),
+    "3 s of noise in front": Kind(noise_in_front(3), "edges", 0.95),
+    "5 s of zeros behind": Kind(zeros_behind(5), "edges", 1.0),
+    "2 s of zeros inside": Kind(gap(2), "gap", 0.95),
+    "peak at -50 dB": Kind(peak_at(-50), "quiet", 0.5),
+    "peak at -60 dB": Kind(peak_at(-60), "quiet", 1.0),
+    "a quarter of the clip, all of its sentence": Kind(begin_only(0.25), "rate", 0.9),
+    "half of the clip, all of its sentence": Kind(begin_only(0.5), "rate", 0.2),
+    "another clip's sentence": Kind(others_sentence, "rate", 0.1),
+}
+
+
+# ---- a corpus of them
+
+def encoded(clip, suffix):
+    "A clip as a file: 64 kbit/s for MP3, 16 bit for others."
+    out = io.BytesIO()
+    how = dict(bitrate_mode="CONSTANT", compression_level=0.875) if suffix == "mp3" else dict(subtype="PCM_16")
+    samples = np.clip(clip.wave, -1, 1).astype(np.float32)
+    sf.write(out, samples, clip.rate_hz, format={"mp3": "MP3", "flac": "FLAC"}[suffix], **how)
+    return out.getvalue()
+
+
+def planted(clean, each, kinds=KINDS, suffix="mp3", seed=0):
+    "Clips with faults: name, kind, file, sentence, speaker of `each` clips a kind."
+    for number, (name, kind) in enumerate(kinds.items()):
+        rng = np.random.default_rng([seed, number])
+        for i, at in enumerate(rng.permutation(np.arange(max(each, len(clean))) % len(clean))[:each]):
+            clip = kind.fault(clean[at], rng, clean)
+            ending = "mp3" if kind.to_bytes is cut_off or kind.to_bytes is damaged else suffix
+            data = kind.to_bytes(encoded(clip, ending), rng)
+            yield f"fault{number:02d}_{i:04d}.{ending}", name, data, clip.sentence, clip.speaker
+
+
+def write_planted(root, clean, each, kinds=KINDS, suffix="mp3", originals=()):
+    "A folder of clean clips and of some with faults, for `audio-ft-prep prepare`; give the kind of each clip by its id."
+    root.mkdir(parents=True)
+    kind_of = {}
+    with (root / "metadata.csv").open("w", encoding="utf-8", newline="") as f:
+        lines = csv.writer(f)
+        lines.writerow(["file_name", "text", "speaker"])
+        files = [(f"clean_{i:05d}.{ending}", "", data, sentence, speaker) for i, (data, ending, sentence, speaker) in enumerate(originals)]
+        for name, kind, data, sentence, speaker in [*files, *planted(clean, each, kinds, suffix)]:
+            (root / name).write_bytes(data)
+            lines.writerow([name, sentence, speaker])
+            kind_of[Path(name).stem] = kind
+    return kind_of
