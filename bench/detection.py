@@ -8,20 +8,23 @@ from pathlib import Path
 import pyarrow.parquet as pq, soundfile as sf
 from fastcore.script import call_parse
 
-from audio_ft_prep import PrepConfig, load_prepared, prepare
+from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.cliptable import clip_table
 from common import HERE, SAMPLE, plain_clips, table
 
 sys.path.insert(0, str(HERE.parent / "tests"))
 from planted import KINDS, Clip, write_planted
 
+def config_of(source: Path, language: str, out: Path) -> PrepConfig:
+    "All of a corpus as train."
+    return PrepConfig(str(source), language, output_dir=str(out), eval_splits="", storage="audio")
+
 def clean_clips(source: Path, languages: list[str], work: Path) -> list:
     "Train clips that a run keeps, each as its file and as samples with a sentence."
     clean = []
     for language in languages:
-        out = str(work / language)
-        prepare(PrepConfig(str(source), language, output_dir=out, eval_splits="", storage="audio"), progress=False)
-        kept = set(load_prepared(out)["train"]["id"])
+        prepare(config_of(source, language, work / language), progress=False)
+        kept = set(clip_table(work / language)["id"].to_pylist())
         for name, audio, row, _ in plain_clips(source, [language]):
             wave, rate_hz = sf.read(io.BytesIO(audio), dtype="float32", always_2d=True)
             if name in kept: clean.append((audio, Clip(wave.mean(axis=1), rate_hz, row["sentence"], row["client_id"])))
@@ -42,7 +45,7 @@ def rates(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -
     return [[name, kind.finding, right[name], len(of_kind[name]), kind.least] for name, kind in kinds.items()]
 
 def false_findings(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -> tuple[Counter, int, int]:
-    "Findings among clips in which nothing was planted, of those that `kinds` are about; clips that have any; all of them."
+    "Findings of clips in which nothing was planted, of those that `kinds` are about; clips with any; all such clips."
     about = {kind.finding for kind in kinds.values()}
     clean = [found.get(name, set()) & about for name, kind in kind_of.items() if not kind]
     return Counter(finding for got in clean for finding in got), sum(map(bool, clean)), len(clean)
@@ -64,8 +67,7 @@ def main(
         clean = clean_clips(Path(corpus) if corpus else SAMPLE, languages, work)
         originals = [(audio, "mp3", clip.sentence, clip.speaker) for audio, clip in clean]
         kind_of = write_planted(work / "corpus", [clip for _, clip in clean], each, originals=originals)
-        cfg = PrepConfig(str(work / "corpus"), languages[0], output_dir=str(work / "out"), eval_splits="", storage="audio")
-        prepare(cfg, progress=False)
+        prepare(config_of(work / "corpus", languages[0], work / "out"), progress=False)
         found = findings(work / "out")
     rows = rates(kind_of, found)
     false, any_of, clips = false_findings(kind_of, found)

@@ -41,7 +41,7 @@ def with_measures(audio: bytes, sentence: str, make):
     return clip
 
 def one_pass(clips: list, make) -> tuple[Counter, float]:
-    "CPU seconds by part, and seconds of audio: each clip without measures and with them, in turn first, and each measure alone."
+    "CPU seconds by part, and seconds of audio: each clip without measures and with them, in turn first."
     cpu = Counter()
     seconds = 0.0
     sides = [("without", without_measures), ("with", with_measures)]
@@ -93,4 +93,5 @@ def main(
         f" load {about['load']:.1f} at the start\n"
     )
     print(table(head, rows, markdown))
-    if json: Path(json).write_text(dumps(dict(about=about, seconds=seconds, cpu=cpu, share=cpu['all measures'] / without), indent=1))
+    share = cpu["all measures"] / without
+    if json: Path(json).write_text(dumps(dict(about=about, seconds=seconds, cpu=cpu, share=share), indent=1))

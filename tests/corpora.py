@@ -63,7 +63,9 @@ def tones(pieces, kind, rate_hz=RATE_HZ):
     wave = [0.4 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz) for hz, seconds in pieces]
     wave = np.concatenate(wave)
     out = io.BytesIO()
-    sf.write(out, (wave * swelling(len(wave), rate_hz)).astype(np.float32), rate_hz, format=KINDS[kind][0], subtype=KINDS[kind][1])
+    format, subtype = KINDS[kind]
+    samples = (wave * swelling(len(wave), rate_hz)).astype(np.float32)
+    sf.write(out, samples, rate_hz, format=format, subtype=subtype)
     return out.getvalue()
 
 

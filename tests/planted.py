@@ -1,7 +1,8 @@
 """Faults that are put into clean clips, kind by kind, with what should find them: for tests and for bench/detection.py.
 
 A kind is a line of `KINDS`: what is done to a clip, the reason or the flag that should come of it, and the least share of its clips for which it should come."""
-import csv, io, tarfile
+import csv, io
+from itertools import chain
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -176,8 +177,8 @@ def write_planted(root, clean, each, kinds=KINDS, suffix="mp3", originals=()):
     with (root / "metadata.csv").open("w", encoding="utf-8", newline="") as f:
         lines = csv.writer(f)
         lines.writerow(["file_name", "text", "speaker"])
-        files = [(f"clean_{i:05d}.{ending}", "", data, sentence, speaker) for i, (data, ending, sentence, speaker) in enumerate(originals)]
-        for name, kind, data, sentence, speaker in [*files, *planted(clean, each, kinds, suffix)]:
+        files = [(f"clean_{i:05d}.{end}", "", data, *rest) for i, (data, end, *rest) in enumerate(originals)]
+        for name, kind, data, sentence, speaker in chain(files, planted(clean, each, kinds, suffix)):
             (root / name).write_bytes(data)
             lines.writerow([name, sentence, speaker])
             kind_of[Path(name).stem] = kind

@@ -188,3 +188,19 @@ def test_what_is_forecast_is_shown_with_what_happened(tmp_path):
     assert all(told > 0 and made > 0 for told, made in (one[k] for k in ("MB written", "MB of memory", "cpu")))
     low, high, took = one["s"]
     assert 0 < low < high and took > 0
+
+
+def test_what_measures_cost_is_a_share_of_the_time_without_them(tmp_path):
+    said, got = run("measures.py", tmp_path=tmp_path)
+    cpu = got["cpu"]
+    assert cpu["all measures"] == pytest.approx(cpu["with"] - cpu["without"])
+    assert got["share"] == pytest.approx(cpu["all measures"] / cpu["without"]) and 0 < got["share"] < 1
+    assert all(name in said for name in ("without", "levels", "bandwidth_hz", "all measures"))
+
+
+def test_planted_faults_are_found_and_counted(tmp_path):
+    said, got = run("detection.py", "--language", "it", "--markdown", tmp_path=tmp_path)
+    head, *rows = got["table"]
+    assert head == ["planted", "finding", "found", "of", "at least"] and all(f"| {row[0]} | " in said for row in rows)
+    assert all(found <= of == 2 for _, _, found, of, _ in rows)
+    assert sum(found for _, _, found, _, _ in rows) > 25 and got["clean"] == 16
