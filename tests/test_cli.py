@@ -34,7 +34,7 @@ def at_once(start, *args):
 def test_help_names_every_subcommand_and_every_setting():
     got, prep = call("--help"), call("prepare", "--help", COLUMNS="200")
     assert (got.returncode, got.stderr, prep.returncode, prep.stderr) == (0, "", 0, "")
-    assert all(f"  {c} " in got.stdout for c in ("demo", "plan", "prepare", "inspect", "verify", "upload"))
+    assert all(f"  {c} " in got.stdout for c in ("demo", "plan", "prepare", "inspect", "verify", "report", "rejects"))
     from audio_ft_prep.config import field_types
     assert all(f"--{name.replace('_', '-')}" in prep.stdout for name in (*field_types(), "config", "json"))
 

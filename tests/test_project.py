@@ -179,7 +179,8 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["upload"], ["doctor"]]
+    "command",
+    [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["report"], ["rejects"], ["upload"], ["doctor"]],
 )
 def test_help_loads_nothing_heavy(command):
     said = python(
