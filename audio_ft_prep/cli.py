@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/cli.html.md"""
 
 # %% ../nbs/90_cli.ipynb #f7af70d4
 from __future__ import annotations
-import errno, inspect as _inspect, logging, os, sys
+import inspect as _inspect, logging, os, sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Literal, Optional, get_args, get_origin
@@ -19,10 +19,11 @@ from .show import json_text, visible, visible_lines
 from .paths import user_path
 from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere
 from .secrets import NoSecrets, OneLine, without_secrets
+from .verdicts import DEBUG, stopped, verdict
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'DEBUG', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects',
-           'upload', 'notebooks', 'doctor', 'main']
+__all__ = ['app', 'AsJson', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'upload',
+           'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
 _HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
@@ -123,64 +124,6 @@ def _check_whole(folder, name="output_dir"):
     why = "the folder that this command was started in is gone"
     raise ValueError(f"{name} must be a whole path, got {folder}: {why}")
 
-# %% ../nbs/90_cli.ipynb #fee404c8
-_ROOM = "make room there"
-_REMEDIES = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EROFS: "name a folder that can be written",
-    errno.EMFILE: "let the process open more files, as ulimit -n 4096 does",
-    errno.ENAMETOOLONG: "give it a shorter name",
-    errno.ELOOP: "its links lead in a circle: see where they point",
-    errno.ENOTDIR: "a part of the path is a file: see that it is right"}
-def _explained(e):
-    "An error; for one of the system that names a file, a sentence that says what to do."
-    if not (isinstance(e, OSError) and e.filename and e.strerror): return e
-    remedy = _REMEDIES.get(e.errno, "see that it is there, and that it can be read and its folder be written")
-    name = os.fsdecode(e.filename) if isinstance(e.filename, bytes) else e.filename
-    return f"{name}: {e.strerror}; {remedy}, and run again"
-
-# %% ../nbs/90_cli.ipynb #73993f26
-_USERS = (ValueError, FileNotFoundError, ImportError, RuntimeError, OSError)
-def _is_raised_by_us(e):
-    "Whether the last line that ran is a `raise` of this package."
-    import traceback
-    frames = traceback.extract_tb(e.__traceback__)
-    if not frames: return False
-    is_ours = os.path.dirname(frames[-1].filename) == os.path.dirname(__file__)
-    return is_ours and "raise " in (frames[-1].line or "")
-def _is_expected(e):
-    "Whether an error is one that a user can cause."
-    if isinstance(e, _USERS): return True
-    if isinstance(e, (KeyError, IndexError)): return False
-    return isinstance(e, (TypeError, LookupError)) and _is_raised_by_us(e)
-
-# %% ../nbs/90_cli.ipynb #d16fb653
-_BadRequest = typer.BadParameter.__mro__[2]
-
-# %% ../nbs/90_cli.ipynb #810f4133
-DEBUG = "AUDIO_FT_PREP_DEBUG"  # Environment variable: show the traceback of an error
-_ISSUES = "https://github.com/audio-ft-prep/audio_ft_prep/issues"
-_RESUMES = "the same command goes on from here"
-def _stopped(e):
-    "What to say of an end that was asked for, and the exit code; none for an error."
-    if isinstance(e, (KeyboardInterrupt, typer.Abort)): return f"stopped; {_RESUMES}", 130
-    if isinstance(e, Ended): return f"told to end ({e}); {_RESUMES}", 128 + e.number
-def _report(e):
-    "What to say of an error that is a fault of ours."
-    what = f"this was not expected: {type(e).__name__}: {e}"
-    return f"{what}; please report it at {_ISSUES} with the traceback, which {DEBUG}=1 shows"
-def _verdict(e):
-    "What to say of an error, and the exit code."
-    if isinstance(e, _BadRequest): return f"{e.format_message().rstrip('.')}: see audio-ft-prep --help", 2
-    if isinstance(e, MemoryError):
-        return "this machine's memory ran out: set num_workers to 1, or run it where there is more", 1
-    if isinstance(e, RecursionError):
-        return f"something that was read is nested too deeply ({e}): see what was added to corpus or model last", 1
-    if not _is_expected(e): return _report(e), 1
-    is_wrong_request = isinstance(e, (ValueError, TypeError, FileNotFoundError, ImportError))
-    return _explained(e), 2 if is_wrong_request else 1
-
 # %% ../nbs/90_cli.ipynb #5f97bbcd
 def _show_traceback(e):
     import traceback
@@ -205,7 +148,7 @@ def run(
         return code
     except (Exception, KeyboardInterrupt, Ended) as e:
         if os.environ.get(DEBUG): _show_traceback(e)
-        sentence, code = _stopped(e) or _verdict(e)
+        sentence, code = stopped(e) or verdict(e)
         return _fail(sentence, code)
 
 # %% ../nbs/90_cli.ipynb #e3d0021e
@@ -405,6 +348,6 @@ def main() -> None:
     "Run the command as a process, messages of the run on stderr."
     _begin()
     try: code = run()
-    except (KeyboardInterrupt, Ended) as e: code = _fail(*_stopped(e))
+    except (KeyboardInterrupt, Ended) as e: code = _fail(*stopped(e))
     if code >= 128: end_in_peace()
     sys.exit(_flushed(code))

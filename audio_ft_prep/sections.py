@@ -20,6 +20,7 @@ from .leaks import KINDS, Leak
 from .paths import Url
 from .pipeline import Prepared
 from .rejects import REASONS, SPARE
+from .repair import repair_words
 from .sampled import sampled_notes
 from .show import show_hours
 from .statistics import statistics
@@ -27,7 +28,7 @@ from .views import PreparedClips, clips_of
 
 # %% auto #0
 __all__ = ['SECTIONS', 'folder_facts', 'numbers_section', 'eval_section', 'leaks_of', 'leaks_section', 'text_section',
-           'sampling_section', 'rejects_section', 'folder_sections']
+           'sampling_section', 'repair_section', 'rejects_section', 'folder_sections']
 
 # %% ../nbs/75_sections.ipynb #bbcc4724
 def folder_facts(
@@ -69,12 +70,13 @@ def _leak_line(leak):
 def _first_leak(leak):
     "A sentence about something that train shares."
     shared = f"{leak.rows:,} rows of train share their {KINDS[leak.kind].words} with {leak.set}"
-    return f"{shared}; {KINDS[leak.kind].setting}: drop trains without them."
+    return f"{shared}; the setting {KINDS[leak.kind].setting} with the value drop takes them out."
 def leaks_of(
     prep: dict,  # What prep.json says
 ) -> list[Leak]: # Lines of its table; empty where nothing is on record
     "Give what train shares with other sets."
-    return [Leak(**line) for line in prep.get("leaks", [])]
+    sets = prep.get("leaks", {})
+    return [Leak(name, kind, **numbers) for name, kinds in sets.items() for kind, numbers in kinds.items()]
 def leaks_section(
     facts: Facts,  # A folder
 ) -> Section | None: # What train shares with eval and outside sets; none where that is not on record
@@ -106,6 +108,14 @@ def sampling_section(
     notes = sampled_notes(facts.prep.get("sampling", {}))
     words = [_sentence(note) for note in notes]
     return Section("Sampling", words, first=words, data=facts.prep["sampling"]) if words else None
+
+# %% ../nbs/75_sections.ipynb #41198665
+def repair_section(
+    facts: Facts,  # A folder
+) -> Section | None: # How splits were made anew; none where they are the corpus's own
+    "Say how splits were made anew."
+    entry = facts.prep.get("repair")
+    return Section("Splits made anew", [_sentence(repair_words(entry))], data=entry) if entry else None
 
 # %% ../nbs/75_sections.ipynb #0222e201
 def _faults(counts):
@@ -140,6 +150,7 @@ def rejects_section(
 SECTIONS: list[Callable[[Facts], Section | None]] = [
     numbers_section,
     eval_section,
+    repair_section,
     leaks_section,
     flags_section,
     text_section,
