@@ -19,6 +19,7 @@ from .models import family_of
 from .rejects import REASONS
 from .repair import repair_words
 from .sampled import sampled_list
+from .textwords import text_section
 from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
 # %% auto #0
@@ -245,6 +246,7 @@ def data_card(
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
         "Splits made anew": _repair_words(prep),
+        "Text": text_section(prep.get("text", {})),
         "Sampling": sampled_list(prep.get("sampling", {})),
         "Columns": _columns_table(prep),
         "Loading it": _loading(prep),

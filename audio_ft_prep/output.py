@@ -235,6 +235,7 @@ class DataSet:
     eval_rows: dict[str, int] = field(default_factory=dict)  # Rows of eval by split of the corpus, before selection
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for; of a part it is with the part
     repair: dict = field(default_factory=dict)  # What splits made anew hold; of a part it is with the part
+    text: dict = field(default_factory=dict)  # What became of the sentences; of a part it is with the part
 
     @classmethod
     def of(cls,
@@ -246,10 +247,11 @@ class DataSet:
         recipe = run.recipe
         sampling = {} if run.part else run.selection.sampling
         repair = {} if run.part else run.selection.repair
+        text = {} if run.part else run.selection.text
         def clips(folder): return found_clips(folder, results)
         return cls(
             run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, clips,
-            recipe.maker.checks, run.eval_rows, sampling, repair)
+            recipe.maker.checks, run.eval_rows, sampling, repair, text)
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
@@ -347,7 +349,7 @@ def _shard_fields(result):
     return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index", "clips")}
 def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
-    entries = {"eval_of": data_set.eval_of, "sampling": data_set.sampling, "repair": data_set.repair}
+    entries = {name: getattr(data_set, name) for name in ("eval_of", "text", "sampling", "repair")}
     return {name: entry for name, entry in entries.items() if entry}
 def _prep_of(data_set, flags, files):
     "What prep.json says of a data set."

@@ -167,7 +167,7 @@ def _data_set(parts):
     def clips(folder): return _clips(parts)
     return DataSet(
         manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, clips, checks, eval_rows,
-        prep["part"].get("sampling", {}), prep["part"].get("repair", {}))
+        *(prep["part"].get(name, {}) for name in ("sampling", "repair", "text")))
 
 # %% ../nbs/45_parts.ipynb #62a034ea
 def merge_parts(

@@ -33,6 +33,7 @@ from .rejects import REASONS
 from .repair import repair_words
 from .run import Part, make_recipe, make_run, manifest_of, with_audio
 from .sampled import sampled_notes
+from .textwords import text_notes
 from .secrets import logger_of
 from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 from .workdir import check_work
@@ -61,6 +62,7 @@ class Prepared:
             "counts": self.counts,
             "bytes": _bytes_in(self.prep),
             "eval_of": self.prep.get("eval_of"),
+            "text": self.prep.get("text", {}),
             "sampling": self.prep.get("sampling", {}),
             "repair": self.prep.get("repair", {}),
         }
@@ -92,6 +94,7 @@ def _notes(prep, show):
     "Sentences under that table."
     notes = [eval_words(prep["eval_of"], prep["config"], show=show)] if "eval_of" in prep else []
     if "repair" in prep: notes.append(show(repair_words(prep["repair"])))
+    notes += text_notes(prep.get("text", {}), show)
     notes += sampled_notes(prep.get("sampling", {}), show)
     return [note for note in notes if note]
 

@@ -29,6 +29,7 @@ from .rows import audio_bytes
 from .run import Run, make_run
 from .sampled import sampled_notes
 from .sampling import bytes_to_fetch
+from .textwords import text_notes
 from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 
 # %% auto #0
@@ -154,6 +155,7 @@ class Plan:
     eval_of: dict | None = None  # Rows of the corpus's own splits that eval would be over; none where nothing is for eval
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
     repair: dict = field(default_factory=dict)  # What splits made anew would hold, as far as nothing has to be decoded
+    text: dict = field(default_factory=dict)  # What cleaning changed, and what people reported
 
     @property
     def fetch(self): return self.forecast.fetch
@@ -169,6 +171,7 @@ class Plan:
             "fetch": self.fetch,
             "forecast": {**asdict(self.forecast), "memory": self.forecast.memory},
             "eval_of": self.eval_of,
+            "text": self.text,
             "sampling": self.sampling,
             "repair": self.repair,
         }
@@ -195,6 +198,7 @@ def _notes(plan, show=visible):
         if reasons: notes.append(f"rejected in {split}: {reasons}")
     notes += _eval_note(plan)
     if plan.repair: notes.append(show(repair_words(plan.repair)))
+    notes += text_notes(plan.text, show)
     notes += sampled_notes(plan.sampling, show)
     notes += plan.source.get("notes", [])
     files = f"{plan.shards} file{'s' * (plan.shards != 1)}"
@@ -210,7 +214,7 @@ def _plan(cfg):
     model = f"{cfg.model_id}, processor from {run.model.origin}"
     takes = _forecast(run, splits, samples, before_s, _timing_of(run))
     return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects),
-                run.selection.sampling, run.selection.repair)
+                run.selection.sampling, run.selection.repair, run.selection.text)
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split

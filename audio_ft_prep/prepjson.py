@@ -16,6 +16,7 @@ from .textvalues import size_of
 from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled
+from .textwords import check_text
 from .values import shown
 
 # %% auto #0
@@ -300,6 +301,7 @@ def _check_part(part, files, counts):
         _text(split, "a split of part.eval_rows", 1000)
         _count(rows, "part.eval_rows")
     check_sampled(part.get("sampling", {}))
+    check_text(part.get("text", {}))
     for split in counts:
         if split not in rows_in: _refuse("part.rows_in", f"an object that names {split}", rows_in)
     if SELECTION not in files: _refuse("files", f"an object that names {SELECTION}, which a part has", list(files))
@@ -336,6 +338,7 @@ _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothi
     "eval_of": _check_eval_of,
     "flags": _check_flags,
     "sampling": lambda value, counts: check_sampled(value),
+    "text": lambda value, counts: check_text(value),
     "repair": _check_repair,
 }
 _NO_OBJECTS = ("fingerprint", "hash", "shards")

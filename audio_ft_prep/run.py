@@ -160,6 +160,7 @@ def _manifest(run):
     if run.part:
         whole = {"rows_in": run.selection.rows_in, "eval_rows": run.eval_rows}
         if run.selection.sampling: whole["sampling"] = run.selection.sampling
+        if run.selection.text: whole["text"] = run.selection.text
         if run.selection.repair: whole["repair"] = run.selection.repair
         manifest["part"] |= {"shards": len(run.every_shard), **whole}
     return manifest
