@@ -134,6 +134,7 @@ Modules:
 - `audio_ft_prep.tarred`: Tars of recordings with their texts: WebDataset, local or on the Hub, and tarred NeMo data sets
 - `audio_ft_prep.text`: A sentence of a corpus, cleaned: the same text is the same characters
 - `audio_ft_prep.textrules`: What is odd in a sentence, found by rules over a million of them in seconds
+- `audio_ft_prep.textvalues`: Values that are written as one text: sums of splits, sets one a line, sizes, names with commas
 - `audio_ft_prep.textwords`: What a run says of its text: in a plan, a summary, a data card, and prep.json
 - `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
@@ -142,6 +143,8 @@ Modules:
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
+- `audio_ft_prep.valuetypes`: Whether a value is of a type, and types and values in the words of an error
+- `audio_ft_prep.verdicts`: What the command says of an error, and with which exit code it ends
 - `audio_ft_prep.views`: One clip, opened: its sound, what the model sees of it, its sentence and labels, or the reason why it was rejected
 - `audio_ft_prep.vocabulary`: Whisper's vocabularies and its tokenizer, from what comes with this package
 - `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
