@@ -107,6 +107,9 @@ def commands():
                     yield pytest.param(shlex.split(line, comments=True)[1:], filed, id=f"{name}-{line[14:40]}")
 
 
+def as_listed(value): return list(value) if isinstance(value, tuple) else value  # a flag that may be repeated
+
+
 @pytest.mark.parametrize("words,filed", list(commands()))
 def test_a_command_on_a_page_can_be_typed(words, filed):
     command = typer.main.get_command(app).commands[words[0]]
@@ -115,7 +118,7 @@ def test_a_command_on_a_page_can_be_typed(words, filed):
         config_from(
             {
                 **(filed if given["config"] else {}),
-                **{k: v for k, v in given.items() if v is not None and k in field_types()},
+                **{k: as_listed(v) for k, v in given.items() if v not in (None, ()) and k in field_types()},
             }
         )
 
