@@ -61,7 +61,7 @@ def _wav_seconds(head, size):
     while pos + 24 <= len(head):
         name, length = unpack_from("<4sI", head, pos)
         if name == b"fmt ":
-            kind, _, rate_hz, _, width = unpack_from("<HHIIH", head, pos + 8)
+            kind, rate_hz, width = unpack_from("<H2xI4xH", head, pos + 8)
             if kind not in _PLAIN: return np.nan
         elif name == b"data":
             there = size - pos - 8
@@ -116,7 +116,8 @@ def _file_seconds(file, offsets, sizes):
     return found
 
 # %% ../nbs/28_lengths.ipynb #050c9a22
-_UNREAD, _GIVEN, _MEASURED, _ESTIMATED, _GUESSED = range(5)
+_UNREAD, _GIVEN, _MEASURED = 0, 1, 2
+_ESTIMATED, _GUESSED = 3, 4
 MEASURED = "measured"  # Column of rows that were measured once they were fetched: seconds, null for the others
 def _segments(seconds, starts):
     "Seconds from where segments begin to the end of their recordings, or to what no clip may exceed."

@@ -1,6 +1,6 @@
 """What a sample holds of what was asked for, and what could not be met
 
-Ten hours were asked for and the corpus has three; equal shares of women and men, and there are too few of either; a number of votes, and the corpus gives none. Nothing of that ends a run. It is written down where the sample is made, stands in `prep.json` under `sampling`, and is said in the plan, in the summary and on the
+Ten hours were asked for and the corpus has three; equal shares of women and men, and there are too few of either; a number of votes, and the corpus gives none. Nothing of that ends a run. It is written down where the sample is made, is in `prep.json` under `sampling`, and is said in the plan, in the summary and on the
 data card.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampled.html.md"""
