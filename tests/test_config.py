@@ -60,6 +60,10 @@ def configs(draw):
         order=draw(st.sampled_from(["corpus", "longest"])),
         min_seconds=low,
         max_seconds=high,
+        reject=draw(st.sampled_from(["", "low_snr", " telephone, digits "])),
+        flag_gap=draw(st.none() | st.floats(0, 60)),
+        flag_quiet=draw(st.floats(-100, 0)),
+        flag_script=draw(st.none() | st.floats(0, 1)),
         dataset_config=draw(st.text(max_size=9)),
         dataset_revision=draw(st.text(max_size=9)),
         audio_column=draw(st.text(max_size=9)),
@@ -126,6 +130,8 @@ OTHER = dict(
     flag_script=0.5,
     min_seconds=1.0,
     max_seconds=20.0,
+    reject="low_snr,digits",
+    **dict.fromkeys([name for name in GROUPS["checks"] if name != "reject"]),
     dataset_config="clean",
     dataset_revision="v2",
     audio_column="clip",
@@ -373,6 +379,19 @@ BAD = [
     ("min_seconds", "0"),
     ("min_seconds", True),
     ("min_seconds", None),
+    ("reject", "rate"),
+    ("reject", "low_snr quiet"),
+    ("reject", None),
+    ("flag_low_snr", -1),
+    ("flag_low_snr", "off"),
+    ("flag_quiet", 1.0),
+    ("flag_clipped", 1.1),
+    ("flag_dc", -0.1),
+    ("flag_telephone", True),
+    ("flag_edges", float("nan")),
+    ("flag_gap", -1),
+    ("flag_rate", [4]),
+    ("flag_script", 2),
     ("max_seconds", 0),
     ("max_seconds", -3),
     ("max_seconds", 30.001),
@@ -436,7 +455,7 @@ def test_every_rule_refuses_with_one_sentence_that_names_the_field(field, value)
     with pytest.raises((ValueError, TypeError)) as e: replace(CFG, **{field: value})
     said = str(e.value)
     assert field in said, said
-    assert "\n" not in said and len(said) < 200, said
+    assert "\n" not in said and len(said) < (500 if field == "reject" else 200), said  # which names all flags
 
 
 def test_outside_sets_are_named_one_a_line():
