@@ -104,7 +104,7 @@ _TEXT = {
         "text", "the sentence has characters that aren't drawn, such as soft hyphens",
         "take them out; the setting clean has a rule for that: zero_width"),
     "special_tokens": Flag(
-        "text", "the sentence has a special token of a tokenizer, such as <|endoftext|>",
+        "text", "the sentence has a special token of a tokenizer, such as the one that ends a text",
         "take it out: the text was a model's output, or was made for one"),
 }
 
