@@ -111,15 +111,16 @@ def measures_changes(
     b: Facts,  # Another
 ) -> Section | None: # Medians of measures; none where the folders share no measure
     "Compare the medians of measures."
-    rows, data = [["", "unit", "A", "B"]], {}
+    rows, data = [["", "A", "B"]], {}
     for split in _splits(a, b):
         ours, theirs = (facts.splits[split].measures if split in facts.splits else {} for facts in (a, b))
         for name in MEASURES:
             if name not in ours or name not in theirs: continue
             medians = [ours[name]["median"], theirs[name]["median"]]
-            rows.append([f"{split}: {name}", MEASURES[name].unit, *(f"{median:,.4g}" for median in medians)])
+            shown = [f"{median:,.4g}" for median in medians]
+            rows.append([f"{split}: {name}, {MEASURES[name].unit}", *shown])
             data.setdefault(split, {})[name] = medians
-    return Section("Measures", ["The middle of each measure."], [Table(rows, 2)], data=data) if data else None
+    return Section("Measures", ["The middle of each measure."], [Table(rows)], data=data) if data else None
 
 # %% ../nbs/77_comparison.ipynb #9daa523d
 def _keys(table):
@@ -148,10 +149,10 @@ def _missing_section(name, ours, theirs, what):
     why = _why_missing(clips, theirs)
     counts = {entry["values"]: entry["counts"] for entry in why.value_counts().to_pylist()}
     counts = dict(sorted(counts.items(), key=lambda count: (-count[1], count[0])))
-    rows = [["split", "clip", "why", "sentence"]]
+    rows = [["clip", "split", "why", "sentence"]]
     chosen = clips.slice(0, MOST_CHANGED).select(["split", "id", "sentence"]).to_pylist()
     for clip, reason in zip(chosen, why.to_pylist()):
-        rows.append([clip["split"], clip["id"], reason, clip["sentence"]])
+        rows.append([clip["id"], clip["split"], reason, clip["sentence"]])
     by_reason = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
     words = [f"{len(clips):,} clips, {show_hours(pc.sum(clips['seconds']).as_py())}: {by_reason}."]
     if len(clips) > MOST_CHANGED: words.append(f"The first {MOST_CHANGED} are:")
@@ -159,12 +160,12 @@ def _missing_section(name, ours, theirs, what):
 
 # %% ../nbs/77_comparison.ipynb #0baf57ec
 def _rewritten(a, b):
-    "The clips of both folders whose sentence is another: split, id, and both sentences."
+    "The clips of both folders whose sentence is another: id, split, and both sentences."
     numbers = pc.index_in(_keys(a.table), _keys(b.table))
     theirs = b.table["sentence"].take(numbers)
     changed = pc.fill_null(pc.not_equal(a.table["sentence"], theirs), False)
-    columns = [a.table["split"].cast(pa.string()), a.table["id"], a.table["sentence"], theirs]
-    return pa.table(columns, ["split", "id", "a", "b"]).filter(changed)
+    columns = [a.table["id"], a.table["split"].cast(pa.string()), a.table["sentence"], theirs]
+    return pa.table(columns, ["id", "split", "a", "b"]).filter(changed)
 def sentences_changes(
     a: Facts,  # One folder
     b: Facts,  # Another
@@ -172,7 +173,8 @@ def sentences_changes(
     "Compare the sentences of clips that both folders have."
     changed = _rewritten(a, b)
     if not len(changed): return None
-    rows = [["split", "clip", "A", "B"], *(list(line.values()) for line in changed.slice(0, MOST_CHANGED).to_pylist())]
+    rows = [["clip", "split", "A", "B"]]
+    rows += [list(line.values()) for line in changed.slice(0, MOST_CHANGED).to_pylist()]
     words = [f"{len(changed):,} clips of both have another sentence."]
     return Section("Other sentences", words, [Table(rows, 4)], data={"clips": len(changed)})
 

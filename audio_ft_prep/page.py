@@ -62,6 +62,7 @@ _PHONE = """
   figure .wide { margin: 0 -1rem }
   th, td { padding: .2rem .35rem }
   td:first-child { white-space: normal; max-width: 45vw }
+  td.l + td.l { min-width: 0 }
   .list thead { display: none }
   .list tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
   .list td { display: block; border: 0; max-width: none; padding: .05rem 0; text-align: left; white-space: normal }
