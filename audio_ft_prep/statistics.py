@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
+from .clipfile import CLIPS
 from .cliptable import clip_table
 from .flags import FLAGS
 from .measures import MEASURES
@@ -39,7 +40,7 @@ class SplitStatistics:
     labels: dict[str, float]  # Quantiles, in labels a clip
     rejects: dict[str, int]  # Clips not kept, by reason
     measures: dict[str, dict[str, float]] = field(default_factory=dict)  # Quantiles of each measure
-    flagged: int = 0  # Clips with a flag
+    flagged: int | None = None  # Clips with a flag; none where clips were not looked at for flags
     flags: dict[str, dict] = field(default_factory=dict)  # Clips and seconds by flag, those that some clip has
 
 # %% ../nbs/73_statistics.ipynb #e6c5cee2
@@ -62,7 +63,6 @@ def _measure_quantiles(table):
 # %% ../nbs/73_statistics.ipynb #22b18eaf
 def _flagged(table):
     "How many clips have a flag."
-    if "flags" not in table.column_names: return 0
     return int(np.count_nonzero(pc.fill_null(pc.list_value_length(table["flags"]), 0).to_numpy()))
 def _flags_of(table, split):
     "Clips and seconds of a split by flag."
@@ -114,6 +114,7 @@ def _quantile_rows(splits, name, field, digits):
 # %% ../nbs/73_statistics.ipynb #0859d215
 def _flag_rows(splits):
     "Rows about flags: how many clips have any, and how many each of those that are met."
+    if any(split.flagged is None for split in splits): return []
     rows = [_row("clips with a flag", splits, lambda split: f"{split.flagged:,}")]
     for name in FLAGS:
         if not any(name in split.flags for split in splits): continue
@@ -166,10 +167,11 @@ def statistics(
     "Count what a prepared folder holds; features are not read for it."
     clips = clips_of(prepared)
     counts, table = clips.prep["counts"], clip_table(clips.at)
+    has_flags = CLIPS in clips.prep["files"]  # an older release didn't look for any
     splits = {}
     for split, numbers in clip_numbers(clips).items():
         of_split = table.filter(pc.equal(table["split"].cast(pa.string()), split))
-        more = {"measures": _measure_quantiles(of_split), "flagged": _flagged(of_split)}
+        more = {"measures": _measure_quantiles(of_split), "flagged": _flagged(of_split) if has_flags else None}
         flags = _flags_of(table, split)
         splits[split] = _split_statistics(numbers, counts[split]["rejects"], flags=flags, **more)
     return Statistics(splits)

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -9,13 +10,14 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep import PrepConfig, load_prepared, prepare
 from audio_ft_prep.plots import clip_numbers, plot_speakers
 from audio_ft_prep.cli import run
 from audio_ft_prep.comparison import compare
 from audio_ft_prep.config import config_from
 from audio_ft_prep.report import clips_at_the_edges, report, report_html, statistics, write_report
 from audio_ft_prep.show import show_hours
+from audio_ft_prep.suspects import suspects
 from layouts import tar_tree, utterances
 
 pytestmark = pytest.mark.long
@@ -117,6 +119,36 @@ def test_two_folders_are_compared_and_every_lost_clip_has_a_reason(prepared):
     assert data["Flags"]["train"]["quiet"][0] == 0 < data["Flags"]["train"]["quiet"][1]
     got = Page(found.html())
     assert got.wrong == [] and got.asked == [] and found.html() == compare(whole, part).html()
+
+
+def test_sentences_that_were_written_otherwise_are_shown_side_by_side(prepared):
+    found = compare(prepared(), prepared(lower_case=True)).to_dict()["sections"]
+    clips = [s for split in load_prepared(prepared().folder).values() for s in split["sentence"]]
+    assert found["Other sentences"]["clips"] == sum(s != s.lower() for s in clips) > 10
+    assert found["Clips lost"]["clips"] == 0
+
+
+@pytest.fixture(scope="module")
+def older(prepared, tmp_path_factory):
+    "A folder that says no more of itself than those of the first release do."
+    folder = tmp_path_factory.mktemp("older") / "out"
+    shutil.copytree(prepared().folder, folder)
+    prep = json.loads((folder / "prep.json").read_text())
+    for name in ("flags", "eval_of", "text", "leaks", "sampling", "repair"): prep.pop(name, None)
+    del prep["files"]["clips.parquet"]
+    (folder / "clips.parquet").unlink()
+    (folder / "prep.json").write_text(json.dumps(prep))
+    return folder
+
+
+def test_a_folder_of_the_first_release_is_described_too(older, prepared):
+    text = report_html(older, most_clips=1)
+    assert Page(text).wrong == [] and "made before clips were flagged" in text and "What the test is over" not in text
+    numbers = statistics(older)
+    assert numbers.splits["train"].flagged is None and "clips with a flag" not in repr(numbers)
+    found = compare(older, prepared()).to_dict()["sections"]
+    assert found["Clips lost"]["clips"] == found["Clips gained"]["clips"] == 0 and found["Measures"]["train"]
+    assert suspects(older).rejects == suspects(prepared()).rejects and suspects(older).flags == {}
 
 
 def test_a_folder_compared_with_itself_has_not_changed(prepared):
