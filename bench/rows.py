@@ -1,4 +1,4 @@
-"""Time and memory of choosing among many rows: leaks by speaker and sentence, caps, shares and hours, without audio."""
+"""Time and memory of choosing among many rows: leaks by speaker and sentence, caps, shares and hours, new splits, without audio."""
 from __future__ import annotations
 import random, tempfile
 from json import dumps, loads
@@ -21,7 +21,7 @@ SETTINGS = dict(
     sampling="random",
     leak_sentences="drop",
 )
-STEPS = {"leaks": "leaks by speaker and sentence", "choice": "votes, caps, shares, hours"}
+STEPS = {"leaks": "leaks by speaker and sentence", "choice": "votes, caps, shares, hours", "repair": "splits made anew"}
 
 def sentences(count: int, rng: random.Random) -> list[str]:
     "Sentences of four to fourteen words, most of them read by several, and written in four ways."

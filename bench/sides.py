@@ -76,6 +76,7 @@ def chosen(table: str, out: str, **settings):
     from audio_ft_prep.choosing import choose, with_votes
     from audio_ft_prep.config import PrepConfig
     from audio_ft_prep.leaks import OtherSet, leak_modes, mark_leaks
+    from audio_ft_prep.repair import made_anew
     cfg = PrepConfig(dataset_name="rows", language_code="en", **settings)
     rows = pa.ipc.open_file(pa.memory_map(table)).read_all()
     train, evaluation = (rows.filter(pc.equal(rows["split"].cast(pa.string()), split)) for split in ("train", "eval"))
@@ -91,6 +92,8 @@ def chosen(table: str, out: str, **settings):
     modes, others = leak_modes(cfg), [OtherSet("eval", evaluation, "no files here")]
     train = timed("leaks", lambda rows: mark_leaks(rows, others, modes)[0], train)
     timed("choice", lambda rows: choose(with_votes(rows, cfg)[0], "train", cfg).rows, train)
+    anew = PrepConfig("rows", "en", splits="repair", train_splits="train", test_size="5%", validation_size="5%")
+    timed("repair", lambda rows: made_anew(rows, anew).rows, rows)
     Path(out, "steps.json").write_text(json.dumps(steps))
 
 if __name__ == "__main__":

@@ -485,3 +485,15 @@ def test_ranges_are_kept_where_asked(hub, tmp_path):
             assert f.read() == data[-8:] and f.read() == b"" and f.seek(10) == 10 and f.read(5) == data[10:15]
         moved.append(hub.bytes_served(path))
     assert moved == [13, 13]
+
+
+# ---- splits made anew
+
+@pytest.mark.parametrize("build", [many, lambda root: put_parquet(root, ITEMS)], ids=["tree", "table"])
+def test_splits_made_anew_are_the_same_here_and_on_the_hub(hub, tmp_path, build):
+    root = served(tmp_path / "x", REPO)
+    build(root)
+    settings = dict(splits="repair", test_size="20%")
+    there, here = chosen(config(REPO, **settings)), chosen(config(root, **settings))
+    same(there, here)
+    assert len(there.eval) and there.repair == here.repair
