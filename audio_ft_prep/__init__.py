@@ -9,6 +9,7 @@ Modules:
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
 - `audio_ft_prep.audio`: A clip's bytes as mono samples at the model's rate, or the reason why not
 - `audio_ft_prep.audiocolumn`: The column of audio in a table: which it is, how it holds audio, and where in a file each clip is
+- `audio_ft_prep.audioleaks`: What train and another set share as it is heard: the same samples in another file, or a copy that was encoded again
 - `audio_ft_prep.augment`: Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
 - `audio_ft_prep.background`: Work in a thread while a notebook stays usable: one run at a time, how far it is, and a way to stop it
 - `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
@@ -52,6 +53,7 @@ Modules:
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.findings`: What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
+- `audio_ft_prep.fingerprints`: Whether two clips hold the same audio: to the sample, or nearly, in another encoding and at another level
 - `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
@@ -64,12 +66,14 @@ Modules:
 - `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
 - `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
 - `audio_ft_prep.kinds`: What kind of file bytes are, and what is known of a file before it is decoded
+- `audio_ft_prep.knownaudio`: Audio that train must not have, small enough to go to every worker
 - `audio_ft_prep.languages`: A language by any of its codes or names
 - `audio_ft_prep.leaks`: What train and another set share, found before a byte of audio is decoded: speakers, sentences, files
 - `audio_ft_prep.lengths`: How long clips last, before any of them is decoded: from the corpus, from their headers, or about
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
+- `audio_ft_prep.listen`: Clips of eval, of outside sets and, where copies are looked for, of train are heard before train's examples are made
 - `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.local`: The shards of a run, made by processes of this machine
@@ -87,6 +91,7 @@ Modules:
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
+- `audio_ft_prep.outside`: Outside sets that train must not know: a corpus in any layout, a benchmark's test split, or a prepared folder
 - `audio_ft_prep.page`: A page of HTML in one file: tables, plots, players, readable on every screen, light or dark
 - `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach

@@ -14,6 +14,7 @@ from pathlib import Path
 from .config import config_from
 from .evalof import eval_words
 from .example import example_columns
+from .leaks import leak_table, leaks_in
 from .measures import measures_of
 from .models import family_of
 from .rejects import REASONS
@@ -179,11 +180,21 @@ _SHOWN_EMPTY = ("train_splits", "eval_splits")  # Settings whose empty value say
 def _settings_table(prep):
     model_id = _short_name(prep["config"]["model_id"], prep["model"].get("origin") != "the folder")
     settings = {**prep["config"], "dataset_name": source_name(prep), "model_id": model_id}
+    settings["keep_out"] = ", ".join(name for name in prep.get("leaks", {}) if name != "eval")
     lines = [["setting", "value"]]
     for name, value in settings.items():
         if value is None or value == "" and name not in _SHOWN_EMPTY: continue
         lines.append([name, "none" if value == "" else code_cell(value)])
     return markdown_table(lines, left=2)
+
+# %% ../nbs/35_card.ipynb #82b50172
+_ABOUT_LEAKS = "Clips of train that share something with eval or an outside set. One clip may share several things."
+def _leaks_words(prep):
+    "What train shares with other sets; empty where a folder doesn't say."
+    leaks = leaks_in(prep)
+    if not leaks: return ""
+    notes = [f"- {as_it_is(leak.set)}, {leak.kind}: {as_it_is(leak.note)}" for leak in leaks if leak.note]
+    return "\n".join([f"{_ABOUT_LEAKS}\n", markdown_table(leak_table(leaks), left=2), "", *notes]).rstrip()
 
 # %% ../nbs/35_card.ipynb #586e5067
 _LOADING = """With `audio_ft_prep`, ready for a `Seq2SeqTrainer`, each clip as wide as the model wants it:
@@ -246,6 +257,7 @@ def data_card(
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
         "Splits made anew": _repair_words(prep),
+        "Leaks": _leaks_words(prep),
         "Text": text_section(prep.get("text", {})),
         "Sampling": sampled_list(prep.get("sampling", {})),
         "Columns": _columns_table(prep),

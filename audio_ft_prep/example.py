@@ -16,6 +16,8 @@ from .audio import Clip, Limits, clip_of, read_clip
 from .config import PrepConfig
 from .decoding import RecordingFile, recording_container
 from .findings import Checks, check_flags, checks_of
+from .fingerprints import audio_hash
+from .knownaudio import KnownAudio
 from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
 from .measures import MEASURES, Utterance, check_modulation, measured
 from .models import family_of
@@ -61,6 +63,7 @@ class ExampleMaker:
     eval_limits: Limits | None = None  # The limits of eval, where every clip of it that can be heard is kept
     keeps_flat: bool = False  # Whether a clip without modulation, such as noise alone, is kept
     checks: Checks = field(default=Checks({}), repr=False)  # Thresholds of flags, and those for which a clip is rejected
+    known: KnownAudio = field(default_factory=KnownAudio, repr=False, compare=False)  # Audio that train must not have
 
     def __call__(self,
         row: dict,  # A row with `labels`
@@ -72,6 +75,8 @@ class ExampleMaker:
         if not self.keeps_flat: check_modulation(utterance)
         measures = measured(utterance)
         check_flags(measures, self.checks)
+        name = audio_hash(clip.samples)
+        self.known.check(name)
         return {
             "id": row["id"],
             **self.input(clip.samples),
@@ -80,15 +85,18 @@ class ExampleMaker:
             "sentence": row["sentence"],
             "speaker": row["speaker"] or "",
             **measures,
+            "audio_hash": name,
         }
 
     def of_split(self,
         split: str,  # train or eval
     ) -> ExampleMaker: # With what is kept of that split
         "Give the maker of a split's examples."
-        if split == "train" or self.eval_limits is None: return self
+        if split == "train": return self
+        maker = replace(self, known=KnownAudio())
+        if self.eval_limits is None: return maker
         checks = replace(self.checks, rejected=())
-        return replace(self, limits=self.eval_limits, eval_limits=None, keeps_flat=True, checks=checks)
+        return replace(maker, limits=self.eval_limits, eval_limits=None, keeps_flat=True, checks=checks)
 
     @property
     def storage(self): return self.input.storage

@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/leaks.html.md"""
 from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Callable, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
 from .rejects import rejects_of, rejects_table
@@ -20,9 +20,9 @@ from .samesentence import sentence_keys
 from .show import as_it_is, show_hours, visible
 
 # %% auto #0
-__all__ = ['KINDS', 'SEEN_IN_ROWS', 'MOST_PROBES', 'LEAKS', 'Kind', 'leak_modes', 'OtherSet', 'first_equal', 'same_files',
-           'leak_bit', 'Found', 'search_rows', 'Dropped', 'LeakSearch', 'mark_leaks', 'Leak', 'leak_lines',
-           'leak_table', 'leak_sentences', 'check_leaks']
+__all__ = ['KINDS', 'SEEN_IN_ROWS', 'MOST_PROBES', 'LEAKS', 'NEAR_OFF', 'Kind', 'leak_modes', 'OtherSet', 'first_equal',
+           'same_files', 'leak_bit', 'Found', 'search_rows', 'seconds_of', 'Dropped', 'LeakSearch', 'mark_leaks',
+           'Leak', 'leak_note', 'leak_lines', 'leak_table', 'leak_sentences', 'leaks_entry', 'leaks_in', 'check_leaks']
 
 # %% ../nbs/29_leaks.ipynb #6db924dd
 class Kind(NamedTuple):
@@ -55,7 +55,7 @@ class OtherSet:
     rows: pa.Table  # With id, speaker and sentence; where there are files, with file, offset, size and start too
     why_no_files: str = ""  # Why its files can't be compared; empty where they can
 
-    def __repr__(self): return f"OtherSet({self.name}: {len(self.rows)} rows)"
+    def __repr__(self): return f"{type(self).__name__}({self.name}: {len(self.rows)} rows)"
 
 # %% ../nbs/29_leaks.ipynb #5452c0f9
 def _coded(column):
@@ -178,10 +178,13 @@ def _details(found, other, places):
     "What some rows of train share, each with the clip of the other set."
     ids = other.rows["id"].take(pa.array(found.places[places]))
     return pc.binary_join_element_wise(f"{other.name} has the same {KINDS[found.kind].words}, clip", ids, " ")
-def _seconds(rows, places):
-    "Duration of some rows; none where the corpus doesn't give all of them."
+def seconds_of(
+    rows: pa.Table,  # Rows
+    places: np.ndarray,  # Numbers of some of them
+) -> float | None: # Seconds; none where the corpus doesn't give the duration of each
+    "Add up the duration of some rows."
     seconds = rows["seconds"].take(pa.array(places))
-    return None if seconds.null_count else float(pc.sum(seconds).as_py() or 0)
+    return None if seconds.null_count else round(pc.sum(seconds).as_py() or 0.0, 7)
 
 # %% ../nbs/29_leaks.ipynb #eb8e3130
 class Dropped(NamedTuple):
@@ -216,7 +219,7 @@ def _gone(train, others, searched, modes):
     for found in searched:
         if modes[found.kind] != "drop" or found.places is None: continue
         places = np.flatnonzero(found.places >= 0)
-        dropped[found.set, found.kind] = Dropped(len(places), _seconds(train, places))
+        dropped[found.set, found.kind] = Dropped(len(places), seconds_of(train, places))
         new = places[~gone[places]]
         named = train.select(["split", "source_split", "id"]).take(pa.array(new))
         details = _details(found, by_name[found.set], new)
@@ -251,12 +254,14 @@ class Leak:
     dropped_seconds: float | None = 0.0  # Their duration; none where it isn't known
     note: str = ""  # Why it wasn't looked for, or what the number leaves out
 
-    def to_dict(self) -> dict: return {name: value for name, value in vars(self).items()}
 
 # %% ../nbs/29_leaks.ipynb #b92230cd
 def _rows(n): return f"{n:,} row{'s' * (n != 1)}"
-def _note(rows, kind):
-    "What a number leaves out."
+def leak_note(
+    rows: pa.Table,  # Rows or clips of train
+    kind: str,  # A key of `KINDS`
+) -> str: # Empty where it leaves out nothing
+    "Say what a number leaves out."
     unnamed = 0 if kind != "speakers" else int((_coded(rows["speaker"])[1] < 0).sum())
     return f"{_rows(unnamed)} of train without a speaker's name" if unnamed else ""
 def _leak(search, rows, which, kind, mode):
@@ -266,7 +271,7 @@ def _leak(search, rows, which, kind, mode):
     why = search.why.get((name, kind), "")
     if why: return Leak(name, kind, mode, note=why)
     shares = np.flatnonzero(rows[LEAKS].to_numpy() & leak_bit(which, kind))
-    return Leak(name, kind, mode, len(shares), _seconds(rows, shares), *dropped, _note(rows, kind))
+    return Leak(name, kind, mode, len(shares), seconds_of(rows, shares), *dropped, leak_note(rows, kind))
 
 # %% ../nbs/29_leaks.ipynb #668138a2
 def leak_lines(
@@ -290,23 +295,43 @@ def _line(leak):
 def leak_table(
     leaks: list[Leak],  # Lines
 ) -> list[list]: # Rows of a table, header first
-    "Write what train shares with other sets as a table."
+    "Write what train shares with other sets as a table, for Markdown."
     return [_HEAD, *(_line(leak) for leak in leaks)]
 
 # %% ../nbs/29_leaks.ipynb #054c9c02
-def _share_words(leak):
+NEAR_OFF = "near is off"  # Why copies were not looked for, in most runs
+def _share_words(leak, show):
     "One number in words."
-    if leak.rows is None: return f"{leak.kind} not looked for ({leak.note})"
+    if leak.rows is None: return f"{leak.kind} not looked for ({show(leak.note)})"
     hours = "" if not leak.rows or leak.seconds is None else f" ({show_hours(leak.seconds)})"
     dropped = f", {leak.dropped:,} dropped" if leak.dropped else ""
-    return f"{leak.kind} {leak.rows:,}{hours}{dropped}" + f" ({leak.note})" * bool(leak.note)
+    return f"{leak.kind} {leak.rows:,}{hours}{dropped}" + f" ({show(leak.note)})" * bool(leak.note)
 def leak_sentences(
     leaks: list[Leak],  # Lines
+    show: Callable[[str], str] = visible,  # Writes text that may come from anybody
 ) -> list[str]: # One for each set
     "Say what train shares with each set."
     names = dict.fromkeys(leak.set for leak in leaks)
-    words = {name: ", ".join(_share_words(leak) for leak in leaks if leak.set == name) for name in names}
-    return [f"rows of train that share something with {visible(name)}: {said}" for name, said in words.items()]
+    said = [leak for leak in leaks if leak.note != NEAR_OFF]
+    words = {name: ", ".join(_share_words(leak, show) for leak in said if leak.set == name) for name in names}
+    return [f"rows of train that share something with {show(name)}: {said}" for name, said in words.items()]
+
+# %% ../nbs/29_leaks.ipynb #716f6ad3
+def leaks_entry(
+    leaks: list[Leak],  # Lines
+) -> dict: # Numbers by set and kind
+    "Write lines for prep.json."
+    entry = {}
+    for leak in leaks:
+        numbers = dict(vars(leak))
+        entry.setdefault(numbers.pop("set"), {})[numbers.pop("kind")] = numbers
+    return entry
+def leaks_in(
+    prep: dict,  # What prep.json says, checked
+) -> list[Leak]: # Lines; none where no leaks were looked for
+    "Read the lines of a prepared folder."
+    sets = prep.get("leaks", {})
+    return [Leak(name, kind, **numbers) for name, kinds in sets.items() for kind, numbers in kinds.items()]
 
 # %% ../nbs/29_leaks.ipynb #49fd5deb
 def check_leaks(

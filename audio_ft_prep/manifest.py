@@ -82,6 +82,8 @@ def clash(
     our_part = _part_words(this_run)
     their_part = _part_words(that_run)
     if our_part != their_part: return f"it is {their_part} there and {our_part} here"
+    same_outside = this_run["source"].get("keep_out") == that_run["source"].get("keep_out")
+    if not same_outside: return "a set of keep_out has changed since"
     return "" if same_source else f"dataset_name {this_run['config']['dataset_name']!r} has changed since"
 
 # %% ../nbs/36_manifest.ipynb #7028a409

@@ -24,6 +24,7 @@ from .clipfile import CLIPS, write_clips
 from .cliprows import read_clip_bytes
 from .example import add_hashes
 from .findings import Checks
+from .leaks import Leak, leaks_entry
 from .manifest import clash, other_run
 from .measures import measures_entry
 from .paths import Url, atomic_write, atomic_write_bytes, remove_plain, scratch
@@ -236,6 +237,7 @@ class DataSet:
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for; of a part it is with the part
     repair: dict = field(default_factory=dict)  # What splits made anew hold; of a part it is with the part
     text: dict = field(default_factory=dict)  # What became of the sentences; of a part it is with the part
+    leaks: Callable[[Iterable[pa.Table]], list[Leak]] = lambda clips: []  # Says what these clips share with other sets
 
     @classmethod
     def of(cls,
@@ -251,7 +253,7 @@ class DataSet:
         def clips(folder): return found_clips(folder, results)
         return cls(
             run.manifest, results, rejects, run.rows_in, run.schema, recipe.about, recipe.save_processor, clips,
-            recipe.maker.checks, run.eval_rows, sampling, repair, text)
+            recipe.maker.checks, run.eval_rows, sampling, repair, text, lambda tables: run.leaks(tables, rejects))
 
     @cached_property
     def counts(self): return balance(self.rows_in, self.results, self.rejects)
@@ -351,7 +353,7 @@ def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
     entries = {name: getattr(data_set, name) for name in ("eval_of", "text", "sampling", "repair")}
     return {name: entry for name, entry in entries.items() if entry}
-def _prep_of(data_set, flags, files):
+def _prep_of(data_set, flags, leaks, files):
     "What prep.json says of a data set."
     return {
         **data_set.manifest,
@@ -359,6 +361,7 @@ def _prep_of(data_set, flags, files):
         **measures_entry(),
         "counts": data_set.counts,
         "flags": flags,
+        **({"leaks": leaks_entry(leaks)} if leaks else {}),
         **_findings(data_set),
         "shards": [_shard_fields(result) for result in data_set.results],
         "files": files,
@@ -379,13 +382,14 @@ def _finalize(folder, data_set):
     "Write what makes the shards a data set, prep.json last."
     if isinstance(folder.at, Url): return _finalize_url(folder, data_set)
     counts = data_set.counts  # which must balance before anything is written
+    leaks = data_set.leaks(data_set.clips(folder))  # which may have to fail
     write_table(folder/"rejects.parquet", data_set.rejects)
     flags = _write_clips(folder, data_set)
     _save_processor(folder, data_set.save_processor)
     _strays(folder, data_set.results)
     for split in counts: _dataset_files(folder, split, data_set.of_split(split), data_set.schema)
     if data_set.opens: atomic_write_bytes(folder/"dataset_dict.json", json_bytes({"splits": list(counts)}))
-    prep = _prep_of(data_set, flags, _other_files(folder, counts))
+    prep = _prep_of(data_set, flags, leaks, _other_files(folder, counts))
     prep["files"] |= _describe(folder, prep)
     atomic_write_bytes(folder/"prep.json", json_bytes(prep))
     folder.clear_work()  # what can't be removed now goes when the folder is next looked at

@@ -13,7 +13,9 @@ import hashlib, os, stat
 from pathlib import Path
 import pyarrow as pa
 from .config import config_from
+from .audioleaks import KeptClips, join_leaks
 from .findings import checks_of
+from .leaks import check_leaks, leaks_in
 from .output import DataSet, OutputFolder
 from .manifest import other_run
 from .paths import atomic_link, atomic_write
@@ -146,6 +148,15 @@ def whole_manifest(
     prep = parts[0].prep
     return {name: prep[name] for name in ("config", "fingerprint", "source", "versions")}
 
+# %% ../nbs/45_parts.ipynb #2595d45d
+def _leaks(parts, tables):
+    "What the clips of all parts share with other sets; raise where that is to fail."
+    of_parts = [leaks_in(part.prep) for part in parts]
+    if not of_parts[0]: return []
+    leaks = join_leaks(of_parts, KeptClips.of(tables))
+    check_leaks(leaks)
+    return leaks
+
 # %% ../nbs/45_parts.ipynb #2096d714
 def _verified(parts):
     "Identity of each shard's file, by the shard's name, for each part; raise where a part isn't as it was written."
@@ -167,7 +178,8 @@ def _data_set(parts):
     def clips(folder): return _clips(parts)
     return DataSet(
         manifest, results, rejects, rows_in, parts[0].schema, prep["model"], save_processor, clips, checks, eval_rows,
-        *(prep["part"].get(name, {}) for name in ("sampling", "repair", "text")))
+        *(prep["part"].get(name, {}) for name in ("sampling", "repair", "text")),
+        lambda tables: _leaks(parts, tables))
 
 # %% ../nbs/45_parts.ipynb #62a034ea
 def merge_parts(

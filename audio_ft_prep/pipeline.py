@@ -19,7 +19,8 @@ from .engines import Job, open_engine
 from .errors import explained_errors
 from .evalof import eval_words
 from .hubclient import hub_cache, parts_folder
-from .load import load_rows
+from .leaks import check_leaks, leak_sentences, leaks_in
+from .listen import listened
 from .machine import check_limits, check_memory
 from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest
@@ -31,7 +32,7 @@ from .progress import progress_bar
 from .reading import has_clips
 from .rejects import REASONS
 from .repair import repair_words
-from .run import Part, make_recipe, make_run, manifest_of, with_audio
+from .run import Part, make_recipe, make_run, manifest_of, read_corpus, with_audio
 from .sampled import sampled_notes
 from .textwords import text_notes
 from .secrets import logger_of
@@ -65,6 +66,7 @@ class Prepared:
             "text": self.prep.get("text", {}),
             "sampling": self.prep.get("sampling", {}),
             "repair": self.prep.get("repair", {}),
+            "leaks": self.prep.get("leaks", {}),
         }
     def __repr__(self):
         lines = [text_table(_prepared_rows(self.prep)), *_notes(self.prep, visible)]
@@ -95,6 +97,7 @@ def _notes(prep, show):
     notes = [eval_words(prep["eval_of"], prep["config"], show=show)] if "eval_of" in prep else []
     if "repair" in prep: notes.append(show(repair_words(prep["repair"])))
     notes += text_notes(prep.get("text", {}), show)
+    notes += leak_sentences(leaks_in(prep), show)
     notes += sampled_notes(prep.get("sampling", {}), show)
     return [note for note in notes if note]
 
@@ -281,9 +284,10 @@ def prepare(
 
 def _prepare(cfg, folder, progress, part, recipe, engine):
     began_ns = time.time_ns()
-    corpus = load_rows(cfg)  # 2. the run
+    corpus, outside = read_corpus(cfg)  # 2. the run
     if prepared := _finished(folder, manifest_of(cfg, corpus, part)): return prepared
-    run = make_run(cfg, part, recipe, corpus)
+    run = make_run(cfg, part, recipe, corpus, outside)
+    check_leaks(run.known_leaks())
     run.shards  # a part too many is refused before anything is written
     folder.check()  # 3. the folder
     check_disk(run, folder)
@@ -292,6 +296,7 @@ def _prepare(cfg, folder, progress, part, recipe, engine):
         run = _fetched(run, folder)
         with explained_errors(folder):
             folder.start(run.manifest, run.rows)
+            run = listened(run, folder, engine)
             since_ns = _steady_since(run, folder, began_ns)
             results = _make_shards(run, folder, since_ns, engine, progress)  # 4. the shards
             return _finalize(run, folder, results)  # 5. the data set

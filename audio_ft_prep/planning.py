@@ -20,6 +20,7 @@ from audio_ft_prep.forecast import (
     sample_clips, time_rows, worker_memory
 )
 from .hubclient import parts_folder
+from .leaks import Leak, leak_sentences, leaks_entry
 from .machine import check_limits, usable_cores
 from .output import OutputFolder
 from .paths import Url
@@ -156,6 +157,7 @@ class Plan:
     sampling: dict = field(default_factory=dict)  # What a sample holds of what was asked for, by split
     repair: dict = field(default_factory=dict)  # What splits made anew would hold, as far as nothing has to be decoded
     text: dict = field(default_factory=dict)  # What cleaning changed, and what people reported
+    leaks: list[Leak] = field(default_factory=list)  # What rows of train share with eval and with outside sets
 
     @property
     def fetch(self): return self.forecast.fetch
@@ -174,6 +176,7 @@ class Plan:
             "text": self.text,
             "sampling": self.sampling,
             "repair": self.repair,
+            "leaks": leaks_entry(self.leaks),
         }
     @property
     def lines(self): return [_PLAN_HEAD, *(_plan_line(split, about) for split, about in self.splits.items())]
@@ -189,6 +192,10 @@ def _eval_note(plan):
     if not plan.eval_of: return []
     words = eval_words(plan.eval_of, asdict(plan.cfg), planned=True)
     return [words] if words else []
+def _leak_notes(plan, show):
+    "What train shares with other sets, as far as rows show it."
+    if not plan.leaks: return []
+    return [*leak_sentences(plan.leaks, show), "decoded audio is compared as clips are made"]
 def _notes(plan, show=visible):
     "Sentences under the table of a plan."
     notes = []
@@ -199,6 +206,7 @@ def _notes(plan, show=visible):
     notes += _eval_note(plan)
     if plan.repair: notes.append(show(repair_words(plan.repair)))
     notes += text_notes(plan.text, show)
+    notes += _leak_notes(plan, show)
     notes += sampled_notes(plan.sampling, show)
     notes += plan.source.get("notes", [])
     files = f"{plan.shards} file{'s' * (plan.shards != 1)}"
@@ -214,7 +222,7 @@ def _plan(cfg):
     model = f"{cfg.model_id}, processor from {run.model.origin}"
     takes = _forecast(run, splits, samples, before_s, _timing_of(run))
     return Plan(cfg, model, run.corpus.source, splits, len(run.shards), takes, run.eval_of(run.rejects),
-                run.selection.sampling, run.selection.repair, run.selection.text)
+                run.selection.sampling, run.selection.repair, run.selection.text, run.known_leaks())
 def plan(
     cfg: PrepConfig,  # What would be prepared
 ) -> Plan: # Rows, rejects known before decoding, hours and bytes by split

@@ -10,9 +10,11 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 # %% ../nbs/36_prepjson.ipynb #3a6f6332
 from __future__ import annotations
 import json, math, re
+from dataclasses import fields
 from typing import Any, Callable
 from .clipfile import CLIPS
 from .textvalues import size_of
+from .leaks import KINDS, Leak
 from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled
@@ -132,6 +134,7 @@ _SOURCE = {
     "revision": _scalar,
     "licence": _text,
     "dataset_name": _text,
+    "keep_out": _hex,
 }
 def _check_source(source):
     for name, check in _SOURCE.items():
@@ -321,6 +324,33 @@ def _check_has_clips(prep):
     if ("flags" in prep) == (CLIPS in prep["files"]): return
     _refuse("files", f"an object that names {CLIPS} if flags are counted, and only then", list(prep["files"]))
 
+# %% ../nbs/36_prepjson.ipynb #0bc42195
+_MOST_SETS = 30
+def _check_leak(leak, at, counts):
+    "Check what is said of one kind of leak."
+    mode = leak.get("mode")
+    if mode not in ("report", "drop", "fail"): _refuse(f"{at}.mode", "report, drop or fail", mode)
+    _text(leak.get("note"), f"{at}.note", 1000)
+    if leak.get("rows") is not None:
+        _count(leak["rows"], f"{at}.rows", 0, counts.get("train", {"kept": 0})["kept"])
+    _count(leak.get("dropped"), f"{at}.dropped")  # of one of several jobs also what the whole run dropped
+    for name in ("seconds", "dropped_seconds"):
+        if leak.get(name) is None: continue
+        if type(leak[name]) not in (int, float) or not 0 <= leak[name] < _MOST:
+            _refuse(f"{at}.{name}", "a number of seconds", leak[name])
+def _check_leaks(leaks, counts):
+    "Check what train is said to share with other sets."
+    if len(leaks) > _MOST_SETS: _refuse("leaks", f"an object of {_MOST_SETS} sets at most", len(leaks))
+    for name, kinds in leaks.items():
+        _text(name, "a set of leaks", 1000)
+        for kind, leak in _object(kinds, f"leaks.{name}").items():
+            at = f"leaks.{name}.{kind}"
+            if kind not in KINDS: _refuse(f"leaks.{name}", f"an object of {', '.join(KINDS)}", kind)
+            names = ", ".join(sorted(_OF_LEAK))
+            if set(_object(leak, at)) != _OF_LEAK: _refuse(at, f"an object of {names}", list(leak))
+            _check_leak(leak, at, counts)
+_OF_LEAK = {f.name for f in fields(Leak)} - {"set", "kind"}
+
 # %% ../nbs/36_prepjson.ipynb #198e140f
 def _later(value): pass  # together with counts
 _TOP: dict[str, Callable] = {
@@ -337,6 +367,7 @@ _TOP: dict[str, Callable] = {
 _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothing to say
     "eval_of": _check_eval_of,
     "flags": _check_flags,
+    "leaks": _check_leaks,
     "sampling": lambda value, counts: check_sampled(value),
     "text": lambda value, counts: check_text(value),
     "repair": _check_repair,

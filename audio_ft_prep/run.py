@@ -10,17 +10,20 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/run.html.md"""
 # %% ../nbs/39_run.ipynb #5039076d
 from __future__ import annotations
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable, Sequence
 import pyarrow as pa
 from .choosing import longest_first
 from .config import PrepConfig
 from .evalof import eval_of, eval_rows
 from .example import ExampleMaker, example_maker, example_schema
 from .families import Model, save_processor, tokenizer_for
+from .audioleaks import Heard, KeptClips, count_leaks, dropped_audio
+from .leaks import Leak, check_leaks, leak_lines, leak_modes
 from .load import load_rows
+from .outside import OutsideSet, outside_identity, read_outside
 from .manifest import run_manifest
 from .models import load_model
 from .rejects import reason_counts, rejects_table
@@ -31,7 +34,7 @@ from .splits import split_roles
 
 
 # %% auto #0
-__all__ = ['Recipe', 'make_recipe', 'Part', 'manifest_of', 'Run', 'make_run', 'with_audio']
+__all__ = ['Recipe', 'make_recipe', 'Part', 'manifest_of', 'Run', 'read_corpus', 'make_run', 'with_audio']
 
 # %% ../nbs/39_run.ipynb #d6b49a06
 @dataclass(frozen=True, repr=False)
@@ -109,6 +112,8 @@ class Run:
     corpus: Corpus  # Where the rows come from
     selection: Selection  # Rows to prepare, and rejects so far
     part: Part | None = None  # Which of the shards; none for all
+    outside: tuple[OutsideSet, ...] = ()  # Sets beside eval that train is compared with
+    heard: Heard = field(default_factory=Heard)  # What was heard of clips before examples are made
 
     @property
     def model(self): return self.recipe.model
@@ -137,6 +142,8 @@ class Run:
     @cached_property
     def eval_rows(self): return eval_rows(self.selection.eval, self.selection.rejects)  # by split of the corpus, before anything left
     def eval_of(self, rejects: pa.Table) -> dict | None: return _eval_of(self, rejects)  # what eval is over once these are rejected
+    def known_leaks(self) -> list[Leak]: return _known_leaks(self)  # what rows of train share with other sets
+    def leaks(self, clips: Iterable[pa.Table], rejects: pa.Table) -> list[Leak]: return _leaks(self, clips, rejects)  # what clips of train do
     def __repr__(self): return f"Run({self.cfg.dataset_name}: {self.selected} rows in {len(self.every_shard)} shards)"
 
 # %% ../nbs/39_run.ipynb #e397e342
@@ -154,6 +161,18 @@ def _eval_of(run, rejects):
     "What eval is over; none where there is none, and where only a part of it is made."
     if run.part or "eval" not in run.splits: return None
     return eval_of(run.eval_rows, rejects, run.corpus.source, asdict(run.cfg))
+def _known_leaks(run):
+    "What the rows of train that were selected share with other sets, as far as rows show it."
+    return leak_lines(run.selection.leaks, run.selection.train, leak_modes(run.cfg))
+def _leaks(run, clips, rejects):
+    "What the clips of train that were kept share with other sets; raise where that is to fail."
+    search = run.selection.leaks
+    if not search.sets: return []
+    kept = KeptClips.of(clips)
+    dropped = {name: dropped_audio(rejects, name) for name in search.sets}
+    leaks = count_leaks(kept, run.selection.train, search, run.heard, leak_modes(run.cfg), dropped)
+    check_leaks(leaks)
+    return leaks
 def _manifest(run):
     "What a run makes, and from what; of a part also what the whole is."
     manifest = manifest_of(run.cfg, run.corpus, run.part)
@@ -175,18 +194,30 @@ def _check_any_rows(run):
     rows = sum(run.selection.rows_in.values())
     raise ValueError(f"nothing to prepare: of {rows} rows none is left ({why}); see `audio-ft-prep inspect`")
 
+# %% ../nbs/39_run.ipynb #b7133d87
+def read_corpus(
+    cfg: PrepConfig,  # What to read
+) -> tuple[Corpus, list[OutsideSet]]: # The corpus, and the outside sets
+    "Read the rows that a run is about."
+    corpus = load_rows(cfg)
+    outside = read_outside(cfg)
+    if not outside: return corpus, outside
+    return replace(corpus, source={**corpus.source, "keep_out": outside_identity(outside)}), outside
+
 # %% ../nbs/39_run.ipynb #696fcc93
 def make_run(
     cfg: PrepConfig,  # What to prepare
     part: Part | None = None,  # One job's share of the shards; none for all
     recipe: Recipe | None = None,  # What makes examples, where that is loaded already
     corpus: Corpus | None = None,  # Rows, where they are read already
+    outside: Sequence[OutsideSet] | None = None,  # Outside sets, where they are read already
 ) -> Run: # Ready to start
     "Load the model, read the corpus and select the rows; raise where none is left."
     if recipe is None: recipe = make_recipe(cfg)
-    if corpus is None: corpus = load_rows(cfg)
-    selection = select(corpus, cfg, recipe.model, recipe.tokenizer)
-    return _check_any_rows(Run(cfg, recipe, corpus, selection, part))
+    if corpus is None: corpus, outside = read_corpus(cfg)
+    if outside is None: outside = read_outside(cfg)
+    selection = select(corpus, cfg, recipe.model, recipe.tokenizer, outside)
+    return _check_any_rows(Run(cfg, recipe, corpus, selection, part, tuple(outside)))
 
 # %% ../nbs/39_run.ipynb #7985dfa5
 def with_audio(
@@ -194,7 +225,7 @@ def with_audio(
 ) -> Run: # The same with its audio on this machine
     "Fetch what the selected rows need; rows whose audio can't be had are rejected."
     if run.corpus.remote is None: return run
-    def choose(corpus): return select(corpus, run.cfg, run.model, run.tokenizer)
+    def choose(corpus): return select(corpus, run.cfg, run.model, run.tokenizer, run.outside)
     selection = fetch_audio(run.corpus, choose)
     if run.cfg.order == "longest":  # which their headers say, now that they are here
         selection = replace(selection, train=longest_first(selection.train), eval=longest_first(selection.eval))

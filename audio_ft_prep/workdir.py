@@ -24,7 +24,10 @@ __all__ = ['MARK', 'check_work', 'make_work', 'work_alone', 'clear_work']
 MARK = "made-by-audio_ft_prep"
 _MARK_TEXT = b"A run of audio_ft_prep keeps its records here and removes them when all is done.\n"
 _LOCK = "lock"
-_RUN_FILES = re.compile(r"plan\.json|\w+-\d{5,}\.(json|clips)|seen-from-\w+-\w+|\..*\.part|\.nfs\w+|processor")
+_RUN_FILES = re.compile(
+    r"plan\.json|\w+-\d{5,}\.(json|clips)|seen-from-\w+-\w+"
+    r"|heard-[a-z0-9-]+|\..*\.part|\.nfs\w+|processor"
+)
 def _is_known(name): return name in (MARK, _LOCK) or bool(_RUN_FILES.fullmatch(name))
 
 # %% ../nbs/37_workdir.ipynb #20329a48
