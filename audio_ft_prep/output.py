@@ -221,6 +221,7 @@ def _eval_of(data_set):
     manifest = data_set.manifest
     return eval_of(data_set.eval_rows, data_set.rejects, manifest["source"], manifest["config"])
 
+# %% ../nbs/40_output.ipynb #5b2c922b
 @dataclass(frozen=True, repr=False)
 class DataSet:
     "All that a run made, for `finalize`."
