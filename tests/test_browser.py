@@ -181,8 +181,8 @@ def test_a_saved_page_says_how_many_of_how_many_it_lists_and_by_which_filters(pr
     said = lambda: browser._repr_mimebundle_()["text/html"]
     total = len(browser.places)
     assert (
-        f"<p>1 to 8 of {total} clips (filters: split: train and eval; show: every clip ({total}); speaker: any;"
-        " words: any)</p>"
+        f"<p>1 to 8 of {total} clips (filters: split: train and eval; show: every clip ({total}); flag: flagged or"
+        " not; speaker: any; words: any)</p>"
         in said()
         and said().count("<tr>") == 9
     )
