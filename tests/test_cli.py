@@ -108,7 +108,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     ),
     "a language that the corpus lacks": (
         ["inspect", "sample", "--language-code", "fr"],
-        "set language_code to one of en, it",
+        "set language_code to one of de, en, it",
     ),
 }
 
@@ -127,7 +127,7 @@ LATER = {  # found when the model and the corpus are looked at
     "a corpus that isn't there": (dict(dataset_name="nowhere", language_code="it"), "no corpus at nowhere"),
     "a language that the corpus lacks": (
         dict(dataset_name="sample", language_code="fr"),
-        "set language_code to one of en, it",
+        "set language_code to one of de, en, it",
     ),
     "a split that the corpus lacks": (dict(**CORPUS, eval_splits="other"), "no transcript of split other"),
     "a language that no model has": (dict(**CORPUS, language="Klingon"), "has no language Klingon"),

@@ -13,7 +13,7 @@ import typer
 import yaml
 from fastcore.docments import docments
 
-from audio_ft_prep.cli import app
+from audio_ft_prep.cli import app, flag_settings
 from audio_ft_prep.config import GROUPS, NOT_SHAPING, RULES, config_from, field_types, setting_list
 from audio_ft_prep.rejects import REASONS
 from test_project import MODULES, PACKAGE, ROOT, cells, public
@@ -118,7 +118,7 @@ def test_a_command_on_a_page_can_be_typed(words, filed):
         config_from(
             {
                 **(filed if given["config"] else {}),
-                **{k: as_listed(v) for k, v in given.items() if v not in (None, ()) and k in field_types()},
+                **flag_settings({k: v for k, v in given.items() if k in field_types()}),
             }
         )
 

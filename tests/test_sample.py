@@ -13,6 +13,7 @@ import audio_ft_prep
 
 SAMPLE = Path(audio_ft_prep.__file__).parent / "data" / "sample"
 SPLITS = [(lang, split) for lang in ("it", "en") for split in ("train", "dev", "test")]
+ALL_SPLITS = SPLITS + [("de", split) for split in ("train", "dev", "test")]
 COLUMNS = ["client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes", "age", "gender",
            "accents", "variant", "locale", "segment"]
 README = (SAMPLE / "README.md").read_text(encoding="utf-8")
@@ -55,17 +56,17 @@ def told_bytes(mp3):
     return int.from_bytes(mp3[at + 12:at + 16], "big")
 
 
-def test_folder_is_under_one_megabyte():
-    assert 0 < sum(p.stat().st_size for p in SAMPLE.rglob("*") if p.is_file()) < 1_000_000
+def test_folder_is_small():
+    assert 0 < sum(p.stat().st_size for p in SAMPLE.rglob("*") if p.is_file()) < 1_250_000
 
 
 def test_shard_counts_name_every_tar():
     shards = json.loads((SAMPLE / "n_shards.json").read_text())
-    assert shards == {lang: dict(train=1, dev=1, test=1) for lang in ("it", "en")}
-    assert len([*SAMPLE.rglob("*.tar")]) == len(SPLITS)
+    assert shards == {lang: dict(train=1, dev=1, test=1) for lang in ("it", "en", "de")}
+    assert len([*SAMPLE.rglob("*.tar")]) == len(ALL_SPLITS)
 
 
-@pytest.mark.parametrize("lang,split", SPLITS)
+@pytest.mark.parametrize("lang,split", ALL_SPLITS)
 def test_tars_are_plain_with_safe_names(lang, split):
     path = SAMPLE / f"audio/{lang}/{split}/{lang}_{split}_0.tar"
     with tarfile.open(path, "r:") as t: found = t.getmembers()
@@ -79,12 +80,14 @@ def test_tars_are_plain_with_safe_names(lang, split):
     assert len({m.name for m in found}) == len(found)
 
 
-@pytest.mark.parametrize("lang,split", SPLITS)
+@pytest.mark.parametrize("lang,split", ALL_SPLITS)
 def test_counts_are_those_of_the_readme(lang, split):
     says, = [{k: int(v) for k, v in r.items() if k not in ("language", "split")} for r in table("Counts")
              if (r["language"], r["split"]) == (lang, split)]
     names, audio = [clip_name(r) for r in rows(lang, split)], members(lang, split)
     rejects = [w for w in table("Warts") if (w["language"], w["split"]) == (lang, split) and w["expected"] != "kept"]
+    planted = [f for f in table("Planted faults") if (f["language"], f["split"]) == (lang, split)]
+    rejects += [f for f in planted if f["found"] == "no_modulation"]
     rows_in = len(names) + len(audio.keys() - set(names))
     assert says == {"TSV rows": len(names), "audio files": len(audio), "rows in": rows_in,
                     "kept": rows_in - len(rejects), "rejected": len(rejects)}
@@ -156,3 +159,33 @@ def test_kept_warts_are_good_speech_in_an_odd_shape(lang, split):
         kind, = [k for k in is_so if name in wart(lang, split, "kept", k)]
         assert is_so[kind](name), (name, kind)
         assert np.abs(sf.read(io.BytesIO(audio[name]))[0]).max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory):
+    "What preparing the German clips finds of each: flags, or the reject reason."
+    from audio_ft_prep import PrepConfig, prepare
+    from audio_ft_prep.cliptable import clip_table
+    from audio_ft_prep.reading import PreparedFolder
+    cfg = PrepConfig("sample", "de", output_dir=str(tmp_path_factory.mktemp("german") / "out"), num_workers=1)
+    folder = prepare(cfg, progress=False).folder
+    found = {row["id"]: row["flags"] for row in clip_table(folder, ["id", "flags"]).to_pylist()}
+    return found | {row["id"]: [row["reason"]] for row in PreparedFolder.of(folder).read_rejects().to_pylist()}
+
+
+def test_each_planted_fault_is_found_and_clean_clips_have_nothing(german):
+    faults = {fault["clip"]: fault["found"] for fault in table("Planted faults")}
+    assert len(faults) >= 19 and len(german) == sum(len(rows("de", split)) for split in ("train", "dev", "test"))
+    for clip, found in german.items():
+        wanted = faults.get(clip, "")
+        if not wanted or wanted.startswith("leak"): assert found == [], clip
+        else: assert wanted in found and len(found) <= 2, (clip, found)
+
+
+def test_leaks_are_planted_as_the_readme_says():
+    faults = {fault["found"]: fault["clip"] for fault in table("Planted faults")}
+    train, test = ({clip_name(row): row for row in rows("de", split)} for split in ("train", "test"))
+    heard, known = members("de", "train"), members("de", "test")
+    assert train[faults["leak: speakers"]]["client_id"] in {row["client_id"] for row in test.values()}
+    assert train[faults["leak: sentences"]]["sentence"] in {row["sentence"] for row in test.values()}
+    assert heard[faults["leak: audio"]] in known.values()

@@ -257,7 +257,7 @@ def test_the_box_says_what_it_found_or_why_not(form, tmp_path):
     assert f"no corpus at {tmp_path / 'gone'}" in found(form) and "prep-bad" in found(form)
     form.inputs["dataset_name"].value = str(SAMPLE)
     form.inputs["language_code"].value = ""
-    assert "read as commonvoice; languages: en, it" in found(form)
+    assert "read as commonvoice; languages: de, en, it" in found(form)
     for name in ("nowhere", "nothing", "sample"): form.inputs["dataset_name"].value = name
     form.inputs["language_code"].value = "en"
     assert "en: train" in found(form)
