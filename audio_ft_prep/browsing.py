@@ -86,7 +86,7 @@ def spread_of(
     table: pa.Table,  # With the schema `LISTED`
     numbers: np.ndarray,  # Which of its rows
     measure: str,  # A column of numbers
-) -> Spread:
+) -> Spread: # Those that have a value, and how many have none
     "Sort what was measured of clips."
     values = _sizes(_column(table, measure)[numbers], measure)
     seconds = np.nan_to_num(_column(table, "seconds")[numbers])
@@ -103,7 +103,7 @@ class Bars(NamedTuple):
 def bars_of(
     spread: Spread,  # What was measured, of one clip at least
     *in_sight: float,  # Values that must be within the bars
-) -> Bars:
+) -> Bars: # `BARS` of them, equally wide
     "Count clips by value."
     few = len(spread) // 1000
     seen = [spread.values[few], spread.values[len(spread) - 1 - few], *in_sight]

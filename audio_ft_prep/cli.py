@@ -55,7 +55,7 @@ def _shown_default(default):
 # %% ../nbs/90_cli.ipynb #c86e696a
 def _flag_value(name, value):
     "What a flag says, as the config holds it; a number that may be left out is read as the form reads it."
-    if isinstance(value, list): return "\n".join(value)
+    if isinstance(value, (list, tuple)): return "\n".join(value)
     if not _may_be_left_out(field_types()[name]): return value
     from audio_ft_prep.typed import read_typed
     try: return read_typed(name, value)
@@ -68,7 +68,7 @@ def flag_settings(
     "Read the flags that were given."
     settings = {}
     for name, value in flags.items():
-        if value is not None and value != []: settings[name] = _flag_value(name, value)
+        if value not in (None, [], ()): settings[name] = _flag_value(name, value)
     return settings
 
 # %% ../nbs/90_cli.ipynb #154f8435

@@ -114,6 +114,7 @@ _WHICH = "Configuration and revision"
 _COLUMNS = "Columns of a table of your own"
 _WORK = "Shards, workers and cluster"
 _CAPS = "Caps, shares and order"
+_ANEW = "Splits made anew"
 
 # %% ../nbs/02_config.ipynb #47aa2791
 Mode = Literal["report", "drop", "fail"]  # What to do about a leak
@@ -130,9 +131,9 @@ class _RowSettings:
     task: Literal["transcribe", "translate"] = setting("model", "transcribe")  # Task token written into the labels
     train_splits: str = setting("selection", "train+validation")  # Corpus splits that make train; empty for none
     eval_splits: str = setting("selection", "test")  # Corpus splits that make eval; empty for none
-    splits: Literal["corpus", "repair"] = setting("selection", "corpus")  # Splits as the corpus has them; or made anew of all its good rows, no speaker and no sentence in two of them
-    validation_size: str = setting("selection", "5%", _SIZE)  # Size of a validation that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
-    test_size: str = setting("selection", "5%", _SIZE)  # Size of the test that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
+    splits: Literal["corpus", "repair"] = setting("selection", "corpus", fold=_ANEW)  # Splits as the corpus has them; or made anew of all its good rows, no speaker and no sentence in two of them
+    validation_size: str = setting("selection", "5%", _SIZE, fold=_ANEW)  # Size of a validation that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
+    test_size: str = setting("selection", "5%", _SIZE, fold=_ANEW)  # Size of the test that repair makes, in rows, hours or a share of all rows: 500, 2h, 5%
     keep_eval: bool = setting("selection", False)  # Keep every row of eval that can be decoded, whatever its length, label, votes or flags, so that a published test stays whole
     max_train_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of train at most, chosen before audio is decoded
     max_eval_samples: int | None = setting("selection", None, _MOST_ROWS)  # Rows of eval at most, chosen before audio is decoded

@@ -16,6 +16,7 @@ from fastcore.docments import docments
 from audio_ft_prep.cli import app, flag_settings
 from audio_ft_prep.config import GROUPS, NOT_SHAPING, RULES, config_from, field_types, setting_list
 from audio_ft_prep.rejects import REASONS
+from audio_ft_prep.show import as_it_is
 from test_project import MODULES, PACKAGE, ROOT, cells, public
 
 pytestmark = pytest.mark.light
@@ -150,7 +151,7 @@ def test_the_pages_of_reference_have_a_row_for_every_setting_and_reason():
     for s in setting_list():
         assert s.help.replace("<", "&lt;") in shown("settings.ipynb"), f"{s.name}: the page is older than the code"
     for r in REASONS:
-        assert f"| {REASONS[r].text} | {REASONS[r].remedy} |" in shown(
+        assert f"| {as_it_is(REASONS[r].text)} | {as_it_is(REASONS[r].remedy)} |" in shown(
             "reasons.ipynb"
         ), f"{r}: the page is older than the code"
 
