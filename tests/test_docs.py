@@ -108,9 +108,6 @@ def commands():
                     yield pytest.param(shlex.split(line, comments=True)[1:], filed, id=f"{name}-{line[14:40]}")
 
 
-def as_listed(value): return list(value) if isinstance(value, tuple) else value  # a flag that may be repeated
-
-
 @pytest.mark.parametrize("words,filed", list(commands()))
 def test_a_command_on_a_page_can_be_typed(words, filed):
     command = typer.main.get_command(app).commands[words[0]]
