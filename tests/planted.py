@@ -99,6 +99,29 @@ def begin_only(share): return on_wave(lambda x, hz, rng: x[:int(len(x) * share)]
 def on_sentence(change): return lambda clip, rng, others: clip._replace(sentence=change(clip.sentence, rng))
 
 
+def beside(text): return on_sentence(lambda sentence, rng: f"{sentence} {text}")
+
+
+_LOOK = str.maketrans("abcdefghijklmnopqrstuvwxyz", "абцдефгхижклмнопярстувщхыз")
+_ALIKE = str.maketrans("aceopx", "асеорх")  # To letters of Cyrillic that look the same
+
+
+def one_letter_alike(sentence, rng):
+    "One letter of the sentence, or of a word put behind it, is one of Cyrillic that looks the same."
+    text = f"{sentence} casa"
+    places = [i for i, c in enumerate(text[:-1]) if ord(c) in _ALIKE and text[i + 1].isascii() and text[i + 1].isalpha()]
+    at = places[rng.integers(len(places))]
+    return text[:at] + text[at].translate(_ALIKE) + text[at + 1:]
+
+
+def quote_alone(sentence, rng): return sentence.replace('"', "") + ' "Oh'
+
+
+def soft_hyphen(sentence, rng):
+    at = int(rng.integers(1, len(sentence)))
+    return f"{sentence[:at]}\u00ad{sentence[at:]}"
+
+
 def others_sentence(clip, rng, others):
     "The sentence of another clip."
     return clip._replace(sentence=others[rng.integers(len(others))].sentence)
@@ -145,6 +168,21 @@ KINDS = {
     "a quarter of the clip, all of its sentence": Kind(begin_only(0.25), "rate", 0.9),
     "half of the clip, all of its sentence": Kind(begin_only(0.5), "rate", 0.2),
     "another clip's sentence": Kind(others_sentence, "rate", 0.1),
+}
+
+TEXT_KINDS = {
+    "digits": Kind(beside("1984."), "digits", 1.0),
+    "a symbol": Kind(beside("%."), "symbols", 1.0),
+    "a unit": Kind(beside("km."), "abbreviations", 1.0),
+    "an address": Kind(beside("www.example.com"), "urls", 1.0),
+    "a remark in brackets": Kind(beside("[ahem]"), "brackets", 1.0),
+    "a letter four times": Kind(beside("Nooooo!"), "repeated_characters", 1.0),
+    "capitals": Kind(on_sentence(lambda sentence, rng: f"{sentence} oh yes".upper()), "capitals", 1.0),
+    "a quotation mark alone": Kind(on_sentence(quote_alone), "quotes", 1.0),
+    "another alphabet": Kind(on_sentence(lambda sentence, rng: sentence.lower().translate(_LOOK)), "script", 1.0),
+    "one letter of another alphabet": Kind(on_sentence(one_letter_alike), "mixed_alphabets", 1.0),
+    "a soft hyphen": Kind(on_sentence(soft_hyphen), "control", 1.0),
+    "a special token": Kind(beside("<|endoftext|>"), "special_tokens", 1.0),
 }
 
 

@@ -204,3 +204,9 @@ def test_planted_faults_are_found_and_counted(tmp_path):
     assert head == ["planted", "finding", "found", "of", "at least"] and all(f"| {row[0]} | " in said for row in rows)
     assert all(found <= of == 2 for _, _, found, of, _ in rows)
     assert sum(found for _, _, found, _, _ in rows) > 25 and got["clean"] == 16
+
+
+def test_flagging_and_cleaning_many_sentences_is_timed(tmp_path):
+    said, got = run("text.py", "--markdown", tmp_path=tmp_path)
+    assert [name for name in got["steps"] if name in said] == [*got["steps"]] and len(got["steps"]) == 3
+    assert all(0 < cpu and 0 < wall for wall, cpu in got["steps"].values())

@@ -21,6 +21,7 @@ from audio_ft_prep.scripts import SCRIPTS, scripts_of
 from audio_ft_prep.text import clean_sentence
 from audio_ft_prep.textrules import TEXT_RULES, text_flags
 from conftest import SAMPLE, tar_clips, write_corpus
+from planted import TEXT_KINDS, Clip
 
 
 def flags_of(sentences, language, most_foreign=0.1):
@@ -137,6 +138,22 @@ FAULTS = [
 @pytest.mark.parametrize("language, sentence, flag", FAULTS)
 def test_a_planted_fault_has_its_flag_and_no_other(language, sentence, flag):
     assert flags_of([sentence], language) == [flag]
+
+
+@pytest.mark.parametrize("kind", TEXT_KINDS)
+def test_a_fault_planted_in_sentences_of_a_corpus_is_found_in_all_of_them(kind, said):
+    rng = np.random.default_rng(0)
+    for language, sentences in said.items():
+        faulty = [TEXT_KINDS[kind].fault(Clip(None, 0, text), rng, []).sentence for text in sentences]
+        assert len(faulty) >= 20 and all(TEXT_KINDS[kind].finding in f.split(",") for f in flags_of(faulty, language))
+
+
+@pytest.fixture(scope="module")
+def said():
+    "Twenty sentences or more of two languages, as the sample has them."
+    of_sample = {language: load_rows(PrepConfig("sample", language)).rows["sentence"] for language in ("it", "en")}
+    clean = {language: map(clean_sentence, texts.to_pylist()) for language, texts in of_sample.items()}
+    return {language: list(filter(None, texts)) for language, texts in clean.items()}
 
 
 def test_a_special_token_is_found_in_any_language():
