@@ -1,7 +1,7 @@
 """Faults that are put into clean clips, kind by kind, with what should find them: for tests and for bench/detection.py.
 
 A kind is a line of `KINDS`: what is done to a clip, the reason or the flag that should come of it, and the least share of its clips for which it should come."""
-import csv, io
+import csv, io, re
 from itertools import chain
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -109,7 +109,7 @@ _ALIKE = str.maketrans("aceopx", "асеорх")  # To letters of Cyrillic that 
 def one_letter_alike(sentence, rng):
     "One letter of the sentence, or of a word put behind it, is one of Cyrillic that looks the same."
     text = f"{sentence} casa"
-    places = [i for i, c in enumerate(text[:-1]) if ord(c) in _ALIKE and text[i + 1].isascii() and text[i + 1].isalpha()]
+    places = [found.start() for found in re.finditer("[aceopx](?=[a-z])", text)]
     at = places[rng.integers(len(places))]
     return text[:at] + text[at].translate(_ALIKE) + text[at + 1:]
 
