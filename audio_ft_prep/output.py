@@ -9,22 +9,22 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/output.html.md"""
 
 # %% ../nbs/40_output.ipynb #5b7a9553
 from __future__ import annotations
-import hashlib, json, os
+import json, os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable
 import pyarrow as pa
 from .card import croissant, data_card
 from .evalof import eval_of
 from .clipfile import CLIPS, write_clips
-from .cliprows import read_clip_bytes
 from .example import add_hashes
 from .findings import Checks
 from .leaks import Leak, leaks_entry
+from .found import found_bytes, found_clips
 from .manifest import clash, other_run
 from .measures import measures_entry
 from .paths import Url, atomic_write, atomic_write_bytes, remove_plain, scratch
@@ -38,7 +38,7 @@ from .shards import ShardKey, ShardResult, json_bytes, result_of
 from .workdir import check_work, clear_work, make_work, work_alone
 
 # %% auto #0
-__all__ = ['OutputFolder', 'found_clips', 'balance', 'all_rejects', 'DataSet', 'write_table']
+__all__ = ['OutputFolder', 'balance', 'all_rejects', 'DataSet', 'write_table']
 
 # %% ../nbs/40_output.ipynb #99630043
 def _read_small(folder, name):
@@ -143,20 +143,6 @@ def _lock(folder, stack):
             " made and locked"
         ) from e
 
-# %% ../nbs/40_output.ipynb #74be0296
-_MOST_FOUND = 1 << 31  # Bytes; a few hundred a clip
-def _found(folder, result):
-    "What was found of a shard's clips, as bytes; `ValueError` where it isn't what was written."
-    data = read_bytes(folder.work, result.key.clips, _MOST_FOUND)
-    if hashlib.sha256(data).hexdigest() == result.clips: return data
-    raise ValueError(f"{folder.work/result.key.clips} is not as it was written: run again")
-def found_clips(
-    folder: OutputFolder,  # The folder that a run writes
-    results: list[ShardResult],  # Every shard's result, in order
-) -> Iterator[pa.Table]: # The clips of each shard
-    "Read what workers found of clips."
-    for result in results: yield read_clip_bytes(_found(folder, result))
-
 # %% ../nbs/40_output.ipynb #3745ad85
 def _record(folder, key, token):
     try:
@@ -168,7 +154,7 @@ def _done(folder, key, token):
     result = _record(folder, key, token)
     if not result: return None
     try:
-        _found(folder, result)
+        found_bytes(folder, result)
         with folder.open(result.file, result.bytes) as f:
             return result if open_sha256(f) == result.sha256 else None
     except (FileNotFoundError, ValueError): return None
@@ -403,7 +389,7 @@ def _finalize_url(folder, data_set):
         local = OutputFolder(own)
         for name in (".work", *data_set.counts): (local/name).mkdir()
         for result in data_set.results:
-            atomic_write_bytes(local.work/result.key.clips, _found(folder, result))
+            atomic_write_bytes(local.work/result.key.clips, found_bytes(folder, result))
         prep = local.finalize(data_set)
         _strays(folder, data_set.results)
         for name in prep["files"]:

@@ -55,6 +55,7 @@ WHOLE = {
     "files": dict.fromkeys(
         [
             "rejects.parquet",
+            "clips.parquet",
             "selection.parquet",
             "dataset_dict.json",
             "train/dataset_info.json",
@@ -66,6 +67,7 @@ WHOLE = {
         ],
         DIGITS,
     ),
+    "flags": {"train": {"low_snr": {"clips": 2, "samples": 3}}, "eval": {}},
     "hash": DIGITS,
     "part": {"index": 0, "of": 1, "shards": 3, "rows_in": {"train": 21, "eval": 1}},
 }
