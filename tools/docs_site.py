@@ -105,7 +105,7 @@ def kinds():
         return [
             x
             for c in contents
-            for x in (pages(c["contents"]) if "section" in c else [c if isinstance(c, str) else c["href"]])
+            for x in ([c] if isinstance(c, str) else pages(c["contents"]) if "section" in c else [c["href"]])
         ]
     return {
         page(Path(name)).with_suffix(".html").as_posix(): part["section"].partition(" ")[0]
