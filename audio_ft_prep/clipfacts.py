@@ -8,6 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/clipfacts.html.md"""
 
 # %% ../nbs/74_clipfacts.ipynb #d108dcf9
 from __future__ import annotations
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
@@ -61,13 +62,14 @@ def section_text(
     "Show a section in a terminal."
     parts = [section.name.upper(), *map(visible, section.words), *map(_table_text, section.tables)]
     return "\n\n".join(parts)
+def _escaped(row): return [as_it_is(visible(cell)) for cell in row]
 def section_markdown(
     section: Section,  # A section
 ) -> str: # Markdown
     "Show a section in a notebook."
     tables = []
     for table in section.tables:
-        rows = [[as_it_is(str(cell)) for cell in row] for row in table.rows]
+        rows = [_escaped(row) for row in table.rows]
         tables.append(markdown_table(rows, table.left))
     return "\n\n".join([f"### {as_it_is(section.name)}", *map(as_it_is, section.words), *tables])
 
@@ -132,7 +134,8 @@ def flags_section(
 # %% ../nbs/74_clipfacts.ipynb #b3815169
 def _first_flags(facts, counts, most=3):
     "Sentences about the flags that most clips have."
-    total = {name: sum(count["clips"] for count in of_split.values()) for name, of_split in counts.items()}
+    total = Counter()
+    for name, of_split in counts.items(): total[name] = sum(count["clips"] for count in of_split.values())
     clips = len(facts.table)
     sentences = []
     for name in sorted(total, key=lambda name: -total[name])[:most]:

@@ -93,12 +93,13 @@ def flags_changes(
     return Section("Flags", ["Clips with each flag."], [Table(rows)], data=data) if data else None
 
 # %% ../nbs/77_comparison.ipynb #08159902
+def _leaks_by_kind(facts): return {(leak.set, leak.kind): leak for leak in leaks_of(facts.prep)}
 def leaks_changes(
     a: Facts,  # One folder
     b: Facts,  # Another
 ) -> Section | None: # Rows of train that other sets have; none where neither folder has a record of them
     "Compare leaks."
-    ours, theirs = ({(leak.set, leak.kind): leak for leak in leaks_of(facts.prep)} for facts in (a, b))
+    ours, theirs = _leaks_by_kind(a), _leaks_by_kind(b)
     rows, data = [["also in", "same", "A", "B"]], []
     for which in dict.fromkeys([*ours, *theirs]):
         counts = [leaks[which].rows if which in leaks else None for leaks in (ours, theirs)]

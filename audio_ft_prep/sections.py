@@ -122,7 +122,7 @@ def _faults(counts):
     "Rows of a split that were rejected for what they are."
     return sum(n for reason, n in counts["rejects"].items() if reason not in SPARE)
 def _first_rejects(facts):
-    "Sentences about splits of which much was rejected."
+    "Sentences about splits that lost much."
     sentences = []
     for split, counts in facts.prep["counts"].items():
         faults = _faults(counts)
@@ -138,7 +138,8 @@ def rejects_section(
 ) -> Section: # Reasons, with what can be done
     "Count the clips that were not kept."
     rejects = {split: counts["rejects"] for split, counts in facts.prep["counts"].items()}
-    met = [reason for reason in REASONS if any(reason in of_split for of_split in rejects.values())]
+    counted = set().union(*rejects.values())
+    met = [reason for reason in REASONS if reason in counted]
     if not met: return Section("Clips not kept", ["Every clip was kept."], data={})
     rows = [["reason", "which means", "what to do", *rejects]]
     for reason in met:
@@ -161,7 +162,7 @@ SECTIONS: list[Callable[[Facts], Section | None]] = [
     rejects_section,
     measures_section,
 ]  # In the order of the report
-_NOTHING = "Nothing stands out: no rule of this report found anything that asks for a look."
+_NOTHING = "Nothing asks for a look: no rule of this report found anything."
 def folder_sections(
     facts: Facts,  # As `folder_facts` gives them
 ) -> list[Section]: # Those that have something to say

@@ -226,7 +226,8 @@ def suspects(
     reasons, flags = _chosen_names(reason, flag)
     clips = clips_of(prepared)
     table = clip_table(clips.at)
-    listed = [_rejected(clips, name) for name in reasons] + [_flagged(table, name) for name in flags]
+    listed = [_rejected(clips, name) for name in reasons]
+    listed += [_flagged(table, name) for name in flags]
     counts = flag_counts(table)
     return Suspects(
         clips,
