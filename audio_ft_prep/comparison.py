@@ -15,13 +15,13 @@ from .card import title
 from .clipfacts import Facts, Section, Table, section_markdown, section_text
 from .config import differing
 from .flags import FLAGS
-from .leaks import KINDS
+from .leaks import KINDS, leaks_in
 from .measures import MEASURES
 from .page import page_html, section_html
 from .paths import Url
 from .pipeline import Prepared
 from .rejects import REASONS
-from .sections import folder_facts, leaks_of
+from .sections import folder_facts
 from .show import show_hours
 from .views import PreparedClips
 
@@ -93,7 +93,7 @@ def flags_changes(
     return Section("Flags", ["Clips with each flag."], [Table(rows)], data=data) if data else None
 
 # %% ../nbs/77_comparison.ipynb #08159902
-def _leaks_by_kind(facts): return {(leak.set, leak.kind): leak for leak in leaks_of(facts.prep)}
+def _leaks_by_kind(facts): return {(leak.set, leak.kind): leak for leak in leaks_in(facts.prep)}
 def leaks_changes(
     a: Facts,  # One folder
     b: Facts,  # Another

@@ -16,7 +16,7 @@ from .clipfacts import (
 from .cliptable import clip_table
 from .cleaning import cleaning_words
 from .evalof import eval_words, is_whole
-from .leaks import KINDS, Leak
+from .leaks import KINDS, leaks_in
 from .paths import Url
 from .pipeline import Prepared
 from .rejects import REASONS, SPARE
@@ -27,8 +27,8 @@ from .statistics import statistics
 from .views import PreparedClips, clips_of
 
 # %% auto #0
-__all__ = ['SECTIONS', 'folder_facts', 'numbers_section', 'eval_section', 'leaks_of', 'leaks_section', 'text_section',
-           'sampling_section', 'repair_section', 'rejects_section', 'folder_sections']
+__all__ = ['SECTIONS', 'folder_facts', 'numbers_section', 'eval_section', 'leaks_section', 'text_section', 'sampling_section',
+           'repair_section', 'rejects_section', 'folder_sections']
 
 # %% ../nbs/75_sections.ipynb #bbcc4724
 def folder_facts(
@@ -71,24 +71,18 @@ def _first_leak(leak):
     "A sentence about something that train shares."
     shared = f"{leak.rows:,} rows of train share their {KINDS[leak.kind].words} with {leak.set}"
     return f"{shared}; the setting {KINDS[leak.kind].setting} with the value drop takes them out."
-def leaks_of(
-    prep: dict,  # What prep.json says
-) -> list[Leak]: # Lines of its table; empty where nothing is on record
-    "Give what train shares with other sets."
-    sets = prep.get("leaks", {})
-    return [Leak(name, kind, **numbers) for name, kinds in sets.items() for kind, numbers in kinds.items()]
 def leaks_section(
     facts: Facts,  # A folder
 ) -> Section | None: # What train shares with eval and outside sets; none where that is not on record
     "Say what train shares with other sets."
-    leaks = leaks_of(facts.prep)
+    leaks = leaks_in(facts.prep)
     if not leaks: return None
     rows = [["also in", "same", "what is done", "rows of train", "duration", "dropped"], *map(_leak_line, leaks)]
     shared = [leak for leak in leaks if leak.rows]
     notes = [f"{leak.set}, {KINDS[leak.kind].words}: {leak.note}." for leak in leaks if leak.note]
     words = [] if shared else ["Train shares nothing of what was looked for."]
-    data = [leak.to_dict() for leak in leaks]
-    return Section("Leaks", [*words, *notes], [Table(rows, 3)], [_first_leak(leak) for leak in shared], data)
+    first = [_first_leak(leak) for leak in shared]
+    return Section("Leaks", [*words, *notes], [Table(rows, 3)], first, facts.prep["leaks"])
 
 # %% ../nbs/75_sections.ipynb #049dcd39
 def text_section(
