@@ -14,14 +14,14 @@ from pathlib import Path
 import pyarrow as pa, pyarrow.compute as pc
 from .clipfile import CLIPS
 from .config import PrepConfig, outside_names, split_names
-from .leaks import OtherSet
+from .leaks import KINDS, Leak, OtherSet, first_equal, leak_lines, mark_leaks
 from .load import inspect_corpus, load_rows
 from .paths import as_path
 from .reading import PreparedFolder
 from .rows import Corpus
 
 # %% auto #0
-__all__ = ['OutsideSet', 'read_outside', 'outside_identity']
+__all__ = ['OutsideSet', 'read_outside', 'outside_identity', 'leaks']
 
 # %% ../nbs/38_outside.ipynb #a3f7ddd9
 @dataclass(frozen=True, repr=False)
@@ -97,3 +97,30 @@ def outside_identity(
     "Name outside sets by what they are."
     if not outside: return ""
     return hashlib.sha256("\n".join(other.identity for other in outside).encode()).hexdigest()
+
+# %% ../nbs/38_outside.ipynb #1d4c83a2
+def _heard_line(train, other):
+    "What two prepared folders share of decoded audio."
+    if train.audio is None or other.audio is None:
+        return Leak(other.name, "audio", "report", note="only prepared folders name their audio")
+    theirs = first_equal(train.audio["audio_hash"], other.audio["audio_hash"]) >= 0
+    return Leak(other.name, "audio", "report", int(theirs.sum()), note=train.why_no_audio or other.why_no_audio)
+def _as_rows(clips):
+    "Rows of a prepared folder with the columns that rows of a corpus have."
+    if "split" in clips.column_names: return clips
+    split = pa.array(["train"] * len(clips), pa.string())
+    rows = clips.append_column("split", split).append_column("source_split", split)
+    return rows.append_column("seconds", pa.nulls(len(clips), pa.float64()))
+def leaks(
+    train: str,  # A corpus or a prepared folder, perhaps with :train behind it
+    *others: str,  # What it is compared with
+    language_code: str = "",  # Locale of the corpora
+) -> list[Leak]: # One for each set and kind
+    "Say what a set shares with others: speakers, sentences, files and, of prepared folders, decoded audio."
+    cfg = PrepConfig(train, language_code or "en", keep_out="\n".join([train, *others]))
+    ours, *theirs = read_outside(cfg)
+    modes = dict.fromkeys(KINDS, "report")
+    if ours.why_no_files: theirs = [replace(other, why_no_files=ours.why_no_files) for other in theirs]
+    marked, _, search = mark_leaks(_as_rows(ours.rows), theirs, modes)
+    lines = leak_lines(search, marked, modes)
+    return [*lines, *(_heard_line(ours, other) for other in theirs)]

@@ -62,8 +62,8 @@ _WHEN_CHOOSING = {
         "see that the sentence belongs to this clip alone; if it does, cut the recording and its sentence into shorter "
         "ones"),
     "leak": Reason(
-        "the same clip stands in the other split", CHOOSING,
-        "nothing, the clip stays in eval; to train on it, take it out of the splits that make eval"),
+        "eval or an outside set has the clip, or its speaker, sentence or audio", CHOOSING,
+        "nothing, train must not know it; the settings of leaks say what is dropped beside the same clip"),
     "votes": Reason(
         "too few listeners found the clip right, or too many found it wrong", CHOOSING,
         "lower min_up_votes or raise max_down_votes if such clips are wanted"),

@@ -13,6 +13,7 @@ from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.leaks import leaks_in
 from audio_ft_prep.load import load_rows
+from audio_ft_prep.outside import leaks
 from audio_ft_prep.pipeline import merge, prepare
 from audio_ft_prep.planning import plan
 from audio_ft_prep.reading import verify
@@ -150,6 +151,14 @@ def test_the_card_and_the_summary_say_zero(reported):
     assert "| outside:test | file, byte by byte | 20 |" in card
     unnamed = "30 rows of train without a speaker's name"
     assert f"share something with eval: speakers 0 ({unnamed}), sentences 0" in repr(reported[1])
+
+
+def test_two_prepared_folders_are_compared_without_a_run(reported):
+    folder = reported[0].folder
+    found = leaks(f"{folder}:train", f"{folder}:test")
+    assert [(l.kind, l.rows) for l in found] == [
+        ("speakers", FOUND["speakers"]), ("sentences", FOUND["sentences"]), ("bytes", None), ("audio", FOUND["audio"])
+    ]
 
 
 DROP = {f"leak_{kind}": "drop" for kind in ("speakers", "sentences", "audio", "near")}
