@@ -15,6 +15,7 @@ from audio_ft_prep.cliptable import clip_table
 from audio_ft_prep.config import GROUPS, field_types
 from audio_ft_prep.findings import LEAST_CLIPS, Checks, flag_column, flag_masks, is_past, named_flags, robust_z
 from audio_ft_prep.flags import FLAGS, RATE, REJECTABLE, flag_names
+from audio_ft_prep.listen import listened
 from audio_ft_prep.measures import MEASURES
 from audio_ft_prep.output import DataSet, OutputFolder, write_table
 from audio_ft_prep.parts import merge_parts, read_parts
@@ -106,6 +107,7 @@ def made(corpus, folder, part=None, resumed=False, **more):
     out = OutputFolder.of(str(folder))
     out.start(run.manifest, run.rows)
     if part: write_table(out / SELECTION, run.selection.rejects)
+    run = listened(run, out, None)  # which has nothing to hear here, and says so in a part
     token, keys = out.token, [shard.key for shard in run.shards]
     def make(shards): return [prepare_shard(s(), run.maker, run.schema, out, token=token) for s in shards]
     if resumed: make(run.shards[3:][::-1])
