@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib, json, re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Callable, Literal, NamedTuple, get_origin, get_type_hints
 from .flags import FLAGS, RATE, REJECTABLE, flag_names
 from .show import code_cell, pairs_table, visible
@@ -324,10 +325,13 @@ def _lines(value):
     return "\n".join(value)
 
 # %% ../nbs/02_config.ipynb #8600c747
-def field_types() -> dict[str, Any]: # Type of each setting, by name
-    "List the fields of `PrepConfig` with their types, in order."
+@lru_cache
+def _types():
     hints = get_type_hints(PrepConfig)
     return {f.name: hints[f.name] for f in fields(PrepConfig)}
+def field_types() -> dict[str, Any]: # Type of each setting, by name
+    "List the fields of `PrepConfig` with their types, in order."
+    return dict(_types())
 
 # %% ../nbs/02_config.ipynb #b84d3ffb
 _HALVES = re.compile("[\ud800-\udfff]")

@@ -1,21 +1,32 @@
 "A form's state: what was typed, what is wrong with it, what can be started, what runs. No widgets, and nothing heavy."
+import json
+import re
+import shlex
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import get_args
 
 import pytest
+import yaml
 
 from audio_ft_prep import PrepConfig
 from audio_ft_prep.background import Meter, Newest, log_lines
 from audio_ft_prep.boxes import as_command, box_kind, form_tabs
 from audio_ft_prep.checks import OUT_OF_DATE, Notice
-from audio_ft_prep.config import field_types
+from audio_ft_prep.cli import config_flags, flag_settings
+from audio_ft_prep.config import NONE_WORDS, field_types
+from audio_ft_prep.configfile import to_yaml
 from audio_ft_prep.form import LOOKING, FormState
+from audio_ft_prep.job import job_config
 from audio_ft_prep.lookup import Found
 from audio_ft_prep.progress import go_on
 from audio_ft_prep.pipeline import Progress
 
 pytestmark = pytest.mark.light
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -260,3 +271,36 @@ def test_what_no_form_can_hold_is_refused_when_it_is_made(settings, error, sente
 def test_a_form_holds_the_config_it_is_made_from():
     cfg = PrepConfig("sample", "it", max_train_samples=7, lower_case=True, storage="audio", eval_splits="")
     assert FormState(cfg).value == cfg and FormState(cfg, seed=7).value.seed == 7
+
+
+def test_every_setting_is_in_the_form_the_command_the_file_the_handler_and_the_page_of_settings():
+    cfg = PrepConfig("sample", "it")
+    names = set(field_types())
+    given = {name: value for name, value in asdict(cfg).items() if name != "output_dir"}
+    flags = {flag.name for flag in config_flags()} - {"config"}
+    page = json.loads((ROOT / "nbs/settings.ipynb").read_text(encoding="utf-8"))
+    tables = "".join(str(out) for cell in page["cells"] for out in cell.get("outputs", []))
+    assert names == set(FormState().typed) == flags == set(yaml.safe_load(to_yaml(cfg)))
+    assert names == set(re.findall(r'<span id="(\w+)">', tables))
+    assert job_config({name: "" if value is None else str(value) for name, value in given.items()}) == cfg
+    assert {f.name for f in fields(PrepConfig) if f.name in NONE_WORDS} == names
+
+
+@pytest.mark.parametrize("name", [name for name, typ in field_types().items() if type(None) in get_args(typ)])
+def test_a_number_is_left_out_by_its_word_in_form_command_and_handler(form, name):
+    word, cfg = NONE_WORDS[name], PrepConfig("sample", "it", **{name: None})
+    form.fill(name, word)
+    assert getattr(form.value, name) is None and form.checked.wrong == ()
+    assert flag_settings({name: word}) == {name: None} and job_config(
+        {"dataset_name": "sample", "language_code": "it", name: word}) == cfg
+    words = shlex.split(as_command(cfg))
+    is_default = cfg == PrepConfig("sample", "it")
+    assert (f"--{name.replace('_', '-')}" in words) != is_default and (word in words) != is_default
+
+
+def test_several_outside_sets_are_typed_one_a_line_and_given_one_by_one(form):
+    form.fill("keep_out", "  benchmark:test \n\n other\n")
+    cfg = form.value
+    assert cfg.keep_out == "benchmark:test\nother" and box_kind("keep_out") == "lines"
+    assert "--keep-out benchmark:test --keep-out other" in as_command(cfg)
+    assert flag_settings({"keep_out": ("benchmark:test", "other")}) == {"keep_out": cfg.keep_out}
