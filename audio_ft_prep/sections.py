@@ -8,7 +8,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sections.html.md"""
 
 # %% ../nbs/75_sections.ipynb #54a916e8
 from __future__ import annotations
-from dataclasses import asdict
 from pathlib import Path
 from typing import Callable
 import pyarrow as pa
@@ -82,13 +81,8 @@ def leaks_section(
     shared = [leak for leak in leaks if leak.rows]
     notes = [f"{leak.set}, {KINDS[leak.kind].words}: {leak.note}." for leak in leaks if leak.note]
     words = [] if shared else ["Train shares nothing of what was looked for."]
-<<<<<<< HEAD
     first = [_first_leak(leak) for leak in shared]
     return Section("Leaks", [*words, *notes], [Table(rows, 3)], first, facts.prep["leaks"])
-=======
-    data = [asdict(leak) for leak in leaks]
-    return Section("Leaks", [*words, *notes], [Table(rows, 3)], [_first_leak(leak) for leak in shared], data)
->>>>>>> 835d6a0 (The tutorial on looking goes from findings to actions; types of settings are read once)
 
 # %% ../nbs/75_sections.ipynb #049dcd39
 def text_section(
