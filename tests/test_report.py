@@ -18,6 +18,7 @@ from audio_ft_prep.config import config_from
 from audio_ft_prep.report import clips_at_the_edges, report, report_html, statistics, write_report
 from audio_ft_prep.show import show_hours
 from audio_ft_prep.suspects import suspects
+from conftest import SAMPLE, tar_clips, write_corpus
 from layouts import tar_tree, utterances
 
 pytestmark = pytest.mark.long
@@ -126,6 +127,19 @@ def test_sentences_that_were_written_otherwise_are_shown_side_by_side(prepared):
     clips = [s for split in load_prepared(prepared().folder).values() for s in split["sentence"]]
     assert found["Other sentences"]["clips"] == sum(s != s.lower() for s in clips) > 10
     assert found["Clips lost"]["clips"] == 0
+
+
+def test_what_train_shares_with_eval_is_said_first(tmp_path):
+    good = [data for name, data in sorted(tar_clips(SAMPLE, "it", "train").items()) if name[-2:] in ("01", "02", "03")]
+    clips = lambda split: [(f"{split}_{i}", data, f"la frase {split} {i}") for i, data in enumerate(good)]
+    root = write_corpus(tmp_path / "corpus", {split: clips(split) for split in ("train", "test")})
+    cfg = PrepConfig(str(root), "it", train_splits="train", output_dir=str(tmp_path / "out"), num_workers=1)
+    found = report(prepare(cfg, progress=False))
+    leaks = found.to_dict()["sections"]["Leaks"]["eval"]
+    assert {kind: leaks[kind]["rows"] for kind in ("speakers", "sentences", "audio")} == {
+        "speakers": 3, "sentences": 0, "audio": 3,
+    }
+    assert any(words.startswith("3 rows of train share their speaker with eval") for words in found.sections[0].words)
 
 
 @pytest.fixture(scope="module")
