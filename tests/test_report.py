@@ -76,7 +76,7 @@ def test_the_report_is_the_same_whatever_workers_made_the_folder(page, prepared)
     assert one.pop("folder") != other.pop("folder") and one == other
 
 
-FLAGGED = dict(flag_quiet=-16.0, flag_telephone=4000.0, flag_low_snr=45.0)
+FLAGGED = dict(flag_quiet=-16.0, flag_telephone=7500.0, flag_low_snr=45.0)
 
 
 def test_each_section_says_what_was_counted(prepared):

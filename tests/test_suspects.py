@@ -18,7 +18,7 @@ from audio_ft_prep.suspects import suspects
 from conftest import SAMPLE, tar_clips, tsv_rows
 
 HOSTILE = "<img src=x onerror=alert(1)> *a*\t|\x1b[31m\u202egnp\x07\r\n# x"
-LOUD = dict(storage="audio", flag_quiet=-16.0, flag_telephone=4000.0)  # thresholds that clips of the sample are beyond
+LOUD = dict(storage="audio", flag_quiet=-16.0, flag_telephone=7500.0)  # thresholds that clips of the sample are beyond
 
 
 def lines_of(folder):
