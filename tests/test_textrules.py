@@ -21,6 +21,7 @@ from audio_ft_prep.scripts import SCRIPTS, scripts_of
 from audio_ft_prep.text import clean_sentence
 from audio_ft_prep.textrules import TEXT_RULES, text_flags
 from conftest import SAMPLE, tar_clips, write_corpus
+from layouts import mdc_folder, pack, utterances
 from planted import TEXT_KINDS, Clip
 
 
@@ -285,6 +286,19 @@ def test_a_table_of_reports_is_read_from_its_own_folder_alone(tmp_path):
     inside.mkdir()
     (inside / REPORTED_TSV).symlink_to(tmp_path / "away.tsv")
     assert read_reported(inside).table is None
+
+
+def test_reports_are_read_of_a_release_and_of_its_archive(tmp_path, own_cache):
+    items = utterances()
+    root = mdc_folder(tmp_path / "release", items)
+    (table,) = root.rglob(REPORTED_TSV)
+    table.write_text(f"sentence\treason\n{items[0].sentence}\toffensive-language\n", encoding="utf-8")
+    for source in (root, pack(root, tmp_path / "it.tar.gz")):
+        corpus = load_rows(PrepConfig(str(source), "it"))
+        assert corpus.reported.to_pylist() == [{"sentence": items[0].sentence, "reason": "offensive-language"}]
+        rows = with_flags(corpus.rows, PrepConfig("sample", "it"), corpus.reported)
+        flagged = {name for name, flags in zip(rows["id"].to_pylist(), rows["flags"].to_pylist()) if "reported" in flags}
+        assert flagged == {items[0].id}
 
 
 SAID = [
