@@ -54,6 +54,7 @@ Modules:
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
 - `audio_ft_prep.findings`: What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
 - `audio_ft_prep.fingerprints`: Whether two clips hold the same audio: to the sample, or nearly, in another encoding and at another level
+- `audio_ft_prep.flagcounts`: How many clips raise which flag, and which flags are looked for: the words for plan, summary and data card
 - `audio_ft_prep.flags`: What is worth a second look in a clip: the measure it is read from, on which side of a threshold, and what to do
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts

@@ -11,9 +11,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/card.html.md"""
 from __future__ import annotations
 import re
 from pathlib import Path
+import pyarrow as pa
+from .clipfile import CLIPS
+from .cliprows import clip_columns, clip_schema
 from .config import config_from
 from .evalof import eval_words
 from .example import example_columns
+from .flagcounts import flag_table
 from .leaks import leak_table, leaks_in
 from .measures import measures_of
 from .models import family_of
@@ -257,6 +261,7 @@ def data_card(
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
         "Splits made anew": _repair_words(prep),
+        "Flags": flag_table(prep),
         "Leaks": _leaks_words(prep),
         "Text": text_section(prep.get("text", {})),
         "Sampling": sampled_list(prep.get("sampling", {})),
@@ -296,7 +301,14 @@ _FORMATS = {
     ".txt": "text/plain",
     ".md": "text/markdown",
 }
-_TYPES = {"string": "sc:Text", "int64": "cr:Int64", "float32": "cr:Float32", "float16": "cr:Float16"}
+_TYPES = {
+    "string": "sc:Text",
+    "int64": "cr:Int64",
+    "float32": "cr:Float32",
+    "float": "cr:Float32",  # as Arrow names it
+    "double": "cr:Float64",
+    "float16": "cr:Float16",
+}
 
 # %% ../nbs/35_card.ipynb #7183e9f3
 def _file(name, sha256, size=None):
@@ -338,6 +350,21 @@ def _reject_field(name, words):
     source = {"fileObject": {"@id": "rejects.parquet"}, "extract": {"column": name}}
     return _field("rejects", name, words, "sc:Text", source)
 
+# %% ../nbs/35_card.ipynb #c3b12f7e
+def _clip_field(field, words):
+    "A column of clips.parquet, as a field of records."
+    source = {"fileObject": {"@id": CLIPS}, "extract": {"column": field.name}}
+    is_list = pa.types.is_list(field.type)
+    type_ = _TYPES[str(field.type.value_type if is_list else field.type)]
+    return _field("clips", field.name, words, type_, source, (-1,) if is_list else ())
+def _clip_records(prep):
+    "The table of clips, as Croissant describes it; none where a folder has no such table."
+    if CLIPS not in prep["files"]: return []
+    measures = measures_of(prep)
+    words = clip_columns(measures)
+    fields = [_clip_field(field, words[field.name]) for field in clip_schema(measures)]
+    return [_record_set("clips", "What is known of each clip that was kept, without its audio.", fields)]
+
 # %% ../nbs/35_card.ipynb #585b2e75
 REJECT_COLUMNS = {
     "split": "what the row was meant for, train or eval",
@@ -354,13 +381,14 @@ _SPLIT_OF_PATH = {
 def _record_set(name, words, fields):
     return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": words, "field": fields}
 def _record_sets(prep):
-    "Examples and rejects, as Croissant describes them."
+    "Examples, rejects and clips, as Croissant describes them."
     split = _field("examples", "split", "train or eval", "sc:Text", _SPLIT_OF_PATH)
     examples = [split, *(_example_field(name, column) for name, column in _columns(prep).items())]
     rejects = [_reject_field(name, words) for name, words in REJECT_COLUMNS.items()]
     return [
         _record_set("examples", "Clips to train on and to evaluate with.", examples),
         _record_set("rejects", "Clips that were not kept, and why.", rejects),
+        *_clip_records(prep),
     ]
 
 # %% ../nbs/35_card.ipynb #4d2fefbd

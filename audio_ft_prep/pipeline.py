@@ -18,6 +18,7 @@ from .config import PrepConfig
 from .engines import Job, open_engine
 from .errors import explained_errors
 from .evalof import eval_words
+from .flagcounts import flag_counts
 from .hubclient import hub_cache, parts_folder
 from .leaks import check_leaks, leak_sentences, leaks_in
 from .listen import listened
@@ -63,6 +64,7 @@ class Prepared:
             "counts": self.counts,
             "bytes": _bytes_in(self.prep),
             "eval_of": self.prep.get("eval_of"),
+            "flags": self.prep.get("flags", {}),
             "text": self.prep.get("text", {}),
             "sampling": self.prep.get("sampling", {}),
             "repair": self.prep.get("repair", {}),
@@ -89,6 +91,7 @@ def _prepared_rows(prep):
     ]
     reasons = dict.fromkeys(reason for count in counts.values() for reason in count["rejects"])
     for reason in reasons: rows.append(line(f"rejected: {reason}", lambda s: counts[s]["rejects"].get(reason, 0)))
+    for flag, clips in flag_counts(prep).items(): rows.append([f"flagged: {flag}", *clips])
     rows.append(line("duration kept", lambda s: show_hours(counts[s]["samples"] / rate)))
     rows.append(line("bytes", lambda s: show_bytes(_bytes_in(prep, s))))
     return rows

@@ -19,6 +19,7 @@ from audio_ft_prep.forecast import (
     AS_FETCHED, Forecast, Sample, expected_audio, expected_bytes, lasts_right, most_bytes, parent_memory, run_seconds,
     sample_clips, time_rows, worker_memory
 )
+from .flagcounts import flag_notes, known_flags
 from .hubclient import parts_folder
 from .leaks import Leak, leak_sentences, leaks_entry
 from .machine import check_limits, usable_cores
@@ -96,6 +97,7 @@ def _split_plan(run, split, sample):
         "rows": run.selection.rows_in[split],
         "selected": len(rows),
         "rejects": reason_counts(run.selection.rejects, split),
+        "flags": known_flags(rows),
         "audio_bytes": audio_bytes(rows),
         "seconds": round(seconds, 1) if known else None,
         "seconds_from": seconds_from,
@@ -150,7 +152,7 @@ class Plan:
     cfg: PrepConfig  # What to prepare
     model: str  # The model, and where its processor comes from
     source: dict  # What identifies the corpus
-    splits: dict  # By split: rows, selected, rejects, audio_bytes, seconds, seconds_from, bytes
+    splits: dict  # By split: rows, selected, rejects, flags, audio_bytes, seconds, seconds_from, bytes
     shards: int  # Files to be written
     forecast: Forecast  # What it takes: time, bytes, memory
     eval_of: dict | None = None  # Rows of the corpus's own splits that eval would be over; none where nothing is for eval
@@ -203,6 +205,7 @@ def _notes(plan, show=visible):
     for split, about in plan.splits.items():
         reasons = ", ".join(f"{n} {reason}" for reason, n in about["rejects"].items())
         if reasons: notes.append(f"rejected in {split}: {reasons}")
+    notes += flag_notes(plan.cfg, {split: about["flags"] for split, about in plan.splits.items()})
     notes += _eval_note(plan)
     if plan.repair: notes.append(show(repair_words(plan.repair)))
     notes += text_notes(plan.text, show)

@@ -15,6 +15,7 @@ from audio_ft_prep.load import load_rows
 from audio_ft_prep.run import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.reading import read_prep, verify
+from audio_ft_prep.flags import FLAGS
 from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.disk import file_sha256
 from conftest import SAMPLE
@@ -47,6 +48,7 @@ def test_croissant_metadata_is_valid(prepared, storage, caplog):
     assert metadata.name == "sample (it) for whisper-small" and [r.name for r in metadata.record_sets] == [
         "examples",
         "rejects",
+        "clips",
     ]
 
 
@@ -65,6 +67,27 @@ def test_rejects_are_read_through_croissant(prepared):
         for r in mlc.Dataset(jsonld=folder / "croissant.json").records("rejects")
     ]
     assert read == pq.read_table(folder / "rejects.parquet").to_pylist() and len(read) == 8
+
+
+def test_clips_are_read_through_croissant(prepared):
+    mlc = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    folder = prepared().folder
+    clips = pq.read_table(folder / "clips.parquet")
+    fields = next(r for r in croissant_of(folder)["recordSet"] if r["@id"] == "clips")["field"]
+    assert [f["name"] for f in fields] == clips.schema.names
+    read = [*mlc.Dataset(jsonld=folder / "croissant.json").records("clips")]
+    assert [r["clips/id"].decode() for r in read] == clips["id"].to_pylist() and len(read) == 24
+    assert [pytest.approx(r["clips/level_db"]) for r in read] == clips["level_db"].to_pylist()
+
+
+def test_the_card_counts_flags_by_split_with_their_thresholds(prepared):
+    made = prepared()
+    _, text = card_of(made.folder)
+    flags = made.prep["flags"]
+    assert flags["train"] and set(flags) == {"train", "eval"}
+    for name in flags["train"].keys() | flags["eval"].keys():
+        assert f"| {name} | {FLAGS[name].words} | " in text.split("## Flags")[1].split("## ")[0]
+        assert f"flagged: {name}" in repr(made)
 
 
 def test_the_name_of_a_corpus_is_shown_as_it_is(tmp_path):
