@@ -772,8 +772,22 @@ OTHERS = dict(
     keep_eval=True,
     max_train_samples=3,
     max_eval_samples=2,
+    keep_out="sample:test",
+    leak_speakers="drop",
+    leak_sentences="drop",
+    leak_audio="drop",
+    near=True,
     sampling="random",
     seed=7,
+    max_train_hours=1.0,
+    max_eval_hours=1.0,
+    max_train_share=0.5,
+    max_eval_share=0.5,
+    max_per_speaker=9,
+    max_per_sentence=9,
+    min_up_votes=1,
+    max_down_votes=9,
+    order="longest",
     min_seconds=0.5,
     max_seconds=20.0,
     reject="low_snr",
@@ -801,7 +815,7 @@ OTHERS = dict(
 OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="", language_column="")   # settings that this corpus has no use for
 
 
-PAIRED = ("leak_near", "validation_size", "test_size")  # settings that differ only together with another
+PAIRED = ("leak_near", "validation_size", "test_size", "stratify", "stratify_shares")  # settings that differ only together with another
 
 
 @pytest.mark.parametrize("field", [name for name in shaping(PrepConfig("sample", "it")) if name not in PAIRED])
