@@ -190,6 +190,7 @@ def test_what_leaks_is_dropped_and_nothing_else(dropped, which, name):
     assert lost == {"speakers": N + N // 2, "sentences": N + N // 2, "bytes": N, "audio": N, "near": 0}
 
 
+@pytest.mark.long
 def test_jobs_of_a_run_drop_and_count_what_one_run_does(dropped, reported, corpora):
     for whole, settings in ((dropped[1], DROP), (reported[0], {})):
         outer = f"{corpora / 'outside'}:test" if settings else ""
