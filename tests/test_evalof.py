@@ -102,6 +102,7 @@ def test_keep_eval_keeps_every_row_that_can_be_heard_and_train_stays_what_it_was
     assert len(rows["test_words"]["labels"]) > 500
 
 
+@pytest.mark.long
 def test_where_features_are_stored_a_long_clip_is_a_reject_and_the_sentence_says_what_to_do(made):
     kept = made(keep_eval=True)
     assert ids(kept, "eval") == {"good_0", "good_1", "short", "words", "noise"}

@@ -65,7 +65,7 @@ def split_of(rows, cfg):
 
 # ---- what holds whatever the rows are
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(ROWS, SIZES, SIZES, st.integers(0, 5))
 def test_no_speaker_and_no_sentence_is_in_two_splits_and_every_row_is_accounted_for(drawn, test, validation, seed):
     rows = table(drawn)
@@ -83,7 +83,7 @@ def test_no_speaker_and_no_sentence_is_in_two_splits_and_every_row_is_accounted_
     assert set(anew.rejects["reason"].to_pylist()) <= {"kept_apart"}
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(ROWS, SIZES, st.integers(0, 5))
 def test_a_test_is_as_large_as_asked_or_says_why_not(drawn, test, seed):
     rows = table(drawn)
@@ -97,7 +97,7 @@ def test_a_test_is_as_large_as_asked_or_says_why_not(drawn, test, seed):
     if len(set(rows["speaker"].to_pylist()) - {""}) > 1: assert got
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(ROWS, SIZES, st.integers(0, 5), st.randoms())
 def test_the_same_seed_makes_the_same_splits_in_any_order_of_rows(drawn, test, seed, random):
     rows = table(drawn)
