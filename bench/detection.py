@@ -10,7 +10,7 @@ from fastcore.script import call_parse
 
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.cliptable import clip_table
-from audio_ft_prep.flags import FLAGS
+from audio_ft_prep.flags import FLAGS, RATE
 from common import HERE, SAMPLE, plain_clips, table
 
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -47,12 +47,26 @@ def rates(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -
     right = {name: sum(kind.finding in got for got in of_kind[name]) for name, kind in kinds.items()}
     return [[name, kind.finding, right[name], len(of_kind[name]), kind.least] for name, kind in kinds.items()]
 
-def false_findings(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -> tuple[Counter, int, int]:
-    "Findings of clips in which nothing was planted, of those that `kinds` are about; clips with any; all such clips."
+def false_findings(kind_of: dict[str, str], found: dict[str, set], kinds: dict = KINDS) -> set[tuple[str, str]]:
+    "Clips in which nothing was planted, each with a finding that `kinds` are about."
     about = {kind.finding for kind in kinds.values()}
     about -= {name for name in about if name in FLAGS and FLAGS[name].kind == "text"}  # digits of a clean clip are digits
-    clean = [found.get(name, set()) & about for name, kind in kind_of.items() if not kind]
-    return Counter(finding for got in clean for finding in got), sum(map(bool, clean)), len(clean)
+    clean = [name for name, kind in kind_of.items() if not kind]
+    return {(name, finding) for name in clean for finding in found.get(name, set()) & about}
+
+def groups(kinds: dict, each: int, clean: int) -> list[tuple[dict, int]]:
+    "Kinds that share a corpus, and clips of each; a rate of speech is judged by its corpus, of which most must be clean."
+    alone = [name for name, kind in kinds.items() if kind.finding == RATE]
+    shared = {name: kind for name, kind in kinds.items() if name not in alone}
+    return [(shared, each), *(({name: kinds[name]}, min(each, max(2, clean // 20))) for name in alone)]
+
+def measure(clean: list, kinds: dict, each: int, language: str, work: Path) -> tuple[list, set]:
+    "Rows of the table for kinds that share a corpus, and findings of clean clips."
+    originals = [(audio, "mp3", clip.sentence, clip.speaker) for audio, clip in clean]
+    kind_of = write_planted(work / "corpus", [clip for _, clip in clean], each, kinds, originals=originals)
+    prepare(config_of(work / "corpus", language, work / "out"), progress=False)
+    found = findings(work / "out")
+    return rates(kind_of, found, kinds), false_findings(kind_of, found, kinds)
 
 @call_parse
 def main(
@@ -69,14 +83,17 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
         clean = clean_clips(Path(corpus) if corpus else SAMPLE, languages, work)
-        originals = [(audio, "mp3", clip.sentence, clip.speaker) for audio, clip in clean]
-        kind_of = write_planted(work / "corpus", [clip for _, clip in clean], each, ALL_KINDS, originals=originals)
-        prepare(config_of(work / "corpus", languages[0], work / "out"), progress=False)
-        found = findings(work / "out")
-    rows = rates(kind_of, found, ALL_KINDS)
-    false, any_of, clips = false_findings(kind_of, found)
+        rows = []
+        false = set()
+        for i, (kinds, count) in enumerate(groups(ALL_KINDS, each, len(clean))):
+            of_kinds, wrong = measure(clean, kinds, count, languages[0], work / f"group{i}")
+            rows += of_kinds
+            false |= wrong
     head = ["planted", "finding", "found", "of", "at least"]
     print(table(head, [[*row[:4], f"{row[4]:.0%}"] for row in rows], markdown))
-    named = ", ".join(f"{name} {count}" for name, count in sorted(false.items())) or "none"
-    print(f"\n{any_of} of {clips} clean clips have a finding: {named}")
-    if json: Path(json).write_text(dumps(dict(table=[head, *rows], false=false, flagged=any_of, clean=clips), indent=1))
+    counted = Counter(finding for _, finding in false)
+    flagged = len({clip for clip, _ in false})
+    named = ", ".join(f"{name} {count}" for name, count in sorted(counted.items())) or "none"
+    print(f"\n{flagged} of {len(clean)} clean clips have a finding: {named}")
+    figures = dict(table=[head, *rows], false=counted, flagged=flagged, clean=len(clean))
+    if json: Path(json).write_text(dumps(figures, indent=1))
