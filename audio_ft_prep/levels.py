@@ -15,7 +15,7 @@ import numpy as np
 # %% auto #0
 __all__ = ['FRAME_SECONDS', 'RANGE_DB', 'HEARD_DB', 'FAINTEST_DB', 'NOISE_DB', 'LOUD_DB', 'MODULATED_DB', 'SHORTEST_FRAMES',
            'offset', 'frame_levels', 'percentile', 'Levels', 'levels_of', 'silences', 'active_seconds', 'lasting_peak',
-           'unmodulated']
+           'even', 'unmodulated']
 
 # %% ../nbs/22_levels.ipynb #46cc8bbd
 FRAME_SECONDS = 0.02
@@ -120,9 +120,14 @@ def lasting_peak(
     windows = np.lib.stride_tricks.sliding_window_view(levels.db, _WORD_FRAMES)
     return float(windows.min(axis=1).max())
 
+def even(
+    levels: Levels,  # Of a clip of a tenth of a second at least
+) -> bool: # Whether nothing lies 6 dB above the quiet parts
+    "Tell whether a clip is as loud all the time."
+    return levels.dynamics < MODULATED_DB and lasting_peak(levels) - levels.quiet < MODULATED_DB
+
 def unmodulated(
     levels: Levels,  # Of a clip
-) -> bool: # Whether it is noise, hum or a held tone, and nothing else
+) -> bool: # Whether it is noise, hum or a held tone, and nothing else; never of a clip under a second and a half
     "Tell whether nothing comes and goes in a clip."
-    if len(levels.db) < SHORTEST_FRAMES or levels.dynamics >= MODULATED_DB: return False
-    return lasting_peak(levels) - levels.quiet < MODULATED_DB
+    return len(levels.db) >= SHORTEST_FRAMES and even(levels)

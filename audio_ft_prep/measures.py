@@ -113,7 +113,7 @@ def gap_seconds(
 BANDS = 80
 IN_USE_DB = 45.0  # Below the strongest band, a band is still in use
 LOWEST_BAND_HZ = 100.0  # Below it are hum and the constant part
-MOST_SPECTRA = 32
+MOST_SPECTRA = 30
 
 @lru_cache
 def _window(n): return np.hanning(n).astype(np.float32)
@@ -125,7 +125,7 @@ def _bank(rate_hz):
     bank = mel_filters(n_fft, BANDS, rate_hz, rate_hz / 2).T
     hz = np.arange(n_fft // 2 + 1) * rate_hz / n_fft
     tops = [hz[band > 0].max(initial=0) for band in bank]
-    return n_fft, bank * (hz > LOWEST_BAND_HZ), np.array(tops)
+    return n_fft, (bank * (hz > LOWEST_BAND_HZ)).astype(np.float32), np.array(tops)
 
 # %% ../nbs/23_measures.ipynb #1d83be16
 def _heard_pieces(utterance, n_fft):

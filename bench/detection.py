@@ -9,8 +9,10 @@ import pyarrow.parquet as pq, soundfile as sf
 from fastcore.script import call_parse
 
 from audio_ft_prep import PrepConfig, prepare
+from audio_ft_prep.audio import read_clip
 from audio_ft_prep.cliptable import clip_table
 from audio_ft_prep.flags import FLAGS, RATE
+from audio_ft_prep.levels import even, levels_of
 from common import HERE, SAMPLE, plain_clips, table
 
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -68,6 +70,21 @@ def measure(clean: list, kinds: dict, each: int, language: str, work: Path) -> t
     found = findings(work / "out")
     return rates(kind_of, found, kinds), false_findings(kind_of, found, kinds)
 
+def pieces_called_noise(clean: list) -> list:
+    "How many pieces of clean clips would be called noise if clips so short were judged: a row for each length."
+    rows = []
+    for seconds in (0.5, 1.0, 1.5, 2.0):
+        pieces, noise = 0, 0
+        for audio, _ in clean:
+            clip = read_clip(audio)
+            n = int(seconds * clip.rate)
+            for start in range(0, len(clip.samples) - n + 1, n):
+                levels = levels_of(clip.samples[start:start + n], clip.rate)
+                if levels.loud < -60: continue  # a pause without any noise
+                pieces, noise = pieces + 1, noise + even(levels)
+        rows.append([f"{seconds:g} s", noise, pieces])
+    return rows
+
 @call_parse
 def main(
     corpus: str = "",  # Folder in the Common Voice layout; left out: the sample corpus of the package
@@ -75,6 +92,7 @@ def main(
     each: int = 100,  # Clips of each kind
     markdown: bool = False,  # Print the table as Markdown
     json: str = "",  # File to write every figure to
+    pieces: bool = False,  # Instead: cut clean clips into short pieces, and count those that would be called noise
     smoke: bool = False,  # Two clips of a kind: shows that it works, measures nothing
 ):
     "Plant faults into clean clips, prepare them, and count what is found."
@@ -83,6 +101,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
         work = Path(tmp)
         clean = clean_clips(Path(corpus) if corpus else SAMPLE, languages, work)
+        if pieces: return print(table(["length", "called noise", "of"], pieces_called_noise(clean), markdown))
         rows = []
         false = set()
         for i, (kinds, count) in enumerate(groups(ALL_KINDS, each, len(clean))):
