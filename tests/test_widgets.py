@@ -50,6 +50,16 @@ BAD = {
     "num_workers": -1,
     "ray_address": "ray://head:10001",
 }
+MORE_BAD = {
+    **dict.fromkeys(["validation_size", "test_size"], "60%"),
+    **dict.fromkeys(["max_train_hours", "max_eval_hours", "max_train_share", "max_eval_share"], 0.0),
+    **dict.fromkeys(["max_per_speaker", "max_per_sentence", "min_up_votes"], 0),
+    **dict.fromkeys(["flag_low_snr", "flag_telephone", "flag_edges", "flag_gap", "flag_rate", "max_down_votes"], -1),
+    **dict.fromkeys(["flag_clipped", "flag_dc", "flag_script"], 1.5),
+    "flag_quiet": 3.0,
+    "keep_out": "a\na",
+    **dict.fromkeys(["stratify", "reject", "clean"], "no such name"),
+}
 
 
 @pytest.fixture
@@ -154,8 +164,9 @@ def test_a_bad_value_is_refused_beside_its_field_in_the_configs_own_sentence(for
 
 def test_each_rule_of_the_config_has_a_bad_value_here():
     from audio_ft_prep.config import RULES
-    assert RULES.keys() <= BAD.keys(), "add a bad value for the new rule"
-    for name, value in BAD.items():
+    bad = BAD | MORE_BAD
+    assert RULES.keys() <= bad.keys(), "add a bad value for the new rule"
+    for name, value in bad.items():
         with pytest.raises((TypeError, ValueError)): check_field(name, value, field_types()[name])
 
 
