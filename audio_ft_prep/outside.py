@@ -72,9 +72,15 @@ def _label(name, splits):
     "A set's name in tables: the last part of a path, and the splits."
     short = name if not Path(name).is_absolute() and name.count("/") < 2 else Path(name).name
     return f"{short}:{splits}" if splits else short
-def _unique(labels):
-    "Labels, those that are there twice with a number."
-    return [label if label not in labels[:i] else f"{label} ({i + 1})" for i, label in enumerate(labels)]
+def _unique(labels, taken):
+    "Labels, those that are there twice or taken with a number."
+    unique = []
+    for label in labels:
+        name, number = label, 2
+        while name in (*taken, *unique):
+            name, number = f"{label} ({number})", number + 1
+        unique.append(name)
+    return unique
 def _read(name, splits, label, cfg):
     "One outside set."
     try:
@@ -84,10 +90,11 @@ def _read(name, splits, label, cfg):
     except (ValueError, FileNotFoundError) as e: raise type(e)(f"keep_out {name}: {e}") from None
 def read_outside(
     cfg: PrepConfig,  # Whose `keep_out` names them
+    taken: tuple[str, ...] = ("eval",),  # Names of other sets that train is compared with
 ) -> list[OutsideSet]: # In order
     "Read the rows of outside sets; no audio is decoded."
     names = outside_names(cfg.keep_out)
-    labels = _unique([_label(name, splits) for name, splits in names])
+    labels = _unique([_label(name, splits) for name, splits in names], taken)
     return [_read(name, splits, label, cfg) for (name, splits), label in zip(names, labels)]
 
 # %% ../nbs/38_outside.ipynb #beef253d
@@ -118,7 +125,7 @@ def leaks(
 ) -> list[Leak]: # One for each set and kind
     "Say what a set shares with others: speakers, sentences, files and, of prepared folders, decoded audio."
     cfg = PrepConfig(train, language_code or "en", keep_out="\n".join([train, *others]))
-    ours, *theirs = read_outside(cfg)
+    ours, *theirs = read_outside(cfg, ())
     modes = dict.fromkeys(KINDS, "report")
     if ours.why_no_files: theirs = [replace(other, why_no_files=ours.why_no_files) for other in theirs]
     marked, _, search = mark_leaks(_as_rows(ours.rows), theirs, modes)

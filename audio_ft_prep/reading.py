@@ -188,15 +188,24 @@ def _read_rejects(folder, name):
     raise ValueError(f"the rejects of {folder} can't be read, {why}: {_AGAIN}")
 
 # %% ../nbs/37_reading.ipynb #70047438
+def _count_splits(clips, kept):
+    "Count some clips by split; raise `ValueError` where a split has more than prep.json counts."
+    for count in pc.value_counts(clips["split"].cast(pa.string())).to_pylist():
+        split, n = count["values"], count["counts"]
+        kept[split] = kept.get(split, 0) - n
+        if kept[split] >= 0: continue
+        raise ValueError(f"{CLIPS} holds other numbers of clips than prep.json, of split {split[:40]!r}")
 def _clip_groups(folder):
     "The clips of each shard, in order; `ValueError` when the file isn't the one that prep.json names."
     prep = folder.prep
     if CLIPS not in prep["files"]: raise ValueError(f"{folder} has no {CLIPS}: an older release made it")
-    rows = sum(count["kept"] for count in prep["counts"].values())
+    kept = {split: count["kept"] for split, count in prep["counts"].items()}
     try:
         with folder.open(CLIPS, _most(CLIPS)) as f:
             if open_sha256(f) != prep["files"][CLIPS]: raise ValueError(_changed(CLIPS))
-            yield from clip_groups(f, measures_of(prep), rows)
+            for clips in clip_groups(f, measures_of(prep), sum(kept.values())):
+                _count_splits(clips, kept)
+                yield clips
         return
     except FileNotFoundError: why = f"{CLIPS} is missing"
     except (ValueError, KeyError, OSError, MemoryError, pa.ArrowException) as e: why = " ".join(str(e).split())[:500]

@@ -321,7 +321,7 @@ def _left_out(about):
 
 def _short(name, about):
     "Why a split is smaller than it was to be."
-    if not about["made"][name]["rows"]: return f"{name} is empty: all rows are of one speaker"
+    if not about["made"][name]["rows"]: return f"{name} is empty: there are too few speakers for it"
     return (
         f"{name} is smaller than the {about['asked'][name]} asked for: its speakers may have half of the rows at most"
     )

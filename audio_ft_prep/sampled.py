@@ -77,7 +77,8 @@ def _of_hours(split, about):
     "A sentence about the hours of a split."
     hours = about["hours"]
     ways = ", ".join(f"{n:,} {_FROM[name]}" for name, n in hours["from"].items() if n)
-    have = f"{split} has {show_hours(hours['seconds'])} of the {show_hours(3600 * hours['asked'])} asked for"
+    seconds, asked = show_hours(hours["seconds"]), show_hours(3600 * hours["asked"])
+    have = f"of the {asked} of {split} asked for, {seconds} were chosen"
     more = ", and there is no more" if about["taken"] == about["rows"] else ""
     return f"{have}{more} (clips measured: {ways or 'none'})"
 def _of_rows(split, about):

@@ -13,7 +13,7 @@ from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import row_clip
 from audio_ft_prep.leaks import leaks_in
 from audio_ft_prep.load import load_rows
-from audio_ft_prep.outside import leaks
+from audio_ft_prep.outside import leaks, read_outside
 from audio_ft_prep.pipeline import merge, prepare
 from audio_ft_prep.planning import plan
 from audio_ft_prep.reading import verify
@@ -230,3 +230,12 @@ def test_a_run_is_not_continued_with_another_outside_set(corpora, tmp_path):
     with pytest.raises(ValueError, match="a set of keep_out has changed since"): prepare(cfg, progress=False)
     with pytest.raises(FileNotFoundError, match="keep_out nowhere"):
         prepare(replace(cfg, keep_out="nowhere"), progress=False)
+
+
+def test_an_outside_set_that_is_called_eval_is_not_taken_for_eval(corpora, tmp_path):
+    for name in ("eval", "eval (2)"): (tmp_path / name).symlink_to(corpora / "outside")
+    names = "\n".join(f"{tmp_path / name}:test" for name in ("eval", "eval (2)"))
+    plain = "\n".join(str(tmp_path / name) for name in ("eval", "eval (2)"))
+    labels = [[other.name for other in read_outside(config(corpora / "clean", tmp_path, keep_out=keep_out))]
+              for keep_out in (names, plain)]
+    assert labels == [["eval:test", "eval (2):test"], ["eval (2)", "eval (2) (2)"]]

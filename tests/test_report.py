@@ -1,4 +1,5 @@
 "The page about a prepared folder: true, whole in one file, readable on every screen."
+import hashlib
 import json
 import os
 import re
@@ -6,6 +7,8 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -153,6 +156,18 @@ def older(prepared, tmp_path_factory):
     (folder / "clips.parquet").unlink()
     (folder / "prep.json").write_text(json.dumps(prep))
     return folder
+
+
+@pytest.mark.parametrize("split", ["", "nosuch", "train", "x" * 10_000])
+def test_a_table_of_clips_of_other_splits_is_refused_in_a_sentence(prepared, tmp_path, split):
+    folder = tmp_path / "out"
+    shutil.copytree(prepared().folder, folder)
+    clips = pq.read_table(folder / "clips.parquet")
+    pq.write_table(clips.set_column(0, clips.schema.field(0), pa.array([split] * len(clips))), folder / "clips.parquet")
+    prep = json.loads((folder / "prep.json").read_text())
+    prep["files"]["clips.parquet"] = hashlib.sha256((folder / "clips.parquet").read_bytes()).hexdigest()
+    (folder / "prep.json").write_text(json.dumps(prep))
+    with pytest.raises(ValueError, match="other numbers of clips than prep.json"): report(folder)
 
 
 def test_a_folder_of_the_first_release_is_described_too(older, prepared):
