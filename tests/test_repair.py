@@ -145,7 +145,8 @@ def test_where_all_read_the_same_most_of_train_is_kept():
 
 def test_of_one_speaker_there_is_no_test_and_the_sentence_says_so():
     about = made_anew(table([(1, what, "") for what in range(50)]), config()).about
-    assert about["made"]["train"]["rows"] == 50 and "test is empty: there are too few speakers for it" in repair_words(about)
+    assert about["made"]["train"]["rows"] == 50
+    assert "test is empty: there are too few speakers for it" in repair_words(about)
 
 
 def test_hours_without_durations_are_refused_before_anything_is_dealt_out():
