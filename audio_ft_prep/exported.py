@@ -107,7 +107,11 @@ def _new_folder(folder):
         raise ValueError(f"{wanted}, got {folder}, which holds something: name another")
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"no folder {folder.parent} to make {folder.name} in: make it first")
-    return folder.resolve()
+    folder = folder.resolve()
+    for outer in (folder, *folder.parents):
+        if (outer/"prep.json").exists():
+            raise ValueError(f"clips are exported to a folder of their own, got {folder}, in a prepared one: name another")
+    return folder
 def _write_clip(clips, entry, number, folder):
     "Write one clip's file; give its name, and why there is none."
     try: data = _sound(clips, entry, entry["row"])

@@ -156,13 +156,19 @@ def page_html(
     head = f"<head>{_META}<title>{name}</title><style>{_CSS}{_PHONE}</style></head>"
     body = f"<body><h1>{name}</h1><p class=soft>{html_text(about)}</p>{''.join(parts)}</body>"
     return f'<!doctype html>\n<html lang="en">{head}\n{body}</html>\n'
+_BEGINS = b"<!doctype html>"
+def _is_page(path):
+    with open(path, "rb") as f: return f.read(len(_BEGINS)).lower() == _BEGINS
 def check_page(
     path: str | Path,  # File to write
 ) -> Path: # The same
-    "Raise `FileNotFoundError` where a page's folder isn't there."
+    "Raise `FileNotFoundError` where a page's folder isn't there, `ValueError` where another file would be lost."
     path = Path(path)
-    if path.parent.is_dir(): return path
-    raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
+    if path.exists() and not (path.is_file() and _is_page(path)):
+        raise ValueError(f"a page must be a new file or replace an HTML page, got {path}, which is none: name another")
+    return path
 def write_page(
     text: str,  # An HTML page
     path: str | Path,  # File to write

@@ -169,11 +169,13 @@ def test_merged_shards_are_on_the_disk_before_their_account(tmp_path, monkeypatc
 # Bytes, time, memory
 
 def noise(folder, seconds, rate_hz=16_000):
-    "A manifest, and a recording of noise for each of the durations."
+    "A manifest, and a recording of noise for each of the durations, its first 0.3 s loud as if something was said."
     folder.mkdir()
     rng, lines = np.random.default_rng(0), []
     for i, s in enumerate(seconds):
-        sf.write(folder / f"c{i}.wav", rng.uniform(-1, 1, round(s * rate_hz)).astype("float32"), rate_hz)
+        wave = rng.uniform(-1, 1, round(s * rate_hz)).astype("float32")
+        wave[3 * rate_hz // 10:] *= 0.4
+        sf.write(folder / f"c{i}.wav", wave, rate_hz)
         lines.append(json.dumps({"audio_filepath": f"c{i}.wav", "text": f"la frase {i}", "duration": s}))
     (folder / "train.json").write_text("\n".join(lines) + "\n")
     return dict(dataset_name=str(folder), language_code="it", train_splits="train", eval_splits="")

@@ -283,6 +283,16 @@ def test_a_folder_at_a_url_has_the_same_page(prepared):
     assert report_html(f"local://{prepared().folder}", most_clips=1) == report_html(prepared(), most_clips=1)
 
 
+def test_a_page_replaces_nothing_but_a_page(prepared, tmp_path):
+    done = shutil.copytree(prepared().folder, tmp_path / "out")
+    before = (done / "prep.json").read_bytes()
+    for path in (done / "prep.json", done / "train", done / "clips.parquet"):
+        with pytest.raises(ValueError, match="which is none: name another"): write_report(done, path, most_clips=0)
+    assert (done / "prep.json").read_bytes() == before
+    write_report(done, tmp_path / "report.html", most_clips=0)
+    write_report(done, tmp_path / "report.html", most_clips=0)
+
+
 def test_a_page_half_written_is_never_seen(prepared, tmp_path, monkeypatch):
     write_report(prepared(), tmp_path / "report.html", most_clips=0)
     before = (tmp_path / "report.html").read_text()

@@ -127,6 +127,12 @@ def test_hostile_text_only_shows_in_a_terminal_and_a_notebook(hostile, capsys):
     assert "\\<img src=x" in shown and not set(shown) & set("\x1b\u202e\x07\r") and "<b>one" not in shown
 
 
+def test_nothing_is_exported_into_a_prepared_folder(prepared):
+    done = prepared()
+    with pytest.raises(ValueError, match="in a prepared one: name another"): export_clips(done, done.folder / "listen")
+    assert not (done.folder / "listen").exists()
+
+
 def test_a_folder_that_holds_something_is_left_as_it_is(prepared, tmp_path):
     (tmp_path / "mine").write_text("mine")
     found = suspects(prepared(), reason="silent")
