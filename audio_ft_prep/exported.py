@@ -110,7 +110,7 @@ def _new_folder(folder):
     folder = folder.resolve()
     for outer in (folder, *folder.parents):
         if (outer/"prep.json").exists():
-            raise ValueError(f"clips are exported to a folder of their own, got {folder}, in a prepared one: name another")
+            raise ValueError(f"clips go to a folder of their own, got {folder} in a prepared one: name another")
     return folder
 def _write_clip(clips, entry, number, folder):
     "Write one clip's file; give its name, and why there is none."
