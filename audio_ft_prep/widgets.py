@@ -25,10 +25,10 @@ from .pipeline import Prepared
 from .show import html_text
 
 # %% auto #0
-__all__ = ['TypedText', 'field_widget', 'notice_html', 'PrepForm']
+__all__ = ['field_widget', 'notice_html', 'PrepForm']
 
 # %% ../nbs/74_widgets.ipynb #b2d8eb36
-class TypedText(w.Text):
+class _TypedText(w.Text):
     "A box for text, which a program may give a number too."
     value = CUnicode(help="What the box holds").tag(sync=True)
 def _looks(name):
@@ -52,7 +52,7 @@ def field_widget(
         return w.Combobox(options=offered(name), **settings)
     if kind == "lines":
         return w.Textarea(placeholder="one a line", rows=3, **settings)
-    return TypedText(placeholder=when_empty(name), **settings)
+    return _TypedText(placeholder=when_empty(name), **settings)
 
 # %% ../nbs/74_widgets.ipynb #74a12233
 def notice_html(
