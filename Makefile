@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 SAVE ?=
 TESTERS ?= 4
-LONG_TESTERS ?= 6
 BIN := $(abspath $(VENV))/bin
 IN_ENV = PATH="$(BIN):$$PATH"
 NEEDS := pyproject.toml settings.ini setup.py constraints.txt
@@ -20,7 +19,7 @@ locked = $(shell grep -oE '^$(1)==[^ ;]+' requirements.lock)
 # Many tests wait for servers and workers, so more of them than cores run at once, each file's in one process. What fails
 # then is run once more with nothing beside it: a busy machine lets a wait end too soon, a fault fails again.
 define pytest
-$(IN_ENV) python -m pytest -q -m "$(1)" -n $(3) --dist loadfile --no-loadscope-reorder $(2) || { test $$? = 1 && $(IN_ENV) python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none $(2); }
+$(IN_ENV) python -m pytest -q -m "$(1)" -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(2) || { test $$? = 1 && $(IN_ENV) python -m pytest -q -m "$(1)" --last-failed --last-failed-no-failures none $(2); }
 endef
 
 # Each process reads all files that it is given, so it is given no others.
@@ -32,10 +31,10 @@ test: dev-env  ## every lesson of every notebook, then the tests that take secon
 	$(IN_ENV) nbdev-test $(SAVE)
 	$(if $(SAVE),$(IN_ENV) nbdev-clean)
 	$(if $(SAVE),$(IN_ENV) python tools/same_outputs.py)
-	$(call pytest,not long,tests $(ALL_LONG:%=--ignore=%),$(TESTERS))
+	$(call pytest,not long,tests $(ALL_LONG:%=--ignore=%))
 
 test-long: dev-env  ## runs killed at any moment, Ray's clusters, the platform's SDK, tours with a browser, attacks, the benchmarks' smoke runs
-	$(call pytest,long,$(SOME_LONG),$(LONG_TESTERS))
+	$(call pytest,long,$(SOME_LONG))
 
 lock: dev-env  ## requirements.lock anew, after a change of settings.ini or constraints.txt
 	$(IN_ENV) python tools/lock.py

@@ -166,7 +166,7 @@ def check_page(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to: make it first")
-    if path.exists() and not (path.is_file() and _is_page(path)):
+    if not path.is_symlink() and path.exists() and not (path.is_file() and _is_page(path)):
         raise ValueError(f"a page must be a new file or replace an HTML page, got {path}, which is none: name another")
     return path
 def write_page(

@@ -27,7 +27,8 @@ def run(script, *args, tmp_path):
 
 def test_every_clip_of_ours_is_identical_to_the_references(tmp_path):
     said, got = run(
-        "vs_reference.py", "--decoder", "soundfile", "--feature-dtype", "float32", "--markdown", tmp_path=tmp_path
+        "vs_reference.py", "--language", "it", "--decoder", "soundfile", "--feature-dtype", "float32", "--markdown",
+        tmp_path=tmp_path,
     )
     head, *rows = got["table"]
     assert [r[0] for r in rows] == [

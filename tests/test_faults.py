@@ -582,7 +582,7 @@ def test_a_worker_that_gets_no_memory_or_thread_ends_the_run_in_a_sentence(corpu
 )
 def test_a_want_of_memory_in_the_parent_is_told_in_a_sentence_wherever_it_is_met(tmp_path, monkeypatch, error):
     def fail(*a, **kw): raise error
-    for name in ("load_rows", "make_run", "_make_shards", "_finalize"):
+    for name in ("read_corpus", "make_run", "_make_shards", "_finalize"):
         with monkeypatch.context() as patch, pytest.raises(
             RuntimeError,
             match="ran out: give the run more, or fewer workers .num_workers., and run it again to go on",
@@ -776,6 +776,7 @@ from audio_ft_prep.rejects import BadClip
 class Maker:
     storage = "features"
     def __init__(self, ends): self.ends = ends
+    def of_split(self, split): return self
     def __call__(self, row):
         if self.ends: os._exit(1)
         raise BadClip("silent")

@@ -658,8 +658,11 @@ NOTING = """
 import sys
 class Noting:
     "Makes what another maker makes, and leaves word of what its process has loaded by then."
-    def __init__(self, maker, place): self.maker, self.place, self.storage = maker, place, maker.storage
+    def __init__(self, maker, place):
+        self.maker, self.place = maker, place
+        self.storage, self.limits = maker.storage, maker.limits
     def preload(self): self.maker.preload()
+    def of_split(self, split): return Noting(self.maker.of_split(split), self.place)
     def __call__(self, row):
         example = self.maker(row)
         with open(self.place, "w") as f: f.write(" ".join({m.partition(".")[0] for m in sys.modules}))

@@ -115,6 +115,7 @@ def gate(tmp_path):
         def __getattr__(self, name):
             if name.startswith("__") or "maker" not in self.__dict__: raise AttributeError(name)  # asked for as it is unpickled
             return getattr(self.maker, name)
+        def of_split(self, split): return type(self)(self.maker.of_split(split), self.gate)
         def __call__(self, row):
             while "_test_" in os.path.basename(row["file"]) and os.path.exists(self.gate): time.sleep(0.05)
             return self.maker(row)

@@ -68,7 +68,7 @@ def test_a_name_in_the_text_leads_to_what_it_names(site):
     assert len(links) > 50 and {x for x in links if named.get(x[1:]) != x[0]} == set()
     assert ("plan", "planning.html", "plan") in links and ("verify", "reading.html", "verify") in links
     assert not {name for name, *_ in links} & {"sample", "labels", "too_long"}
-    assert named["planning.html", "plan-class"] == "Plan" and named["report.html", "statistics"] == "statistics"
+    assert named["planning.html", "plan-class"] == "Plan" and named["statistics.html", "statistics"] == "statistics"
 
 
 def test_a_page_shows_no_plumbing(site):
@@ -209,7 +209,7 @@ FIRST = {
     "csv columns": "tasks/own_recordings.html",
     "train": "tasks/training.html",
     "hub data set": "tasks/hub.html",
-    "deduplicate": "reasons.html#leak",
+    "deduplicate": "settings.html#leaks",
     "truncated": "reasons.html#truncated",
     "load_prepared": "train.html#load_prepared",
 }
