@@ -25,7 +25,7 @@ def _as_numbers(hashes):
 class KnownAudio:
     "Names of audio in order, and whose they are."
     names: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))  # uint64, sorted
-    ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))  # Clip of each
+    ids: pa.Array = field(default_factory=lambda: pa.nulls(0, pa.string()))  # Clip of each
     which: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))  # Number of its set
     sets: tuple[str, ...] = ()  # Names of the sets
 

@@ -660,7 +660,7 @@ class Noting:
     "Makes what another maker makes, and leaves word of what its process has loaded by then."
     def __init__(self, maker, place):
         self.maker, self.place = maker, place
-        self.storage, self.limits = maker.storage, maker.limits
+        self.storage, self.limits, self.checks = maker.storage, maker.limits, maker.checks
     def preload(self): self.maker.preload()
     def of_split(self, split): return Noting(self.maker.of_split(split), self.place)
     def __call__(self, row):
