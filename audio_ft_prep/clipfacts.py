@@ -16,7 +16,7 @@ from .clipfile import CLIPS
 from .flags import FLAGS
 from .measures import MEASURES
 from .samesentence import sentence_keys
-from .show import as_it_is, markdown_table, show_hours, text_table, visible
+from .show import as_it_is, markdown_table, show_count, show_hours, text_table, visible
 from .statistics import QUANTILES, Statistics, statistics
 from .suspects import flag_counts
 from .views import PreparedClips
@@ -90,7 +90,6 @@ def _share(part, whole):
     if not whole: return "0 %"
     percent = 100 * part / whole
     return f"{percent:.1f} %" if part in (0, whole) or percent >= 0.05 else "under 0.1 %"
-def _many(n, noun): return f"{n:,} {noun}{'s' * (n != 1)}"
 
 # %% ../nbs/74_clipfacts.ipynb #f96709ee
 def _threshold(prep, name):
@@ -123,7 +122,7 @@ def flags_section(
     counts = flag_counts(facts.table)
     flagged = sum(split.flagged for split in facts.splits.values())
     clips = sum(split.clips for split in facts.splits.values())
-    words = [f"{flagged:,} of {_many(clips, 'clip')} ({_share(flagged, clips)}) have a flag. {_STAYS}"]
+    words = [f"{flagged:,} of {show_count(clips, 'clip')} ({_share(flagged, clips)}) have a flag. {_STAYS}"]
     unmet = [_flag_words(facts.prep, name) for name in FLAGS if name not in counts]
     if unmet: words.append(f"No clip has {', '.join(unmet)}.")
     rows = [["flag", "which means", "threshold", "what to do", *facts.splits]]
@@ -140,7 +139,7 @@ def _first_flags(facts, counts, most=3):
     sentences = []
     for name in sorted(total, key=lambda name: -total[name])[:most]:
         flag = FLAGS[name]
-        found = f"{_many(total[name], 'clip')} ({_share(total[name], clips)}) with the flag {name}: {flag.words}."
+        found = f"{show_count(total[name], 'clip')} ({_share(total[name], clips)}) with the flag {name}: {flag.words}."
         sentences.append(f"{found} {flag.remedy[:1].upper()}{flag.remedy[1:]}.")
     return sentences
 
@@ -200,7 +199,8 @@ def speakers_section(
         rows.append([speaker[:16], split, f"{clips:,}", show_hours(seconds), share])
         data.append({"speaker": speaker, "split": split, "clips": clips, "seconds": round(seconds, 3)})
     speakers = len({line[0] for line in known})
-    words = [f"{_many(speakers, 'speaker')}; those with most time are:"] if speakers > 1 else ["There is one speaker."]
+    words = ["There is one speaker."]
+    if speakers > 1: words = [f"{show_count(speakers, 'speaker')}; those with most time are:"]
     return Section("Speakers", words, [Table(rows, 2)], _first_speakers(facts, known), data)
 
 # %% ../nbs/74_clipfacts.ipynb #b1848aaf
@@ -260,7 +260,7 @@ def repeats_section(
         if not listed: continue
         data[split] = {"repeats": more, "sentences": {entry["values"]: entry["counts"] for entry in listed}}
         share = _share(more, numbers.clips)
-        words.append(f"{_many(more, 'clip')} of {split} ({share}) say a sentence that an earlier one says.")
+        words.append(f"{show_count(more, 'clip')} of {split} ({share}) say a sentence that an earlier one says.")
         rows += [[split, entry["values"], f"{entry['counts']:,}"] for entry in listed]
     if not data: return None
     often = "train" in data and data["train"]["repeats"] > _OFTEN * facts.splits["train"].clips

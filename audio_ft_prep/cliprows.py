@@ -126,6 +126,7 @@ def with_distances(
     return clips.set_column(names.index("flags"), clips.schema.field("flags"), flag_column(masks, len(clips)))
 
 # %% ../nbs/32_cliprows.ipynb #a3d58d0b
+def _in_order(counts): return {name: counts[name] for name in FLAGS if name in counts}
 class FlagCounts:
     "Clips and samples by flag, added up over shards."
     def __init__(self,
@@ -148,4 +149,4 @@ class FlagCounts:
 
     @property
     def entry(self): # what prep.json says
-        return {split: {name: c[name] for name in FLAGS if name in c} for split, c in self.by_split.items()}
+        return {split: _in_order(counts) for split, counts in self.by_split.items()}

@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any, Callable
 import pyarrow as pa, pyarrow.compute as pc
 from .rejects import READING, REASONS
-from .show import visible
+from .show import show_count, visible
 from .splits import NO_SPLITS
 
 # %% auto #0
@@ -85,8 +85,8 @@ def _share(split, count, official, show):
     "How much of one split is there."
     name = f"the official {show(split)}" if official else show(split)
     n = count["rows"]
-    if count["kept"] < n: return f"{count['kept']:,} of {n:,} rows of {name}"
-    return f"all {n:,} rows of {name}"
+    if count["kept"] < n: return f"{count['kept']:,} of {show_count(n, 'row')} of {name}"
+    return f"all {n:,} rows of {name}" if n != 1 else f"the one row of {name}"
 
 def _reasons(entry):
     "Why the others aren't there; empty where none is missing."

@@ -19,9 +19,9 @@ from .kinds import sniff
 from .mpeg import front_end
 from .paths import atomic_folder, user_path
 from .rows import BadClip, read_bytes
-from .show import text_table, visible
+from .show import show_count, visible
 from .suspects import FLAGGED, Suspects
-from .views import PreparedClips, fetched_row
+from .views import fetched_row
 
 # %% auto #0
 __all__ = ['TABLE', 'Exported', 'export_clips']
@@ -92,8 +92,7 @@ class Exported:
 
     def to_dict(self): return {"folder": str(self.folder), "files": self.files, "missing": self.missing}
     def __repr__(self):
-        clips = f"{len(self.files):,} clip{'s' * (len(self.files) != 1)}"
-        lines = [f"{clips} in {self.folder}, each with a line in {TABLE}"]
+        lines = [f"{show_count(len(self.files), 'clip')} in {self.folder}, each with a line in {TABLE}"]
         lines += [f"no audio of {clip}: {why}" for clip, why in self.missing]
         return "\n".join(visible(line) for line in lines)
 TABLE = "clips.tsv"  # Name of the table of an export

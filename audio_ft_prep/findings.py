@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .config import PrepConfig
-from .flags import BEYOND, BELOW, FLAGS, RATE, WHEN_DECODING, Flag, flag_names
+from .flags import BEYOND, BELOW, FLAGS, WHEN_DECODING, Flag, flag_names
 from .measures import LEAST_ACTIVE_SECONDS
 from .rejects import BadClip
 

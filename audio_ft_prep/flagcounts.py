@@ -20,7 +20,8 @@ __all__ = ['flag_counts', 'limit_words', 'flag_table', 'known_flags', 'flag_note
 # %% ../nbs/33_flagcounts.ipynb #b35e8739
 def _met(flags):
     "Flags that any clip raises, in the order of `FLAGS`; one of another release isn't described here."
-    return [name for name in FLAGS if any(name in of_split for of_split in flags.values())]
+    raised = set().union(*flags.values())
+    return [name for name in FLAGS if name in raised]
 def flag_counts(
     prep: dict,  # What prep.json says
 ) -> dict[str, list[int]]: # Clips of each split, by flag; flags that no clip raises are left out

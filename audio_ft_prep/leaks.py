@@ -17,12 +17,13 @@ from .config import PrepConfig
 from .rejects import rejects_of, rejects_table
 from .rows import peek_bytes, rows_table
 from .samesentence import sentence_keys
-from .show import as_it_is, show_hours, visible
+from .show import as_it_is, show_count, show_hours, visible
 
 # %% auto #0
 __all__ = ['KINDS', 'SEEN_IN_ROWS', 'MOST_PROBES', 'LEAKS', 'NEAR_OFF', 'Kind', 'leak_modes', 'OtherSet', 'first_equal',
            'same_files', 'leak_bit', 'Found', 'search_rows', 'seconds_of', 'Dropped', 'LeakSearch', 'mark_leaks',
-           'Leak', 'leak_note', 'leak_lines', 'leak_table', 'leak_sentences', 'leaks_entry', 'leaks_in', 'check_leaks']
+           'Leak', 'leak_note', 'leak_lines', 'leak_table', 'leak_sentences', 'leaks_entry', 'leaks_in', 'shared_words',
+           'check_leaks']
 
 # %% ../nbs/29_leaks.ipynb #6db924dd
 class Kind(NamedTuple):
@@ -256,14 +257,13 @@ class Leak:
 
 
 # %% ../nbs/29_leaks.ipynb #b92230cd
-def _rows(n): return f"{n:,} row{'s' * (n != 1)}"
 def leak_note(
     rows: pa.Table,  # Rows or clips of train
     kind: str,  # A key of `KINDS`
 ) -> str: # Empty where it leaves out nothing
     "Say what a number leaves out."
     unnamed = 0 if kind != "speakers" else int((_coded(rows["speaker"])[1] < 0).sum())
-    return f"{_rows(unnamed)} of train without a speaker's name" if unnamed else ""
+    return f"{show_count(unnamed, 'row')} of train without a speaker's name" if unnamed else ""
 def _leak(search, rows, which, kind, mode):
     "One line of the table."
     name = search.sets[which]
@@ -311,10 +311,10 @@ def leak_sentences(
     show: Callable[[str], str] = visible,  # Writes text that may come from anybody
 ) -> list[str]: # One for each set
     "Say what train shares with each set."
-    names = dict.fromkeys(leak.set for leak in leaks)
-    said = [leak for leak in leaks if leak.note != NEAR_OFF]
-    words = {name: ", ".join(_share_words(leak, show) for leak in said if leak.set == name) for name in names}
-    return [f"rows of train that share something with {show(name)}: {said}" for name, said in words.items()]
+    words = {leak.set: [] for leak in leaks}
+    for leak in leaks:
+        if leak.note != NEAR_OFF: words[leak.set].append(_share_words(leak, show))
+    return [f"rows of train that share something with {show(name)}: {', '.join(said)}" for name, said in words.items()]
 
 # %% ../nbs/29_leaks.ipynb #716f6ad3
 def leaks_entry(
@@ -334,15 +334,18 @@ def leaks_in(
     return [Leak(name, kind, **numbers) for name, kinds in sets.items() for kind, numbers in kinds.items()]
 
 # %% ../nbs/29_leaks.ipynb #49fd5deb
+def shared_words(
+    leak: Leak,  # A line with a number of rows
+) -> str: # Such as 3 rows of train with the same speaker as eval
+    "Say how much of train shares something with another set."
+    return f"{show_count(leak.rows, 'row')} of train with the same {KINDS[leak.kind].words} as {leak.set}"
 def check_leaks(
     leaks: list[Leak],  # Lines
 ) -> None:
     "Raise `ValueError` for rows of train that share what they must not."
     wrong = [leak for leak in leaks if leak.mode == "fail" and leak.rows]
     if not wrong: return
-    figures = "; ".join(
-        f"{_rows(leak.rows)} of train with the same {KINDS[leak.kind].words} as {leak.set}" for leak in wrong
-    )
+    figures = "; ".join(map(shared_words, wrong))
     settings = " and ".join(dict.fromkeys(KINDS[leak.kind].setting for leak in wrong))
     raise ValueError(
         f"train must share nothing with other sets, got {figures}: set {settings} to drop to train without them, or to"

@@ -14,7 +14,7 @@ from .config import PrepConfig, size_of, split_names
 from .progress import go_on
 from .rejects import rejects_of
 from .samesentence import sentence_keys
-from .show import show_hours
+from .show import show_count, show_hours
 from .splits import VALIDATED, rank, split_roles
 
 # %% auto #0
@@ -291,18 +291,17 @@ def made_anew(
     return Anew(kept, rejects, _about(rows, pool, made, cfg, targets))
 
 # %% ../nbs/28_repair.ipynb #043dea5b
-def _rows(n): return f"{n:,} row{'s' * (n != 1)}"
 def _holds(amount):
     "Rows, with hours where those are known."
     hours = "" if amount["seconds"] is None else f" ({show_hours(amount['seconds'])})"
-    return f"{_rows(amount['rows'])}{hours}"
+    return f"{show_count(amount['rows'], 'row')}{hours}"
 
 def _gain(train, own):
     "How much more or less train has than the corpus's own splits give it."
     if own is None: return ""
     if None in (train["seconds"], own["seconds"]):
         more = train["rows"] - own["rows"]
-        size = _rows(abs(more))
+        size = show_count(abs(more), "row")
     else:
         more = train["seconds"] - own["seconds"]
         size = show_hours(abs(more))
@@ -313,11 +312,11 @@ _POOLS = {VALIDATED: "all validated rows", "splits": "all rows of the corpus's s
 def _left_out(about):
     "What is left out, and who is dealt out by row."
     out = about["left_out"]
-    words = [f"{_rows(out['sentence'])} of others who read their sentences"] if out["sentence"] else []
-    if out["speaker"]: words.append(f"{_rows(out['speaker'])} of their speakers")
+    words = [f"{show_count(out['sentence'], 'row')} of others who read their sentences"] if out["sentence"] else []
+    if out["speaker"]: words.append(f"{show_count(out['speaker'], 'row')} of their speakers")
     left_out = f"left out for that: {' and '.join(words)}" if words else "nothing is left out for that"
     if not about["unknown_speakers"]: return left_out
-    return f"{left_out}; {_rows(about['unknown_speakers'])} without a speaker, dealt out one by one"
+    return f"{left_out}; {show_count(about['unknown_speakers'], 'row')} without a speaker, dealt out one by one"
 
 def _short(name, about):
     "Why a split is smaller than it was to be."

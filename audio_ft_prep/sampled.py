@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sampled.html.md"""
 from __future__ import annotations
 from typing import Any, Callable
 import numpy as np
-from .show import as_it_is, show_hours, visible
+from .show import as_it_is, show_count, show_hours, visible
 from .strata import Groups
 
 # %% auto #0
@@ -66,7 +66,8 @@ def _of_groups(split, groups, taken, show):
         if not few: return []
         words = [f"{_value_words(groups['by'], g['values'], show)} has {g['taken']:,}" for g in few[:5]]
         more = f" and {len(few) - 5} others have fewer" if len(few) > 5 else ""
-        return [f"equal shares by {by} could not be met in {split}: of {wanted:,} rows each, {', '.join(words)}{more}"]
+        each = show_count(wanted, "row")
+        return [f"equal shares by {by} could not be met in {split}: of {each} each, {', '.join(words)}{more}"]
     if not groups["without"]: return []
     return [f"{groups['without']:,} of {groups['count']:,} groups by {by} are too small for a row of {split}"]
 
@@ -83,7 +84,7 @@ def _of_hours(split, about):
     return f"{have}{more} (clips measured: {ways or 'none'})"
 def _of_rows(split, about):
     "A sentence about a split with fewer rows than were asked for."
-    return f"{about['asked']:,} rows of {split} were asked for, {about['rows']:,} are left to choose from"
+    return f"of {show_count(about['asked'], 'row')} of {split} asked for, {about['rows']:,} are left to choose from"
 def sampled_notes(
     sampling: dict,  # What was written down, by split
     show: Callable[[str], str] = visible,  # Writes a value of the corpus, for a terminal or for Markdown

@@ -10,13 +10,12 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/sections.html.md"""
 from __future__ import annotations
 from pathlib import Path
 from typing import Callable
-import pyarrow as pa
 from .clipfacts import (
     Facts, Section, Table, flags_section, groups_section, measures_section, repeats_section, speakers_section)
 from .cliptable import clip_table
 from .cleaning import cleaning_words
 from .evalof import eval_words, is_whole
-from .leaks import KINDS, leaks_in
+from .leaks import KINDS, leaks_in, shared_words
 from .paths import Url
 from .pipeline import Prepared
 from .rejects import REASONS, SPARE
@@ -69,8 +68,7 @@ def _leak_line(leak):
     return [*about, leak.mode, f"{leak.rows:,}", duration, f"{leak.dropped:,}"]
 def _first_leak(leak):
     "A sentence about something that train shares."
-    shared = f"{leak.rows:,} rows of train share their {KINDS[leak.kind].words} with {leak.set}"
-    return f"{shared}; the setting {KINDS[leak.kind].setting} with the value drop takes them out."
+    return f"{shared_words(leak)}; the setting {KINDS[leak.kind].setting} with the value drop takes them out."
 def leaks_section(
     facts: Facts,  # A folder
 ) -> Section | None: # What train shares with eval and outside sets; none where that is not on record

@@ -14,7 +14,7 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['visible', 'visible_lines', 'html_text', 'json_text', 'as_it_is', 'code_cell', 'table_cell', 'pairs_table',
-           'markdown_table', 'text_table', 'show_bytes', 'show_hours']
+           'markdown_table', 'text_table', 'show_bytes', 'show_hours', 'show_count']
 
 # %% ../nbs/00_show.ipynb #8e30819e
 _UNSEEN = re.compile(
@@ -155,3 +155,11 @@ def show_hours(
     if seconds < 59.95: return f"{seconds:.1f} s"
     minutes = seconds / 60
     return f"{minutes:.1f} min" if minutes < 59.95 else f"{minutes / 60:.2f} h"
+
+# %% ../nbs/00_show.ipynb #5a0c0401
+def show_count(
+    n: int,  # How many
+    noun: str,  # Of what, in the singular: row, clip
+) -> str: # Such as 1 row or 1,200 rows
+    "Write how many there are of something."
+    return f"{n:,} {noun}{'s' * (n != 1)}"

@@ -1,11 +1,7 @@
 "Splits made anew share no speaker and no sentence, are as large as asked or say why not, and depend on names and seed."
-import io
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
-import soundfile as sf
 from hypothesis import given, settings, strategies as st
 
 from audio_ft_prep import PrepConfig, load_prepared, plan, prepare

@@ -142,7 +142,7 @@ def test_what_train_shares_with_eval_is_said_first(tmp_path):
     assert {kind: leaks[kind]["rows"] for kind in ("speakers", "sentences", "audio")} == {
         "speakers": 3, "sentences": 0, "audio": 3,
     }
-    assert any(words.startswith("3 rows of train share their speaker with eval") for words in found.sections[0].words)
+    assert any(words.startswith("3 rows of train with the same speaker as eval") for words in found.sections[0].words)
 
 
 @pytest.fixture(scope="module")
