@@ -4,6 +4,7 @@ It takes a corpus as it is: Common Voice with its faults, a folder of your own r
 
 Modules:
 
+- `audio_ft_prep.accounts`: What became of the rows of a run: kept or rejected, and the numbers add up
 - `audio_ft_prep.archive`: What a release's archive holds, read once from front to back; a bomb, a damaged file and a member that leads out are stopped
 - `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked
@@ -130,6 +131,7 @@ Modules:
 - `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
 - `audio_ft_prep.strata`: Which rows come first: in the corpus's order or a seeded one, a share for each group, a cap on each speaker and sentence
+- `audio_ft_prep.strictjson`: JSON of any origin, read in bounded time and memory, or refused in a sentence that names the file
 - `audio_ft_prep.suspects`: Clips to look at one by one: those that were rejected and those that are flagged, with what was measured and what is said
 - `audio_ft_prep.tableaudio`: The audio that a table holds, written out for the rows that need it so that each clip is a range of bytes in a file
 - `audio_ft_prep.tablecolumns`: Which column of a table holds what, by its name

@@ -19,7 +19,8 @@ from .fields import MOST_TEXT, is_text
 from .progress import go_on
 
 # %% auto #0
-__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'group_rows', 'open_parquet', 'read_columns']
+__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'count_rows', 'group_rows', 'open_parquet',
+           'read_columns']
 
 # %% ../nbs/08_arrow.ipynb #6dee1677
 def _is_arrows(error):
@@ -79,6 +80,32 @@ def open_arrow(
         table.validate()
     cut = not indexed and not whole[-8:].to_pybytes().endswith(_ENDS)
     return ArrowFile(table, whole, f"{name} has no end mark: rows at its end may be missing" if cut else "")
+
+# %% ../nbs/08_arrow.ipynb #b422a529
+class _Within:
+    "An open file that gives no more bytes than it has, however many are asked for."
+    def __init__(self, f):
+        self.f = f
+        self.size = os.fstat(f.fileno()).st_size
+    def read(self, n=-1):
+        left = max(0, self.size - self.f.tell())
+        return self.f.read(left if n is None or n < 0 else min(n, left))
+    def __getattr__(self, name): return getattr(self.f, name)
+
+# %% ../nbs/08_arrow.ipynb #b210ce72
+def count_rows(
+    f: BinaryIO,  # An Arrow stream, open
+    schema: pa.Schema,  # Columns it must have
+) -> int: # Rows
+    "Count the rows of a stream, its offsets checked; raise `ValueError` where columns or offsets are others."
+    rows = 0
+    with pa.ipc.open_stream(pa.PythonFile(_Within(f), "r")) as batches:
+        if not batches.schema.equals(schema):
+            raise ValueError(f"has other columns than its config gives: {', '.join(batches.schema.names)[:200]}")
+        for batch in batches:
+            batch.validate(full=True)
+            rows += batch.num_rows
+    return rows
 
 # %% ../nbs/08_arrow.ipynb #0faf8cd8
 MOST_ROWS = 20_000_000  # Rows that one file may have

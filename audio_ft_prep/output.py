@@ -33,12 +33,12 @@ from .disk import file_sha256, open_sha256
 from .plain import plain_folders, remove_at
 from .prepjson import SELECTION, read_json, shard_index
 from .reading import PreparedFolder, example_features, has_clips, read_bytes, split_state
-from .rejects import reason_counts, rejects_table
+from .accounts import all_rejects, balance
 from .shards import ShardKey, ShardResult, json_bytes, result_of
 from .workdir import check_work, clear_work, make_work, work_alone
 
 # %% auto #0
-__all__ = ['OutputFolder', 'balance', 'all_rejects', 'DataSet', 'write_table']
+__all__ = ['OutputFolder', 'DataSet', 'write_table']
 
 # %% ../nbs/40_output.ipynb #99630043
 def _read_small(folder, name):
@@ -165,40 +165,6 @@ def _done_shards(folder, keys, token):
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         results = pool.map(lambda key: folder.done(key, token), keys)
         return dict(zip(keys, results))
-
-# %% ../nbs/40_output.ipynb #c5b63828
-def _split_counts(rows_in, results, reasons):
-    "Counts of one split."
-    kept = sum(r.rows for r in results)
-    samples = sum(r.samples for r in results)
-    return {"rows": rows_in, "kept": kept, "samples": samples, "rejects": reasons}
-def balance(
-    rows_in: dict[str, int],  # Rows of each split before selection
-    results: list[ShardResult],  # Every shard's result
-    rejects: pa.Table,  # All rejects
-) -> dict: # By split: rows, kept, samples, rejects by reason
-    "Count each split and check that the counts add up."
-    counts = {}
-    for split in dict.fromkeys(r.split for r in results):
-        reasons = reason_counts(rejects, split)
-        count = _split_counts(rows_in[split], [r for r in results if r.split == split], reasons)
-        rejected = sum(reasons.values())
-        if count["rows"] != count["kept"] + rejected:
-            raise RuntimeError(
-                f"the counts of {split} don't balance: {count['rows']} rows in, {count['kept']} kept, {rejected}"
-                " rejects; please report this"
-            )
-        counts[split] = count
-    return counts
-
-# %% ../nbs/40_output.ipynb #084e9f92
-def all_rejects(
-    before: pa.Table,  # Rejects of the selection
-    results: list[ShardResult],  # Every shard's result
-) -> pa.Table: # With the schema of rejects
-    "Join the rejects known before decoding with those of the shards."
-    decoding = rejects_table(reject for result in results for reject in result.rejects)
-    return pa.concat_tables([before, decoding])
 
 # %% ../nbs/40_output.ipynb #f8da8c36
 def _eval_of(data_set):

@@ -1,6 +1,6 @@
 """`prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 
-A prepared folder may come from anybody: a colleague's share, a job, a store. Its prep.json names the files to read, to hash, to link and to send, so those names decide what is touched. `read_json` reads JSON of any origin in bounded time and memory.
+A prepared folder may come from anybody: a colleague's share, a job, a store. Its prep.json names the files to read, to hash, to link and to send, so those names decide what is touched.
 `check_prep` gives back a prep.json in which every name is one that a prepared folder has, inside it, and every number is a number of the right size; or it raises one sentence that names what is wrong.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
@@ -9,7 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 
 # %% ../nbs/36_prepjson.ipynb #3a6f6332
 from __future__ import annotations
-import json, math, re
+import re
 from dataclasses import fields
 from typing import Any, Callable
 from .clipfile import CLIPS
@@ -19,50 +19,12 @@ from .measures import measures_of
 from .models import family_of
 from .sampled import check_sampled
 from .textwords import check_text
+from .strictjson import MOST_JSON_BYTES, read_json  # scripts import these from here, too
+from .strictjson import first_twice
 from .values import shown
 
 # %% auto #0
-__all__ = ['MOST_JSON_BYTES', 'SPLITS', 'SELECTION', 'read_json', 'shard_file', 'shard_index', 'is_beside', 'check_shard',
-           'check_shards', 'check_prep']
-
-# %% ../nbs/36_prepjson.ipynb #f8ff5bc9
-MOST_JSON_BYTES = 1 << 25  # No prep.json comes near: that would be 100,000 shards
-def _first_twice(names):
-    "The first of some names that comes twice."
-    return next(name for name in names if names.count(name) > 1)
-def _once(pairs):
-    "An object of JSON, its names all different."
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        name = _first_twice([name for name, _ in pairs])
-        raise ValueError(f"{shown(name)} is there twice")
-    return fields
-def _no_number(text): raise ValueError(f"{shown(text)} is no number")
-def _finite(text):
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
-def _whole(text): return int(text) if len(text) < 20 else _no_number(text)
-
-# %% ../nbs/36_prepjson.ipynb #54b3d665
-def _loads(text):
-    "Read JSON of which every name, number and character is sound."
-    checks = dict(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
-    value = json.loads(text, **checks)
-    if "\\u" in text: json.dumps(value, ensure_ascii=False).encode()  # half a character, such as \ud800, can be written nowhere
-    return value
-def read_json(
-    data: bytes,  # What a file holds; of one that may be too large, `MOST_JSON_BYTES` and one more
-    path: Any,  # The file's name, for the sentence
-    remedy: str = "prepare it again",  # What to do where it can't be read
-) -> Any: # What the JSON says
-    "Read JSON that anybody may have written; raise a `ValueError` that names the file."
-    try:
-        if len(data) > MOST_JSON_BYTES: raise ValueError(f"more than {MOST_JSON_BYTES >> 20} MB of JSON are not read")
-        return _loads(data.decode("utf-8"))
-    except UnicodeError: why = "it holds text that is no Unicode"
-    except RecursionError: why = "its lists have no end of lists within them"
-    except ValueError as e: why = str(e)
-    raise ValueError(f"{path} is damaged ({why}): {remedy}")
+__all__ = ['SPLITS', 'SELECTION', 'shard_file', 'shard_index', 'is_beside', 'check_shard', 'check_shards', 'check_prep']
 
 # %% ../nbs/36_prepjson.ipynb #5192ac18
 SPLITS = ("train", "eval")
@@ -286,7 +248,7 @@ def _check_files(files, counts):
         _hex(sha256, f"files.{name}")
     folded = [name.casefold() for name in files]
     if len(set(folded)) < len(folded):
-        _refuse("files", "an object of names that differ by more than capitals", _first_twice(folded))
+        _refuse("files", "an object of names that differ by more than capitals", first_twice(folded))
     for name in _needed_files(counts):
         if name not in files: _refuse("files", f"an object that names {name}", list(files))
 

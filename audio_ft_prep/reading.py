@@ -24,12 +24,14 @@ from .example import add_hashes, example_schema
 from .measures import measures_of
 from .paths import Url, as_path, opened, scratch
 from .disk import open_sha256
-from .prepjson import MOST_JSON_BYTES, check_prep, read_json
+from .arrow import count_rows
+from .strictjson import MOST_JSON_BYTES, read_json
+from .prepjson import check_prep
 from .rejects import Reject
 
 # %% auto #0
-__all__ = ['read_bytes', 'PreparedFolder', 'read_prep', 'has_clips', 'processor_files', 'stored_schema', 'count_rows',
-           'file_identity', 'split_state', 'example_features', 'verify']
+__all__ = ['read_bytes', 'PreparedFolder', 'read_prep', 'has_clips', 'processor_files', 'stored_schema', 'file_identity',
+           'split_state', 'example_features', 'verify']
 
 # %% ../nbs/37_reading.ipynb #eb5a1ac4
 def read_bytes(
@@ -211,17 +213,6 @@ def _clip_groups(folder):
     except (ValueError, KeyError, OSError, MemoryError, pa.ArrowException) as e: why = " ".join(str(e).split())[:500]
     raise ValueError(f"the clips of {folder} can't be read, {why}: {_AGAIN}")
 
-# %% ../nbs/37_reading.ipynb #b422a529
-class _Within:
-    "An open file that gives no more bytes than it has, however many are asked for."
-    def __init__(self, f):
-        self.f = f
-        self.size = os.fstat(f.fileno()).st_size
-    def read(self, n=-1):
-        left = max(0, self.size - self.f.tell())
-        return self.f.read(left if n is None or n < 0 else min(n, left))
-    def __getattr__(self, name): return getattr(self.f, name)
-
 # %% ../nbs/37_reading.ipynb #c1c0e3c5
 def stored_schema(
     prep: dict,  # What prep.json says
@@ -232,21 +223,6 @@ def stored_schema(
     dtype = config.get("feature_dtype", "float16")
     about = SimpleNamespace(storage=storage, feature_dtype=dtype)
     return example_schema(about, prep["model"], measures_of(prep))
-
-# %% ../nbs/37_reading.ipynb #b210ce72
-def count_rows(
-    f: BinaryIO,  # A shard, open
-    schema: pa.Schema,  # Columns it must have
-) -> int: # Rows
-    "Count the rows of a shard, its offsets checked; raise `ValueError` where columns or offsets are none of ours."
-    rows = 0
-    with pa.ipc.open_stream(pa.PythonFile(_Within(f), "r")) as batches:
-        if not batches.schema.equals(schema):
-            raise ValueError(f"has other columns than its config gives: {', '.join(batches.schema.names)[:200]}")
-        for batch in batches:
-            batch.validate(full=True)
-            rows += batch.num_rows
-    return rows
 
 # %% ../nbs/37_reading.ipynb #2930bf75
 def _fault(folder, name, most, look):
