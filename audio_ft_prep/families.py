@@ -10,7 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/families.html.md"""
 # %% ../nbs/25_families.ipynb #d8b192eb
 from __future__ import annotations
 import io, json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 import numpy as np, pyarrow as pa
@@ -19,7 +19,8 @@ from .modelfiles import ModelSource
 
 # %% auto #0
 __all__ = ['Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes', 'FlacMaker',
-           'audio_column', 'stored_features', 'stored_audio', 'pad_labels', 'Family', 'tokenizer_for', 'save_processor']
+           'audio_column', 'stored_features', 'stored_audio', 'BatchClip', 'pad_labels', 'Family', 'tokenizer_for',
+           'save_processor']
 
 # %% ../nbs/25_families.ipynb #bf912c7f
 @dataclass(frozen=True, repr=False)
@@ -32,6 +33,8 @@ class Model:
     rate_hz: int  # Samples a second that it wants
     max_seconds: float  # The longest clip that it takes
     max_labels: int  # Labels that it can be trained on, a start token not counted
+    processor: Any = field(default=None, compare=False)  # The whole processor, where the family uses it
+    config: dict = field(default_factory=dict, compare=False)  # What the model's config.json says
 
     @property
     def family(self) -> Family: raise NotImplementedError  # What all models of its kind want
@@ -149,6 +152,17 @@ def stored_audio(
     import soundfile as sf
     return [sf.read(io.BytesIO(file), dtype="float32")[0] for file in column.field("bytes").to_pylist()]
 
+# %% ../nbs/25_families.ipynb #1030cfc0
+@dataclass(frozen=True)
+class BatchClip:
+    "A clip on its way into a batch."
+    samples: np.ndarray | None = None  # Mono float32 at the model's rate, where the folder stores sound
+    stored: np.ndarray | None = None  # The stored model input otherwise
+    labels: list[int] = field(default_factory=list)  # As `Family.labels` makes them, start token and all
+    sentence: str = ""  # What is said
+    language: str = ""  # In which language, where each row has its own
+    n_samples: int = 0  # How long a stored input's clip is, in samples at the model's rate; 0 where that isn't known
+
 # %% ../nbs/25_families.ipynb #2e0f869c
 def pad_labels(
     labels: list[list[int]],  # Label ids of each clip
@@ -200,10 +214,18 @@ class Family:
 
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
 
-    # Batches
-    def reader(self, about: dict, model: Model | None = None) -> Any: raise NotImplementedError  # Column to inputs; from audio with a model
-    def collate(self, items: list[dict], about: dict) -> dict[str, np.ndarray]: raise NotImplementedError
-    def collator(self, about: dict) -> str: return f"SpeechCollator(None, family={self.name!r})"  # For the card
+    # Batches, with the keys, axes, masks and padding of the model's own processor
+    def inputs(self, samples: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
+    def pad_stored(self, stored: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
+    def label_batch(self, labels: list[list[int]], model: Model) -> dict[str, np.ndarray]:
+        "Make a batch of labels, and what else of them the model is given."
+        return {"labels": pad_labels(labels)}
+    def collate(self, clips: list[BatchClip], model: Model, tokenizer: Any) -> dict[str, np.ndarray]:
+        "Make a batch: inputs from samples, or from what was stored, and labels."
+        if clips[0].samples is None: batch = self.pad_stored([c.stored for c in clips], model)
+        else: batch = self.inputs([c.samples for c in clips], model)
+        return batch | self.label_batch([c.labels for c in clips], model)
+    def collator(self, about: dict) -> str: return 'SpeechCollator.of(model, "prepared")'  # For the card
 
 # %% ../nbs/25_families.ipynb #6e8f4b1e
 def tokenizer_for(

@@ -13,19 +13,22 @@ import logging, os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
-import pyarrow as pa, pyarrow.compute as pc
+import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from datasets import DatasetDict
 from datasets.formatting import _register_formatter
 from datasets.formatting.formatting import Formatter
 from .evalof import eval_words, is_whole
-from .models import FAMILIES, family_of, load_model
+from .families import pad_labels, stored_audio, stored_features
+from .features import LogMel, pad_frames, uncut
+from .models import family_of, load_model
 from .paths import Url
 from .plain import open_plain
 from .reading import PreparedFolder
 from .secrets import logger_of
+from .whisper import pad_log_mels
 
 # %% auto #0
-__all__ = ['FORMAT', 'InputReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
+__all__ = ['FORMAT', 'InputReader', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
 
 # %% ../nbs/41_train.ipynb #2f20e694
 _log = logger_of(__name__)
@@ -45,6 +48,28 @@ class InputReader:
 
 # %% ../nbs/41_train.ipynb #f1d653bf
 FORMAT = "audio_ft_prep"
+
+# %% ../nbs/41_train.ipynb #9ac241f2
+@dataclass(frozen=True)
+class FeatureReader:
+    "Turns a stored column into the model's input."
+    n_frames: int  # Frames the model sees
+    log_mel: LogMel | None = None  # For audio: computes its features
+
+    def __call__(self,
+        column: pa.Array,  # Log-mels or FLAC files
+    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; all frames where audio is longer
+        "Read one column."
+        if self.log_mel: stored = map(self._of_audio, stored_audio(column))
+        else: stored = stored_features(column)
+        return [self._padded(np.asarray(f, np.float32)) for f in stored]
+
+    def _of_audio(self, samples):
+        is_long = len(samples) > self.log_mel.n_samples
+        log_mel = uncut(self.log_mel, len(samples)) if is_long else self.log_mel
+        return log_mel(samples)
+    def _padded(self, features):
+        return pad_frames(features, max(self.n_frames, features.shape[1]))
 
 # %% ../nbs/41_train.ipynb #882b5300
 class FeatureFormatter(Formatter):
@@ -150,7 +175,8 @@ def load_prepared(
     if folder.prep["config"]["storage"] == "audio":
         with folder.processor_copy() as processor: model = load_model(str(processor))
         data = data.rename_column("audio", family.input_name)
-    reader = InputReader(family.input_name, family.reader(about, model))
+    read = FeatureReader(about["frames"], LogMel(model.extractor) if model else None)
+    reader = InputReader(family.input_name, read)
     return data.with_format(FORMAT, reader=reader)
 
 # %% ../nbs/41_train.ipynb #1ed49148
@@ -160,7 +186,6 @@ class SpeechCollator:
     decoder_start_token_id: int | None  # The model's start token: `model.config.decoder_start_token_id`
     n_frames: int = 3000  # Frames the model sees
     augment: Callable[[dict], dict] | None = None  # Changes an item before it goes into a batch
-    family: str = "whisper"  # What kind of model it is, a key of `FAMILIES`
 
     def __call__(self,
         items: list[dict],  # Items with the model's input and `labels`
@@ -168,6 +193,6 @@ class SpeechCollator:
         "Bring inputs to one width and labels to one length."
         import torch
         if self.augment: items = [self.augment(item) for item in items]
-        about = {"start_id": self.decoder_start_token_id, "frames": self.n_frames}
-        batch = FAMILIES[self.family].collate(items, about)
+        batch = pad_log_mels([np.asarray(i["input_features"]) for i in items], self.n_frames)
+        batch["labels"] = pad_labels([i["labels"] for i in items], self.decoder_start_token_id)
         return {name: torch.from_numpy(array) for name, array in batch.items()}

@@ -11,13 +11,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/whisper.html.md"""
 from __future__ import annotations
 import copy, re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
-import numpy as np, pyarrow as pa
+import numpy as np
 from audio_ft_prep.families import (
-    Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, stored_audio, stored_features,
-    value_of
+    BatchClip, Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, value_of
 )
-from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, uncut, valid_frames
+from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, valid_frames
 from .languages import canonical_language, language_names, nearest_languages
 from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
 from .secrets import logger_of
@@ -27,7 +27,7 @@ from .vocabulary import SIZES, VARIANTS, PackagedTokenizer, languages, packaged_
 __all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
            'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
            'control_ids', 'too_long', 'bytes_that_fit', 'checked_extractor', 'read_whisper', 'LogMelMaker',
-           'log_mel_column', 'FeatureReader', 'whisper_batch', 'Whisper']
+           'log_mel_column', 'frame_mask', 'sounding_frames', 'pad_log_mels', 'log_mels_of', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -299,29 +299,27 @@ def log_mel_column(
     else: feature = list_of(list_of(value_of(dtype)), length=mels)
     return {"input_features": Column(feature, words, (mels, -1))}
 
-# %% ../nbs/26_whisper.ipynb #aa98bc6b
-@dataclass(frozen=True)
-class FeatureReader:
-    "Turns a stored column into the model's input."
-    n_frames: int  # Frames the model sees
-    log_mel: LogMel | None = None  # For audio: computes its features
+# %% ../nbs/26_whisper.ipynb #70111839
+def frame_mask(
+    frames: list[int],  # Frames of each clip that hold sound
+    width: int,  # Frames of the batch
+) -> np.ndarray: # int32, (clips, width): 1 where there is sound
+    "Mask the padding of a batch."
+    return (np.arange(width) < np.asarray(frames)[:, None]).astype(np.int32)
 
-    def __call__(self,
-        column: pa.Array,  # Log-mels or FLAC files
-    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; all frames where audio is longer
-        "Read one column."
-        if self.log_mel: stored = map(self._of_audio, stored_audio(column))
-        else: stored = stored_features(column)
-        return [self._padded(np.asarray(f, np.float32)) for f in stored]
+# %% ../nbs/26_whisper.ipynb #e562e92c
+def sounding_frames(
+    features: np.ndarray,  # (mels, frames), as stored
+    n_frames: int,  # Frames the model sees
+) -> int: # Frames with sound
+    "Count the frames of stored log-mels that hold sound."
+    width = features.shape[1]
+    if width < n_frames: return max(width - 2, 1)
+    changes = np.flatnonzero((features[:, :-1] != features[:, -1:]).any(0))
+    last = changes[-1] + 1 if len(changes) else width
+    return width if last >= width - 1 else max(last - 1, 1)
 
-    def _of_audio(self, samples):
-        is_long = len(samples) > self.log_mel.n_samples
-        log_mel = uncut(self.log_mel, len(samples)) if is_long else self.log_mel
-        return log_mel(samples)
-    def _padded(self, features):
-        return pad_frames(features, max(self.n_frames, features.shape[1]))
-
-# %% ../nbs/26_whisper.ipynb #ca432424
+# %% ../nbs/26_whisper.ipynb #a392e8c8
 def _refuse_longer(frames, most):
     "Refuse a clip that is longer than the model hears at once."
     if frames <= most: return
@@ -332,16 +330,32 @@ def _refuse_longer(frames, most):
         f" n_frames={frames}), and generate(..., return_timestamps=True)"
     )
 
-def whisper_batch(
-    items: list[dict],  # Items with `input_features` and `labels`
-    about: dict,  # `frames` the model sees, and `start_id`, its start token
-) -> dict[str, np.ndarray]: # `input_features` float32 (clips, mels, frames), `labels` int64 (clips, longest)
-    "Stack features and pad labels."
-    features = [np.asarray(i["input_features"], np.float32) for i in items]
-    _refuse_longer(max(f.shape[1] for f in features), about["frames"])
-    wide = [f if f.shape[1] == about["frames"] else pad_frames(f, about["frames"]) for f in features]
-    labels = pad_labels([i["labels"] for i in items], about["start_id"])
-    return {"input_features": np.stack(wide), "labels": labels}
+def pad_log_mels(
+    stored: list[np.ndarray],  # (mels, frames) each
+    n_frames: int,  # Frames the model sees
+) -> dict[str, np.ndarray]: # `input_features` float32 (clips, mels, n_frames), `attention_mask` (clips, n_frames)
+    "Stack log-mels at the model's width."
+    _refuse_longer(max(f.shape[1] for f in stored), n_frames)
+    batch = np.empty((len(stored), len(stored[0]), n_frames), np.float32)
+    for row, features in zip(batch, stored):
+        row[:, :features.shape[1]] = features
+        row[:, features.shape[1]:] = row[:, features.shape[1] - 1:features.shape[1]]
+    mask = frame_mask([sounding_frames(f, n_frames) for f in stored], n_frames)
+    return {"input_features": batch, "attention_mask": mask}
+
+# %% ../nbs/26_whisper.ipynb #ca68dddd
+@lru_cache(maxsize=8)
+def _log_mel(extractor): return LogMel(extractor)
+
+def log_mels_of(
+    samples: list[np.ndarray],  # Mono float32 each
+    extractor: Extractor,  # How the model hears
+) -> dict[str, np.ndarray]: # As `pad_log_mels` gives them
+    "Compute the log-mels of a batch."
+    _refuse_longer(max(len(s) for s in samples) // extractor.hop_length, extractor.nb_max_frames)
+    batch = pad_log_mels([_log_mel(extractor)(s) for s in samples], extractor.nb_max_frames)
+    frames = [-(-len(s) // extractor.hop_length) for s in samples]
+    return batch | {"attention_mask": frame_mask(frames, extractor.nb_max_frames)}
 
 # %% ../nbs/26_whisper.ipynb #5444d51d
 class Whisper(Family):
@@ -381,10 +395,16 @@ class Whisper(Family):
         return LogMelMaker(LOG_MELS[cfg.log_mel](model.extractor), cfg.storage, cfg.feature_dtype)
     def columns(self, storage, dtype, about):
         return audio_column(about["rate_hz"]) if storage == "audio" else log_mel_column(storage, dtype, about)
-    def reader(self, about, model=None):
-        return FeatureReader(about["frames"], LogMel(model.extractor) if model else None)
     def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
-    def collate(self, items, about): return whisper_batch(items, about)
+
+    def inputs(self, samples, model): return log_mels_of(samples, model.extractor)
+    def pad_stored(self, stored, model): return pad_log_mels(stored, model.extractor.nb_max_frames)
+    def label_batch(self, labels, model): return {"labels": pad_labels(labels, model.start_id)}
+    def collate(self, clips, model, tokenizer):
+        batch = super().collate(clips, model, tokenizer)
+        frames = [-(-c.n_samples // model.extractor.hop_length) for c in clips]
+        if all(frames): batch["attention_mask"] = frame_mask(frames, batch["attention_mask"].shape[1])
+        return batch
     def collator(self, about): return f"SpeechCollator(decoder_start_token_id={about['start_id']})"
 
 # %% ../nbs/26_whisper.ipynb #054f5b6a
