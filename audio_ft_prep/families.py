@@ -205,23 +205,19 @@ class Family:
         "Raise `ValueError` where rows can't have languages of their own."
         raise ValueError(f"{model.model_id} takes one language at a time: leave language_column out")
     def has_language(self, model: Model, language: str) -> bool: return True
-    def announce(self, labels: list[list[int]], languages: list[str], model: Model) -> None:
-        "Put each row's own language into its labels."
+    def announce(self, labels: list[list[int]], languages: list[str], model: Model) -> None: pass  # Of each row
 
     # Audio
     def input_maker(self, cfg: PrepConfig, model: Model) -> InputMaker: raise NotImplementedError
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
-
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
 
     # Batches, with the keys, axes, masks and padding of the model's own processor
     def inputs(self, samples: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
     def pad_stored(self, stored: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
     def label_batch(self, labels: list[list[int]], model: Model) -> dict[str, np.ndarray]:
-        "Make a batch of labels, and what else of them the model is given."
         return {"labels": pad_labels(labels)}
     def collate(self, clips: list[BatchClip], model: Model, tokenizer: Any) -> dict[str, np.ndarray]:
-        "Make a batch: inputs from samples, or from what was stored, and labels."
         if clips[0].samples is None: batch = self.pad_stored([c.stored for c in clips], model)
         else: batch = self.inputs([c.samples for c in clips], model)
         return batch | self.label_batch([c.labels for c in clips], model)
