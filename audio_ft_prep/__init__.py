@@ -44,6 +44,7 @@ Modules:
 - `audio_ft_prep.doctor`: What would stop a run on this machine, or in this job, found before it costs an hour
 - `audio_ft_prep.dress`: The look of widgets in a notebook: in JupyterLab's colours, by keyboard and for screen readers, and as a page where no kernel runs
 - `audio_ft_prep.dropping`: Rows leave on the record: each with its reason and what was seen
+- `audio_ft_prep.effects`: What changes a clip's sound: speed, tempo, level, noise at a ratio, a room, a band, a telephone, clipping
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.evalof`: What a test is over: how many rows of the corpus's own test are in eval, and why the others aren't
@@ -91,6 +92,7 @@ Modules:
 - `audio_ft_prep.mp3`: Whether an MP3 is all there, and which of its bytes to decode
 - `audio_ft_prep.mpeg`: The frames of an MP3, the tags around them and the headers that count them
 - `audio_ft_prep.naming`: A name for every clip that a list means, the same in every layout, and a split for every line
+- `audio_ft_prep.noises`: Noises and rooms from your own folders, read a stretch at a time at the rate of the model
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
