@@ -24,7 +24,8 @@ def sound_files(
 ) -> tuple[str, ...]: # Paths of its recordings, sorted by name
     "Find the recordings in a folder; raise where there are none."
     at = Path(folder).expanduser()
-    if not at.is_dir(): raise FileNotFoundError(f"noises and rooms come from a folder of recordings, and {folder} is none")
+    if not at.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: noises and rooms come from a folder of recordings")
     found = [path for path in at.rglob("*") if path.suffix.lower() in SOUND_FILES and path.is_file()]
     if not found: raise FileNotFoundError(f"{folder} must hold recordings ({', '.join(SOUND_FILES)}), and holds none")
     return tuple(str(path) for path in sorted(found, key=lambda path: path.relative_to(at).as_posix()))
