@@ -104,6 +104,7 @@ def clip_of(
     start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Decode and check what a container holds, or raise `BadClip`."
+    if box.corrupt and start is None: raise BadClip("corrupt", box.corrupt)
     if box.cut and start is None: raise BadClip("truncated", box.cut)
     if start is None: x, native = decode(box, limits.max_seconds)
     else: x, native = decode_segment(box, start, given_seconds, limits.max_seconds)

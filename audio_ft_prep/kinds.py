@@ -47,6 +47,7 @@ class Container:
     lengths_s: tuple[float, ...] = ()  # Lengths in seconds that others may give, beside what is decoded
     joined: tuple[bytes, ...] = field(default=(), repr=False)  # More files to decode, one behind the other
     refused: str = ""  # Why it isn't decoded, for a person
+    corrupt: str = ""  # What shows that its bytes were changed, for a person
     loose: int = 0  # Samples that a decoder may leave out: a stream leans on frames that may be missing in front
     lead_s: float = 0.0  # Seconds that a decoder leaves out at the start
     note: str = ""  # What is odd about it, and does no harm
@@ -54,6 +55,7 @@ class Container:
     @property
     def verdict(self):
         "Whether it is all there, for a person."
+        if self.corrupt: return f"corrupt: {self.corrupt}"
         if self.cut: return f"cut: {self.cut}"
         return f"refused: {self.refused}" if self.refused else "whole"
 

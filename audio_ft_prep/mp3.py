@@ -8,11 +8,13 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/mp3.html.md"""
 
 # %% ../nbs/18_mp3.ipynb #4b7a91e6
 from __future__ import annotations
+from dataclasses import replace
 from typing import NamedTuple
+from fastcrc import crc16
 from .kinds import Container, file_inside, followed
 from audio_ft_prep.mpeg import (
-    TAGS, Frame, Promise, Walk, audio_span, frame_at, front_end, in_a_row, made_up_header, next_frame, vbri_header,
-    walk_frames, xing_header
+    TAGS, Frame, Promise, Walk, audio_span, frame_at, front_end, in_a_row, made_up_header, music_sum, next_frame,
+    vbri_header, walk_frames, xing_header
 )
 
 # %% auto #0
@@ -26,13 +28,23 @@ def _lengths(frames, headers, f):
     return tuple(n / f.rate_hz for n in samples)
 
 def _as_promised(data, start, stop, first, promise):
-    "Whether sizes tell that the header is right: all bytes, and as many as its frames take."
-    if stop - start != promise.size: return False
+    "Whether sizes tell that the header is right: all bytes, and as many as its frames take; and a sum can vouch for them."
+    if stop - start != promise.size or not music_sum(data, start, first): return False
     if data[start + first.tag:start + first.tag + 4] != b"Info":
         return False
     second = frame_at(data[start + first.size:start + first.size + 4])
     body = promise.size - first.size
     return bool(second) and abs(body - promise.frames * second.size) <= promise.frames
+
+# %% ../nbs/18_mp3.ipynb #209a00e7
+def _changed(data, start, first, promise):
+    "What shows that a file's bytes are others than its encoder wrote, for a person."
+    said = music_sum(data, start, first)
+    body = data[start + first.size:start + promise.size]
+    if not said or len(body) < promise.size - first.size or not body: return ""
+    got = crc16.arc(body)
+    if got == said or b"MP3GAIN_" in data[start + promise.size:]: return ""
+    return f"the checksum of its {len(body):,} bytes of audio is {got:04x}, and {said:04x} when it was made"
 
 # %% ../nbs/18_mp3.ipynb #ecb1f604
 def first_frame(
@@ -75,7 +87,7 @@ class Chunk(NamedTuple):
             if have < promise.size: return f"{have:,} of {promise.size:,} bytes that its header promises"
             if not promise.size: return f"{walk.frames:,} of {promise.frames:,} frames that its header promises"
         if promise and promise.frames == walk.frames: return ""
-        if walk.skipped and not (promise and promise.frames):
+        if walk.skipped and not (promise and 0 < promise.frames < walk.frames):
             return (
                 f"{walk.skipped:,} bytes between its {walk.frames:,} frames belong to none: some are damaged or"
                 " missing"
@@ -163,15 +175,27 @@ def read_mp3(
     if first is None: return Container("mp3", payload=data[start:stop])
     promise = xing_header(data, start, first)
     if promise and promise.frames and _as_promised(data, start, stop, first, promise):
-        return Container(
-            "mp3", "", data[start:stop], "own", promise.frames, lengths_s=_lengths(promise.frames, 1, first)
-        )
+        lengths = _lengths(promise.frames, 1, first)
+        changed = _changed(data, start, first, promise)
+        return Container("mp3", "", data[start:stop], "own", promise.frames, lengths_s=lengths, corrupt=changed)
     if (other := file_inside(data, start, len(data))) >= 0:
         return Container("mp3", "", data, refused=followed("mp3", data, other))
     chunks = mpeg_chunks(data, start, stop, first, free)
+    summed = (c for c in chunks if c.promise and _ends(data, c, stop))
+    sums = (_changed(data, c.start, c.frame, c.promise) for c in summed)
+    return replace(_of_chunks(data, chunks, promise, stop, free), corrupt=next(filter(None, sums), ""))
+
+def _ends(data, chunk, stop):
+    "Whether a frame or the audio ends where the header says; otherwise it knows nothing of this file."
+    end = chunk.start + chunk.promise.size
+    return end in (stop, chunk.walk.end) or frame_at(data[end:end + 4])
+
+def _of_chunks(data, chunks, promise, stop, free):
+    "What one file, or several that were joined, say of themselves."
     one, promised = chunks[0], promise.frames if promise else 0
     cut = next(filter(None, (c.cut for c in chunks)), "")
     if len(chunks) == 1 and promised and (cut or one.walk.frames <= promised):
         end = one.walk.end if one.walk.frames == promised else stop
-        return Container("mp3", cut, data[start:end], "own", promised, lengths_s=_lengths(promised, 1, first))
+        lengths = _lengths(promised, 1, one.frame)
+        return Container("mp3", cut, data[one.start:end], "own", promised, lengths_s=lengths)
     return _joined(data, chunks, cut, free)

@@ -94,6 +94,9 @@ _WHEN_DECODING = {
     "truncated": Reason(
         "the clip ends before its own end", DECODING,
         "fetch the clip again: its sentence has words that are no longer heard"),
+    "corrupt": Reason(
+        "the clip's bytes are not those that its encoder wrote", DECODING,
+        "fetch the clip again; if a program changed its frames on purpose, encode it anew, which gives it a new checksum"),
     "not_finite": Reason(
         "the clip decodes to numbers that aren't numbers", DECODING,
         "export the clip again from its original, as whole numbers (16-bit or 24-bit)"),

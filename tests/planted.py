@@ -144,10 +144,24 @@ class Kind(NamedTuple):
     to_bytes: Callable = lambda data, rng: data
 
 
+def one_bit(data, rng):
+    "One bit of the audio behind an MP3's header is another."
+    changed = bytearray(data)
+    changed[rng.integers(1500, len(data))] ^= 1 << rng.integers(8)
+    return bytes(changed)
+
+
 whole = lambda clip, rng, others: clip
+
+
+def at_48_khz(clip, rng, others):
+    "At lower rates frames are too short for the header with the checksum."
+    return clip._replace(wave=soxr.resample(clip.wave, clip.rate_hz, 48000), rate_hz=48000)
 
 KINDS = {
     "cut off, with a header": Kind(whole, "truncated", 1.0, cut_off),
+    "one bit flipped": Kind(at_48_khz, "corrupt", 1.0, one_bit),
+    "100 bytes overwritten": Kind(at_48_khz, "corrupt", 1.0, damaged),
     "digital silence": Kind(on_wave(lambda x, hz, rng: 0 * x), "silent", 1.0),
     "noise only, -40 dB": Kind(noise_only(-40), "no_modulation", 1.0),
     "noise only, -60 dB": Kind(noise_only(-60), "no_modulation", 1.0),
@@ -203,7 +217,7 @@ def planted(clean, each, kinds=KINDS, suffix="mp3", seed=0):
         rng = np.random.default_rng([seed, number])
         for i, at in enumerate(rng.permutation(np.arange(max(each, len(clean))) % len(clean))[:each]):
             clip = kind.fault(clean[at], rng, clean)
-            ending = "mp3" if kind.to_bytes is cut_off or kind.to_bytes is damaged else suffix
+            ending = "mp3" if kind.to_bytes in (cut_off, damaged, one_bit) else suffix
             data = kind.to_bytes(encoded(clip, ending), rng)
             yield f"fault{number:02d}_{i:04d}.{ending}", name, data, clip.sentence, clip.speaker
 

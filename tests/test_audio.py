@@ -16,7 +16,7 @@ from fixtures.make_audio import AUDIO, FILES, SECONDS, recording
 
 FIXTURES = {name: (AUDIO / name).read_bytes() for name in FILES}
 NO_HEADER = [n for n in FILES if "no_header" in n or n == "ffmpeg_vbr_pipe.mp3"]
-REASONS = {"empty_audio", "undecodable", "truncated", "not_finite", "silent", "too_short", "too_long"}
+REASONS = {"empty_audio", "undecodable", "truncated", "corrupt", "not_finite", "silent", "too_short", "too_long"}
 ID3V2 = b"ID3\4\0\0\0\0\0\x0aTIT2\0\0\0\0\0\0"
 ID3V1 = b"TAG".ljust(128, b" ")
 APE = b"tags" + b"APETAGEX" + struct.pack("<IIII", 2000, 36, 0, 0) + bytes(8)
@@ -314,7 +314,37 @@ def test_a_hole_inside_is_found():
     for _ in range(40):
         k = rng.randrange(500, len(mp3) - 3000)
         assert reason(mp3[:k] + mp3[k + 700:]) == "truncated"
-        assert reason(mp3[:k] + bytes(2000) + mp3[k + 2000:]) in ("undecodable", "truncated")
+        assert reason(mp3[:k] + bytes(2000) + mp3[k + 2000:]) == "corrupt"
+
+@pytest.mark.parametrize("how", [dict(bitrate_mode="CONSTANT"), dict(bitrate_mode="VARIABLE")], ids=["CBR", "VBR"])
+@pytest.mark.parametrize("behind", [b"", bytes(4096), ID3V1, APE])
+def test_one_changed_bit_is_found_where_the_encoder_left_a_checksum(how, behind):
+    mp3, rng = encode(recording(16000), 16000, "MP3", **how), random.Random(0)
+    first = frame_at(mp3[:4]).size
+    assert reason(mp3 + behind) is None
+    for _ in range(60):
+        flipped = bytearray(mp3)
+        flipped[rng.randrange(first, len(mp3))] ^= 1 << rng.randrange(8)
+        assert reason(bytes(flipped) + behind) == "corrupt"
+
+def test_a_file_whose_volume_was_turned_and_a_sum_of_zero_are_not_judged():
+    mp3 = bytearray(CUTTABLE["mp3"])
+    lame = mp3.find(b"LAME")
+    mp3[-100] ^= 1
+    assert reason(bytes(mp3)) == "corrupt"
+    undo = b"MP3GAIN_UNDO".ljust(20)                                              # as an item of an APEv2 tag
+    tag = undo + b"APETAGEX" + struct.pack("<IIII", 2000, 52, 1, 0) + bytes(8)
+    assert reason(bytes(mp3) + tag) is None
+    assert reason(bytes(mp3[:lame + 25] + b"\3" + mp3[lame + 26:])) is None       # what mp3gain leaves in the tag
+    assert reason(bytes(mp3[:lame + 32] + bytes(2) + mp3[lame + 34:])) is None    # no sum
+
+def test_a_damaged_frame_is_found_without_a_checksum():
+    mp3, rng = encode(recording(16000), 16000, "MP3", bitrate_mode="CONSTANT"), random.Random(0)
+    lame = mp3.find(b"LAME")
+    bare = mp3[:lame + 32] + bytes(2) + mp3[lame + 34:]
+    for _ in range(20):
+        k = rng.randrange(500, len(mp3) - 3000)
+        assert reason(bare) is None and reason(bare[:k] + rng.randbytes(2000) + bare[k + 2000:]) == "truncated"
 
 def test_good_and_cut_files_leave_the_terminal_alone(capfd, monkeypatch):
     gc.collect()                                                   # what others left is not seen here
