@@ -131,6 +131,7 @@ Modules:
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split
+- `audio_ft_prep.steps`: The steps of an augmentation: each an effect, how often it comes, and between which numbers
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
 - `audio_ft_prep.strata`: Which rows come first: in the corpus's order or a seeded one, a share for each group, a cap on each speaker and sentence
 - `audio_ft_prep.strictjson`: JSON of any origin, read in bounded time and memory, or refused in a sentence that names the file

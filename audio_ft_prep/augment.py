@@ -1,7 +1,7 @@
 """Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
 
-A model that sees each clip slightly changed in each epoch learns less of the recording and more of the speech. `augmentation` gives what `SpeechCollator` takes as `augment`: it changes the clips of train as a batch is made, and leaves those
-of eval alone. What happens to a clip follows from the seed, the epoch and the clip's id, so the number of workers and the order of clips don't matter.
+A model that sees each clip slightly changed in each epoch learns less of the recording and more of the speech. `SpeechCollator.of` takes an `Augment` as `augment`, which changes the sound of train's clips as a batch is made and leaves those of eval alone: it works wherever a folder stores sound. For stored log-mels there is `augmentation`, which masks them.
+What happens to a clip follows from the seed, the epoch and the clip's id, so the number of workers and the order of clips don't matter.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/augment.html.md"""
 
@@ -10,14 +10,205 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/augment.html.md"""
 # %% ../nbs/44_augment.ipynb #c53e7933
 from __future__ import annotations
 import hashlib
-from dataclasses import dataclass
-from typing import Callable
+from dataclasses import dataclass, field
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.sharedctypes import RawValue
+from typing import Any, Callable
 import numpy as np
-from datasets import DatasetDict
+from datasets import Audio, Dataset, DatasetDict, IterableDataset
+from fastcore.basics import patch
+from .audio import Limits, read_clip
+from .effects import within_full_scale
 from .features import valid_frames
+from .steps import STEPS, Scene, Step, step_dict, step_of
 
 # %% auto #0
-__all__ = ['AUGMENTATIONS', 'mask_places', 'SpecAugment', 'clip_rng', 'Augmentation', 'augmentation']
+__all__ = ['AUGMENTATIONS', 'clip_rng', 'SharedEpoch', 'sound_column', 'Voices', 'Augmented', 'Augment', 'epoch_callback',
+           'mask_places', 'SpecAugment', 'Augmentation', 'augmentation']
+
+# %% ../nbs/44_augment.ipynb #9f2afc81
+def clip_rng(
+    seed: int,  # Of the run
+    epoch: int,  # From 0
+    clip: str,  # Name of the clip
+) -> np.random.Generator: # The clip's own
+    "Make the source of random numbers of a clip in an epoch."
+    digest = hashlib.sha256(f"{seed} {epoch} {clip}".encode()).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+# %% ../nbs/44_augment.ipynb #42294de5
+class SharedEpoch:
+    "A number that worker processes see change."
+    def __init__(self,
+        epoch: int = 0,  # From 0
+    ):
+        self.at = RawValue("q", epoch)
+
+    def __getstate__(self): return self.at if get_spawning_popen() else self.at.value
+    def __setstate__(self, state): self.at = RawValue("q", state) if isinstance(state, int) else state
+
+# %% ../nbs/44_augment.ipynb #8522bcf6
+def sound_column(
+    rows: Dataset,  # A split
+) -> str: # Its name; empty where there is none
+    "Find the column that stores sound."
+    for name, feature in rows.features.items():
+        is_sound = isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()
+        if is_sound or isinstance(feature, Audio): return name
+    return ""
+
+@dataclass(frozen=True)
+class Voices:
+    "Clips of train, to speak in the background."
+    rows: Dataset  # One column of sound
+    rate_hz: int  # Samples a second wanted
+
+    def __call__(self,
+        rng: np.random.Generator,  # Decides which
+    ) -> np.ndarray: # Mono float32
+        "Read one of them."
+        table = self.rows.with_format("arrow")[int(rng.integers(0, len(self.rows)))]
+        stored = table.column(0).combine_chunks().field("bytes")[0].as_py()
+        return read_clip(stored, Limits(self.rate_hz, 0.0, float("inf"))).samples
+
+# %% ../nbs/44_augment.ipynb #e1494d46
+def _shown(value):
+    "A number that was drawn, or a name."
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+@dataclass(frozen=True, eq=False)
+class Augmented:
+    "A clip as it was changed, and how."
+    samples: np.ndarray = field(repr=False)  # Mono float32
+    seconds: float  # How long it is
+    seconds_before: float  # How long it was
+    done: tuple[dict, ...] = ()  # The steps that it got, in order, with the numbers that were drawn
+
+    @property
+    def words(self) -> str:
+        "What was done, for a person."
+        parts = []
+        for entry in self.done:
+            drawn = [f"{name} {_shown(value)}" for name, value in entry.items() if name != "step"]
+            parts.append(f"{entry['step']} ({', '.join(drawn)})")
+        return ", ".join(parts) or "left as it is"
+
+# %% ../nbs/44_augment.ipynb #4ec88c41
+class Augment:
+    "Changes the sound of train's clips, each by random numbers of its own."
+    def __init__(self,
+        *steps: Step,  # What is done, in this order
+        seed: int = 42,  # Decides what happens to a clip
+    ):
+        wrong = [step for step in steps if type(step) not in STEPS.values()]
+        if wrong or not steps:
+            names = ", ".join(kind.__name__ for kind in STEPS.values())
+            raise ValueError(f"Augment takes one or more of {names}, got {wrong[0] if wrong else 'none'!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"seed of Augment must be a whole number, got {seed!r}")
+        self.steps = steps
+        self.seed = seed
+        self.untouched = frozenset()  # Names of clips to leave alone
+        self.most_samples = 0  # The longest clip that the model takes; 0 for any length
+        self._sound, self._shared = None, SharedEpoch()
+
+    @property
+    def epoch(self) -> int: return self._shared.at.value  # Set it before an epoch begins
+    @epoch.setter
+    def epoch(self, epoch: int): self._shared.at.value = epoch
+
+    def __eq__(self, other): return isinstance(other, Augment) and self.to_dict() == other.to_dict()
+    __hash__ = None
+    def __repr__(self): return f"Augment({', '.join(map(repr, self.steps))}, seed={self.seed})"
+
+    def to_dict(self) -> dict: # Of plain values, as JSON has them
+        "Write down the steps and the seed."
+        return {"seed": self.seed, "steps": [step_dict(step) for step in self.steps]}
+
+    @classmethod
+    def from_dict(cls,
+        entry: dict,  # As `to_dict` gives it
+    ) -> Augment:
+        "Make an augmentation from what was written down, or raise `ValueError`."
+        if not isinstance(entry, dict) or set(entry) - {"seed", "steps"} or not isinstance(entry.get("steps"), list):
+            raise ValueError(f"an augmentation is written down as a seed and a list of steps, got {entry!r}")
+        return cls(*map(step_of, entry["steps"]), seed=entry.get("seed", 42))
+
+# %% ../nbs/44_augment.ipynb #d4367275
+def _clip_ids(rows, column):
+    "Names of a split's clips."
+    if "id" in rows.column_names: return rows.with_format(None)["id"]
+    ids = []
+    for batch in rows.select_columns([column]).with_format("arrow").iter(1000):
+        paths = batch.column(0).combine_chunks().field("path").to_pylist()
+        ids += [path.rpartition(".")[0] for path in paths]
+    return ids
+
+def _check_split(split, rows):
+    "Raise `ValueError` for a split that isn't train and whose clips can't be listed, and for one without sound."
+    if isinstance(rows, IterableDataset):
+        if split == "train": return
+        raise ValueError(f"the clips of {split} can't be listed as it is streamed: give SpeechCollator.of train alone")
+    if not sound_column(rows):
+        raise ValueError(
+            f"Augment changes sound, and {split} stores features: prepare with storage=\"audio\" or \"source\","
+            " or mask the features with augmentation(\"spec_augment\", data)")
+
+@patch
+def attach(self:Augment,
+    data: DatasetDict | Dataset,  # With a column of sound; a data set alone is train
+    most_samples: int = 0,  # The longest clip that the model takes; 0 for any length
+) -> None:
+    "Learn which clips to leave alone, how long a clip may become, and where other voices are."
+    splits = data if isinstance(data, dict) else {"train": data}
+    for split, rows in splits.items(): _check_split(split, rows)
+    others = [rows for split, rows in splits.items() if split != "train"]
+    self.untouched = frozenset(clip for rows in others for clip in _clip_ids(rows, sound_column(rows)))
+    self.most_samples = most_samples
+    train = splits.get("train")
+    self._sound = train.select_columns([sound_column(train)]) if isinstance(train, Dataset) and len(train) else None
+
+# %% ../nbs/44_augment.ipynb #0b7facfe
+@patch
+def change(self:Augment,
+    samples: np.ndarray,  # Mono float32
+    rate_hz: int,  # Samples a second
+    clip: str,  # Its name
+) -> Augmented: # The clip changed, and what was done; the same samples where nothing was
+    "Change one clip, unless it is one to leave alone."
+    before = len(samples) / rate_hz
+    if clip in self.untouched or not len(samples): return Augmented(samples, before, before)
+    voice = None if self._sound is None else Voices(self._sound, rate_hz)
+    scene = Scene(rate_hz, self.most_samples, voice)
+    changed, done = samples, []
+    rng = clip_rng(self.seed, self.epoch, clip)
+    for step, own in zip(self.steps, rng.spawn(len(self.steps))):
+        if own.random() >= step.chance: continue
+        changed, drawn = step(changed, scene, own)
+        done.append({"step": step_dict(step)["step"], **drawn})
+    if done: changed = within_full_scale(np.ascontiguousarray(changed, np.float32))
+    return Augmented(changed, len(changed) / rate_hz, before, tuple(done))
+
+@patch
+def __call__(self:Augment,
+    samples: np.ndarray,  # Mono float32
+    rate_hz: int,  # Samples a second
+    clip: str,  # Its name
+) -> np.ndarray: # Mono float32; the same array where nothing was done
+    "Change one clip, unless it is one to leave alone."
+    return self.change(samples, rate_hz, clip).samples
+
+# %% ../nbs/44_augment.ipynb #2fcce96b
+def epoch_callback(
+    augment: Any,  # An `Augment`, or what `augmentation` gives
+) -> Any: # A `TrainerCallback`
+    "Make what sets the epoch as a `Trainer` begins one."
+    from transformers import TrainerCallback
+
+    class SetEpoch(TrainerCallback):
+        "Sets the epoch of an augmentation."
+        def on_epoch_begin(self, args, state, control, **kwargs): augment.epoch = int(state.epoch + 1e-6)
+    return SetEpoch()
 
 # %% ../nbs/44_augment.ipynb #614cda24
 def mask_places(
@@ -69,16 +260,6 @@ class SpecAugment:
 
 # %% ../nbs/44_augment.ipynb #f32ce277
 AUGMENTATIONS = {"spec_augment": SpecAugment}
-
-# %% ../nbs/44_augment.ipynb #9f2afc81
-def clip_rng(
-    seed: int,  # Of the run
-    epoch: int,  # From 0
-    clip: str,  # Name of the clip
-) -> np.random.Generator: # The clip's own
-    "Make the source of random numbers of a clip in an epoch."
-    digest = hashlib.sha256(f"{seed} {epoch} {clip}".encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 # %% ../nbs/44_augment.ipynb #d360e511
 @dataclass
