@@ -169,7 +169,7 @@ class Noise(Step):
     def _babble(self, count, scene, rng):
         "Clips of train that speak at once."
         if scene.voice is None:
-            raise ValueError("babble is made of clips of train: give SpeechCollator.of a folder or a data set that has them")
+            raise ValueError("babble is made of clips of train: give SpeechCollator.of a data set that has them")
         low, high = self.voices
         number = int(rng.integers(low, high + 1))
         voices = [scene.voice(rng) for _ in range(number)]
