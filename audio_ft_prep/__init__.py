@@ -49,7 +49,9 @@ Modules:
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.evalof`: What a test is over: how many rows of the corpus's own test are in eval, and why the others aren't
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
+- `audio_ft_prep.export`: A prepared folder in another toolkit's form: one call, checked first, and there as a whole or not at all
 - `audio_ft_prep.exported`: Rejected and flagged clips as files to listen to, with a table of what was measured and what is said
+- `audio_ft_prep.exports`: The files of other toolkits, written from clips one after the other: NeMo, Lhotse, WebDataset, Kaldi, AudioFolder
 - `audio_ft_prep.families`: What a kind of speech models wants of audio and of text, as one class to fill in
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
@@ -119,6 +121,7 @@ Modules:
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.rowtext`: The sentences of rows: cleaned, flagged, and which of them leave for it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples
+- `audio_ft_prep.safenames`: Names for files, whatever clips and speakers are called: plain, unique in every letter case, the same each time
 - `audio_ft_prep.samesentence`: When two sentences are the same, however they are written
 - `audio_ft_prep.sampled`: What a sample holds of what was asked for, and what could not be met
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
@@ -128,6 +131,7 @@ Modules:
 - `audio_ft_prep.sections`: All that a report says of a prepared folder, in the order to read it: what to look at first, then each finding with its numbers
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
+- `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for whoever writes them in another form
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
 - `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split

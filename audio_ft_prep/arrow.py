@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Iterator, NamedTuple
 import pyarrow as pa, pyarrow.parquet as pq
 from .fields import MOST_TEXT, is_text
 from .progress import go_on
 
 # %% auto #0
-__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'count_rows', 'group_rows', 'open_parquet',
-           'read_columns']
+__all__ = ['MOST_ROWS', 'explained', 'check_begin', 'ArrowFile', 'open_arrow', 'stream_batches', 'count_rows', 'group_rows',
+           'open_parquet', 'read_columns']
 
 # %% ../nbs/08_arrow.ipynb #6dee1677
 def _is_arrows(error):
@@ -93,19 +93,23 @@ class _Within:
     def __getattr__(self, name): return getattr(self.f, name)
 
 # %% ../nbs/08_arrow.ipynb #b210ce72
-def count_rows(
+def stream_batches(
     f: BinaryIO,  # An Arrow stream, open
     schema: pa.Schema,  # Columns it must have
-) -> int: # Rows
-    "Count the rows of a stream, its offsets checked; raise `ValueError` where columns or offsets are others."
-    rows = 0
+) -> Iterator[pa.RecordBatch]: # Its rows, some at a time
+    "Read a stream, its offsets checked; raise `ValueError` where columns or offsets are others."
     with pa.ipc.open_stream(pa.PythonFile(_Within(f), "r")) as batches:
         if not batches.schema.equals(schema):
             raise ValueError(f"has other columns than its config gives: {', '.join(batches.schema.names)[:200]}")
         for batch in batches:
             batch.validate(full=True)
-            rows += batch.num_rows
-    return rows
+            yield batch
+def count_rows(
+    f: BinaryIO,  # An Arrow stream, open
+    schema: pa.Schema,  # Columns it must have
+) -> int: # Rows
+    "Count the rows of a stream; raise `ValueError` as `stream_batches` does."
+    return sum(batch.num_rows for batch in stream_batches(f, schema))
 
 # %% ../nbs/08_arrow.ipynb #0faf8cd8
 MOST_ROWS = 20_000_000  # Rows that one file may have

@@ -22,8 +22,8 @@ from .secrets import NoSecrets, OneLine, without_secrets
 from .verdicts import DEBUG, stopped, verdict
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'upload',
-           'notebooks', 'doctor', 'main']
+__all__ = ['app', 'AsJson', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'export',
+           'upload', 'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
 _HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
@@ -269,6 +269,19 @@ def rejects(
     exported = export_clips(found, _check_whole(export, "the folder to export to")) if export else None
     if as_json: return _say_json({**found.to_dict(), "export": exported and exported.to_dict()})
     _say(exported or found)
+
+# %% ../nbs/90_cli.ipynb #2be7e8e0
+@app.command()
+def export(
+    folder: Annotated[str, typer.Argument(help="A prepared folder that stores sound (storage audio or source).")],
+    to: Annotated[str, typer.Option(help="nemo, lhotse, webdataset, kaldi or audiofolder.")],
+    output_dir: Annotated[str, typer.Option(help="New folder to write.")] = "",
+    as_json: AsJson = False,
+):
+    "Write a prepared folder as another toolkit reads it."
+    from audio_ft_prep.export import export_prepared
+    output_dir = output_dir and _check_whole(output_dir)
+    _show(export_prepared(_folder_or_url(folder), to, output_dir), as_json)
 
 # %% ../nbs/90_cli.ipynb #fb71bb8c
 @app.command()

@@ -188,7 +188,19 @@ def test_importing_the_package_loads_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["prepare"], ["plan"], ["demo"], ["inspect"], ["verify"], ["report"], ["rejects"], ["upload"], ["doctor"]],
+    [
+        [],
+        ["prepare"],
+        ["plan"],
+        ["demo"],
+        ["inspect"],
+        ["verify"],
+        ["report"],
+        ["rejects"],
+        ["upload"],
+        ["export"],
+        ["doctor"],
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     said = python(

@@ -22,6 +22,7 @@ TASKS = [
     "rejected",
     "stopped",
     "training",
+    "export",
     "platform",
     "cluster",
     "trust",
