@@ -13,7 +13,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/effects.html.md"""
 from __future__ import annotations
 import io
 import numpy as np, soundfile as sf, soxr
-from .levels import FRAME_SECONDS, levels_of
+from .levels import HEARD_DB, levels_of
 
 # %% auto #0
 __all__ = ['CODECS', 'TELEPHONE_HZ', 'change_speed', 'change_tempo', 'active_power', 'change_level', 'within_full_scale',
@@ -65,14 +65,17 @@ def change_tempo(
     return out[hop:hop + length]
 
 # %% ../nbs/41_effects.ipynb #02ba4fc9
+_SILENCE_DB = -200.0  # Of full scale: rounding alone is louder
+
 def active_power(
     samples: np.ndarray,  # Mono float32, at least one
     rate_hz: int,  # Samples a second
 ) -> float: # 1 for a square wave at full scale; 0 where nothing is heard
     "Measure the mean square of what is heard in a clip."
     levels = levels_of(samples, rate_hz)
-    if not len(levels.heard): return 0.0
-    return float(np.mean(10 ** (levels.db[levels.heard] / 10)))
+    if levels.loud < _SILENCE_DB: return 0.0
+    active = levels.db[levels.db > levels.loud - HEARD_DB]
+    return float(np.mean(10 ** (active / 10)))
 
 # %% ../nbs/41_effects.ipynb #1e1fd233
 def change_level(

@@ -105,6 +105,7 @@ class Speed(Step):
         least = slowest(len(samples), scene)
         if factor < least: factor = least
         changed = self.change(samples, scene.rate_hz, factor)
+        if not len(changed): return samples, {"factor": 1.0}
         if len(samples) <= scene.most_samples: changed = changed[:scene.most_samples]  # what rounding may add
         return changed, {"factor": factor}
 
