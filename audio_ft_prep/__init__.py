@@ -88,6 +88,7 @@ Modules:
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
+- `audio_ft_prep.metrics`: WER and CER for a training loop, offline: what was written of each clip, and how far it is from what was said
 - `audio_ft_prep.modelfiles`: A model's folder from anywhere, read without trusting it
 - `audio_ft_prep.models`: The processor of the model to prepare for, by its id or its folder, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
