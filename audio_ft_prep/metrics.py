@@ -155,7 +155,9 @@ def score_texts(
 ) -> SpeechScore: # Rates, and a table of clips
     "Compare texts with what was said."
     if len(references) != len(hypotheses):
-        raise ValueError(f"a text for each reference is expected: {len(references)} references, {len(hypotheses)} texts")
+        raise ValueError(
+            f"a text for each reference is expected, got {len(references)} references and {len(hypotheses)} texts"
+        )
     normalizer = normalizer or text_normalizer(language)
     ids = [str(i) for i in range(len(references))] if ids is None else list(ids)
     texts = dict(id=ids, reference=list(references), hypothesis=list(hypotheses))

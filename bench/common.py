@@ -24,14 +24,14 @@ FIELDS = (
 )
 csv.field_size_limit(1 << 24)
 
-def read_clips(root: Path, language: str):
-    "Yield the train clips of a Common Voice layout that have a row and audio: name, bytes, row."
+def read_clips(root: Path, language: str, split: str = "train"):
+    "Yield the clips of one split of a Common Voice layout that have a row and audio: name, bytes, row."
     text, rows = root / "transcript" / language, {}
-    for tsv in sorted([*text.glob("train.tsv"), *text.glob("train/*.tsv")]):
+    for tsv in sorted([*text.glob(f"{split}.tsv"), *text.glob(f"{split}/*.tsv")]):
         with tsv.open(encoding="utf-8", newline="") as f:
             for row in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE):
                 rows[Path(row["path"]).name.removesuffix(".mp3")] = row
-    for tar in sorted((root / "audio" / language / "train").glob("*.tar")):
+    for tar in sorted((root / "audio" / language / split).glob("*.tar")):
         with tarfile.open(tar) as t:
             for member in t:
                 name = Path(member.name).stem

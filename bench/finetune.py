@@ -124,7 +124,7 @@ def rows_of(runs):
     "A row a figure, a column a side."
     at = lambda when, key: [100 * r[when][f"eval_{key}"] for r in runs]
     rows = [[f"{key} {when}, %", *at(when, key)] for when in ("before", "after") for key in ("wer", "cer", "wer_raw")]
-    rows += [[f"loss of {words}", *(r["losses"][i] for r in runs)] for words, i in (("first step", 0), ("last step", -1))]
+    for words, i in (("first", 0), ("last", -1)): rows.append([f"loss of {words} step", *(r["losses"][i] for r in runs)])
     rows += [[f"eval loss {when}", *(r[when]["eval_loss"] for r in runs)] for when in ("before", "after")]
     return rows + [["minutes", *(r["seconds"] / 60 for r in runs)]]
 
@@ -165,7 +165,8 @@ def main(
     if json: Path(json).write_text(dumps(dict(about=about, same=same, runs=runs), indent=1, default=str))
     print(f"{len(ours['train'])} clips of train, {len(ours['eval'])} of eval; {steps} steps of {batch}, seed {seed}\n")
     print(table(["", *(r["side"] for r in runs)], rows_of(runs), markdown))
-    if same: print(f"\nof {same['rows']} rows the same to the bit: features {same['features']}, labels {same['labels']}")
+    if same:
+        print(f"\nof {same['rows']} rows the same to the bit: features {same['features']}, labels {same['labels']}")
     if len(runs) == 2:
         apart = max(abs(a - b) for a, b in zip(*(r["losses"] for r in runs)))
         print(f"losses of all steps: {apart:.2g} apart at most")
