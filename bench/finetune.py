@@ -124,7 +124,8 @@ def rows_of(runs):
     "A row a figure, a column a side."
     at = lambda when, key: [100 * r[when][f"eval_{key}"] for r in runs]
     rows = [[f"{key} {when}, %", *at(when, key)] for when in ("before", "after") for key in ("wer", "cer", "wer_raw")]
-    for words, i in (("first", 0), ("last", -1)): rows.append([f"loss of {words} step", *(r["losses"][i] for r in runs)])
+    for words, step in (("first", 0), ("last", -1)):
+        rows.append([f"loss of {words} step", *(r["losses"][step] for r in runs)])
     rows += [[f"eval loss {when}", *(r[when]["eval_loss"] for r in runs)] for when in ("before", "after")]
     return rows + [["minutes", *(r["seconds"] / 60 for r in runs)]]
 
