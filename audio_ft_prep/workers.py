@@ -12,13 +12,14 @@ import multiprocessing as mp, os, pickle, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from multiprocessing import reduction, resource_tracker, util
 from typing import Callable
+import pyarrow as pa
 from .engines import STUCK_SECONDS, Watchdog, preload_worker, stuck_seconds
 from .errors import NO_MEMORY, wants_memory
 from .process import open_standard_streams
 from .shards import prepare_shard
 
 # %% auto #0
-__all__ = ['GRACE_SECONDS', 'short_error', 'work', 'WorkerProcess', 'Worker', 'Workers']
+__all__ = ['GRACE_SECONDS', 'short_error', 'without_pandas', 'work', 'WorkerProcess', 'Worker', 'Workers']
 
 # %% ../nbs/50_workers.ipynb #55ebd06f
 _SIGNS = 3  # Index of the signs of life, after clips, samples and rejects
@@ -82,9 +83,24 @@ def _error_of(step, *args):
         if not wants_memory(e): raise
         return short_error(e)
 
+# %% ../nbs/50_workers.ipynb #72173d29
+class _NoPandas:
+    "Finds no pandas."
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "pandas": raise ModuleNotFoundError("pandas is not looked for")
+
+def without_pandas() -> None:
+    "Have pyarrow do without pandas in this process, unless that is loaded already."
+    if "pandas" in sys.modules: return
+    sys.meta_path.insert(0, _NoPandas)
+    try: pa.array([0])
+    finally: sys.meta_path.remove(_NoPandas)
+
 # %% ../nbs/50_workers.ipynb #9a9e7da1
 def _begin(preload):
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    without_pandas()
     preload_worker(preload)
 def _make_next(conn, jobs, counters, limit_s):
     "Wait for a shard and make it."

@@ -12,6 +12,7 @@ import soundfile as sf
 from datasets import Dataset, DatasetDict, List, Value
 from transformers import WhisperFeatureExtractor
 
+import audio_ft_prep.shards
 from audio_ft_prep import PrepConfig, load_prepared, plan, prepare
 from audio_ft_prep.artifact import log_prepared
 from audio_ft_prep.audio import read_clip
@@ -656,17 +657,23 @@ def test_where_all_is_done_no_worker_starts(prepared, monkeypatch):
 
 NOTING = """
 import sys
+PLACE = "{place}"
 class Noting:
-    "Makes what another maker makes, and leaves word of what its process has loaded by then."
-    def __init__(self, maker, place):
-        self.maker, self.place = maker, place
+    "Makes what another maker makes, and leaves word of what its process has loaded by the end of a shard."
+    def __init__(self, maker):
+        self.maker = maker
         self.storage, self.limits, self.checks = maker.storage, maker.limits, maker.checks
     def preload(self): self.maker.preload()
-    def of_split(self, split): return Noting(self.maker.of_split(split), self.place)
+    def of_split(self, split): return Noting(self.maker.of_split(split))
     def __call__(self, row):
-        example = self.maker(row)
-        with open(self.place, "w") as f: f.write(" ".join({m.partition(".")[0] for m in sys.modules}))
-        return example
+        return self.maker(row)
+from audio_ft_prep import shards
+record_bytes = shards.record_bytes
+def noted(result, token=""):
+    "The last that is made of a shard is its record."
+    with open(PLACE, "w") as f: f.write(" ".join({m.partition(".")[0] for m, loaded in sys.modules.items() if loaded}))
+    return record_bytes(result, token)
+shards.record_bytes = noted
 """
 NOT_FOR_WORKERS = {
     "pandas",
@@ -698,13 +705,15 @@ NOT_FOR_WORKERS = {
     ids=["exact", "fast", "fast, padded", "audio"],
 )
 def test_a_worker_loads_only_what_its_examples_are_computed_with(tmp_path, monkeypatch, how, needs):
-    (tmp_path / "noting.py").write_text(NOTING)
+    (tmp_path / "noting.py").write_text(NOTING.replace("{place}", str(tmp_path / "loaded")))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "noting", raising=False)
+    monkeypatch.setattr(mod := audio_ft_prep.shards, "record_bytes", mod.record_bytes)  # put back what the module below changes here
     from noting import Noting
     cfg = PrepConfig("sample", "it", train_splits="", output_dir=str(tmp_path / "out"), **how)
     run, folder = make_run(cfg), OutputFolder.of(cfg.output_dir)
     folder.start(run.manifest, run.splits)
-    maker = Noting(run.maker, str(tmp_path / "loaded"))
+    maker = Noting(run.maker)
     [made] = run_local(run.shards, Job(maker, run.schema, folder), 1)
     loaded = set((tmp_path / "loaded").read_text().split())
     assert made.rows and {"soundfile", "soxr", "pyarrow"} < loaded
