@@ -67,6 +67,7 @@ Modules:
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubclient`: Which Hub is asked, where what it gives is kept, and what its errors mean
+- `audio_ft_prep.hubexport`: A prepared folder as a data set on the Hugging Face Hub: Parquet that its viewer plays, a card, Croissant
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 - `audio_ft_prep.job`: What surrounds a run when it is a job of the platform: parameters, a token, a folder to work in, metrics, the log, advice
 - `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason

@@ -29,7 +29,7 @@ from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
 
 # %% auto #0
 __all__ = ['REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text', 'reason_rows',
-           'data_card', 'croissant']
+           'card_sections', 'card_text', 'data_card', 'croissant']
 
 # %% ../nbs/35_card.ipynb #f7063a4f
 def from_hub(
@@ -117,9 +117,9 @@ def yaml_text(
     "Write a text for the header of a Markdown file."
     if _AS_IT_IS.fullmatch(text) and not _SIGN.search(text): return text
     return '"' + _SIGN.sub(_by_code, text) + '"'
-def _header(prep):
+def _header_text(header):
     import yaml
-    header = card_header(prep)
+    header = dict(header)
     name = yaml_text(header.pop("pretty_name"))
     return f"pretty_name: {name}\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}"
 
@@ -252,11 +252,11 @@ def _how_made(prep):
     return f"{_settings_table(prep)}\n\n{versions}\n\n{hashed}"
 
 # %% ../nbs/35_card.ipynb #efef2e90
-def data_card(
+def card_sections(
     prep: dict,  # What prep.json says; its files may still be missing
-) -> str: # Markdown with a YAML header
-    "Write the README.md of a prepared folder."
-    sections = {
+) -> dict[str, str]: # Markdown by heading, empty where there is nothing to say
+    "Write what a card says, section by section."
+    return {
         "Counts": _counts_table(prep),
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
@@ -270,10 +270,21 @@ def data_card(
         "Where it comes from": _about_source(prep),
         "How it was made": _how_made(prep),
     }
-    card = f"---\n{_header(prep)}---\n\n# {as_it_is(title(prep))}\n\n{_opening(prep)}\n"
+def card_text(
+    prep: dict,  # What prep.json says
+    header: dict,  # Keys of the Hub's data cards
+    sections: dict[str, str],  # Markdown by heading
+) -> str: # Markdown with a YAML header
+    "Put a card together."
+    card = f"---\n{_header_text(header)}---\n\n# {as_it_is(title(prep))}\n\n{_opening(prep)}\n"
     for name, text in sections.items():
         if text: card += f"\n## {name}\n\n{text}\n"
     return card
+def data_card(
+    prep: dict,  # What prep.json says; its files may still be missing
+) -> str: # Markdown with a YAML header
+    "Write the README.md of a prepared folder."
+    return card_text(prep, card_header(prep), card_sections(prep))
 
 # %% ../nbs/35_card.ipynb #9167e4db
 _TERMS = (

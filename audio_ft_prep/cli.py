@@ -274,14 +274,15 @@ def rejects(
 @app.command()
 def export(
     folder: Annotated[str, typer.Argument(help="A prepared folder that stores sound (storage audio or source).")],
-    to: Annotated[str, typer.Option(help="nemo, lhotse, webdataset, kaldi or audiofolder.")],
-    output_dir: Annotated[str, typer.Option(help="New folder to write.")] = "",
+    to: Annotated[str, typer.Option(help="nemo, lhotse, webdataset, kaldi, audiofolder, or hub:USER/NAME.")],
+    output_dir: Annotated[str, typer.Option(help="New folder to write; none for the Hub.")] = "",
+    public: Annotated[bool, typer.Option("--public", help="On the Hub: let all see it.")] = False,
     as_json: AsJson = False,
 ):
-    "Write a prepared folder as another toolkit reads it."
+    "Write a prepared folder as another toolkit reads it, or as a data set on the Hub."
     from audio_ft_prep.export import export_prepared
     output_dir = output_dir and _check_whole(output_dir)
-    _show(export_prepared(_folder_or_url(folder), to, output_dir), as_json)
+    _show(export_prepared(_folder_or_url(folder), to, output_dir, public=public), as_json)
 
 # %% ../nbs/90_cli.ipynb #fb71bb8c
 @app.command()

@@ -19,11 +19,15 @@ Trouble on demand:
     hub.fault("*.tar", delay=3)                     wait before the status line
     hub.fault("*.tar", rate=200_000)                bytes a second
     hub.fault("*.tar", ignore_range=True)           answer 200 and the whole file to a Range request
-It does not imitate uploads, search, discussions, Xet, or tags.
+
+Uploads: data sets are created, files sent by LFS to the second port (``hub.lfs``: hash to bytes) and committed, with the
+right token. A repository that was created private answers 401 and 404 to others.
+It does not imitate search, discussions, Xet, or tags.
 """
 
 from __future__ import annotations
 
+import base64
 import fnmatch
 import hashlib
 import json
@@ -95,6 +99,9 @@ class StandinHub:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._sha: dict[tuple, str] = {}
+        self.lfs: dict[str, bytes] = {}  # what was sent, by its SHA-256
+        self.commits: list[list[str]] = []  # paths of each commit
+        self.private: set[str] = set()
         self._servers = [self._server(cdn=False), self._server(cdn=True)]
         self.endpoint, self.cdn = (f"http://{host}:{s.server_address[1]}" for s in self._servers)
 
@@ -229,7 +236,7 @@ class StandinHub:
         return self._sha[key]
 
     def is_lfs(self, path: Path) -> bool:
-        return path.stat().st_size >= self.lfs_min_bytes
+        return path.stat().st_size >= self.lfs_min_bytes or path.suffix == ".parquet" and bool(self.lfs)
 
     def entry(self, name, path) -> dict:
         claimed = next((n for pattern, n in self._claims.items() if fnmatch.fnmatch(name, pattern)), None)
@@ -285,7 +292,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         body_length = int(self.headers.get("Content-Length") or 0)
-        self.form = parse_qs(self.rfile.read(body_length).decode()) if body_length else {}
+        self.body = self.rfile.read(body_length) if body_length else b""
+        is_form = "urlencoded" in (self.headers.get("Content-Type") or "urlencoded")
+        self.form = parse_qs(self.body.decode()) if self.body and is_form and self.command != "PUT" else {}
         url = urlsplit(self.path)
         path, query = unquote(url.path), parse_qs(url.query)
         raw = url.path
@@ -299,8 +308,16 @@ class _Handler(BaseHTTPRequestHandler):
             try:
                 if auth and not self.is_cdn and not self.authorized:
                     raise _error(401, "Invalid credentials in Authorization header")
-                if self.is_cdn:
+                if self.is_cdn and self.command == "PUT":
+                    self._put(path)
+                elif self.is_cdn:
                     self._cdn(path)
+                elif self.command == "POST" and path in ("/api/repos/create", "/api/validate-yaml"):
+                    self._create() if path.endswith("create") else self._json({"errors": [], "warnings": []})
+                elif m := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/(preupload|commit)/main", path):
+                    self._upload(m[1], m[2])
+                elif m := re.fullmatch(r"/datasets/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+                    self._upload(m[1], "batch")
                 elif m := re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", raw):
                     kind = m.group(1) or "models"
                     repo = unquote(m[2])
@@ -321,11 +338,69 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    # -- uploads ----------------------------------------------------------------------------------------------------
+    def _create(self):
+        self._pre_fault("/api/repos/create")
+        if not self.authorized:
+            raise _error(401, "Invalid username or password.")
+        ask = json.loads(self.body)
+        repo = f"{ask['organization']}/{ask['name']}"
+        url = f"{self.hub.endpoint}/datasets/{repo}"
+        folder = self.hub.repo_dir("datasets", repo)
+        if folder.is_dir():
+            there = {"error": "You already created this dataset repo", "url": url}
+            raise _Answer(409, json.dumps(there).encode(), Content_Type="application/json")
+        folder.mkdir(parents=True)
+        if ask.get("visibility") == "private":
+            self.hub.private.add(repo)
+        (folder / ".gitattributes").write_text("*.parquet filter=lfs diff=lfs merge=lfs -text\n")
+        self._json({"url": url, "name": repo})
+
+    def _upload(self, repo, what):
+        self._pre_fault(urlsplit(self.path).path)
+        self._check_repo("datasets", repo, "main", contents=True)
+        if not self.authorized:
+            raise _error(403, "You don't have the rights to write")
+        if what == "preupload":
+            mode = lambda path: "lfs" if path.endswith(".parquet") else "regular"
+            files = [
+                {"path": f["path"], "uploadMode": mode(f["path"]), "shouldIgnore": False}
+                for f in json.loads(self.body)["files"]
+            ]
+            return self._json({"files": files})
+        if what == "batch":
+            return self._json({"objects": [self._object(o) for o in json.loads(self.body)["objects"]]})
+        sent = [json.loads(line) for line in self.body.splitlines()]
+        for item in sent[1:]:
+            path = self.hub.repo_dir("datasets", repo) / item["value"]["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if item["key"] == "lfsFile":
+                path.write_bytes(self.hub.lfs[item["value"]["oid"]])
+            else:
+                path.write_bytes(base64.b64decode(item["value"]["content"]))
+        self.hub.commits.append([item["value"]["path"] for item in sent[1:]])
+        sha = self.hub.commit("datasets", repo)
+        self._json({"success": True, "commitOid": sha, "commitUrl": f"{self.hub.endpoint}/datasets/{repo}/commit/{sha}"})
+
+    def _object(self, wanted):
+        there = wanted["oid"] in self.hub.lfs
+        href = f"{self.hub.cdn}/lfs/{wanted['oid']}"
+        return {**wanted, **({} if there else {"actions": {"upload": {"href": href}}})}
+
+    def _put(self, path):
+        name = path.rpartition("/")[2]
+        self.req.file = name
+        if hashlib.sha256(self.body).hexdigest() != name:
+            raise _error(400, "the bytes have another hash")
+        self.hub.lfs[name] = self.body
+        self._pre_fault(name)
+        self._json({})
 
     # -- routes -----------------------------------------------------------------------------------------------------
     def _check_repo(self, kind, repo, rev, *, contents):
-        how = self.hub._denied.get(repo)
+        how = self.hub._denied.get(repo) or ("private" if repo in self.hub.private else None)
         if how == "disabled":
             raise _error(403, "Access to this resource is disabled.")
         if how in ("missing", "private") or not self.hub.repo_dir(kind, repo).is_dir():
@@ -372,7 +447,8 @@ class _Handler(BaseHTTPRequestHandler):
                             "pointerSize": e["lfs"]["pointerSize"],
                         }
                 siblings.append(s)
-            out = {"_id": sha[:24], "id": repo, "author": repo.split("/")[0], "sha": sha, "private": False}
+            out = {"_id": sha[:24], "id": repo, "author": repo.split("/")[0], "sha": sha}
+            out["private"] = repo in self.hub.private
             out |= {"gated": gated, "disabled": False, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings}
             out |= {"lastModified": "2024-01-01T00:00:00.000Z", "createdAt": "2024-01-01T00:00:00.000Z"}
             self._json(out)

@@ -1,5 +1,5 @@
 """A prepared folder in another toolkit's form, read back by that toolkit: the same clips, sound, splits, speakers, measures."""
-import hashlib, io, json, os, re, shutil, signal, sys, tarfile, types
+import io, json, os, re, shutil, signal, sys, tarfile, types
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +7,12 @@ import pytest
 import soundfile as sf
 
 from audio_ft_prep import export as export_module
-from audio_ft_prep.export import EXPORT, export_prepared
-from audio_ft_prep.exports import EXPORTS, Kaldi
-from audio_ft_prep.families import flac_bytes
+from audio_ft_prep.export import export_prepared
+from audio_ft_prep.exports import EXPORT, EXPORTS
+from audio_ft_prep.hubexport import hub_files
 from audio_ft_prep.reading import PreparedFolder
-from audio_ft_prep.soundrows import SoundRow, sound_rows
+from audio_ft_prep.soundrows import sound_rows
+from conftest import sentence, until
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_datasets_reads_the_audiofolder(exported, rows, split, monkeypatch, tmp_
     for row in wanted:
         item = by_id[row.id]
         assert Path(item["audio"]["path"]).read_bytes() == row.data
-        assert (item["transcription"], item["speaker"], item["language"]) == (row.sentence, row.speaker, row.language)
+        assert (item["sentence"], item["speaker"], item["language"]) == (row.sentence, row.speaker, row.language)
         assert item["flags"].split() == row.flags
         same_numbers(row.measures, item)
 
@@ -310,3 +311,124 @@ def test_a_full_disk_is_said_before_anything_is_written(folder, tmp_path, monkey
     with pytest.raises(OSError, match="the export takes up to .* set output_dir"):
         export_prepared(folder, "nemo", tmp_path / "out")
     assert os.listdir(tmp_path) == []
+
+
+# On the Hub
+
+@pytest.fixture
+def writable(hub, monkeypatch):
+    "A stand-in Hub that takes uploads, and a token for it."
+    from huggingface_hub import constants
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # read when the client is imported
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return hub
+
+
+@pytest.fixture
+def many(prepared, monkeypatch):
+    "A folder of several shards, each of which becomes a file of its own."
+    monkeypatch.setattr("audio_ft_prep.hubexport.FILE_BYTES", 1)
+    return PreparedFolder.of(prepared("it", storage="audio", shard_rows=5).folder)
+
+
+def test_the_hub_has_the_same_rows_private_with_a_card_and_croissant(writable, many, tmp_path):
+    import mlcroissant, yaml
+    from datasets import Audio, load_dataset
+    done = export_prepared(many, "hub:me/voices", progress=False)
+    at, wanted = writable.repo_dir("datasets", "me/voices"), list(sound_rows(many))
+    assert "me/voices" in writable.private and done.at == f"{writable.endpoint}/datasets/me/voices"
+    header = yaml.safe_load((at / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    (config,) = header["configs"]
+    data = load_dataset(
+        "parquet", data_files={d["split"]: str(at / d["path"]) for d in config["data_files"]}, cache_dir=str(tmp_path)
+    )
+    assert data["train"].features["audio"] == Audio(sampling_rate=16_000) and set(data) == {"train", "test"}
+    assert done.rows == {split: len(of_split(wanted, split)) for split in data}
+    for split, rows in data.items():
+        items = list(rows.cast_column("audio", Audio(decode=False)))
+        assert len(items) == len(of_split(wanted, split)) > 0
+        for item, row in zip(items, of_split(wanted, split)):
+            assert item["audio"]["bytes"] == row.data and item["audio"]["path"] == f"{row.id}.flac"
+            assert (item["id"], item["sentence"], item["speaker"], item["language"], item["flags"]) == (
+                row.id, row.sentence, row.speaker, row.language, row.flags
+            )
+            same_numbers(row.measures, item)
+    about = mlcroissant.Dataset(jsonld=at / "croissant.json")
+    record = next(iter(about.records("clips")))
+    assert record["clips/id"].decode() in {row.id for row in wanted}
+    assert not about.metadata.ctx.issues.errors
+    assert not any(str(many) in p.read_text(encoding="utf-8") for p in at.glob("*.[jm]*"))  # no path of this machine
+
+
+def test_an_export_to_the_hub_that_was_killed_goes_on_and_sends_nothing_twice(writable, many, tmp_path):
+    n_files = len(hub_files(many.prep))
+    writable.fault("*", methods=("PUT",), times=2)  # two that pass at once, …
+    writable.fault("*", methods=("PUT",), times=None, delay=60)  # … and one whose answer doesn't come
+    if not (pid := os.fork()):
+        try: export_prepared(many, "hub:me/voices", progress=False)
+        finally: os._exit(1)
+    until(lambda: len(writable.lfs) == 3)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    sent = {r.file for r in writable.requests_for(method="PUT")}
+    assert len(sent) == 3 and len(writable.commits) == 3  # the mark, and two of the files
+    assert not (writable.repo_dir("datasets", "me/voices") / "README.md").exists()  # nothing looks finished
+    writable.clear()
+    export_prepared(many, "hub:me/voices", progress=False)
+    again = [r.file for r in writable.requests_for(method="PUT")]
+    assert not sent & {*again} and len(again) == len({*again}) == n_files - 3
+    assert sorted(p for paths in writable.commits for p in paths) == sorted(
+        [*(f.path for f in hub_files(many.prep)), "README.md", "croissant.json", EXPORT, EXPORT]
+    )
+    commits, writable.log[:] = len(writable.commits), []
+    export_prepared(many, "hub:me/voices", progress=False)
+    assert len(writable.commits) == commits and not writable.requests_for(method="PUT")
+
+
+def test_another_data_set_and_an_open_one_are_left_alone(writable, many, prepared):
+    at = writable.repo_dir("datasets", "me/other")
+    at.mkdir(parents=True)
+    (at / "data.csv").write_text("a\n")
+    with pytest.raises(ValueError, match="can be seen by all"): export_prepared(many, "hub:me/other", progress=False)
+    with pytest.raises(ValueError, match="holds something else"):
+        export_prepared(many, "hub:me/other", progress=False, public=True)
+    assert os.listdir(at) == ["data.csv"] and writable.commits == []
+    export_prepared(many, "hub:me/open", progress=False, public=True)
+    assert "me/open" not in writable.private
+    with pytest.raises(ValueError, match="holds something else"):
+        export_prepared(prepared("it", storage="audio").folder, "hub:me/open", progress=False, public=True)
+
+
+def test_what_the_hub_refuses_is_one_sentence_without_the_token(writable, many, monkeypatch):
+    def said():
+        with pytest.raises((PermissionError, ValueError, ConnectionError)) as e:
+            export_prepared(many, "hub:me/voices", progress=False)
+        assert writable.token not in str(e.value) and "\n" not in str(e.value)
+        return str(e.value)
+    writable.fault("/api/repos/create", methods=("POST",), status=403)
+    assert "may not write" in said()
+    monkeypatch.setenv("HF_TOKEN", "hf_another")
+    assert "refuses your token" in said()
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert "set HF_TOKEN" in said()
+    for name in ("hub:voices", "hub:a/b/c", "hub:../x", "hub:"):
+        with pytest.raises(ValueError, match="must be hub:USER/NAME"): export_prepared(many, name)
+    assert writable.commits == []
+
+
+# The command
+
+def test_the_command_says_what_it_wrote_and_what_is_wrong_in_one_sentence(folder, tmp_path, capfd):
+    from audio_ft_prep.cli import run
+    out = str(tmp_path / "out")
+    assert run(["export", str(folder), "--to", "nemo", "--output-dir", out, "--json"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert (said["at"], said["to"], said["rows"]) == (out, "nemo", {"train": 20, "test": 4})
+    for args, words in {
+        ("--to", "htk", "--output-dir", out): "to must be one of nemo, lhotse, webdataset, kaldi, audiofolder or hub:",
+        ("--to", "nemo"): "output_dir is missing",
+        ("--to", "nemo", "--output-dir", out, "--public"): "public is for the Hub",
+        ("--to", "hub:voices"): "must be hub:USER/NAME",
+        ("--output-dir", out): "--to",
+    }.items():
+        assert run(["export", str(folder), *args]) == 2 and words in sentence(capfd.readouterr().err), args
