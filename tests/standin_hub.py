@@ -382,7 +382,8 @@ class _Handler(BaseHTTPRequestHandler):
                 path.write_bytes(base64.b64decode(item["value"]["content"]))
         self.hub.commits.append([item["value"]["path"] for item in sent[1:]])
         sha = self.hub.commit("datasets", repo)
-        self._json({"success": True, "commitOid": sha, "commitUrl": f"{self.hub.endpoint}/datasets/{repo}/commit/{sha}"})
+        url = f"{self.hub.endpoint}/datasets/{repo}/commit/{sha}"
+        self._json({"success": True, "commitOid": sha, "commitUrl": url})
 
     def _object(self, wanted):
         there = wanted["oid"] in self.hub.lfs
