@@ -38,6 +38,7 @@ Modules:
 - `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
+- `audio_ft_prep.ctc`: CTC models: letters as labels, and a clip that must be long enough for them
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.decoding`: The bytes of a file as samples at its own rate, all of them or a part
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds
@@ -112,6 +113,7 @@ Modules:
 - `audio_ft_prep.pool`: Rows of all splits as one pool, each clip once, from which new splits are made
 - `audio_ft_prep.prepjson`: `prep.json`, read as a claim of the person who wrote it, and checked before anything is done with it
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
+- `audio_ft_prep.processors`: Families whose inputs a processor of transformers makes: opened from checked files, called one clip at a time, padded as it pads
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
 - `audio_ft_prep.raysession`: A Ray for one run: a cluster that is joined, or one of this run's own, and afterwards the process as it was
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed

@@ -20,7 +20,7 @@ from .modelfiles import ModelSource
 # %% auto #0
 __all__ = ['Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes', 'FlacMaker',
            'audio_column', 'stored_features', 'stored_audio', 'BatchClip', 'pad_labels', 'Family', 'tokenizer_for',
-           'save_processor']
+           'save_halves', 'save_processor']
 
 # %% ../nbs/25_families.ipynb #bf912c7f
 @dataclass(frozen=True, repr=False)
@@ -190,6 +190,7 @@ class Family:
     def read(self, source: ModelSource) -> Model: raise NotImplementedError
     def about(self, model: Model) -> dict: raise NotImplementedError  # For prep.json
     def describe(self, model: Model) -> str: raise NotImplementedError  # In a few words
+    def save(self, folder: Path, model: Model, tokenizer: Any) -> None: save_halves(folder, model, tokenizer)
 
     # Text
     def language(self, model: Model, language_code: str, language: str = "") -> str:
@@ -210,6 +211,7 @@ class Family:
     # Audio
     def input_maker(self, cfg: PrepConfig, model: Model) -> InputMaker: raise NotImplementedError
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
+    def fit(self, model: Model) -> Any: return None  # Raises `BadClip` for labels that a clip of so many samples can't have
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
 
     # Batches, with the keys, axes, masks and padding of the model's own processor
@@ -233,12 +235,12 @@ def tokenizer_for(
     return model.family.tokenizer(model, language, cfg.task)
 
 # %% ../nbs/25_families.ipynb #506ce36b
-def save_processor(
+def save_halves(
     folder: Path,  # Folder to write
     model: Model,  # How it hears
     tokenizer: Any,  # The tokenizer that made the labels
 ) -> None:
-    "Save a processor that `AutoProcessor` opens."
+    "Save the settings of an extractor and a tokenizer."
     try: tokenizer.save_pretrained(folder)
     except Exception as e:
         if "os error" not in str(e): raise
@@ -248,3 +250,10 @@ def save_processor(
     for name, content in files.items():
         text = json.dumps({**content, "processor_class": model.family.processor}, indent=2, sort_keys=True)
         (Path(folder)/name).write_text(text + "\n", encoding="utf-8")
+def save_processor(
+    folder: Path,  # Folder to write
+    model: Model,  # The model to prepare for
+    tokenizer: Any,  # The tokenizer that made the labels
+) -> None:
+    "Save a processor that `AutoProcessor` opens."
+    model.family.save(folder, model, tokenizer)

@@ -17,6 +17,7 @@ from .families import Family, Model
 from .modelfiles import ModelSource, extractor_settings, model_files
 from .paths import user_path
 from .secrets import logger_of
+from .ctc import PARAKEET_CTC, W2V_BERT, WAV2VEC2
 from .whisper import WHISPER
 from .features import Extractor  # scripts import it from here, too
 
@@ -27,8 +28,8 @@ __all__ = ['FAMILIES', 'family_of', 'packaged_models', 'load_model']
 _log = logger_of(__name__)
 
 # %% ../nbs/29_models.ipynb #fbd61e4b
-FAMILIES = {family.name: family for family in (WHISPER,)}
-_TITLES = " or ".join(family.title for family in FAMILIES.values())
+FAMILIES = {family.name: family for family in (WHISPER, WAV2VEC2, W2V_BERT, PARAKEET_CTC)}
+_TITLES = ", ".join(family.title for family in FAMILIES.values())
 
 # %% ../nbs/29_models.ipynb #20ddb8d3
 def family_of(
@@ -47,11 +48,17 @@ def packaged_models() -> list[str]: # Ids on the Hub
 # %% ../nbs/29_models.ipynb #2b0e5062
 def _read(source):
     "A model, by the first family that knows its kind."
-    source = replace(source, settings=extractor_settings(source, _TITLES))
+    source = replace(source, settings=extractor_settings(source, "speech"), config=source.config or _hub_config(source))
     for family in FAMILIES.values():
         if family.matches(source): return family.read(source)
-    kind = source.settings.get("feature_extractor_type", "feature extractor without a name")
-    raise ValueError(f"model_id must name a {_TITLES} model, got {source.name}, which has a {kind}")
+    kind = source.config.get("model_type") or source.settings.get("feature_extractor_type", "processor without a name")
+    raise ValueError(f"model_id must name a model of {_TITLES}, got {source.name}, which is a {str(kind)[:60]}")
+def _hub_config(source):
+    "What config.json says on the Hub; empty where there is none."
+    if source.origin != "the Hub": return {}
+    from transformers import PretrainedConfig
+    try: return PretrainedConfig.get_config_dict(source.path, **source.options)[0]
+    except OSError: return {}
 
 # %% ../nbs/29_models.ipynb #3c17f875
 def _copy_files(files, to):

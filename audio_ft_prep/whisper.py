@@ -365,7 +365,9 @@ class Whisper(Family):
 
     def packaged(self): return [f"openai/whisper-{size}" for size in SIZES]
     def from_package(self, model_id): return whisper_from_package(model_id)
-    def matches(self, source): return source.settings.get("feature_extractor_type", _KIND) == _KIND
+    def matches(self, source):
+        kind = source.config.get("model_type", "whisper")
+        return kind == "whisper" and source.settings.get("feature_extractor_type", _KIND) == _KIND
     def read(self, source): return read_whisper(source)
     def describe(self, model): return f"{model.extractor.feature_size} mels, {len(model.tokenizer)} tokens"
     def about(self, model):

@@ -134,7 +134,7 @@ LATER = {  # found when the model and the corpus are looked at
     "a language that this model lacks": (dict(**CORPUS, language="yue"), "has no language yue"),
     "a model of English for Italian": (dict(**CORPUS, model_id="openai/whisper-tiny.en"), "knows English only"),
     "a model that isn't there": (dict(**CORPUS, model_id="./nowhere"), "no folder ./nowhere"),
-    "a folder that is no model": (dict(**CORPUS, model_id="."), "no Whisper processor at ."),
+    "a folder that is no model": (dict(**CORPUS, model_id="."), "no speech processor at ."),
 }
 
 

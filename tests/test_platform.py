@@ -300,7 +300,7 @@ def test_the_projects_token_is_what_the_hub_gets_and_a_closed_gate_is_explained_
     done, = pods(core, run, ok=False)
     hub.shutdown()
     assert f"Bearer {TOKEN}" in hub.seen
-    assert "preprocess_dataset failed: no Whisper processor at someone/whisper-gated" in done.stderr
+    assert "preprocess_dataset failed: no speech processor at someone/whisper-gated" in done.stderr
     assert (
         "HF_TOKEN is set, so its owner must be given access on the page of sample or someone/whisper-gated on"
         " the Hub"

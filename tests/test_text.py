@@ -136,12 +136,12 @@ def test_a_model_that_is_not_there_is_named(model_id):
 
 
 def test_a_folder_without_a_whisper_processor_is_refused_by_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no Whisper processor at .*it needs tokenizer.json") as e:
+    with pytest.raises(FileNotFoundError, match="no speech processor at .*it needs tokenizer.json") as e:
         load_model(str(tmp_path))
     assert str(tmp_path) in str(e.value) and "\n" not in str(e.value)
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
     MODELS["v2"].tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="must name a Whisper model, got .* which has a Wav2Vec2FeatureExtractor"):
+    with pytest.raises(ValueError, match="must name a model of Whisper, .* which is a Wav2Vec2FeatureExtractor"):
         load_model(str(tmp_path))
 
 

@@ -1,0 +1,120 @@
+"Each kind of model gets from us what its own processor gives: keys, shapes, masks, padding, labels; and it trains on that."
+import numpy as np
+import pytest
+from transformers import AutoProcessor
+
+from audio_ft_prep.families import BatchClip, save_processor
+from audio_ft_prep.models import load_model
+from conftest import SAMPLE
+from tinymodels import CTC, TINY, tiny_folder, tiny_model
+
+SENTENCES = ["il gatto dorme", "la casa è in fondo alla strada", "sì"]
+
+
+@pytest.fixture(scope="session")
+def clips():
+    "Three clips of different lengths: tones that rise, with a little noise."
+    rng = np.random.default_rng(0)
+    made = []
+    for seconds, tone in ((1.63, 220), (2.4, 330), (0.97, 440)):
+        t = np.arange(int(seconds * 16_000)) / 16_000
+        made.append((0.3 * np.sin(2 * np.pi * tone * t * (1 + t)) + 0.01 * rng.standard_normal(len(t))).astype(np.float32))
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    "The folder of a tiny model, made once."
+    made = {}
+    def get(kind):
+        if kind not in made: made[kind] = tiny_folder(kind, tmp_path_factory.mktemp("tiny"))
+        return made[kind]
+    return get
+
+
+def batch_of(model, clips, stored=None):
+    "A batch as the collator makes it, from sound or from stored inputs."
+    family = model.family
+    tokenizer = family.tokenizer(model, family.language(model, "it", ""), "transcribe")
+    labels = family.labels(SENTENCES, tokenizer)
+    items = []
+    for i, samples in enumerate(clips):
+        one = dict(samples=samples) if stored is None else dict(stored=stored[i], n_samples=len(samples))
+        items.append(BatchClip(**one, labels=labels[i], sentence=SENTENCES[i], language="it"))
+    return family.collate(items, model, tokenizer)
+
+
+def own_batch(kind, processor, clips):
+    "What the model's own processor makes of the clips, called as its documentation does."
+    if kind == "wav2vec2-group":  # trained without a mask: one by one, padded with zeros then
+        values = [processor(audio=c, sampling_rate=16_000).input_values[0] for c in clips]
+        return dict(processor.pad({"input_values": values}, padding=True, return_tensors="np"))
+    return dict(processor(audio=clips, sampling_rate=16_000, padding=True, return_tensors="pt"))
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_a_batch_is_what_the_models_own_processor_makes(kind, tiny, clips):
+    model = load_model(str(tiny(kind)))
+    ours = batch_of(model, clips)
+    theirs = own_batch(kind, AutoProcessor.from_pretrained(tiny(kind)), clips)
+    assert set(ours) - {"labels", "decoder_input_ids", "decoder_attention_mask"} == set(theirs)
+    for key, values in theirs.items():
+        values = np.asarray(values)
+        assert ours[key].shape == values.shape
+        assert np.allclose(ours[key], values, atol=1e-5), key
+    assert ours["labels"].dtype == np.int64
+    assert model.rate_hz == 16_000
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_a_batch_of_stored_inputs_is_that_of_the_audio(kind, tiny, clips):
+    model = load_model(str(tiny(kind)))
+    from audio_ft_prep.config import PrepConfig
+    cfg = PrepConfig(dataset_name="sample", language_code="it", model_id=str(tiny(kind)), feature_dtype="float32")
+    maker = model.family.input_maker(cfg, model)
+    stored = [maker(c)[model.family.input_name] for c in clips]
+    ours, theirs = batch_of(model, clips), batch_of(model, clips, stored)
+    assert list(ours) == list(theirs)
+    for key in ours: assert np.array_equal(ours[key], theirs[key]), key
+
+
+@pytest.mark.parametrize("kind", [k for k in TINY if k.removesuffix("-group") in CTC])
+def test_ctc_labels_are_the_tokenizers_own(kind, tiny):
+    model = load_model(str(tiny(kind)))
+    ours = model.family.labels(SENTENCES, model.tokenizer)
+    theirs = AutoProcessor.from_pretrained(tiny(kind)).tokenizer(SENTENCES, add_special_tokens=False).input_ids
+    assert ours == theirs
+    hostile = ["il <pad> gatto | [UNK] </s>", "|", "<s>"]
+    controls = {model.tokenizer.pad_token_id, model.tokenizer.bos_token_id, model.tokenizer.eos_token_id}
+    for labels in model.family.labels(hostile, model.tokenizer): assert not controls & set(labels)
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_a_saved_processor_is_the_same_model(kind, tiny, clips, tmp_path):
+    model = load_model(str(tiny(kind)))
+    save_processor(tmp_path, model, model.tokenizer)
+    again = load_model(str(tmp_path))
+    assert again.about | {"origin": ""} == model.about | {"origin": ""}
+    assert type(AutoProcessor.from_pretrained(tmp_path)) is type(AutoProcessor.from_pretrained(tiny(kind)))
+    ours, theirs = batch_of(model, clips), batch_of(again, clips)
+    for key in ours: assert np.array_equal(ours[key], theirs[key]), key
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", TINY)
+def test_a_model_learns_from_a_repeated_batch(kind, tiny, clips):
+    import torch
+    torch.set_num_threads(1)
+    model = load_model(str(tiny(kind)))
+    batch = {k: torch.from_numpy(v) for k, v in batch_of(model, clips).items()}
+    net = tiny_model(tiny(kind)).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss = net(**batch).loss
+        losses.append(float(loss))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert np.isfinite(losses).all()
+    assert losses[3] < losses[0], losses
