@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 import numpy as np
+from .config import PrepConfig
 from audio_ft_prep.families import (
     Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, save_processor, value_of
 )
