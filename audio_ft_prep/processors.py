@@ -23,8 +23,8 @@ from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
 
 # %% auto #0
 __all__ = ['SETTINGS', 'whole_number', 'check_settings', 'numbers_of', 'number_of', 'check_packages', 'open_processor',
-           'check_tokenizer', 'ProcessorModel', 'ProcessorMaker', 'ProcessorFamily', 'input_column', 'check_asked',
-           'save_whole']
+           'check_tokenizer', 'ProcessorModel', 'ProcessorMaker', 'OpenedFamily', 'ProcessorFamily', 'input_column',
+           'check_asked', 'save_whole']
 
 # %% ../nbs/26_processors.ipynb #1e08100b
 SETTINGS = {
@@ -152,8 +152,8 @@ class ProcessorMaker(InputMaker):
         torch.set_num_threads(1)
 
 # %% ../nbs/26_processors.ipynb #2c320d83
-class ProcessorFamily(Family):
-    "A kind of models that is served through its processor; `model_types` are those of config.json."
+class OpenedFamily(Family):
+    "A kind of models that is opened with its processor; `model_types` are those of config.json."
     model_types = ()  # Told apart by them
     extractors = ()  # Classes of feature extractors, where config.json says nothing
     packages = ()  # That its processor needs beside those of the core
@@ -193,7 +193,10 @@ class ProcessorFamily(Family):
         return f"{len(labels)} labels, {model.max_labels} at most"
     def save(self, folder, model, tokenizer): save_whole(folder, model, tokenizer)
 
-    # Audio
+
+# %% ../nbs/26_processors.ipynb #9ed18f91
+class ProcessorFamily(OpenedFamily):
+    "A kind of models that is served through its processor."
     def width(self, extractor): return extractor.feature_size  # Numbers in a frame; 0 where input is samples
     def features(self, samples, extractor):
         batch = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="np")

@@ -26,8 +26,8 @@ from .vocabulary import SIZES, VARIANTS, PackagedTokenizer, languages, packaged_
 # %% auto #0
 __all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
            'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
-           'control_ids', 'too_long', 'bytes_that_fit', 'checked_extractor', 'read_whisper', 'LogMelMaker',
-           'log_mel_column', 'frame_mask', 'sounding_frames', 'pad_log_mels', 'log_mels_of', 'Whisper']
+           'control_ids', 'too_long', 'bytes_that_fit', 'checked_extractor', 'is_whisper', 'read_whisper',
+           'LogMelMaker', 'log_mel_column', 'frame_mask', 'sounding_frames', 'pad_log_mels', 'log_mels_of', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -243,6 +243,13 @@ def _most_labels(source):
 # %% ../nbs/26_whisper.ipynb #0228fcd7
 _KIND = "WhisperFeatureExtractor"
 
+def is_whisper(
+    source: ModelSource,  # Where its files are read, and the settings of its extractor
+) -> bool: # Whether they are of a Whisper model
+    "Tell whether a model is Whisper; others have its extractor, too, and say in config.json what they are."
+    kind = source.config.get("model_type", "whisper")
+    return kind == "whisper" and source.settings.get("feature_extractor_type", _KIND) == _KIND
+
 def read_whisper(
     source: ModelSource,  # Where its files are read, and the settings of its extractor
 ) -> WhisperModel: # What preparation needs of it
@@ -365,9 +372,7 @@ class Whisper(Family):
 
     def packaged(self): return [f"openai/whisper-{size}" for size in SIZES]
     def from_package(self, model_id): return whisper_from_package(model_id)
-    def matches(self, source):
-        kind = source.config.get("model_type", "whisper")
-        return kind == "whisper" and source.settings.get("feature_extractor_type", _KIND) == _KIND
+    def matches(self, source): return is_whisper(source)
     def read(self, source): return read_whisper(source)
     def describe(self, model): return f"{model.extractor.feature_size} mels, {len(model.tokenizer)} tokens"
     def about(self, model):

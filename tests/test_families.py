@@ -18,7 +18,8 @@ def clips():
     made = []
     for seconds, tone in ((1.63, 220), (2.4, 330), (0.97, 440)):
         t = np.arange(int(seconds * 16_000)) / 16_000
-        made.append((0.3 * np.sin(2 * np.pi * tone * t * (1 + t)) + 0.01 * rng.standard_normal(len(t))).astype(np.float32))
+        wave = 0.3 * np.sin(2 * np.pi * tone * t * (1 + t)) + 0.01 * rng.standard_normal(len(t))
+        made.append(wave.astype(np.float32))
     return made
 
 

@@ -43,9 +43,10 @@ def waves(kind, masked, **more):
         from transformers import AutoConfig, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=masked)
         tokenizer = letters(folder)
-        norm = {} if kind in ("data2vec-audio", "wav2vec2-conformer") else dict(feat_extract_norm="layer" if masked else "group")
+        norm = {} if kind == "data2vec-audio" else dict(feat_extract_norm="layer" if masked else "group")
         config = AutoConfig.for_model(
-            kind, vocab_size=len(tokenizer), pad_token_id=0, ctc_loss_reduction="mean", **{**SMALL, **CONVOLVED, **norm, **more})
+            kind, vocab_size=len(tokenizer), pad_token_id=0, ctc_loss_reduction="mean",
+            **{**SMALL, **CONVOLVED, **norm, **more})
         return written(folder, config, Wav2Vec2Processor(extractor, tokenizer))
     return make
 
@@ -66,7 +67,8 @@ def pieces(tokens=("<unk>", "<pad>"), sentences=None):
     made = Tokenizer(models.BPE(unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=list(tokens), initial_alphabet=list(LETTERS), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=120, special_tokens=list(tokens), initial_alphabet=list(LETTERS), show_progress=False)
     made.train_from_iterator(sentences or ["la casa è in fondo alla strada", "il gatto dorme sul tetto"], trainer)
     return made
 
@@ -75,8 +77,8 @@ def parakeet_ctc(folder):
     from transformers import ParakeetCTCConfig, ParakeetFeatureExtractor, ParakeetProcessor, ParakeetTokenizer
     tokenizer = ParakeetTokenizer(tokenizer_object=pieces(), unk_token="<unk>", pad_token="<pad>")
     encoder = dict(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_mel_bins=80, subsampling_factor=4,
-        subsampling_conv_channels=8, conv_kernel_size=5, dropout=0.0, dropout_positions=0.0, layerdrop=0.0,
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_mel_bins=80,
+        subsampling_factor=4, subsampling_conv_channels=8, conv_kernel_size=5, dropout=0.0, dropout_positions=0.0, layerdrop=0.0,
         activation_dropout=0.0, attention_dropout=0.0)
     config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, encoder_config=encoder)
     return written(folder, config, ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type="ctc"))
