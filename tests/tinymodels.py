@@ -78,7 +78,8 @@ def parakeet_ctc(folder):
     tokenizer = ParakeetTokenizer(tokenizer_object=pieces(), unk_token="<unk>", pad_token="<pad>")
     encoder = dict(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_mel_bins=80,
-        subsampling_factor=4, subsampling_conv_channels=8, conv_kernel_size=5, dropout=0.0, dropout_positions=0.0, layerdrop=0.0,
+        subsampling_factor=4, subsampling_conv_channels=8, conv_kernel_size=5, dropout=0.0, dropout_positions=0.0,
+        layerdrop=0.0,
         activation_dropout=0.0, attention_dropout=0.0)
     config = ParakeetCTCConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, encoder_config=encoder)
     return written(folder, config, ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type="ctc"))
