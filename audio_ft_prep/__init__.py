@@ -12,6 +12,7 @@ Modules:
 - `audio_ft_prep.audiocolumn`: The column of audio in a table: which it is, how it holds audio, and where in a file each clip is
 - `audio_ft_prep.audioleaks`: What train and another set share as it is heard: the same samples in another file, or a copy that was encoded again
 - `audio_ft_prep.augment`: Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
+- `audio_ft_prep.augmented`: A clip before and after its augmentation, to be seen and heard
 - `audio_ft_prep.background`: Work in a thread while a notebook stays usable: one run at a time, how far it is, and a way to stop it
 - `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read

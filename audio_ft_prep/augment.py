@@ -10,6 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/augment.html.md"""
 # %% ../nbs/44_augment.ipynb #c53e7933
 from __future__ import annotations
 import hashlib
+from copy import copy
 from dataclasses import dataclass, field
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.sharedctypes import RawValue
@@ -197,6 +198,16 @@ def __call__(self:Augment,
 ) -> np.ndarray: # Mono float32; the same array where nothing was done
     "Change one clip, unless it is one to leave alone."
     return self.change(samples, rate_hz, clip).samples
+
+# %% ../nbs/44_augment.ipynb #c77d9783
+@patch
+def at_epoch(self:Augment,
+    epoch: int,  # From 0
+) -> Augment: # The epoch of the first stays as it is
+    "Give the same augmentation with an epoch of its own."
+    other = copy(self)
+    other._shared = SharedEpoch(epoch)
+    return other
 
 # %% ../nbs/44_augment.ipynb #2fcce96b
 def epoch_callback(

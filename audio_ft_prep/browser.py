@@ -16,11 +16,13 @@ import ipywidgets as w
 import pyarrow.compute as pc
 from fastcore.basics import patch
 from IPython.display import display
+from .augment import Augment
+from .augmented import after_html, augmented_view
 from .boxes import as_typed
 from .browsing import ABOVE, BELOW, ORDERS, Browsing, shown_number, unit_of
 from .cliplist import (
     FLAGGED, KEPT, NUMBERS, REJECTED, UNFLAGGED, ClipList, chosen_clips, corpus_clips, find_clips, prepared_clips)
-from .clips import player, plot_clip, stored_player, tokens_html
+from .clips import picture_html, player, player_html, plot_clip, stored_player, tokens_html
 from .config import PrepConfig, completed, differing, shaping
 from .flags import FLAGS
 from .paths import Url
@@ -42,17 +44,6 @@ def _why(view):
     if view.reason in SPARE: said = f"<b>Not chosen.</b> {html_text(words)}"
     else: said = fault_html(words, f"Rejected: {view.reason.replace('_', ' ')}.", alert=False)
     return f"<div>{said}</div><div>What to do: {html_text(reason.remedy)}</div>{note}"
-
-# %% ../nbs/75_browser.ipynb #e4dd32d4
-def _picture(plot):
-    "A plot as an image that holds its bytes."
-    png = b64encode(plot.png()).decode()
-    look = "width: 100%; max-width: 720px"
-    return f'<img alt="{html_text(plot.says)}" style="{look}" src="data:image/png;base64,{png}">'
-def _named(audio, view):
-    "A player's HTML with a name for those who can't see it."
-    name = f'aria-label="sound of {html_text(view.id)}"'
-    return audio._repr_html_().replace("<audio", f"<audio {name}", 1)
 
 # %% ../nbs/75_browser.ipynb #80ab524b
 def _flag_words(name):
@@ -79,15 +70,17 @@ def clip_html(
     clips: ClipList,  # Where it is
     i: int,  # Which clip
     whole: bool = False,  # Draw all that the model sees, not only the clip and the beginning of the padding
+    augment: Augment | None = None,  # Show the clip also as this changes it, in its epoch
 ) -> str: # HTML
     "Show a clip: what it is, how it sounds, what the model sees and what it is to learn."
     view = clips.open(i)
     seconds = "" if view.seconds is None else f", {view.seconds:.2f} s"
     about = f"<b>{html_text(view.id)}</b> ({view.split}{seconds}{html_text(view.by)})"
     parts = [f"<div>{about}</div>", _why(view)]
-    if view.samples is not None: parts.append(_named(player(view.samples, view.rate_hz), view))
-    elif view.stored: parts.append(_named(stored_player(view.stored), view))
-    if view.features is not None: parts.append(_picture(plot_clip(view, whole)))
+    if view.samples is not None: parts.append(player_html(player(view.samples, view.rate_hz), view.id))
+    elif view.stored: parts.append(player_html(stored_player(view.stored), view.id))
+    if view.features is not None: parts.append(picture_html(plot_clip(view, whole)))
+    if augment is not None and not view.reason: parts.append(after_html(augmented_view(view, augment, clips.see), whole))
     if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
     if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
     parts.append(findings_html(clips.table.slice(i, 1).to_pylist()[0]))
@@ -189,6 +182,8 @@ def _measuring(state):
     }
 
 # %% ../nbs/75_browser.ipynb #e075c39a
+_VIEWS = ("whole", "epoch")  # Boxes that change how a clip is shown, not which
+
 class ClipBrowser:
     "Leaf through clips."
     def __init__(self,
@@ -196,7 +191,9 @@ class ClipBrowser:
         corpus: str | Path = "",  # Where the corpus of a prepared folder is now; empty where it has not moved
         clips: dict | list | None = None,  # Clips to begin with, as `clips_at_the_edges` gives them, or by their ids; none for all
         form: PrepForm | None = None,  # Where thresholds are written to; none for a source that is a form itself
+        augment: Augment | None = None,  # Show each clip also as this changes it
     ):
+        self.augment = augment
         self.form = source if form is None and isinstance(source, PrepForm) else form
         with _announced("Reading the corpus …"): self.clips = _source(source, corpus)
         self.chosen = chosen_clips(self.clips.table, clips or ())
@@ -213,8 +210,9 @@ class ClipBrowser:
 def _build(self:ClipBrowser):
     "Make the widgets."
     self.filters = _filters(self.clips, self.chosen)
+    if self.augment is not None: self.filters["epoch"] = _labelled("epoch", w.BoundedIntText(min=0, max=10**6))
     for name, box in self.filters.items():
-        do = self.show if name == "whole" else self.find
+        do = self.show if name in _VIEWS else self.find
         box.observe(lambda change, do=do: do(), "value")
     self._build_measuring()
     self.list = w.Select(description="clips", rows=16)
@@ -338,7 +336,7 @@ PAGE = 50  # Clips
 @patch
 def find(self:ClipBrowser) -> None:
     "Find what the filters describe, and show the first of it."
-    asked = {name: box.value for name, box in self.filters.items() if name != "whole"}
+    asked = {name: box.value for name, box in self.filters.items() if name not in _VIEWS}
     self._mark("Looking for clips …")
     only_chosen = asked["reason"] == CHOSEN
     if only_chosen: asked["reason"] = ""
@@ -392,7 +390,8 @@ def show(self:ClipBrowser) -> None:
     i = self.list.value
     if i is None: return
     self._mark(f"Loading {self._row(i)['id']} …")
-    try: self.shown.value = clip_html(self.clips, i, self.filters["whole"].value)
+    augment = self.augment and self.augment.at_epoch(self.filters["epoch"].value)
+    try: self.shown.value = clip_html(self.clips, i, self.filters["whole"].value, augment)
     except Exception as e:
         self.shown.value = fault_html(f"This clip can't be shown: {str(e) or type(e).__name__}")
     finally: self._unmark()
@@ -425,7 +424,7 @@ def _asked(self:ClipBrowser):
     words = []
     for name, box in self.filters.items():
         value = box.label if isinstance(box, w.Dropdown) else box.value or "any"
-        if name != "whole": words.append(f"{box.description}: {value}")
+        if name not in _VIEWS: words.append(f"{box.description}: {value}")
     return html_text("; ".join(words))
 @patch
 def _table(self:ClipBrowser, most=8):

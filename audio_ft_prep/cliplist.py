@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from functools import partial
 from typing import Any, Callable
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from .clipfile import CLIPS
@@ -25,7 +26,7 @@ from .models import load_model
 from .paths import Url
 from .pipeline import Prepared
 from .sampling import select
-from .views import ClipView, PreparedClips, corpus_view, reject_view
+from .views import ClipView, PreparedClips, corpus_view, reject_view, seen_features
 
 # %% auto #0
 __all__ = ['NUMBERS', 'LISTED', 'FLAGGED', 'UNFLAGGED', 'KEPT', 'REJECTED', 'listed_rejects', 'ClipList', 'corpus_clips',
@@ -80,6 +81,7 @@ class ClipList:
     tokenizer: Any  # Spells labels
     seconds: float = 30.0  # What the model sees
     settings: dict = field(default_factory=dict)  # Fields of the config that it is looked at with
+    see: Callable[[np.ndarray], np.ndarray] | None = None  # Gives what the model sees of samples
 
     def __len__(self): return len(self.table)
     def __repr__(self):
@@ -106,7 +108,7 @@ def corpus_clips(
     rejects = listed_rejects(chosen.rejects, corpus.rows)
     flags = flag_column(named_flags(rows["flags"]), len(rows))
     table = pa.concat_tables([_listed(rows, flags=flags), rejects])
-    return ClipList(table, view, tokenizer, model.max_seconds, asdict(cfg))
+    return ClipList(table, view, tokenizer, model.max_seconds, asdict(cfg), partial(seen_features, model=model))
 
 # %% ../nbs/71_cliplist.ipynb #e84f0390
 def _listed_kept(clips):
@@ -132,7 +134,8 @@ def prepared_clips(
     source, _ = clips.corpus
     rejects = listed_rejects(clips.rejects, source and source.rows)
     table = pa.concat_tables([*tables, rejects])
-    return ClipList(table, view, clips.tokenizer, clips.seconds, asdict(clips.cfg))
+    see = partial(seen_features, model=clips.model)
+    return ClipList(table, view, clips.tokenizer, clips.seconds, asdict(clips.cfg), see)
 
 # %% ../nbs/71_cliplist.ipynb #7f771b3c
 def _holds(column, words):

@@ -10,6 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/clips.html.md"""
 
 # %% ../nbs/71_clips.ipynb #863e2a2f
 from __future__ import annotations
+from base64 import b64encode
 from typing import Any
 import numpy as np
 from .show import html_text
@@ -19,7 +20,8 @@ from .figures import CARD, COLOURS, FAINT, INK, Plot, drawing_style, needs_lab, 
 from .views import ClipView
 
 # %% auto #0
-__all__ = ['band_centres_hz', 'plot_clip', 'label_pieces', 'tokens_html', 'player', 'stored_player']
+__all__ = ['band_centres_hz', 'plot_clip', 'label_pieces', 'tokens_html', 'player', 'stored_player', 'picture_html',
+           'player_html']
 
 # %% ../nbs/71_clips.ipynb #e77d61cc
 def _draw_wave(ax, view):
@@ -171,3 +173,19 @@ def stored_player(
 ) -> Any: # An `IPython.display.Audio`
     "Make a player of a file as it is."
     return _audio(data, _MIMES.get(read_container(data).format, "audio/mpeg"))
+
+# %% ../nbs/71_clips.ipynb #eff3d182
+def picture_html(
+    plot: Plot,  # As `plot_clip` gives it
+) -> str: # HTML
+    "Show a plot as an image that holds its bytes."
+    png = b64encode(plot.png()).decode()
+    look = "width: 100%; max-width: 720px"
+    return f'<img alt="{html_text(plot.says)}" style="{look}" src="data:image/png;base64,{png}">'
+def player_html(
+    audio: Any,  # As `player` gives it
+    name: str,  # What is played
+) -> str: # HTML
+    "Show a player with a name."
+    said = f'aria-label="sound of {html_text(name)}"'
+    return audio._repr_html_().replace("<audio", f"<audio {said}", 1)

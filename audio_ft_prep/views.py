@@ -35,8 +35,8 @@ from .text import clean_sentence
 from .train import load_prepared
 
 # %% auto #0
-__all__ = ['PLAYED_BYTES', 'ClipView', 'row_view', 'find_rows', 'fetched_row', 'corpus_view', 'reject_view', 'PreparedClips',
-           'clips_of']
+__all__ = ['PLAYED_BYTES', 'ClipView', 'seen_features', 'row_view', 'find_rows', 'fetched_row', 'corpus_view', 'reject_view',
+           'PreparedClips', 'clips_of']
 
 # %% ../nbs/70_views.ipynb #b1ed1077
 _HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
@@ -91,8 +91,11 @@ def _decoded(row, model, cfg):
     except BadClip: return fault | _stored(row)
 
 # %% ../nbs/70_views.ipynb #65353829
-def _seen(samples, model):
-    "What the model sees of samples: their log-mel, padded."
+def seen_features(
+    samples: np.ndarray,  # Mono float32, at the model's rate
+    model: Model,  # The model to look at them for
+) -> np.ndarray: # float32, (mels, frames), padded
+    "Compute what the model sees of samples."
     mel = LogMel(model.extractor)
     return pad_frames(mel(samples), mel.n_frames)
 def row_view(
@@ -118,7 +121,7 @@ def row_view(
         **_decoded(row, model, cfg),
     )
     if view.samples is None: return view
-    features = _seen(view.samples, model)
+    features = seen_features(view.samples, model)
     return replace(view, features=features, seconds=len(view.samples) / model.rate_hz)
 
 # %% ../nbs/70_views.ipynb #87547ae4
