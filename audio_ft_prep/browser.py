@@ -80,7 +80,8 @@ def clip_html(
     if view.samples is not None: parts.append(player_html(player(view.samples, view.rate_hz), view.id))
     elif view.stored: parts.append(player_html(stored_player(view.stored), view.id))
     if view.features is not None: parts.append(picture_html(plot_clip(view, whole)))
-    if augment is not None and not view.reason: parts.append(after_html(augmented_view(view, augment, clips.see), whole))
+    if augment is not None and not view.reason:
+        parts.append(after_html(augmented_view(view, augment, clips.see), whole))
     if view.sentence: parts.append(f'<div dir="auto" style="font-size: 1.15em">{html_text(view.sentence)}</div>')
     if view.labels: parts.append(tokens_html(view.labels, clips.tokenizer))
     parts.append(findings_html(clips.table.slice(i, 1).to_pylist()[0]))
