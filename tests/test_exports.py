@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from audio_ft_prep import export as export_module
+from audio_ft_prep import PrepConfig, export as export_module
 from audio_ft_prep.export import export_prepared
 from audio_ft_prep.exports import EXPORT, EXPORTS
 from audio_ft_prep.hubexport import hub_files
+from audio_ft_prep.load import load_rows
 from audio_ft_prep.reading import PreparedFolder
 from audio_ft_prep.soundrows import sound_rows
 from conftest import sentence, until
 
 
 @pytest.fixture(scope="module")
-def folder(prepared): return PreparedFolder.of(prepared("it", storage="audio").folder)
+def folder(prepared):
+    "A prepared folder of several shards."
+    return PreparedFolder.of(prepared("it", storage="audio", shard_rows=5).folder)
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +184,6 @@ def test_kaldi_has_valid_directories_which_our_own_reader_reads(exported, rows, 
 
 @pytest.mark.parametrize("to", ["nemo", "webdataset", "audiofolder"])
 def test_a_corpus_of_our_own_can_be_made_of_an_export(exported, rows, to):
-    from audio_ft_prep import PrepConfig
-    from audio_ft_prep.load import load_rows
     corpus = load_rows(PrepConfig(str(exported(to)), "it", train_splits="train", eval_splits="test"))
     assert not len(corpus.rejects), corpus.rejects.to_pylist()[:2]
     told = {(r["id"], r["split"], r["sentence"], r["speaker"] or "") for r in corpus.rows.to_pylist()}
@@ -255,8 +256,8 @@ def test_what_a_target_does_not_read_is_decoded_and_counted(folder, rows, tmp_pa
 # Where it goes, and what stops it
 
 @pytest.mark.parametrize("storage", ["features", "padded"])
-def test_a_folder_without_sound_is_refused_by_its_storage(prepared, storage, tmp_path):
-    with_features = PreparedFolder(prepared("it").folder)
+def test_a_folder_without_sound_is_refused_by_its_storage(folder, storage, tmp_path):
+    with_features = PreparedFolder(folder.at)
     prep = with_features.prep
     with_features.__dict__["_loaded"] = ({**prep, "config": {**prep["config"], "storage": storage}}, b"")
     for to in EXPORTS:
@@ -325,10 +326,10 @@ def writable(hub, monkeypatch):
 
 
 @pytest.fixture
-def many(prepared, monkeypatch):
+def many(folder, monkeypatch):
     "A folder of several shards, each of which becomes a file of its own."
     monkeypatch.setattr("audio_ft_prep.hubexport.FILE_BYTES", 1)
-    return PreparedFolder.of(prepared("it", storage="audio", shard_rows=5).folder)
+    return folder
 
 
 def test_the_hub_has_the_same_rows_private_with_a_card_and_croissant(writable, many, tmp_path):
@@ -353,6 +354,10 @@ def test_the_hub_has_the_same_rows_private_with_a_card_and_croissant(writable, m
                 row.id, row.sentence, row.speaker, row.language, row.flags
             )
             same_numbers(row.measures, item)
+    corpus = load_rows(PrepConfig("me/voices", "it", train_splits="train", eval_splits="test"))
+    assert {(r["id"], r["split"], r["sentence"], r["speaker"] or "") for r in corpus.rows.to_pylist()} == {
+        (r.id, r.split, r.sentence, r.speaker) for r in wanted
+    }
     about = mlcroissant.Dataset(jsonld=at / "croissant.json")
     record = next(iter(about.records("clips")))
     assert record["clips/id"].decode() in {row.id for row in wanted}
@@ -385,7 +390,7 @@ def test_an_export_to_the_hub_that_was_killed_goes_on_and_sends_nothing_twice(wr
     assert len(writable.commits) == commits and not writable.requests_for(method="PUT")
 
 
-def test_another_data_set_and_an_open_one_are_left_alone(writable, many, prepared):
+def test_another_data_set_and_an_open_one_are_left_alone(writable, many):
     at = writable.repo_dir("datasets", "me/other")
     at.mkdir(parents=True)
     (at / "data.csv").write_text("a\n")
@@ -395,8 +400,10 @@ def test_another_data_set_and_an_open_one_are_left_alone(writable, many, prepare
     assert os.listdir(at) == ["data.csv"] and writable.commits == []
     export_prepared(many, "hub:me/open", progress=False, public=True)
     assert "me/open" not in writable.private
+    other = PreparedFolder(many.at)
+    other.__dict__["_loaded"] = (many.prep, b"another prep.json")
     with pytest.raises(ValueError, match="holds something else"):
-        export_prepared(prepared("it", storage="audio").folder, "hub:me/open", progress=False, public=True)
+        export_prepared(other, "hub:me/open", progress=False, public=True)
 
 
 def test_what_the_hub_refuses_is_one_sentence_without_the_token(writable, many, monkeypatch):
