@@ -16,7 +16,8 @@ from typing import Any, Callable
 from .secrets import without_secrets
 
 # %% auto #0
-__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_patterns', 'ModelSource', 'read_from', 'extractor_settings']
+__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_pattern', 'check_patterns', 'ModelSource', 'read_from',
+           'extractor_settings']
 
 # %% ../nbs/24_modelfiles.ipynb #2b0d4be6
 MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those of large vocabularies have a fifth of it
@@ -32,6 +33,8 @@ _FILES = (
     "normalizer.json",
     "generation_config.json",
     "merges.txt",
+    "chat_template.jinja",
+    "tekken.json",
 )
 AGAIN = "get the model's folder again"
 def _bytes_of(path):
@@ -117,6 +120,17 @@ def _patterns(part):
     if not isinstance(part, dict): return []
     found = [v for k, v in part.items() if k == "Regex" and isinstance(v, str)]
     return found + [p for v in part.values() for p in _patterns(v)]
+def check_pattern(
+    pattern: str,  # A regular expression
+    model_id: str,  # What an error calls the model
+) -> None:
+    "Refuse a pattern that could keep a run busy for ever."
+    if pattern in _USUAL_PATTERNS or _is_simple(pattern): return
+    raise ValueError(
+        f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
+        " tokenizer of the model that it was made from"
+    )
+
 def check_patterns(
     tokenizer: Any,  # A `tokenizers.Tokenizer`
     model_id: str,  # What an error calls it
@@ -125,12 +139,7 @@ def check_patterns(
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part = getattr(tokenizer, name)
         if part is None: continue
-        for pattern in _patterns(json.loads(part.__getstate__())):
-            if pattern in _USUAL_PATTERNS or _is_simple(pattern): continue
-            raise ValueError(
-                f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
-                " tokenizer of the model that it was made from"
-            )
+        for pattern in _patterns(json.loads(part.__getstate__())): check_pattern(pattern, model_id)
 
 # %% ../nbs/24_modelfiles.ipynb #2620b864
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from .families import Family, Model
 from .modelfiles import ModelSource, extractor_settings, model_files
 from .paths import user_path
 from .secrets import logger_of
+from .prompted import CANARY, COHERE_ASR
+from .speechllm import GLM_ASR, QWEN3_ASR, VOXTRAL
+from .transducers import TRANSDUCER
+from .unserved import UNSERVED, check_known_type, refuse_unserved
 from .ctc import PARAKEET_CTC, W2V_BERT, WAV2VEC2
 from .whisper import WHISPER
 from .features import Extractor  # scripts import it from here, too
@@ -28,7 +32,11 @@ __all__ = ['FAMILIES', 'family_of', 'packaged_models', 'load_model']
 _log = logger_of(__name__)
 
 # %% ../nbs/29_models.ipynb #fbd61e4b
-FAMILIES = {family.name: family for family in (WHISPER, WAV2VEC2, W2V_BERT, PARAKEET_CTC)}
+_ALL = (
+    WHISPER, WAV2VEC2, W2V_BERT, PARAKEET_CTC, TRANSDUCER, CANARY, COHERE_ASR,
+    QWEN3_ASR, GLM_ASR, VOXTRAL,
+)
+FAMILIES = {family.name: family for family in _ALL}
 _TITLES = ", ".join(family.title for family in FAMILIES.values())
 
 # %% ../nbs/29_models.ipynb #20ddb8d3
@@ -48,11 +56,18 @@ def packaged_models() -> list[str]: # Ids on the Hub
 # %% ../nbs/29_models.ipynb #2b0e5062
 def _read(source):
     "A model, by the first family that knows its kind."
-    source = replace(source, settings=extractor_settings(source, "speech"), config=source.config or _hub_config(source))
+    if not source.config: source = replace(source, config=_hub_config(source))
+    kind = str(source.config.get("model_type") or "")
+    if kind in UNSERVED: refuse_unserved(source.name, kind, _TITLES)
+    if kind in _served(): check_known_type(source.name, kind)
+    source = replace(source, settings=extractor_settings(source, "speech"))
     for family in FAMILIES.values():
         if family.matches(source): return family.read(source)
-    kind = source.config.get("model_type") or source.settings.get("feature_extractor_type", "processor without a name")
-    raise ValueError(f"model_id must name a model of {_TITLES}, got {source.name}, which is a {str(kind)[:60]}")
+    extractor = source.settings.get("feature_extractor_type", "processor without a name")
+    refuse_unserved(source.name, kind or extractor, _TITLES)
+def _served():
+    "Types of models, as config.json has them, that are told apart by it."
+    return {kind for family in FAMILIES.values() for kind in getattr(family, "model_types", ())}
 def _hub_config(source):
     "What config.json says on the Hub; empty where there is none."
     if source.origin != "the Hub": return {}

@@ -2,6 +2,8 @@
 import json
 from pathlib import Path
 
+from tinyspeech import CLASSES, SERVED, net_of
+
 LETTERS = "abcdefghijklmnopqrstuvwxyzàèéìíòóùú'"
 SMALL = dict(
     hidden_size=32,
@@ -100,6 +102,8 @@ TINY = {
     "parakeet_ctc": parakeet_ctc,
 }
 
+TINY |= SERVED
+
 
 def tiny_folder(kind, root):
     "The folder of a tiny model, made below a folder."
@@ -117,5 +121,6 @@ def tiny_model(folder, seed=0):
     from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(folder)
+    if config.model_type in CLASSES: return net_of(config)
     auto = AutoModelForCTC if config.model_type in CTC else AutoModelForSpeechSeq2Seq
     return auto.from_config(config)

@@ -1,0 +1,133 @@
+"Models that are asked to transcribe: text is never read as a control token, languages are announced, and what can't be served is refused."
+import json
+
+import numpy as np
+import pytest
+from transformers import AutoProcessor
+
+from audio_ft_prep.families import BatchClip
+from audio_ft_prep.models import load_model
+from audio_ft_prep.unserved import UNSERVED
+from tinyspeech import LLMS, SERVED
+from tinymodels import tiny_folder
+
+HOSTILE = "il <|endoftext|> </s> <pad> [AUDIO] <|audio_pad|> <asr_text> <|it|> <blank> <|im_end|> <unk> [INST] <|user|>"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    "A tiny model of a type, read once."
+    made = {}
+    def get(kind):
+        if kind not in made: made[kind] = load_model(str(tiny_folder(kind, tmp_path_factory.mktemp("served"))))
+        return made[kind]
+    return get
+
+
+def asked(model, language="it"):
+    return model.family.tokenizer(model, model.family.language(model, language, ""), "transcribe")
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_text_of_a_sentence_is_never_read_as_a_control_token(kind, served):
+    model = served(kind)
+    tokenizer = asked(model)
+    ids, empty = model.family.labels([HOSTILE, ""], tokenizer)
+    around = len(empty)
+    request = getattr(tokenizer, "request", None)
+    text = ids[len(request.prompt):len(ids) - len(request.end)] if request else ids
+    assert len(text) == len(ids) - around
+    assert not set(text) & (set(model.family.controls(model)) - {model.tokenizer.unk_token_id})
+
+
+@pytest.mark.parametrize("kind", [k for k in SERVED if k in ("canary", "cohere_asr")])
+def test_each_row_announces_its_own_language(kind, served):
+    model = served(kind)
+    labels = model.family.labels(["il gatto", "il gatto"], asked(model))
+    model.family.announce(labels, ["it", "es-ES"], model)
+    assert labels == [model.family.labels(["il gatto"], asked(model, code))[0] for code in ("it", "es")]
+
+
+def test_each_clip_of_a_batch_is_asked_in_its_own_language(served):
+    if "qwen3_asr" not in SERVED: pytest.skip("this transformers writes no request as text")
+    model = served("qwen3_asr")
+    tokenizer = asked(model)
+    label = model.family.labels(["sì"], tokenizer)[0]
+    samples = np.zeros(16_000, np.float32)
+    clips = [BatchClip(samples=samples, labels=label, sentence="sì", language=code) for code in ("", "es")]
+    batch = model.family.collate(clips, model, tokenizer)
+    spoken = [model.tokenizer.decode(row) for row in batch["input_ids"]]
+    assert "language Italian<asr_text>sì<|im_end|>" in spoken[0]
+    assert "language Spanish<asr_text>sì<|im_end|>" in spoken[1]
+    assert (batch["input_ids"][:, -2] == model.tokenizer.eos_token_id).all()
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_a_language_that_the_model_lacks_and_another_task_are_refused(kind, served):
+    model = served(kind)
+    with pytest.raises(ValueError, match="leave task at transcribe"): model.family.tokenizer(model, "it", "translate")
+    if kind in ("canary", "cohere_asr", "qwen3_asr"):
+        with pytest.raises(ValueError, match="has no language Klingon: set language to one it has"):
+            model.family.language(model, "it", "Klingon")
+
+
+def test_a_clip_that_cohere_asr_would_cut_in_two_is_refused(served):
+    model = served("cohere_asr")
+    with pytest.raises(ValueError, match="must have 35 s at most, got 36.0 s"):
+        model.family.inputs([np.zeros(36 * 16_000, np.float32)], model)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SERVED if kind in LLMS])
+def test_a_speech_llm_stores_no_features(kind, served):
+    from audio_ft_prep.config import PrepConfig
+    model = served(kind)
+    cfg = PrepConfig(dataset_name="sample", language_code="it", model_id=model.model_id)
+    with pytest.raises(ValueError, match="storage features can't be had for .* set storage to audio"):
+        model.family.input_maker(cfg, model)
+    clip = BatchClip(stored=np.zeros((80, 100), np.float32), labels=[5])
+    with pytest.raises(ValueError, match="must be made from sound"): model.family.collate([clip], model, asked(model))
+
+
+def folder_of(path, kind, **more):
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": kind, **more}))
+    (path / "preprocessor_config.json").write_text(json.dumps({"feature_extractor_type": "WhisperFeatureExtractor"}))
+    return str(path)
+
+
+def test_a_type_that_nothing_is_prepared_for_is_refused_with_its_reason(tmp_path):
+    for kind, why in UNSERVED.items():
+        with pytest.raises(ValueError, match="model_id must name a model of Whisper, .* which is a") as refusal:
+            load_model(folder_of(tmp_path / kind, kind))
+        assert str(refusal.value).endswith(f"{kind}: {why}")
+    for kind in ("bert", "\u202ewhisper", ["whisper"]):
+        with pytest.raises(ValueError, match="no kind of speech model that is known here"):
+            load_model(folder_of(tmp_path / str(len(list(tmp_path.iterdir()))), kind))
+
+
+def test_a_transformers_that_is_older_than_the_model_is_named(tmp_path, monkeypatch):
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    monkeypatch.delitem(CONFIG_MAPPING_NAMES, "canary")
+    with pytest.raises(ImportError, match="is a canary, which transformers .* doesn't have: pip install -U transformers"):
+        load_model(folder_of(tmp_path / "new", "canary"))
+
+
+def test_a_missing_mistral_common_is_named(tmp_path, monkeypatch):
+    from transformers.utils import import_utils
+    monkeypatch.setattr(import_utils, "is_mistral_common_available", lambda: False)
+    with pytest.raises(ImportError, match="Voxtral needs mistral-common .* or newer: pip install"):
+        load_model(folder_of(tmp_path / "voxtral", "voxtral"))
+
+
+def test_a_canary_without_the_tokens_of_its_prompt_is_refused(tmp_path, served):
+    if "canary" not in SERVED: pytest.skip("this transformers writes no request as text")
+    model = served("canary")
+    with pytest.raises(ValueError, match="must have the tokens of its prompt for bg"): asked(model, "bg")
+
+
+def test_a_template_that_writes_no_answer_is_refused(tmp_path, served):
+    if "glmasr" not in SERVED: pytest.skip("this transformers writes no request as text")
+    folder = tiny_folder("glmasr", tmp_path)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{% endfor %}")
+    model = load_model(str(folder))
+    with pytest.raises(ValueError, match="must write the assistant's answer, and doesn't"): asked(model)
