@@ -33,9 +33,9 @@ _FILES = (
     "normalizer.json",
     "generation_config.json",
     "merges.txt",
-    "chat_template.jinja",
-    "tekken.json",
 )
+_ASKED = ("canary", "qwen3_asr", "glmasr")
+_FILES_OF = {"voxtral": ("tekken.json",)} | dict.fromkeys(_ASKED, ("chat_template.jinja",))  # By the type of a model
 AGAIN = "get the model's folder again"
 def _bytes_of(path):
     "Read a plain file of a model's folder, or of the store that a Hub's cache keeps beside it; refuse anything else."
@@ -77,7 +77,10 @@ def model_files(
     folder: Path,  # A model's folder
 ) -> dict[str, bytes]: # Content of each file that is needed, by its name
     "Read a model's folder; refuse one whose files are damaged, or lead out of it."
-    found = {name: _bytes_of(folder/name) for name in _FILES if os.path.lexists(folder/name)}
+    read = lambda names: {name: _bytes_of(folder/name) for name in names if os.path.lexists(folder/name)}
+    found = read(_FILES)
+    config = _object_in(folder/"config.json", found.get("config.json", b"{}"))
+    found |= read(_FILES_OF.get(str(config.get("model_type")), ()))
     held = {name: _object_in(folder/name, data) for name, data in found.items() if name.endswith(".json")}
     if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
         raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")

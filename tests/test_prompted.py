@@ -1,9 +1,8 @@
-"Models that are asked to transcribe: text is never read as a control token, languages are announced, and what can't be served is refused."
+"Models that are asked to transcribe: text is never a control token, languages are announced, refusals come early."
 import json
 
 import numpy as np
 import pytest
-from transformers import AutoProcessor
 
 from audio_ft_prep.families import BatchClip
 from audio_ft_prep.models import load_model
@@ -131,3 +130,12 @@ def test_a_template_that_writes_no_answer_is_refused(tmp_path, served):
     (folder / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{% endfor %}")
     model = load_model(str(folder))
     with pytest.raises(ValueError, match="must write the assistant's answer, and doesn't"): asked(model)
+
+
+def test_a_template_outside_of_the_models_folder_is_not_read(tmp_path):
+    if "glmasr" not in SERVED: pytest.skip("this transformers writes no request as text")
+    folder = tiny_folder("glmasr", tmp_path)
+    (tmp_path / "private").write_text("my diary")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.jinja").symlink_to(tmp_path / "private")
+    with pytest.raises(ValueError, match="chat_template.jinja must lie in the model's folder"): load_model(str(folder))
