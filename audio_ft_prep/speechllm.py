@@ -9,7 +9,9 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/speechllm.html.md"""
 
 # %% ../nbs/27_speechllm.ipynb #ea95376b
 from __future__ import annotations
+import os, shutil, weakref
 from dataclasses import replace
+from tempfile import mkdtemp
 from typing import Any
 import numpy as np
 from .modelfiles import AGAIN, check_pattern
@@ -177,6 +179,13 @@ class Voxtral(SpeechLlm):
             raise ValueError(f"{source.name} must have Mistral's own tekken.json beside its config.json: {AGAIN}")
         check_pattern(inner.instruct_tokenizer.tokenizer._model._pat_str, str(source.name))
         return super().model_of(source, processor)
+    def open(self, source):
+        if not os.path.isdir(source.path): return super().open(source)
+        lasting = mkdtemp(prefix="voxtral-")
+        shutil.copytree(source.path, lasting, dirs_exist_ok=True)
+        processor = super().open(replace(source, path=lasting))
+        weakref.finalize(processor, shutil.rmtree, lasting, ignore_errors=True)
+        return processor
 
     def language(self, model, language_code, language=""): return self.spoken(language.strip() or language_code)
     def check_mixed(self, model): pass
