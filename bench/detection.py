@@ -16,7 +16,7 @@ from audio_ft_prep.levels import even, levels_of
 from common import HERE, SAMPLE, plain_clips, table
 
 sys.path.insert(0, str(HERE.parent / "tests"))
-from planted import KINDS, TEXT_KINDS, Clip, write_planted
+from planted import KINDS, LEAKS, TEXT_KINDS, Clip, write_leaks, write_planted
 
 ALL_KINDS = KINDS | TEXT_KINDS
 
@@ -56,19 +56,55 @@ def false_findings(kind_of: dict[str, str], found: dict[str, set], kinds: dict =
     clean = [name for name, kind in kind_of.items() if not kind]
     return {(name, finding) for name in clean for finding in found.get(name, set()) & about}
 
-def groups(kinds: dict, each: int, clean: int) -> list[tuple[dict, int]]:
-    "Kinds that share a corpus, and clips of each; a rate of speech is judged by its corpus, of which most must be clean."
+def groups(kinds: dict, each: int, clean: int) -> list[tuple[dict, list[int]]]:
+    "Kinds that share a corpus, and clips of each in its rounds; a rate of speech is judged by its corpus, of which most must be clean."
     alone = [name for name, kind in kinds.items() if kind.finding == RATE]
     shared = {name: kind for name, kind in kinds.items() if name not in alone}
-    return [(shared, each), *(({name: kinds[name]}, min(each, max(2, clean // 20))) for name in alone)]
+    most = max(2, clean // 20)
+    rounds = [most] * (each // most) + [each % most] * (each % most > 0)
+    return [(shared, [each]), *(({name: kinds[name]}, rounds) for name in alone)]
 
-def measure(clean: list, kinds: dict, each: int, language: str, work: Path) -> tuple[list, set]:
-    "Rows of the table for kinds that share a corpus, and findings of clean clips."
+def measure(clean: list, kinds: dict, rounds: list[int], language: str, work: Path) -> tuple[list, set]:
+    "Rows of the table for kinds that share a corpus, and findings of clean clips; in each round other clips have the faults."
     originals = [(audio, "mp3", clip.sentence, clip.speaker) for audio, clip in clean]
-    kind_of = write_planted(work / "corpus", [clip for _, clip in clean], each, kinds, originals=originals)
-    prepare(config_of(work / "corpus", language, work / "out"), progress=False)
-    found = findings(work / "out")
-    return rates(kind_of, found, kinds), false_findings(kind_of, found, kinds)
+    rows, false = [[name, kind.finding, 0, 0, kind.least] for name, kind in kinds.items()], set()
+    for seed, each in enumerate(rounds):
+        root = work / str(seed)
+        kind_of = write_planted(
+            root / "corpus", [clip for _, clip in clean], each, kinds, originals=originals, seed=seed
+        )
+        prepare(config_of(root / "corpus", language, root / "out"), progress=False)
+        found = findings(root / "out")
+        false |= false_findings(kind_of, found, kinds)
+        for row, (_, _, right, of, _) in zip(rows, rates(kind_of, found, kinds)):
+            row[2] += right
+            row[3] += of
+    return rows, false
+
+def measure_leaks(clean: list, leaks: dict, each: int, language: str, work: Path) -> tuple[list, set]:
+    "Rows of the table of leaks, and clean clips that were dropped as one."
+    rows, dropped = [], set()
+    for number, (name, leak) in enumerate(leaks.items()):
+        root = work / f"leaks{number}"
+        write_leaks(root, [clip for _, clip in clean], each, leak)
+        cfg = PrepConfig(
+            str(root / "corpus"), language, output_dir=str(root / "out"), storage="audio", train_splits="train",
+            keep_out=f"{root / 'outside'}:test", **leak.settings
+        )
+        prepare(cfg, progress=False)
+        got = pq.read_table(root / "out/rejects.parquet").to_pylist()
+        right = {r["id"] for r in got if leak.finding == r["reason"] or leak.finding in r["detail"]}
+        places = {"in eval": range(each), "in an outside set": range(each, 2 * each)}
+        if leak.finding == "sentence_cap":
+            pairs = [len(right & {f"leak{i}", f"other{i}"}) == 1 for i in range(2 * each)]
+            rows.append([name, leak.finding, sum(pairs), len(pairs), leak.least])
+            places = {}
+        for where, which in places.items():
+            found = sum(f"leak{i}" in right for i in which)
+            rows.append([f"{name} {where}", "leak", found, len(which), leak.least])
+        wrong = [r for r in got if r["id"].startswith("clean") and r["reason"] in ("leak", "sentence_cap")]
+        dropped |= {(f"{number} {r['id']}", r["reason"]) for r in wrong}
+    return rows, dropped
 
 def pieces_called_noise(clean: list) -> list:
     "How many pieces of clean clips would be called noise if clips so short were judged: a row for each length."
@@ -93,9 +129,10 @@ def main(
     markdown: bool = False,  # Print the table as Markdown
     json: str = "",  # File to write every figure to
     pieces: bool = False,  # Instead: cut clean clips into short pieces, and count those that would be called noise
+    only: str = "",  # Kinds whose names have this in them; left out: all
     smoke: bool = False,  # Two clips of a kind: shows that it works, measures nothing
 ):
-    "Plant faults into clean clips, prepare them, and count what is found."
+    "Plant faults into clean clips, and leaks between sets of them, prepare them, and count what is found."
     if smoke: each = 2
     languages = language.split(",")
     with tempfile.TemporaryDirectory(prefix="bench-") as tmp:
@@ -104,10 +141,16 @@ def main(
         if pieces: return print(table(["length", "called noise", "of"], pieces_called_noise(clean), markdown))
         rows = []
         false = set()
-        for i, (kinds, count) in enumerate(groups(ALL_KINDS, each, len(clean))):
-            of_kinds, wrong = measure(clean, kinds, count, languages[0], work / f"group{i}")
+        for i, (kinds, rounds) in enumerate(groups(ALL_KINDS, each, len(clean))):
+            kinds = {name: kind for name, kind in kinds.items() if only in name}
+            if not kinds: continue
+            of_kinds, wrong = measure(clean, kinds, rounds, languages[0], work / f"group{i}")
             rows += of_kinds
             false |= wrong
+        leaks = {name: leak for name, leak in LEAKS.items() if only in name}
+        of_leaks, wrong = measure_leaks(clean, leaks, min(each, len(clean) // 5), languages[0], work)
+        rows += of_leaks
+        false |= wrong
     head = ["planted", "finding", "found", "of", "at least"]
     print(table(head, [[*row[:4], f"{row[4]:.0%}"] for row in rows], markdown))
     counted = Counter(finding for _, finding in false)

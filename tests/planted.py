@@ -222,7 +222,7 @@ def planted(clean, each, kinds=KINDS, suffix="mp3", seed=0):
             yield f"fault{number:02d}_{i:04d}.{ending}", name, data, clip.sentence, clip.speaker
 
 
-def write_planted(root, clean, each, kinds=KINDS, suffix="mp3", originals=()):
+def write_planted(root, clean, each, kinds=KINDS, suffix="mp3", originals=(), seed=0):
     "A folder of clean clips and of some with faults, for `audio-ft-prep prepare`; give the kind of each clip by its id."
     root.mkdir(parents=True)
     kind_of = {}
@@ -230,8 +230,93 @@ def write_planted(root, clean, each, kinds=KINDS, suffix="mp3", originals=()):
         lines = csv.writer(f)
         lines.writerow(["file_name", "text", "speaker"])
         files = [(f"clean_{i:05d}.{end}", "", data, *rest) for i, (data, end, *rest) in enumerate(originals)]
-        for name, kind, data, sentence, speaker in chain(files, planted(clean, each, kinds, suffix)):
+        for name, kind, data, sentence, speaker in chain(files, planted(clean, each, kinds, suffix, seed)):
             (root / name).write_bytes(data)
             lines.writerow([name, sentence, speaker])
             kind_of[Path(name).stem] = kind
     return kind_of
+
+
+# ---- leaks: a clip of train, and what eval or an outside set has of it
+
+class Leak(NamedTuple):
+    "What of a clip of train is in another set, and what a run says of it."
+    copy: Callable  # (clip of train, its file, another recording) -> file, sentence and speaker in the other set
+    finding: str  # words of the reject's detail; a reason where both clips are in train
+    settings: dict  # what drops it
+    least: float = 1.0  # share of clips for which it should be found
+
+
+def ogg(wave, rate_hz):
+    sf.write(out := io.BytesIO(), wave, rate_hz, format="OGG", subtype="VORBIS")
+    return out.getvalue()
+
+
+def near_copy(gain_db, cut_seconds, encode):
+    "The recording at another level and in another encoding, without its first moment; by the same speaker."
+    def copy(clip, file, other):
+        wave = clip.wave[int(cut_seconds * clip.rate_hz):] * 10 ** (gain_db / 20)
+        return encode(wave, clip.rate_hz), f"{other.sentence} of a copy", clip.speaker
+    return copy
+
+
+def as_mp3(wave, rate_hz): return encoded(Clip(wave, rate_hz, ""), "mp3")
+
+
+def said_again(clip): return f"\u00ab{clip.sentence.rstrip('.?!').upper()}\u00bb!"
+
+
+def mp3_of(clip): return encoded(clip, "mp3")
+
+
+NEAR = dict(near=True, leak_near="drop")
+LEAKS = {
+    "the same speaker": Leak(
+        lambda clip, file, other: (mp3_of(other), f"{other.sentence} of another", clip.speaker),
+        "the same speaker", dict(leak_speakers="drop")),
+    "the same sentence": Leak(
+        lambda clip, file, other: (mp3_of(other), said_again(clip), ""), "the same sentence", dict(leak_sentences="drop")),
+    "the same file": Leak(
+        lambda clip, file, other: (file, f"{other.sentence} of a copy", ""), "the same file, byte by byte", dict(leak_audio="drop")),
+    "the same samples in another container": Leak(
+        lambda clip, file, other: (unpacked(file), f"{other.sentence} of a copy", ""), "the same audio once decoded",
+        dict(leak_audio="drop")),
+    "encoded again, 12 dB lower": Leak(near_copy(-12, 0, as_mp3), "the same audio, nearly", NEAR),
+    "as Ogg Vorbis, 20 dB lower, 0.1 s cut off": Leak(near_copy(-20, 0.1, ogg), "the same audio, nearly", NEAR),
+    "the sentence said twice in train": Leak(
+        lambda clip, file, other: (mp3_of(other), said_again(clip), ""), "sentence_cap", dict(max_per_sentence=1)),
+}
+
+
+def unpacked(file):
+    "A file's samples as float WAV: the decoder's own, to the bit."
+    wave, rate_hz = sf.read(io.BytesIO(file), dtype="float32")
+    sf.write(out := io.BytesIO(), wave, rate_hz, format="WAV", subtype="FLOAT")
+    return out.getvalue()
+
+
+def write_leaks(root, clean, each, leak):
+    "In `corpus`, `each` clips of train of which eval has something, as many of which the set `outside` has, and clean ones."
+    train, others, alone = clean[:2 * each], clean[2 * each:4 * each], clean[4 * each:]
+    rows = {"train": [], "test": [], "outside": []}
+    for i, (clip, other) in enumerate(zip(train, others)):
+        clip = clip._replace(speaker=f"T{i}", sentence=f"{clip.sentence} number {i}")
+        file = mp3_of(clip)
+        to = "train" if leak.finding == "sentence_cap" else "test" if i < each else "outside"
+        rows["train"].append((f"leak{i}", file, clip.sentence, clip.speaker))
+        rows[to].append((f"other{i}", *leak.copy(clip, file, other)))
+    for i, clip in enumerate(alone):
+        rows[("test", "outside", "train")[min(i % 6, 2)]].append((f"clean{i}", mp3_of(clip), f"{clip.sentence} clean {i}", f"A{i}"))
+    for split, of_split in rows.items():
+        _write_split(root / ("outside/test" if split == "outside" else f"corpus/{split}"), of_split)
+
+
+def _write_split(folder, rows):
+    folder.mkdir(parents=True)
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as f:
+        lines = csv.writer(f)
+        lines.writerow(["file_name", "text", "speaker"])
+        for name, data, sentence, speaker in rows:
+            ending = {b"OggS": "ogg", b"RIFF": "wav"}.get(data[:4], "mp3")
+            (folder / f"{name}.{ending}").write_bytes(data)
+            lines.writerow([f"{name}.{ending}", sentence, speaker])
