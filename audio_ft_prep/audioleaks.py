@@ -192,6 +192,9 @@ def count_leaks(
     lines = []
     for name in search.sets:
         lines += [of_rows[name, kind] for kind in SEEN_IN_ROWS]
+        if none := search.why.get((name, "sentences")):  # train or the set has no rows
+            lines += [Leak(name, kind, modes[kind], note=none) for kind in ("audio", "near")]
+            continue
         lines.append(_audio_line(kept, heard, name, modes["audio"], dropped.get(name, (0, 0.0))))
         lines.append(_near_line(kept, heard, name, modes["near"]))
     return lines
@@ -205,7 +208,7 @@ def _joined(entries, kept):
     "One line of the table, from those of all parts."
     first = entries[0]
     dropped = entries if first.kind == "audio" else entries[:1]  # what is known before shards are made is the same in all parts
-    if (first.set, first.kind) == ("eval", "audio") and first.rows is None:
+    if (first.set, first.kind, first.note) == ("eval", "audio", AT_MERGE):
         heard = Heard()
         line = _audio_line(kept, heard, "eval", first.mode, (0, 0.0))
     else:

@@ -19,6 +19,7 @@ from .links import AUDIO_SUFFIXES, corpus_file
 from .rejects import BadClip, Reject, reason_counts, rejects_table
 from .rows import Corpus, audio_bytes
 from .secrets import logger_of
+from .splits import outside_name
 
 # %% auto #0
 __all__ = ['LONGEST_LINE', 'MOST_TEXT_BYTES', 'clip_id', 'audio_ending', 'composed_path', 'by_numbers', 'first_places',
@@ -217,8 +218,9 @@ def read_corpus(
     notes: list[str],  # What is odd about it, a sentence each
 ) -> Corpus: # With its source
     "Put together what was read; the notes are logged."
+    outside = f"keep_out {outside_name()}: " if outside_name() else ""
     for note in notes:
-        _log.warning(note)
+        _log.warning(outside + note)
     source = {
         "kind": kind,
         "dataset_name": cfg.dataset_name,

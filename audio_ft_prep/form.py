@@ -132,7 +132,8 @@ def _show_prepare(self:FormState, made):
     self.result, self.shown = made, mime_bundle(made)
     if kept(made): return self._report(f"Done: the data set is in the folder {made.folder}.")
     rows = sum(count["rows"] for count in made.counts.values())
-    why = f"No clip was kept: each of the {rows:,} rows was left out, for the reasons below."
+    each = f"each of the {rows:,} rows was" if rows != 1 else "its only row was"
+    why = f"No clip was kept: {each} left out, for the reasons below."
     self.status = Notice(f"{why} Change what leaves them out, and prepare again.", fault=True)
 @patch
 def _show_upload(self:FormState, made):

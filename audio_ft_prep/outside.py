@@ -19,6 +19,7 @@ from .load import inspect_corpus, load_rows
 from .paths import as_path
 from .reading import PreparedFolder
 from .rows import Corpus
+from .splits import named_in_keep_out
 
 # %% auto #0
 __all__ = ['OutsideSet', 'read_outside', 'outside_identity', 'leaks']
@@ -68,6 +69,7 @@ def _prepared_set(folder, splits, label):
     return OutsideSet(label, rows, "a prepared folder has no files of its clips", folder.prep["hash"], None, audio, why)
 
 # %% ../nbs/38_outside.ipynb #44c3ba4b
+_FAILURES = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, OSError, ValueError, RuntimeError)
 def _label(name, splits):
     "A set's name in tables: the last part of a path, and the splits."
     short = name if not Path(name).is_absolute() and name.count("/") < 2 else Path(name).name
@@ -86,8 +88,10 @@ def _read(name, splits, label, cfg):
     try:
         path = as_path(name)
         if (path/"prep.json").exists(): return _prepared_set(PreparedFolder(path), splits, label)
-        return _corpus_set(name, splits, label, cfg)
-    except (ValueError, FileNotFoundError) as e: raise type(e)(f"keep_out {name}: {e}") from None
+        with named_in_keep_out(name): return _corpus_set(name, splits, label, cfg)
+    except _FAILURES as e:
+        kind = next(kind for kind in _FAILURES if isinstance(e, kind))
+        raise kind(f"keep_out {name}: {e}") from None
 def read_outside(
     cfg: PrepConfig,  # Whose `keep_out` names them
     taken: tuple[str, ...] = ("eval",),  # Names of other sets that train is compared with

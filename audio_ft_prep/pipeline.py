@@ -208,6 +208,7 @@ def _why_none(counts):
     return ", ".join(f"{n} {reason}" for reason, n in reasons.most_common()), "; or ".join(remedies)
 
 # %% ../nbs/60_pipeline.ipynb #d4eb5f0b
+def _each_of(rows): return f"all {rows:,} rows were" if rows != 1 else "its only row was"
 def _with_clips(prepared):
     "Give what was prepared; raise when no clip was kept, and warn of a split without any."
     counts = prepared.counts
@@ -215,14 +216,14 @@ def _with_clips(prepared):
     if not has_clips(counts):
         why, remedy = _why_none(counts)
         raise RuntimeError(
-            f"nothing was kept: all {sum(c['rows'] for c in counts.values())} rows were rejected ({why}), as"
+            f"nothing was kept: {_each_of(sum(c['rows'] for c in counts.values()))} rejected ({why}), as"
             f" rejects.parquet in {prepared.folder} tells of each: {remedy}; then set output_dir to another folder, or"
             " remove this one"
         )
     for split, count in counts.items():
         if count["kept"] or not count["rows"]: continue
         why, _ = _why_none({split: count})
-        _log.warning("%s holds no clip: all its %d rows were rejected (%s)", split, count["rows"], why)
+        _log.warning("%s holds no clip: %s rejected (%s)", split, _each_of(count["rows"]), why)
     return prepared
 
 # %% ../nbs/60_pipeline.ipynb #026b499f

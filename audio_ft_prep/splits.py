@@ -11,13 +11,15 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/splits.html.md"""
 from __future__ import annotations
 import hashlib, re
 from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Iterable
 from .config import PrepConfig, split_name, split_names
 
 # %% auto #0
-__all__ = ['USUAL', 'VALIDATED', 'NO_SPLITS', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'check_splits',
-           'is_repaired', 'splits_to_read', 'splits_to_deal', 'read_roles', 'usual_splits', 'first_split', 'rank',
-           'seeded_splits']
+__all__ = ['USUAL', 'VALIDATED', 'NO_SPLITS', 'SHARES', 'usual_first', 'split_roles', 'splits_there', 'named_in_keep_out',
+           'outside_name', 'splits_remedy', 'check_splits', 'is_repaired', 'splits_to_read', 'splits_to_deal',
+           'read_roles', 'usual_splits', 'first_split', 'rank', 'seeded_splits']
 
 # %% ../nbs/05_splits.ipynb #8d8a0c81
 USUAL = ("train", "validation", "test")  # Splits that most corpora have, in the order in which they are shown
@@ -49,6 +51,28 @@ def splits_there(
     missing.remove("validation")
     return missing, [f"no split validation: {role} is made of the others"]
 
+# %% ../nbs/05_splits.ipynb #153c74a7
+_OUTSIDE = ContextVar("outside", default="")  # The name of keep_out that is being read
+@contextmanager
+def named_in_keep_out(
+    name: str,  # As `keep_out` has it
+):
+    "Have sentences about splits be about an outside set."
+    before = _OUTSIDE.set(name)
+    try: yield
+    finally: _OUTSIDE.reset(before)
+
+def outside_name() -> str: # Empty where the corpus itself is read
+    "Give the name of the outside set that is being read."
+    return _OUTSIDE.get()
+
+def splits_remedy(
+    *settings: str,  # Those that name the splits of the corpus itself
+) -> str: # What to do, for the end of a sentence
+    "Say where splits are named."
+    name = outside_name()
+    return f"ask for one of these, as {name}:SPLIT" if name else f"set {' and '.join(settings)}"
+
 # %% ../nbs/05_splits.ipynb #eeab07d0
 def check_splits(
     have: set[str],  # Splits of the corpus
@@ -61,7 +85,7 @@ def check_splits(
         return notes
     split = missing[0]
     names = ", ".join(sorted(have - {""}))
-    raise FileNotFoundError(f"no split {split} in {where}: it has {names}; set {roles[split]}_splits")
+    raise FileNotFoundError(f"no split {split} in {where}: it has {names}; {splits_remedy(f'{roles[split]}_splits')}")
 
 # %% ../nbs/05_splits.ipynb #d7d59400
 VALIDATED = "validated"  # Common Voice's list of all recordings that listeners found right

@@ -18,6 +18,7 @@ from .links import AUDIO_SUFFIXES
 from .progress import go_on
 from .rows import repeated
 from .secrets import logger_of
+from .splits import outside_name, splits_remedy
 from .values import PART_COLUMNS
 
 # %% auto #0
@@ -377,6 +378,7 @@ def no_split(
     instead = "it has none"
     if names:
         instead = f"it has {names}; train_splits and eval_splits say which are read, '' for none"
+    if names and outside_name(): instead = f"it has {names}; {splits_remedy()}"
     return FileNotFoundError(f"no transcript of split {name} in {folder}: {instead}")
 
 # %% ../nbs/11_tsv.ipynb #f70086cd
@@ -387,7 +389,7 @@ def say_splits(
     "Say before a run which of the usual splits are missing."
     names = [split for split in have if split]
     missing = [split for split in ("train", "validation", "test") if split not in names]
-    if not names or not missing:
+    if not names or not missing or outside_name():  # of an outside set all are read, whichever it has
         return
     message = "%s has no split %s: set train_splits and eval_splits to splits that it has, which are %s"
     _log.warning(message, file_name(folder), " and no ".join(missing), ", ".join(names))

@@ -1,5 +1,5 @@
 "Leaks of each kind, planted in eval and in outside sets: found where they are, and nowhere else; dropped, or the end of a run."
-import csv, io
+import csv, io, shutil
 from dataclasses import replace
 from functools import lru_cache
 
@@ -19,6 +19,7 @@ from audio_ft_prep.planning import plan
 from audio_ft_prep.reading import verify
 from audio_ft_prep.rejects import BadClip
 from audio_ft_prep.run import Part
+from conftest import SAMPLE
 
 RATE_HZ, N = 16_000, 20  # clips of each kind
 KINDS = ("speakers", "sentences", "bytes", "audio", "near")
@@ -239,3 +240,44 @@ def test_an_outside_set_that_is_called_eval_is_not_taken_for_eval(corpora, tmp_p
     labels = [[other.name for other in read_outside(config(corpora / "clean", tmp_path, keep_out=keep_out))]
               for keep_out in (names, plain)]
     assert labels == [["eval:test", "eval (2):test"], ["eval (2)", "eval (2) (2)"]]
+
+
+def test_what_is_said_of_an_outside_sets_splits_is_about_keep_out(corpora, tmp_path, caplog):
+    no_validation = tmp_path / "cv"
+    shutil.copytree(SAMPLE, no_validation)
+    for path in (no_validation / "transcript/it/dev.tsv", *(no_validation / "audio/it/dev").glob("*")): path.unlink()
+    cfg = config(corpora / "clean", tmp_path / "out")
+    with caplog.at_level("WARNING"): [outside] = read_outside(replace(cfg, keep_out=str(no_validation)))
+    assert len(outside.rows) and not any("train_splits" in m or "eval_splits" in m for m in caplog.messages)
+    for name in (str(no_validation), str(corpora / "outside")):
+        with pytest.raises(FileNotFoundError, match=f"^keep_out {name}: .*; ask for one of these, as {name}:SPLIT$"):
+            read_outside(replace(cfg, keep_out=f"{name}:validation"))
+    flat = tmp_path / "flat"
+    write(tmp_path, {"flat": planted()[0][:3]})
+    with caplog.at_level("WARNING"): read_outside(replace(cfg, keep_out=f"{flat}:test"))
+    assert f"keep_out {flat}: the corpus gives no splits: all rows are test" in caplog.messages
+
+
+@pytest.mark.parametrize("error", [ConnectionError, PermissionError, TimeoutError, RuntimeError, ValueError])
+def test_an_outside_set_that_cant_be_read_is_named_whatever_fails(error, tmp_path, monkeypatch):
+    def fail(*args): raise error("the connection to https://hub failed: see to the network")
+    monkeypatch.setattr("audio_ft_prep.outside.inspect_corpus", fail)
+    with pytest.raises(error, match="^keep_out nobody/nothing: the connection to https://hub failed: see to"):
+        read_outside(config("sample", tmp_path, keep_out="nobody/nothing"))
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_where_a_split_has_no_rows_nothing_was_looked_for(empty, tmp_path):
+    rows = [(f"{i}", wav(voice(i)), "" if empty == split else f"frase {split}{i}", f"{split}{i}")
+            for split in ("train", "test") for i in range(1)]
+    train, test = [rows[0]], [(f"t{name}", *rest) for name, *rest in rows[1:]]
+    write(tmp_path / "c", {"train": train, "test": test})
+    prepared = prepare(config(tmp_path / "c", tmp_path / "out", near=True), progress=False)
+    assert set(rows_by_kind(prepared, "eval").values()) == {None}
+    name = "eval" if empty == "test" else "train"
+    assert {l.note for l in leaks_in(prepared.prep)} == {f"{name} has no rows"}
+    assert verify(prepared.folder) == []
+    folders = [tmp_path / f"part{i}" for i in range(2)]
+    for i, folder in enumerate(folders):
+        prepare(config(tmp_path / "c", folder, near=True, shard_rows=1), progress=False, part=Part(i, 2))
+    assert merge(folders, tmp_path / "merged").prep["leaks"] == prepared.prep["leaks"]

@@ -271,7 +271,7 @@ def test_a_split_whose_clips_are_all_rejected_is_said_to_be_empty_and_opens(tmp_
         progress=False,
     )
     assert done.counts["eval"]["rejects"] == {"empty_sentence": 1, "empty_audio": 1}
-    assert "eval holds no clip: all its 2 rows were rejected (1 empty_sentence, 1 empty_audio)" in caplog.text
+    assert "eval holds no clip: all 2 rows were rejected (1 empty_sentence, 1 empty_audio)" in caplog.text
     data = load_prepared(done.folder)
     assert (
         data.num_rows == {"train": 4, "eval": 0}
