@@ -275,9 +275,11 @@ LEAKS = {
         lambda clip, file, other: (mp3_of(other), f"{other.sentence} of another", clip.speaker),
         "the same speaker", dict(leak_speakers="drop")),
     "the same sentence": Leak(
-        lambda clip, file, other: (mp3_of(other), said_again(clip), ""), "the same sentence", dict(leak_sentences="drop")),
+        lambda clip, file, other: (mp3_of(other), said_again(clip), ""), "the same sentence",
+        dict(leak_sentences="drop")),
     "the same file": Leak(
-        lambda clip, file, other: (file, f"{other.sentence} of a copy", ""), "the same file, byte by byte", dict(leak_audio="drop")),
+        lambda clip, file, other: (file, f"{other.sentence} of a copy", ""), "the same file, byte by byte",
+        dict(leak_audio="drop")),
     "the same samples in another container": Leak(
         lambda clip, file, other: (unpacked(file), f"{other.sentence} of a copy", ""), "the same audio once decoded",
         dict(leak_audio="drop")),
@@ -296,7 +298,7 @@ def unpacked(file):
 
 
 def write_leaks(root, clean, each, leak):
-    "In `corpus`, `each` clips of train of which eval has something, as many of which the set `outside` has, and clean ones."
+    "In `corpus`, `each` clips of train of which eval has something, as many of which `outside` has, and clean ones."
     train, others, alone = clean[:2 * each], clean[2 * each:4 * each], clean[4 * each:]
     rows = {"train": [], "test": [], "outside": []}
     for i, (clip, other) in enumerate(zip(train, others)):
@@ -306,7 +308,8 @@ def write_leaks(root, clean, each, leak):
         rows["train"].append((f"leak{i}", file, clip.sentence, clip.speaker))
         rows[to].append((f"other{i}", *leak.copy(clip, file, other)))
     for i, clip in enumerate(alone):
-        rows[("test", "outside", "train")[min(i % 6, 2)]].append((f"clean{i}", mp3_of(clip), f"{clip.sentence} clean {i}", f"A{i}"))
+        split = ("test", "outside", "train")[min(i % 6, 2)]
+        rows[split].append((f"clean{i}", mp3_of(clip), f"{clip.sentence} clean {i}", f"A{i}"))
     for split, of_split in rows.items():
         _write_split(root / ("outside/test" if split == "outside" else f"corpus/{split}"), of_split)
 
