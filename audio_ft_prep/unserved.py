@@ -81,6 +81,6 @@ def check_asks_in_text(
     from transformers import __version__
     if "tokenize" in signature(processor.apply_transcription_request).parameters: return
     raise ImportError(
-        f"{title} needs transformers 5.23 or newer, got {__version__}: pip install -U transformers, with Python 3.11 or"
-        " newer"
+        f"{title} needs a newer transformers than {__version__}, one that gives its request as text: pip install -U"
+        " transformers, with Python 3.11 or newer"
     )
