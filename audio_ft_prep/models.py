@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from .families import Family, Model
-from .modelfiles import ModelSource, extractor_settings, model_files
+from .modelfiles import ModelSource, extractor_settings, model_files, type_named
 from .paths import user_path
 from .secrets import logger_of
 from .prompted import CANARY, COHERE_ASR
@@ -92,6 +92,10 @@ def _from_folder(model_id, folder):
     "A model from a folder: what was checked is copied, and only that is read, whatever else is in the folder."
     files = model_files(folder)
     config = json.loads(files.get("config.json", b"{}"))
+    kind = type_named(config, json.loads(files.get("processor_config.json", b"{}")))
+    if kind and not config.get("model_type"):
+        config["model_type"] = kind
+        files["config.json"] = json.dumps(config).encode()
     with TemporaryDirectory() as copy:
         _copy_files(files, copy)
         options = {"local_files_only": True}

@@ -114,7 +114,8 @@ class SpeechLlm(ProcessorFamily):
     def collate(self, clips, model, tokenizer):
         if any(clip.samples is None for clip in clips):
             raise ValueError(f"a batch for {self.title} must be made from sound: prepare with storage audio")
-        languages = [self.spoken(clip.language) or tokenizer.request.language for clip in clips]
+        request = getattr(tokenizer, "request", Request())
+        languages = [self.spoken(clip.language) or request.language for clip in clips]
         made = self.requests([clip.samples for clip in clips], languages, model)
         asked = {name: np.asarray(values) for name, values in made.items()}
         return asked | answered(asked, [clip.labels for clip in clips], model.tokenizer.pad_token_id)
@@ -158,9 +159,18 @@ class Qwen3Asr(Chat):
     def languages(self): return sorted(self.codes())
     def has_language(self, model, language): return bool(code_in(language, self.codes()))
     def check_mixed(self, model): pass
-    def spoken(self, language): return code_in(language, self.codes()) if language else ""
+    def announcement(self, model, code):
+        from transformers.models.qwen3_asr.processing_qwen3_asr import LANGUAGE_CODE_TO_NAME
+        return tuple(model.tokenizer(f"language {LANGUAGE_CODE_TO_NAME[code]}<asr_text>").input_ids)
+    def tokenizer(self, model, language, task):
+        check_transcribes(model.model_id, task)
+        return asking(model.tokenizer, Request(language, self.announcement(model, language), self.end(model)))
+    def announce(self, labels, languages, model):
+        marker = self.announcement(model, "en")[-1]
+        prompts = {l: self.announcement(model, code_in(l, self.codes())) for l in set(languages)}
+        for ids, language in zip(labels, languages): ids[:ids.index(marker) + 1] = prompts[language]
     def written(self, samples, languages, processor):
-        return processor.apply_transcription_request(samples, language=languages, tokenize=False)
+        return processor.apply_transcription_request(samples, tokenize=False)
 
 # %% ../nbs/27_speechllm.ipynb #ecd9a949
 class Voxtral(SpeechLlm):
@@ -188,7 +198,6 @@ class Voxtral(SpeechLlm):
         return processor
 
     def language(self, model, language_code, language=""): return self.spoken(language.strip() or language_code)
-    def check_mixed(self, model): pass
     def controls(self, model): return frozenset(model.tokenizer.all_special_ids)
     def spoken(self, language): return code_in(language, two_letters()) if language else ""
     def end(self, model): return (model.tokenizer.eos_token_id,)

@@ -39,7 +39,7 @@ def test_text_of_a_sentence_is_never_read_as_a_control_token(kind, served):
     assert not set(text) & (set(model.family.controls(model)) - {model.tokenizer.unk_token_id})
 
 
-@pytest.mark.parametrize("kind", [k for k in SERVED if k in ("canary", "cohere_asr")])
+@pytest.mark.parametrize("kind", [k for k in SERVED if k in ("canary", "cohere_asr", "qwen3_asr")])
 def test_each_row_announces_its_own_language(kind, served):
     model = served(kind)
     labels = model.family.labels(["il gatto", "il gatto"], asked(model))
@@ -47,18 +47,27 @@ def test_each_row_announces_its_own_language(kind, served):
     assert labels == [model.family.labels(["il gatto"], asked(model, code))[0] for code in ("it", "es")]
 
 
-def test_each_clip_of_a_batch_is_asked_in_its_own_language(served):
+def test_each_clip_of_a_batch_has_its_own_language(served):
     if "qwen3_asr" not in SERVED: pytest.skip("this transformers writes no request as text")
     model = served("qwen3_asr")
-    tokenizer = asked(model)
-    label = model.family.labels(["sì"], tokenizer)[0]
     samples = np.zeros(16_000, np.float32)
-    clips = [BatchClip(samples=samples, labels=label, sentence="sì", language=code) for code in ("", "es")]
-    batch = model.family.collate(clips, model, tokenizer)
+    labels = [model.family.labels(["sì"], asked(model, code))[0] for code in ("it", "es")]
+    clips = [BatchClip(samples=samples, labels=ids, sentence="sì") for ids in labels]
+    batch = model.family.collate(clips, model, model.tokenizer)
     spoken = [model.tokenizer.decode(row) for row in batch["input_ids"]]
-    assert "language Italian<asr_text>sì<|im_end|>" in spoken[0]
-    assert "language Spanish<asr_text>sì<|im_end|>" in spoken[1]
+    assert "assistant\nlanguage Italian<asr_text>sì<|im_end|>" in spoken[0]
+    assert "assistant\nlanguage Spanish<asr_text>sì<|im_end|>" in spoken[1]
     assert (batch["input_ids"][:, -2] == model.tokenizer.eos_token_id).all()
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_a_processor_that_was_saved_alone_is_known_by_its_class(kind, served, tmp_path):
+    model = served(kind)
+    model.processor.save_pretrained(tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    alone = load_model(str(tmp_path))
+    assert alone.family is model.family
+    assert alone.family.labels(["sì"], asked(alone)) == model.family.labels(["sì"], asked(model))
 
 
 @pytest.mark.parametrize("kind", SERVED)
