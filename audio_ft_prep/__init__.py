@@ -31,6 +31,7 @@ Modules:
 - `audio_ft_prep.clips`: A clip to look at and listen to: waveform, log-mel, labels piece by piece, a player
 - `audio_ft_prep.cliptable`: Every kept clip of a prepared folder as one table: who says what, what was measured, which flags are raised
 - `audio_ft_prep.cluster`: The same shards, made by the machines of a Ray cluster
+- `audio_ft_prep.collator`: Batches for any model, of the items of `load_prepared`
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
@@ -87,12 +88,14 @@ Modules:
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.local`: The shards of a run, made by processes of this machine
 - `audio_ft_prep.locks`: One run at a time at a URL, where there are no locks
+- `audio_ft_prep.logmels`: Stored log-mels, or sound, as a batch at the width that the model sees, with a mask of what is padding
 - `audio_ft_prep.lookup`: What the settings of a run mean: which corpus a name finds, which splits it lacks, what the model refuses, which folder is there already
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.metrics`: WER and CER for a training loop, offline: what was written of each clip, and how far it is from what was said
 - `audio_ft_prep.modelfiles`: A model's folder from anywhere, read without trusting it
+- `audio_ft_prep.modelof`: The model that someone means: an id, a folder, a processor, or a model that is about to be trained
 - `audio_ft_prep.models`: The processor of the model to prepare for, by its id or its folder, without its weights
 - `audio_ft_prep.mozilla`: A release downloaded from Mozilla Data Collective, with its own package; every failure is one sentence
 - `audio_ft_prep.mp3`: Whether an MP3 is all there, and which of its bytes to decode
@@ -116,7 +119,6 @@ Modules:
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.processors`: Families whose inputs a processor of transformers makes: opened from checked files, called one clip at a time, padded as it pads
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
-- `audio_ft_prep.prompted`: What Canary and Cohere ASR want: a prompt of control tokens in front of the text
 - `audio_ft_prep.raysession`: A Ray for one run: a cluster that is joined, or one of this run's own, and afterwards the process as it was
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
@@ -138,10 +140,8 @@ Modules:
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
 - `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for whoever writes them in another form
-- `audio_ft_prep.speechllm`: What speech LLMs want, Qwen3-ASR, GLM-ASR and Voxtral: a conversation in which the sound takes as many tokens as it is long
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
-- `audio_ft_prep.spoken`: A sentence as label ids that are text and nothing else, in a language that the model can be asked for
 - `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split
 - `audio_ft_prep.steps`: The steps of an augmentation: each an effect, how often it comes, and between which numbers
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
@@ -160,13 +160,11 @@ Modules:
 - `audio_ft_prep.textrules`: What is odd in a sentence, found by rules over a million of them in seconds
 - `audio_ft_prep.textvalues`: Values that are written as one text: sums of splits, sets one a line, sizes, names with commas
 - `audio_ft_prep.textwords`: What a run says of its text: in a plan, a summary, a data card, and prep.json
-- `audio_ft_prep.train`: The prepared folder, as a `Seq2SeqTrainer` wants it
-- `audio_ft_prep.transducers`: What transducers want, Parakeet RNNT and TDT: pieces of words, and the same behind a blank
+- `audio_ft_prep.train`: The prepared folder as a plain data set, for the model that it was prepared for or for another
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
-- `audio_ft_prep.unserved`: What can't be prepared for a model, said in one sentence before work starts
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.valuetypes`: Whether a value is of a type, and types and values in the words of an error

@@ -19,8 +19,8 @@ from .modelfiles import ModelSource
 
 # %% auto #0
 __all__ = ['Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes', 'FlacMaker',
-           'audio_column', 'stored_features', 'stored_audio', 'BatchClip', 'pad_labels', 'Family', 'tokenizer_for',
-           'save_halves', 'save_processor']
+           'audio_column', 'stored_features', 'stored_audio', 'BatchClip', 'pad_labels', 'Batches', 'Family',
+           'tokenizer_for', 'save_halves', 'save_processor']
 
 # %% ../nbs/25_families.ipynb #bf912c7f
 @dataclass(frozen=True, repr=False)
@@ -164,18 +164,56 @@ class BatchClip:
     n_samples: int = 0  # How long a stored input's clip is, in samples at the model's rate; 0 where that isn't known
 
 # %% ../nbs/25_families.ipynb #2e0f869c
+def _check_start(labels, start_id):
+    "Refuse labels that begin with another token than the model puts in front of them."
+    if not isinstance(start_id, int):
+        raise TypeError(f"the start token must be a number, such as 50258, got {str(start_id)[:40]!r}")
+    others = [int(l[0]) if len(l) else None for l in labels if not len(l) or l[0] != start_id]
+    if not others: return
+    raise ValueError(
+        f"labels must begin with the model's start token, {start_id}, got {others[0]}: take the start token of the"
+        " model that the labels are for, or have labels made for this one, SpeechCollator.of(model, data)"
+    )
+
 def pad_labels(
     labels: list[list[int]],  # Label ids of each clip
     start_id: int | None = None,  # The token that the model puts in front of them; none where it puts none
 ) -> np.ndarray: # int64, (clips, longest)
     "Make a batch of labels."
-    own = [list(l)[1:] if l[0] == start_id else list(l) for l in labels]
+    if start_id is not None: _check_start(labels, start_id)
+    own = [list(l)[start_id is not None:] for l in labels]
     padded = np.full((len(own), max(map(len, own))), -100, np.int64)
     for row, ids in zip(padded, own): row[:len(ids)] = ids
     return padded
 
+# %% ../nbs/25_families.ipynb #cf52dfc9
+class Batches:
+    "How clips of a family become a batch."
+    def inputs(self, samples: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
+    def pad_stored(self, stored: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
+    def label_batch(self, labels: list[list[int]], model: Model) -> dict[str, np.ndarray]:
+        "Make a batch of labels, and what else of them the model is given."
+        return {"labels": pad_labels(labels)}
+
+    def collate(self,
+        clips: list[BatchClip],  # With samples, all of them, or all with stored inputs
+        model: Model,  # The model that the batch is for
+        tokenizer: Any,  # Made its labels
+    ) -> dict[str, np.ndarray]: # What the model is given, by name
+        "Make a batch: inputs from samples, or from what was stored, and labels."
+        if clips[0].samples is None: batch = self.pad_stored([c.stored for c in clips], model)
+        else: batch = self.inputs([c.samples for c in clips], model)
+        return batch | self.label_batch([c.labels for c in clips], model)
+
+    def pack(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]: return batch  # To be sent
+    def unpack(self, packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]: return packed  # What was sent
+    def misfit(self, model: Model, config: dict) -> str:
+        "Say why a model with this config.json can't be given these batches; empty where it can."
+        return ""
+    def announced(self, labels: list[int]) -> tuple[str, str]: return "", ""  # Language and task that labels announce
+
 # %% ../nbs/25_families.ipynb #dca6b194
-class Family:
+class Family(Batches):
     "What a kind of models wants; `name` and `title` are its own, and so is the class of its processor."
     name = ""  # In `FAMILIES` and in prep.json
     title = ""  # For people
@@ -213,17 +251,7 @@ class Family:
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
     def fit(self, model: Model) -> Any: return None  # Raises `BadClip` for labels that a clip of so many samples can't have
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
-
-    # Batches, with the keys, axes, masks and padding of the model's own processor
-    def inputs(self, samples: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
-    def pad_stored(self, stored: list[np.ndarray], model: Model) -> dict[str, np.ndarray]: raise NotImplementedError
-    def label_batch(self, labels: list[list[int]], model: Model) -> dict[str, np.ndarray]:
-        return {"labels": pad_labels(labels)}
-    def collate(self, clips: list[BatchClip], model: Model, tokenizer: Any) -> dict[str, np.ndarray]:
-        if clips[0].samples is None: batch = self.pad_stored([c.stored for c in clips], model)
-        else: batch = self.inputs([c.samples for c in clips], model)
-        return batch | self.label_batch([c.labels for c in clips], model)
-    def collator(self, about: dict) -> str: return 'SpeechCollator.of(model, "prepared")'  # For the card
+    def collator(self, about: dict) -> str: return "SpeechCollator.of(model, data)"  # For the card
 
 # %% ../nbs/25_families.ipynb #6e8f4b1e
 def tokenizer_for(

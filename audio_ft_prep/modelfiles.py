@@ -13,11 +13,12 @@ import json, math, os, re, stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
+from .features import Extractor
 from .secrets import without_secrets
 
 # %% auto #0
-__all__ = ['MOST_BYTES', 'AGAIN', 'type_named', 'model_files', 'check_pattern', 'check_patterns', 'ModelSource', 'read_from',
-           'extractor_settings']
+__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_patterns', 'ModelSource', 'read_from', 'extractor_settings',
+           'checked_extractor']
 
 # %% ../nbs/24_modelfiles.ipynb #2b0d4be6
 MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those of large vocabularies have a fifth of it
@@ -34,8 +35,6 @@ _FILES = (
     "generation_config.json",
     "merges.txt",
 )
-_ASKED = ("canary", "qwen3_asr", "glmasr")
-_FILES_OF = {"voxtral": ("tekken.json",)} | dict.fromkeys(_ASKED, ("chat_template.jinja",))  # By the type of a model
 AGAIN = "get the model's folder again"
 def _bytes_of(path):
     "Read a plain file of a model's folder, or of the store that a Hub's cache keeps beside it; refuse anything else."
@@ -72,32 +71,12 @@ def _object_in(path, data):
     return held
 
 # %% ../nbs/24_modelfiles.ipynb #a94ff6fc
-_CLASSES = {
-    "CanaryProcessor": "canary",
-    "CohereAsrProcessor": "cohere_asr",
-    "Qwen3ASRProcessor": "qwen3_asr",
-    "GlmAsrProcessor": "glmasr",
-    "VoxtralProcessor": "voxtral",
-}
-def type_named(
-    config: dict,  # What config.json says
-    processor: dict,  # What processor_config.json says
-) -> str: # A `model_type`; empty where neither names one
-    "Give the type of a model, by its processor where there is no config.json."
-    if config.get("model_type"): return str(config["model_type"])
-    name = str(processor.get("processor_class"))
-    if name == "ParakeetProcessor": return f"parakeet_{processor.get('decoder_type') or 'ctc'}"
-    return _CLASSES.get(name, "")
-
 _PATHS = ("vocab_file", "merges_file", "tokenizer_file", "normalizer_file", "fast_tokenizer_files")
 def model_files(
     folder: Path,  # A model's folder
 ) -> dict[str, bytes]: # Content of each file that is needed, by its name
     "Read a model's folder; refuse one whose files are damaged, or lead out of it."
-    read = lambda names: {name: _bytes_of(folder/name) for name in names if os.path.lexists(folder/name)}
-    found = read(_FILES)
-    of = lambda name: _object_in(folder/name, found.get(name, b"{}"))
-    found |= read(_FILES_OF.get(type_named(of("config.json"), of("processor_config.json")), ()))
+    found = {name: _bytes_of(folder/name) for name in _FILES if os.path.lexists(folder/name)}
     held = {name: _object_in(folder/name, data) for name, data in found.items() if name.endswith(".json")}
     if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
         raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")
@@ -111,9 +90,6 @@ _USUAL_PATTERNS = {
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"""
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
-    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"""
-    r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"""
-    r"""|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 }
 _PIECES = re.compile(r"\\(?:[pP]\{[^}]*\}|.)|\[(?:\\.|[^\]\\])+\]|\{\d*,?\d*\}|\(\?[a-z-]*[:=!<>]*|.", re.S)
 _ALLOWED = ("(?:", "(?=", "(?!", "(?i:")
@@ -143,17 +119,6 @@ def _patterns(part):
     if not isinstance(part, dict): return []
     found = [v for k, v in part.items() if k == "Regex" and isinstance(v, str)]
     return found + [p for v in part.values() for p in _patterns(v)]
-def check_pattern(
-    pattern: str,  # A regular expression
-    model_id: str,  # What an error calls the model
-) -> None:
-    "Refuse a pattern that could keep a run busy for ever."
-    if pattern in _USUAL_PATTERNS or _is_simple(pattern): return
-    raise ValueError(
-        f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
-        " tokenizer of the model that it was made from"
-    )
-
 def check_patterns(
     tokenizer: Any,  # A `tokenizers.Tokenizer`
     model_id: str,  # What an error calls it
@@ -162,7 +127,12 @@ def check_patterns(
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part = getattr(tokenizer, name)
         if part is None: continue
-        for pattern in _patterns(json.loads(part.__getstate__())): check_pattern(pattern, model_id)
+        for pattern in _patterns(json.loads(part.__getstate__())):
+            if pattern in _USUAL_PATTERNS or _is_simple(pattern): continue
+            raise ValueError(
+                f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
+                " tokenizer of the model that it was made from"
+            )
 
 # %% ../nbs/24_modelfiles.ipynb #2620b864
 @dataclass(frozen=True)
@@ -207,3 +177,27 @@ def extractor_settings(
     from transformers.feature_extraction_utils import FeatureExtractionMixin
     read = FeatureExtractionMixin.get_feature_extractor_dict
     return read_from(source, title, lambda: read(source.path, **source.options)[0])
+
+# %% ../nbs/24_modelfiles.ipynb #21d14df5
+_BOUNDS = {
+    "feature_size": (1, 1024),
+    "sampling_rate": (1000, 192_000),
+    "hop_length": (1, 10_000),
+    "chunk_length": (1, 600),
+    "n_fft": (2, 32_768),
+}
+def checked_extractor(
+    settings: dict,  # By name
+    name: Any,  # What an error calls the model
+) -> Extractor: # With these settings
+    "Make an extractor; raise `ValueError` for settings that none can have."
+    where = f"the preprocessor_config.json or processor_config.json of {name}"
+    for key, value in settings.items():
+        low, high = _BOUNDS.get(key, (-1e9, 1e9))
+        kinds = int if key in _BOUNDS else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            raise ValueError(
+                f"{key} must be {'a whole' if kinds is int else 'a'} number from {low} to {high} in {where}, got"
+                f" {str(value)[:40]!r}: {AGAIN}"
+            )
+    return Extractor(**settings)

@@ -1,7 +1,6 @@
-"""The prepared folder, as a `Seq2SeqTrainer` wants it
+"""The prepared folder as a plain data set, for the model that it was prepared for or for another
 
-`load_prepared` opens a prepared folder as a `DatasetDict` whose items carry the model's input as the model sees it; for Whisper that is `input_features` at their full width, padded as they are read, straight from the file's
-buffers. `SpeechCollator` makes batches of them. Neither copies the data set.
+`load_prepared` opens a prepared folder as a `DatasetDict` of the columns that are stored, in the built-in `numpy` format: whatever `datasets` can do with a data set, it can do with this one. `SpeechCollator` makes batches of its items.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
 
@@ -10,91 +9,24 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/train.html.md"""
 # %% ../nbs/41_train.ipynb #974f54bb
 from __future__ import annotations
 import logging, os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
-import numpy as np, pyarrow as pa, pyarrow.compute as pc
-from datasets import DatasetDict
-from datasets.formatting import _register_formatter
-from datasets.formatting.formatting import Formatter
+from typing import Any
+import pyarrow as pa, pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, Features, IterableDatasetDict
 from .evalof import eval_words, is_whole
-from .families import pad_labels, stored_audio, stored_features
-from .features import LogMel, pad_frames, uncut
-from .models import family_of, load_model
+from .families import value_of
+from .modelof import announced, label_maker, model_of
+from .models import family_of
 from .paths import Url
 from .plain import open_plain
-from .reading import PreparedFolder
+from .reading import PreparedFolder, example_features
 from .secrets import logger_of
-from .whisper import pad_log_mels
 
 # %% auto #0
-__all__ = ['FORMAT', 'InputReader', 'FeatureReader', 'FeatureFormatter', 'load_prepared', 'SpeechCollator']
+__all__ = ['stored_rows', 'load_prepared']
 
 # %% ../nbs/41_train.ipynb #2f20e694
 _log = logger_of(__name__)
-
-# %% ../nbs/41_train.ipynb #6633538d
-@dataclass(frozen=True)
-class InputReader:
-    "Reads the column of the model's input; a process that is sent one knows our format, too."
-    name: str  # The column
-    read: Callable[[pa.Array], list]  # As the model's family makes it
-
-    def __call__(self,
-        column: pa.Array,  # As it is stored
-    ) -> list: # The model's input, one a row
-        "Read one column."
-        return self.read(column)
-
-# %% ../nbs/41_train.ipynb #f1d653bf
-FORMAT = "audio_ft_prep"
-
-# %% ../nbs/41_train.ipynb #9ac241f2
-@dataclass(frozen=True)
-class FeatureReader:
-    "Turns a stored column into the model's input."
-    n_frames: int  # Frames the model sees
-    log_mel: LogMel | None = None  # For audio: computes its features
-
-    def __call__(self,
-        column: pa.Array,  # Log-mels or FLAC files
-    ) -> list[np.ndarray]: # float32, (mels, n_frames) each; all frames where audio is longer
-        "Read one column."
-        if self.log_mel: stored = map(self._of_audio, stored_audio(column))
-        else: stored = stored_features(column)
-        return [self._padded(np.asarray(f, np.float32)) for f in stored]
-
-    def _of_audio(self, samples):
-        is_long = len(samples) > self.log_mel.n_samples
-        log_mel = uncut(self.log_mel, len(samples)) if is_long else self.log_mel
-        return log_mel(samples)
-    def _padded(self, features):
-        return pad_frames(features, max(self.n_frames, features.shape[1]))
-
-# %% ../nbs/41_train.ipynb #882b5300
-class FeatureFormatter(Formatter):
-    "Format rows of a prepared data set, the model's input as the model sees it."
-    def __init__(self,
-        features: Any = None,  # The data set's columns, as `datasets` gives them
-        token_per_repo_id: dict | None = None,  # Tokens of the Hub; not used here
-        reader: InputReader | None = None,  # Reads the model's input
-    ):
-        super().__init__(features, token_per_repo_id)
-        self.reader = reader
-
-    def _values(self, table, name):
-        column = table[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray): column = pa.concat_arrays(column.chunks)
-        return self.reader(column) if name == self.reader.name else column.to_pylist()
-
-    def format_column(self, pa_table): return self._values(pa_table, pa_table.column_names[0])
-    def format_batch(self, pa_table): return {name: self._values(pa_table, name) for name in pa_table.column_names}
-    def format_row(self, pa_table):
-        batch = self.format_batch(pa_table)
-        return {name: values[0] for name, values in batch.items()}
-
-# %% ../nbs/41_train.ipynb #c66652f4
-_register_formatter(FeatureFormatter, FORMAT)
 
 # %% ../nbs/41_train.ipynb #9a75a744
 _AGAIN = "prepare it again, or fetch it again"
@@ -122,8 +54,6 @@ def _check_shards(folder, prep):
 # %% ../nbs/41_train.ipynb #c70808e9
 def _opened(folder):
     "The data set of a prepared folder, as it is stored, once it is what prep.json says."
-    folder.check_clips()
-    folder.check_layout()
     if isinstance(folder.at, Path): _check_shards(folder.at, folder.prep)
     try:
         data = DatasetDict.load_from_disk(str(folder))
@@ -161,38 +91,84 @@ def _say_beyond(folder, rows):
         "%s: eval keeps %s, more than the model takes at once: a training loop that evaluates can't have them, so"
         " filter them out of its eval_dataset by input_length and labels", folder, " and ".join(found))
 
-# %% ../nbs/41_train.ipynb #5f813400
+# %% ../nbs/41_train.ipynb #8cf1fdf5
+_SOUND = ("audio", "source")  # What is stored as sound, and serves every model
+
+def _say_over(folder, split, labels, model):
+    "Warn of labels that are more than a model takes."
+    n = sum(1 for ids in labels if model.family.excess(ids, model))
+    if not n: return
+    _log.warning(
+        "%s: %s has %s sentence%s of more labels than %s takes: filter them out by the length of labels", folder, split,
+        n, "s" * (n > 1), model.model_id)
+
+def _relabelled(folder, split, rows, model):
+    "A split with the labels of another model."
+    table = rows.data.table
+    stored = table["labels"].to_pylist()
+    label = label_maker(model, stored[0] if stored else (), folder.prep["config"])
+    languages = [announced(ids)[0] for ids in stored]
+    labels = label(table["sentence"].to_pylist(), languages)
+    _say_over(folder, split, labels, model)
+    names = rows.column_names
+    column = pa.array(labels, table.schema.field("labels").type)
+    changed = rows.remove_columns("labels").add_column("labels", column, feature=rows.features["labels"])
+    return changed.select_columns(names)
+
+# %% ../nbs/41_train.ipynb #a48be1ba
+def _for_model(folder, data, model):
+    "A data set for another model than the one it was prepared for."
+    model = model_of(model, folder)
+    if folder.prep["config"]["storage"] in _SOUND:
+        data = data.rename_column("audio", model.family.input_name)
+    elif model.family.name != family_of(folder.prep["model"]).name:
+        raise ValueError(
+            f"{folder} stores the inputs of {folder.prep['config']['model_id']}, and {model.model_id} is another kind"
+            " of model: prepare with its own id, or with storage audio, which serves every model"
+        )
+    for split, rows in data.items(): data[split] = _relabelled(folder, split, rows, model)
+    return data
+
+# %% ../nbs/41_train.ipynb #da37edba
+_FILE = {"bytes": value_of("binary"), "path": value_of("string")}  # `Audio` in a stream needs torchcodec
+
+def _plain_features(folder):
+    "Columns of a folder, sound as bytes with a name."
+    features = example_features(folder.schema)
+    return Features.from_dict({name: _FILE if f["_type"] == "Audio" else f for name, f in features.items()})
+
+def _streamed(folder):
+    "The data set of a prepared folder, each shard read when it is its turn."
+    from datasets import load_dataset
+    files = {}
+    for shard in folder.prep["shards"]: files.setdefault(shard["split"], []).append(f"{folder}/{shard['file']}")
+    return load_dataset("arrow", data_files=files, features=_plain_features(folder), streaming=True)
+
+# %% ../nbs/41_train.ipynb #dfe9f6e1
+def stored_rows(
+    folder: PreparedFolder,  # A prepared folder
+    streaming: bool | None = None,  # Whether shards are fetched when they are read; where left out, if it is at a URL
+) -> DatasetDict: # Columns as they are stored, and named
+    "Open the rows of a prepared folder; raise where it isn't as its prep.json says."
+    folder.check_clips()
+    folder.check_layout()
+    if streaming is None: streaming = isinstance(folder.at, Url)
+    return _streamed(folder) if streaming else _opened(folder)
+
+# %% ../nbs/41_train.ipynb #b0713990
 def load_prepared(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
-) -> DatasetDict: # train and eval; items carry the model's input, `labels` and what else was stored
+    model: Any = None,  # Another model to make labels for: an id, a folder, a processor or the model itself
+    streaming: bool = False,  # Whether shards are fetched when they are read; with it, no other model
+) -> DatasetDict: # Of train and eval, in the format numpy; an `IterableDatasetDict` where it is streamed
     "Open a prepared folder for training, and log what its test is over; raise where it isn't as its prep.json says."
     folder = PreparedFolder.of(folder)
-    data, model = _opened(folder), None
-    about = folder.prep["model"]
-    family = family_of(about)
+    if streaming and model is not None:
+        raise ValueError("streaming reads labels as they are stored: leave model out, and give it to SpeechCollator.of")
+    data = stored_rows(folder, streaming)
     _say_test(folder)
-    if folder.prep["config"].get("keep_eval") and "eval" in data: _say_beyond(folder, data["eval"])
-    if folder.prep["config"]["storage"] == "audio":
-        with folder.processor_copy() as processor: model = load_model(str(processor))
-        data = data.rename_column("audio", family.input_name)
-    read = FeatureReader(about["frames"], LogMel(model.extractor) if model else None)
-    reader = InputReader(family.input_name, read)
-    return data.with_format(FORMAT, reader=reader)
-
-# %% ../nbs/41_train.ipynb #1ed49148
-@dataclass(frozen=True)
-class SpeechCollator:
-    "Make batches from items of `load_prepared`."
-    decoder_start_token_id: int | None  # The model's start token: `model.config.decoder_start_token_id`
-    n_frames: int = 3000  # Frames the model sees
-    augment: Callable[[dict], dict] | None = None  # Changes an item before it goes into a batch
-
-    def __call__(self,
-        items: list[dict],  # Items with the model's input and `labels`
-    ) -> dict: # For Whisper `input_features` float32 (batch, mels, n_frames), `labels` int64 (batch, longest)
-        "Bring inputs to one width and labels to one length."
-        import torch
-        if self.augment: items = [self.augment(item) for item in items]
-        batch = pad_log_mels([np.asarray(i["input_features"]) for i in items], self.n_frames)
-        batch["labels"] = pad_labels([i["labels"] for i in items], self.decoder_start_token_id)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+    if folder.prep["config"].get("keep_eval") and "eval" in data and not streaming: _say_beyond(folder, data["eval"])
+    if model is not None: data = _for_model(folder, data, model)
+    elif folder.prep["config"]["storage"] in _SOUND:
+        data = data.rename_column("audio", family_of(folder.prep["model"]).input_name)
+    return data.with_format("numpy")

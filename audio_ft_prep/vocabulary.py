@@ -18,7 +18,7 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['VARIANTS', 'SIZES', 'Variant', 'packaged_variant', 'read_merges', 'vocabulary', 'languages', 'control_tokens',
-           'packaged_vocabulary', 'PackagedTokenizer']
+           'packaged_vocabulary', 'announced_by', 'PackagedTokenizer']
 
 # %% ../nbs/24_vocabulary.ipynb #c83e9f33
 _DATA = files("audio_ft_prep")/"data/whisper"
@@ -123,6 +123,20 @@ def packaged_vocabulary(
     made.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in control_tokens(v)])
     made.add_tokens([AddedToken(f"<|{i * 0.02:.2f}|>", normalized=False) for i in range(1501)])
     return made
+
+# %% ../nbs/24_vocabulary.ipynb #2a26087a
+def announced_by(
+    labels: list[int],  # As Whisper's tokenizer makes them
+) -> tuple[str, str]: # Whisper's code of the language, and the task; empty where they aren't announced
+    "Read the language and the task that labels announce."
+    head = [int(i) for i in labels[:4]]
+    if head[:1] == [50257]: return "en", "transcribe"
+    if len(head) < 4 or head[0] != 50258 or head[3] not in (50363, 50364): return "", ""
+    tasks = {head[3] - 5: "translate", head[3] - 4: "transcribe"}
+    codes = list(languages())
+    place = head[1] - 50259
+    known = head[2] in tasks and 0 <= place < len(codes)
+    return (codes[place], tasks[head[2]]) if known else ("", "")
 
 # %% ../nbs/24_vocabulary.ipynb #99a3c3c2
 @dataclass

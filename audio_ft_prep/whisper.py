@@ -15,19 +15,22 @@ from functools import lru_cache
 from typing import Any
 import numpy as np
 from audio_ft_prep.families import (
-    BatchClip, Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, value_of
+    Batches, Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, value_of
 )
 from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, valid_frames
 from .languages import canonical_language, language_names, nearest_languages
-from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
+from .logmels import frame_mask, log_mels_of, pack_log_mels, pad_log_mels, refuse_longer, unpack_log_mels
+from .modelfiles import AGAIN, ModelSource, check_patterns, checked_extractor, read_from
 from .secrets import logger_of
-from .vocabulary import SIZES, VARIANTS, PackagedTokenizer, languages, packaged_variant
+from audio_ft_prep.vocabulary import (
+    SIZES, VARIANTS, PackagedTokenizer, announced_by, languages, packaged_variant
+)
 
 # %% auto #0
-__all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
-           'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
-           'control_ids', 'too_long', 'bytes_that_fit', 'checked_extractor', 'is_whisper', 'read_whisper',
-           'LogMelMaker', 'log_mel_column', 'frame_mask', 'sounding_frames', 'pad_log_mels', 'log_mels_of', 'Whisper']
+__all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_by_start', 'whisper_code', 'has_language',
+           'language_token', 'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer',
+           'labels_of', 'control_ids', 'too_long', 'bytes_that_fit', 'is_whisper', 'read_whisper', 'LogMelMaker',
+           'log_mel_column', 'whisper_misfit', 'WhisperBatches', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -63,6 +66,32 @@ def whisper_from_package(
     variant = packaged_variant(model_id)
     extractor = Extractor(VARIANTS[variant].mels)
     return whisper_model(model_id, f"this package, vocabulary {variant}", extractor, PackagedTokenizer(variant))
+
+# %% ../nbs/26_whisper.ipynb #11c3bc48
+@dataclass(frozen=True)
+class _StartToken:
+    "What stands for a tokenizer where the start token is all that is known."
+    start_id: int
+    def convert_tokens_to_ids(self, tokens): return self.start_id
+
+@dataclass(frozen=True)
+class _Wide(Extractor):
+    "An extractor that sees a number of frames."
+    frames: int = 3000
+
+    @property
+    def n_samples(self): return self.frames * self.hop_length
+    @property
+    def nb_max_frames(self): return self.frames
+
+@lru_cache(maxsize=8)
+def whisper_by_start(
+    start_id: int,  # The model's start token
+    n_frames: int,  # Frames it sees
+    mels: int,  # Mel bands it takes
+) -> WhisperModel: # Good for batches alone
+    "Describe a Whisper model by what its batches need."
+    return whisper_model("the model", "its start token", _Wide(mels, frames=n_frames), _StartToken(start_id))
 
 # %% ../nbs/26_whisper.ipynb #381ef4df
 def whisper_code(
@@ -206,30 +235,6 @@ def bytes_that_fit(
     )
     return model.max_labels - len(tokenizer.prefix_tokens) if plain else -1
 
-# %% ../nbs/26_whisper.ipynb #21d14df5
-_BOUNDS = {
-    "feature_size": (1, 1024),
-    "sampling_rate": (1000, 192_000),
-    "hop_length": (1, 10_000),
-    "chunk_length": (1, 600),
-    "n_fft": (2, 32_768),
-}
-def checked_extractor(
-    settings: dict,  # By name
-    name: Any,  # What an error calls the model
-) -> Extractor: # With these settings
-    "Make an extractor; raise `ValueError` for settings that none can have."
-    where = f"the preprocessor_config.json or processor_config.json of {name}"
-    for key, value in settings.items():
-        low, high = _BOUNDS.get(key, (-1e9, 1e9))
-        kinds = int if key in _BOUNDS else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            raise ValueError(
-                f"{key} must be {'a whole' if kinds is int else 'a'} number from {low} to {high} in {where}, got"
-                f" {str(value)[:40]!r}: {AGAIN}"
-            )
-    return Extractor(**settings)
-
 # %% ../nbs/26_whisper.ipynb #af048c7a
 def _most_labels(source):
     "How many labels a model can be trained on, as its config.json says."
@@ -306,66 +311,52 @@ def log_mel_column(
     else: feature = list_of(list_of(value_of(dtype)), length=mels)
     return {"input_features": Column(feature, words, (mels, -1))}
 
-# %% ../nbs/26_whisper.ipynb #70111839
-def frame_mask(
-    frames: list[int],  # Frames of each clip that hold sound
-    width: int,  # Frames of the batch
-) -> np.ndarray: # int32, (clips, width): 1 where there is sound
-    "Mask the padding of a batch."
-    return (np.arange(width) < np.asarray(frames)[:, None]).astype(np.int32)
+# %% ../nbs/26_whisper.ipynb #3ec35add
+def whisper_misfit(
+    model: WhisperModel,  # Whose processor makes the batches
+    config: dict,  # The config.json of the model that is trained
+) -> str: # Empty where they fit
+    "Say why a model can't be given the batches of a processor."
+    mels, start = config.get("num_mel_bins"), config.get("decoder_start_token_id")
+    if mels not in (None, model.extractor.feature_size):
+        return f"it takes {mels} mel bands, and the processor gives {model.extractor.feature_size}"
+    if start not in (None, model.start_id):
+        return f"it starts with token {start}, and the processor's labels with {model.start_id}"
+    size = config.get("vocab_size")
+    if isinstance(size, int) and size < len(model.tokenizer):
+        return f"it has {size} tokens, and the processor {len(model.tokenizer)}"
+    return ""
 
-# %% ../nbs/26_whisper.ipynb #e562e92c
-def sounding_frames(
-    features: np.ndarray,  # (mels, frames), as stored
-    n_frames: int,  # Frames the model sees
-) -> int: # Frames with sound
-    "Count the frames of stored log-mels that hold sound."
-    width = features.shape[1]
-    if width < n_frames: return max(width - 2, 1)
-    changes = np.flatnonzero((features[:, :-1] != features[:, -1:]).any(0))
-    last = changes[-1] + 1 if len(changes) else width
-    return width if last >= width - 1 else max(last - 1, 1)
-
-# %% ../nbs/26_whisper.ipynb #a392e8c8
-def _refuse_longer(frames, most):
-    "Refuse a clip that is longer than the model hears at once."
-    if frames <= most: return
-    raise ValueError(
-        f"a clip of a batch must have {most} frames at most, as many as the model hears at once, got {frames} (frames"
-        " of 10 ms): keep such clips out of the training loop, as in data[\"eval\"].filter(lambda n: n <="
-        f" {160 * most}, input_columns=\"input_length\"), and evaluate with them one by one: SpeechCollator(...,"
-        f" n_frames={frames}), and generate(..., return_timestamps=True)"
+# %% ../nbs/26_whisper.ipynb #b9d3d5e7
+def _other_mels(stored, wanted):
+    return (
+        f"the model takes log-mels of {wanted} bands, and those that are stored have {stored}: prepare with the model's"
+        " own id, or with storage audio, which serves every model"
     )
 
-def pad_log_mels(
-    stored: list[np.ndarray],  # (mels, frames) each
-    n_frames: int,  # Frames the model sees
-) -> dict[str, np.ndarray]: # `input_features` float32 (clips, mels, n_frames), `attention_mask` (clips, n_frames)
-    "Stack log-mels at the model's width."
-    _refuse_longer(max(f.shape[1] for f in stored), n_frames)
-    batch = np.empty((len(stored), len(stored[0]), n_frames), np.float32)
-    for row, features in zip(batch, stored):
-        row[:, :features.shape[1]] = features
-        row[:, features.shape[1]:] = row[:, features.shape[1] - 1:features.shape[1]]
-    mask = frame_mask([sounding_frames(f, n_frames) for f in stored], n_frames)
-    return {"input_features": batch, "attention_mask": mask}
-
-# %% ../nbs/26_whisper.ipynb #ca68dddd
-@lru_cache(maxsize=8)
-def _log_mel(extractor): return LogMel(extractor)
-
-def log_mels_of(
-    samples: list[np.ndarray],  # Mono float32 each
-    extractor: Extractor,  # How the model hears
-) -> dict[str, np.ndarray]: # As `pad_log_mels` gives them
-    "Compute the log-mels of a batch."
-    _refuse_longer(max(len(s) for s in samples) // extractor.hop_length, extractor.nb_max_frames)
-    batch = pad_log_mels([_log_mel(extractor)(s) for s in samples], extractor.nb_max_frames)
-    frames = [-(-len(s) // extractor.hop_length) for s in samples]
-    return batch | {"attention_mask": frame_mask(frames, extractor.nb_max_frames)}
+# %% ../nbs/26_whisper.ipynb #422b74d1
+class WhisperBatches(Batches):
+    "How clips become a batch for Whisper."
+    def inputs(self, samples, model): return log_mels_of(samples, model.extractor)
+    def pad_stored(self, stored, model):
+        mels = model.extractor.feature_size
+        if others := [len(f) for f in stored if len(f) != mels]: raise ValueError(_other_mels(others[0], mels))
+        return pad_log_mels(stored, model.extractor.nb_max_frames)
+    def label_batch(self, labels, model): return {"labels": pad_labels(labels, model.start_id)}
+    def collate(self, clips, model, tokenizer):
+        batch = super().collate(clips, model, tokenizer)
+        width = batch["input_features"].shape[2]
+        refuse_longer(width, model.extractor.nb_max_frames)
+        frames = [-(-c.n_samples // model.extractor.hop_length) for c in clips]
+        if all(frames): batch["attention_mask"] = frame_mask(frames, width)
+        return batch
+    def pack(self, batch): return pack_log_mels(batch)
+    def unpack(self, packed): return unpack_log_mels(packed)
+    def misfit(self, model, config): return whisper_misfit(model, config)
+    def announced(self, labels): return announced_by(labels)
 
 # %% ../nbs/26_whisper.ipynb #5444d51d
-class Whisper(Family):
+class Whisper(WhisperBatches, Family):
     "Whisper, from tiny to large-v3-turbo, and whatever was fine-tuned or distilled from it."
     name, title, processor = "whisper", "Whisper", "WhisperProcessor"
     numbers = {"start_id": (0, 1 << 24), "mels": (1, 4096), "frames": (1, 1 << 20)}
@@ -403,15 +394,6 @@ class Whisper(Family):
     def columns(self, storage, dtype, about):
         return audio_column(about["rate_hz"]) if storage == "audio" else log_mel_column(storage, dtype, about)
     def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
-
-    def inputs(self, samples, model): return log_mels_of(samples, model.extractor)
-    def pad_stored(self, stored, model): return pad_log_mels(stored, model.extractor.nb_max_frames)
-    def label_batch(self, labels, model): return {"labels": pad_labels(labels, model.start_id)}
-    def collate(self, clips, model, tokenizer):
-        batch = super().collate(clips, model, tokenizer)
-        frames = [-(-c.n_samples // model.extractor.hop_length) for c in clips]
-        if all(frames): batch["attention_mask"] = frame_mask(frames, batch["attention_mask"].shape[1])
-        return batch
     def collator(self, about): return f"SpeechCollator(decoder_start_token_id={about['start_id']})"
 
 # %% ../nbs/26_whisper.ipynb #054f5b6a
