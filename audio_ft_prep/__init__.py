@@ -184,12 +184,13 @@ __version__ = "0.1.0"
 __all__ = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator"]
 
 if TYPE_CHECKING:
+    from .collator import SpeechCollator
     from .config import PrepConfig
     from .pipeline import prepare
     from .planning import plan
-    from .train import SpeechCollator, load_prepared
+    from .train import load_prepared
 
-_HOMES = {"PrepConfig": "config", "plan": "planning", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "train"}
+_HOMES = {"PrepConfig": "config", "plan": "planning", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "collator"}
 
 
 def __getattr__(name):

@@ -201,12 +201,12 @@ def _leaks_words(prep):
     return "\n".join([f"{_ABOUT_LEAKS}\n", markdown_table(leak_table(leaks), left=2), "", *notes]).rstrip()
 
 # %% ../nbs/35_card.ipynb #586e5067
-_LOADING = """With `audio_ft_prep`, ready for a `Seq2SeqTrainer`, each clip as wide as the model wants it:
+_LOADING = """With `audio_ft_prep`, for a `Trainer`:
 
 ```python
 from audio_ft_prep import SpeechCollator, load_prepared
 data = load_prepared("FOLDER")                                  # this folder
-collator = {collator}
+collator = SpeechCollator.of(model, data)                       # batches for the model that is trained
 ```
 
 Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. \
@@ -214,7 +214,7 @@ The model's processor is in `processor/`: `transformers.{processor}.from_pretrai
 def _loading(prep):
     "How to load a prepared folder, with and without this package."
     family = family_of(prep["model"])
-    return _LOADING.format(collator=family.collator(prep["model"]), processor=family.processor)
+    return _LOADING.format(processor=family.processor)
 
 # %% ../nbs/35_card.ipynb #448b384d
 _NO_LICENCE = "Its licence is not on record here: ask where it comes from before you pass this on."

@@ -251,7 +251,6 @@ class Family(Batches):
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
     def fit(self, model: Model) -> Any: return None  # Raises `BadClip` for labels that a clip of so many samples can't have
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
-    def collator(self, about: dict) -> str: return "SpeechCollator.of(model, data)"  # For the card
 
 # %% ../nbs/25_families.ipynb #6e8f4b1e
 def tokenizer_for(

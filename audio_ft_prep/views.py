@@ -20,7 +20,6 @@ from .card import from_hub
 from .cleaning import clean_as
 from .config import PrepConfig, config_from
 from .example import row_clip
-from .features import LogMel, pad_frames
 from .hub import Repo
 from .load import SAMPLE, load_rows
 from .families import Model, tokenizer_for
@@ -96,8 +95,39 @@ def seen_features(
     model: Model,  # The model to look at them for
 ) -> np.ndarray: # float32, (mels, frames), padded
     "Compute what the model sees of samples."
-    mel = LogMel(model.extractor)
-    return pad_frames(mel(samples), mel.n_frames)
+    most = model.family.most_samples(model.about)
+    return model.family.inputs([samples[:most]], model)[model.family.input_name][0]
+def row_view(
+    row: Row | dict,  # A row of a corpus
+    model: Model,  # The model to look at it for
+    tokenizer: Any = None,  # As `tokenizer_for` makes it; none for no labels
+    cfg: PrepConfig | None = None,  # Which clips are kept, and how sentences are cleaned; none for all that the model can hear
+) -> ClipView: # With samples and features, or with the reason why not
+    "Decode a row and compute what the model would see of it."
+    row = asdict(row) if isinstance(row, Row) else row
+    sentence = row["sentence"] or ""
+    sentence = clean_as(cfg, sentence, row["locale"] or "") if cfg else clean_sentence(sentence)
+    labels = []
+    if tokenizer is not None and sentence: labels = model.family.labels([sentence], tokenizer)[0]
+    view = ClipView(
+        id=row["id"],
+        split=row["split"],
+        sentence=sentence,
+        speaker=row["speaker"] or "",
+        labels=labels,
+        rate_hz=model.rate_hz,
+        seconds=row["seconds"],
+        **_decoded(row, model, cfg),
+    )
+    if view.samples is None: return view
+    features = seen_features(view.samples, model)
+    return replace(view, features=features, seconds=len(view.samples) / model.rate_hz)
+
+# %% ../nbs/70_views.ipynb #65353829
+def _seen(samples, model):
+    "What the model sees of samples: their log-mel, padded."
+    most = model.family.most_samples(model.about)
+    return model.family.inputs([samples[:most]], model)[model.family.input_name][0]
 def row_view(
     row: Row | dict,  # A row of a corpus
     model: Model,  # The model to look at it for
@@ -276,6 +306,15 @@ def _samples(self:PreparedClips, split, i, clip):
         return row_clip(row, Limits(self.rate_hz, 0.0, self.cfg.max_seconds)).samples, ""
     except (BadClip, OSError) as e: return None, f"no audio: {e}"
 
+# %% ../nbs/70_views.ipynb #ac448bd8
+@patch
+def _seen(self:PreparedClips, stored, samples):
+    "What the model sees of a clip: of its sound, where that is stored, or of what is stored instead."
+    family = self.model.family
+    is_sound = self.cfg.storage in ("audio", "source")
+    batch = family.inputs([samples], self.model) if is_sound else family.pad_stored([stored], self.model)
+    return batch[family.input_name][0]
+
 # %% ../nbs/70_views.ipynb #9dedb53e
 @patch
 def __call__(self:PreparedClips,
@@ -285,16 +324,17 @@ def __call__(self:PreparedClips,
     "Look at one clip."
     item = self.data[split][i]
     samples, note = self._samples(split, i, item["id"])
+    name = self.model.family.input_name
     return ClipView(
         id=item["id"],
         split=split,
         sentence=item["sentence"],
         speaker=item["speaker"],
-        labels=item["labels"],
+        labels=item["labels"].tolist(),
         rate_hz=self.rate_hz,
         samples=samples,
-        features=item["input_features"],
-        seconds=item["input_length"] / self.rate_hz,
+        features=self._seen(item[name], samples),
+        seconds=int(item["input_length"]) / self.rate_hz,
         note=note,
     )
 

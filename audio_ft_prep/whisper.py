@@ -394,7 +394,6 @@ class Whisper(WhisperBatches, Family):
     def columns(self, storage, dtype, about):
         return audio_column(about["rate_hz"]) if storage == "audio" else log_mel_column(storage, dtype, about)
     def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
-    def collator(self, about): return f"SpeechCollator(decoder_start_token_id={about['start_id']})"
 
 # %% ../nbs/26_whisper.ipynb #054f5b6a
 WHISPER = Whisper()

@@ -43,13 +43,15 @@ def compare(ours: Path, theirs: Path, dtype: str) -> dict:
     import numpy as np
     from datasets import load_from_disk
     from audio_ft_prep import load_prepared
+    from audio_ft_prep.features import pad_frames
     mine, other = load_prepared(ours)["train"], load_from_disk(theirs)["train"]
     where = {name: i for i, name in enumerate(mine.data["id"].to_pylist())}
     got = dict(ours=len(mine), reference=len(other), both=0, features=0, labels=0, furthest=0.0)
     for row in other.with_format("numpy"):
         if row["id"] not in where: continue
         item = mine[where[row["id"]]]
-        a, b = (np.asarray(x["input_features"], "float32").astype(dtype) for x in (item, row))
+        b = np.asarray(row["input_features"], "float32").astype(dtype)
+        a = pad_frames(item["input_features"], b.shape[1]).astype(dtype)
         got["both"] += 1
         got["features"] += int(np.array_equal(a, b))
         got["labels"] += int(list(item["labels"]) == row["labels"].tolist())

@@ -61,7 +61,7 @@ def test_eval_is_untouched_by_the_collator_that_masks_train(data):
 def test_without_an_augmentation_nothing_changes(data):
     items = [data["train"][i] for i in range(4)]
     batch = SpeechCollator(50258)(items)["input_features"].numpy()
-    assert all(np.array_equal(b, i["input_features"]) for b, i in zip(batch, items))
+    assert all(np.array_equal(b[:, :i["input_features"].shape[1]], i["input_features"]) for b, i in zip(batch, items))
 
 
 def test_masks_are_put_on_sound_alone_and_change_nothing_else(data):
@@ -131,4 +131,5 @@ def test_another_augmentation_is_one_line_of_the_table(data, monkeypatch):
     monkeypatch.setitem(AUGMENTATIONS, "louder", lambda gain: lambda features, valid, rng: features + gain)
     item = data["train"][0]
     got = collator(augmentation("louder", data, gain=0.5))([item])["input_features"][0].numpy()
-    assert np.array_equal(got, item["input_features"] + np.float32(0.5))
+    features = item["input_features"]
+    assert np.array_equal(got[:, :features.shape[1]], features + np.float32(0.5))

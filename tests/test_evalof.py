@@ -97,7 +97,8 @@ def test_keep_eval_keeps_every_row_that_can_be_heard_and_train_stays_what_it_was
     assert ids(kept, "train") == {"good_0"}
     rows = {row["id"]: row for row in load_prepared(kept.folder)["eval"]}
     assert rows["test_long"]["input_length"] == LONG_S * 16000
-    assert rows["test_long"]["input_features"].shape == (80, LONG_S * 100)
+    batch = SpeechCollator(50258, n_frames=LONG_S * 100)([rows["test_long"]])
+    assert batch["input_features"].shape == (1, 80, LONG_S * 100)
     assert rows["test_words"]["sentence"] == ("uno " * 500).strip()
     assert len(rows["test_words"]["labels"]) > 500
 

@@ -243,7 +243,7 @@ def test_the_five_names_of_the_front_page_are_there():
     names = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator"]
     assert set(names) <= set(dir(audio_ft_prep)) and sorted(names) == sorted(audio_ft_prep.__all__)
     homes = dict(
-        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="train"
+        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="collator"
     )
     for name in names:
         assert getattr(audio_ft_prep, name) is getattr(importlib.import_module(f"audio_ft_prep.{homes[name]}"), name)

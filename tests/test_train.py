@@ -91,9 +91,10 @@ def loss(model, batch):
 
 
 def same_items(got, want):
-    "Whether two lists of items carry the same features and labels."
+    "Whether two lists of items carry the same features, or sound, and labels."
+    def same(a, b): return a == b if isinstance(a, dict) else np.array_equal(a, b)
     return len(got) == len(want) and all(
-        np.array_equal(a["input_features"], b["input_features"]) and list(a["labels"]) == list(b["labels"])
+        same(a["input_features"], b["input_features"]) and list(a["labels"]) == list(b["labels"])
         for a, b in zip(got, want)
     )
 
@@ -118,7 +119,7 @@ def test_labels_end_with_the_end_token_and_only_what_is_behind_it_is_masked(open
     labels = collator(items)["labels"]
     for row, item in zip(labels.tolist(), items):
         n = len(item["labels"]) - 1
-        assert row[:n] == item["labels"][1:] and row[n - 1] == tokenizer.eos_token_id == tokenizer.pad_token_id
+        assert row[:n] == item["labels"][1:].tolist() and row[n - 1] == tokenizer.eos_token_id == tokenizer.pad_token_id
         assert set(row[n:]) <= {-100} and -100 not in row[:n]
 
 
@@ -136,9 +137,10 @@ def test_the_loss_on_a_batch_is_the_loss_on_the_reference_collators_batch(opened
 
 @pytest.mark.parametrize("stored,processes", [("float16", 0), ("float16", 1), ("audio", 1)])
 def test_a_whisper_model_trains_and_evaluates_with_the_trainers_defaults(
-    opened, collator, tokenizer, tmp_path, stored, processes
+    folder, opened, tokenizer, tmp_path, stored, processes
 ):
     data, model = opened(stored), whisper(tokenizer)
+    collator = SpeechCollator.of(model, folder(stored))
     before = [p.detach().clone() for p in model.parameters()]
     args = Seq2SeqTrainingArguments(
         str(tmp_path),
@@ -171,13 +173,12 @@ def test_rows_keep_their_features_when_they_are_chosen_shuffled_and_joined(opene
     data = opened(stored)
     train = data["train"]
     want = [train[i] for i in range(len(train))]
-    assert all(i["input_features"].shape == (80, 3000) and i["input_features"].dtype == np.float32 for i in want)
     assert same_items([*train], want) and same_items([train[-1]], want[-1:])
     assert same_items([*train.select([7, 0, 19])], [want[i] for i in (7, 0, 19)])
     assert same_items([*train.select(range(5, 9))], want[5:9])
     mixed = train.shuffle(seed=1)
     at = {n: i for i, n in enumerate(train["id"])}
-    assert mixed["id"] != train["id"] and same_items([*mixed], [want[at[n]] for n in mixed["id"]])
+    assert [*mixed["id"]] != [*train["id"]] and same_items([*mixed], [want[at[n]] for n in mixed["id"]])
     assert same_items(
         [*train.filter(lambda n: n > 40_000, input_columns="input_length")],
         [i for i in want if i["input_length"] > 40_000],
@@ -195,10 +196,9 @@ def test_columns_keep_their_features_when_others_leave(opened, stored):
     few = train.remove_columns([c for c in train.column_names if c not in ("input_features", "labels")])
     assert few[3].keys() == {"input_features", "labels"} and same_items([few[3]], [train[3]])
     only = train.select_columns("labels")
-    assert only[3] == {"labels": train[3]["labels"]}
+    assert only[3].keys() == {"labels"} and only[3]["labels"].tolist() == train[3]["labels"].tolist()
     batch = few[2:5]
     assert same_items([dict(zip(batch, v)) for v in zip(*batch.values())], [train[i] for i in (2, 3, 4)])
-    assert np.array_equal(few["input_features"][2], train[2]["input_features"])
     named = train.rename_column("sentence", "text")
     assert named[0]["text"] == train[0]["sentence"] and same_items([named[0]], [train[0]])
 
