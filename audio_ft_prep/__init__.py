@@ -119,6 +119,7 @@ Modules:
 - `audio_ft_prep.process`: A process that starts in odd surroundings still says what it has to say: closed streams, an ASCII terminal, no home folder, a working folder that is gone
 - `audio_ft_prep.processors`: Families whose inputs a processor of transformers makes: opened from checked files, called one clip at a time, padded as it pads
 - `audio_ft_prep.progress`: Long work says how far it is, can be stopped, and tries again where that may help
+- `audio_ft_prep.prompted`: What Canary and Cohere ASR want: a prompt of control tokens in front of the text
 - `audio_ft_prep.raysession`: A Ray for one run: a cluster that is joined, or one of this run's own, and afterwards the process as it was
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
@@ -140,8 +141,10 @@ Modules:
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
 - `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for whoever writes them in another form
+- `audio_ft_prep.speechllm`: What speech LLMs want, Qwen3-ASR, GLM-ASR and Voxtral: a conversation in which the sound takes as many tokens as it is long
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say
+- `audio_ft_prep.spoken`: A sentence as label ids that are text and nothing else, in a language that the model can be asked for
 - `audio_ft_prep.statistics`: What a prepared folder holds in numbers: clips, durations, speakers, labels, measures and flags, by split
 - `audio_ft_prep.steps`: The steps of an augmentation: each an effect, how often it comes, and between which numbers
 - `audio_ft_prep.store`: `verify` and `read_prep`, where the first release had them
@@ -161,10 +164,12 @@ Modules:
 - `audio_ft_prep.textvalues`: Values that are written as one text: sums of splits, sets one a line, sizes, names with commas
 - `audio_ft_prep.textwords`: What a run says of its text: in a plan, a summary, a data card, and prep.json
 - `audio_ft_prep.train`: The prepared folder as a plain data set, for the model that it was prepared for or for another
+- `audio_ft_prep.transducers`: What transducers want, Parakeet RNNT and TDT: pieces of words, and the same behind a blank
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed
 - `audio_ft_prep.typed`: What a person types into a field, as the value that was meant
 - `audio_ft_prep.unpacked`: Clips of an archive laid out once so that each can be read in place, in a cache that only this user can write to
+- `audio_ft_prep.unserved`: What can't be prepared for a model, said in one sentence before work starts
 - `audio_ft_prep.upload`: A prepared folder on its way to the platform: what is sent and said of it, and how it appears whole or not at all
 - `audio_ft_prep.values`: What a table says of a clip, read as text, as seconds, as a part of a recording, or refused in one sentence
 - `audio_ft_prep.valuetypes`: Whether a value is of a type, and types and values in the words of an error

@@ -17,8 +17,8 @@ from .features import Extractor
 from .secrets import without_secrets
 
 # %% auto #0
-__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_patterns', 'ModelSource', 'read_from', 'extractor_settings',
-           'checked_extractor']
+__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_pattern', 'check_patterns', 'ModelSource', 'read_from',
+           'extractor_settings', 'checked_extractor']
 
 # %% ../nbs/24_modelfiles.ipynb #2b0d4be6
 MOST_BYTES = 64 << 20  # The most that is read of a file of a tokenizer; those of large vocabularies have a fifth of it
@@ -35,6 +35,8 @@ _FILES = (
     "generation_config.json",
     "merges.txt",
 )
+_ASKED = ("canary", "qwen3_asr", "glmasr")
+_FILES_OF = {"voxtral": ("tekken.json",)} | dict.fromkeys(_ASKED, ("chat_template.jinja",))  # By the type of a model
 AGAIN = "get the model's folder again"
 def _bytes_of(path):
     "Read a plain file of a model's folder, or of the store that a Hub's cache keeps beside it; refuse anything else."
@@ -76,7 +78,10 @@ def model_files(
     folder: Path,  # A model's folder
 ) -> dict[str, bytes]: # Content of each file that is needed, by its name
     "Read a model's folder; refuse one whose files are damaged, or lead out of it."
-    found = {name: _bytes_of(folder/name) for name in _FILES if os.path.lexists(folder/name)}
+    read = lambda names: {name: _bytes_of(folder/name) for name in names if os.path.lexists(folder/name)}
+    found = read(_FILES)
+    config = _object_in(folder/"config.json", found.get("config.json", b"{}"))
+    found |= read(_FILES_OF.get(str(config.get("model_type")), ()))
     held = {name: _object_in(folder/name, data) for name, data in found.items() if name.endswith(".json")}
     if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
         raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")
@@ -90,6 +95,9 @@ _USUAL_PATTERNS = {
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"""
     r"""| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"""
+    r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"""
+    r"""|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
 }
 _PIECES = re.compile(r"\\(?:[pP]\{[^}]*\}|.)|\[(?:\\.|[^\]\\])+\]|\{\d*,?\d*\}|\(\?[a-z-]*[:=!<>]*|.", re.S)
 _ALLOWED = ("(?:", "(?=", "(?!", "(?i:")
@@ -119,6 +127,17 @@ def _patterns(part):
     if not isinstance(part, dict): return []
     found = [v for k, v in part.items() if k == "Regex" and isinstance(v, str)]
     return found + [p for v in part.values() for p in _patterns(v)]
+def check_pattern(
+    pattern: str,  # A regular expression
+    model_id: str,  # What an error calls the model
+) -> None:
+    "Refuse a pattern that could keep a run busy for ever."
+    if pattern in _USUAL_PATTERNS or _is_simple(pattern): return
+    raise ValueError(
+        f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
+        " tokenizer of the model that it was made from"
+    )
+
 def check_patterns(
     tokenizer: Any,  # A `tokenizers.Tokenizer`
     model_id: str,  # What an error calls it
@@ -127,12 +146,7 @@ def check_patterns(
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         part = getattr(tokenizer, name)
         if part is None: continue
-        for pattern in _patterns(json.loads(part.__getstate__())):
-            if pattern in _USUAL_PATTERNS or _is_simple(pattern): continue
-            raise ValueError(
-                f"the tokenizer of {model_id} splits text by {pattern[:80]!r}, which may never end: take the"
-                " tokenizer of the model that it was made from"
-            )
+        for pattern in _patterns(json.loads(part.__getstate__())): check_pattern(pattern, model_id)
 
 # %% ../nbs/24_modelfiles.ipynb #2620b864
 @dataclass(frozen=True)

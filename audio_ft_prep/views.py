@@ -123,7 +123,7 @@ def row_view(
     features = seen_features(view.samples, model)
     return replace(view, features=features, seconds=len(view.samples) / model.rate_hz)
 
-# %% ../nbs/70_views.ipynb #65353829
+# %% ../nbs/70_views.ipynb #ba1b96c8
 def _seen(samples, model):
     "What the model sees of samples: their log-mel, padded."
     most = model.family.most_samples(model.about)
