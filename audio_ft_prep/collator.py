@@ -257,7 +257,7 @@ def _served(model, data, language, task):
     is_name = isinstance(data, (str, Path, Url, PreparedFolder))
     folder = PreparedFolder.of(data) if is_name else _folder_of(_one_set(data))
     items = _first_items(_one_set(stored_rows(folder) if is_name else data))
-    if not items: raise ValueError("a collator is tried on the data's first clip, and there is none: give data with rows")
+    if not items: raise ValueError("a collator is tried on its data's first clip, and has none: give data with rows")
     model = model_of(model, folder)
     config = folder.prep["config"] if folder else {}
     label = label_maker(model, _labels_in(items[0]), config, language, task)
