@@ -17,7 +17,7 @@ from .features import Extractor
 from .secrets import without_secrets
 
 # %% auto #0
-__all__ = ['MOST_BYTES', 'AGAIN', 'model_files', 'check_pattern', 'check_patterns', 'ModelSource', 'read_from',
+__all__ = ['MOST_BYTES', 'AGAIN', 'type_named', 'model_files', 'check_pattern', 'check_patterns', 'ModelSource', 'read_from',
            'extractor_settings', 'checked_extractor']
 
 # %% ../nbs/24_modelfiles.ipynb #2b0d4be6
@@ -73,6 +73,23 @@ def _object_in(path, data):
     return held
 
 # %% ../nbs/24_modelfiles.ipynb #a94ff6fc
+_CLASSES = {
+    "CanaryProcessor": "canary",
+    "CohereAsrProcessor": "cohere_asr",
+    "Qwen3ASRProcessor": "qwen3_asr",
+    "GlmAsrProcessor": "glmasr",
+    "VoxtralProcessor": "voxtral",
+}
+def type_named(
+    config: dict,  # What config.json says
+    processor: dict,  # What processor_config.json says
+) -> str: # A `model_type`; empty where neither names one
+    "Give the type of a model, by its processor where there is no config.json."
+    if config.get("model_type"): return str(config["model_type"])
+    name = str(processor.get("processor_class"))
+    if name == "ParakeetProcessor": return f"parakeet_{processor.get('decoder_type') or 'ctc'}"
+    return _CLASSES.get(name, "")
+
 _PATHS = ("vocab_file", "merges_file", "tokenizer_file", "normalizer_file", "fast_tokenizer_files")
 def model_files(
     folder: Path,  # A model's folder
@@ -80,8 +97,8 @@ def model_files(
     "Read a model's folder; refuse one whose files are damaged, or lead out of it."
     read = lambda names: {name: _bytes_of(folder/name) for name in names if os.path.lexists(folder/name)}
     found = read(_FILES)
-    config = _object_in(folder/"config.json", found.get("config.json", b"{}"))
-    found |= read(_FILES_OF.get(str(config.get("model_type")), ()))
+    of = lambda name: _object_in(folder/name, found.get(name, b"{}"))
+    found |= read(_FILES_OF.get(type_named(of("config.json"), of("processor_config.json")), ()))
     held = {name: _object_in(folder/name, data) for name, data in found.items() if name.endswith(".json")}
     if named := [k for k in _PATHS if held.get("tokenizer_config.json", {}).get(k) is not None]:
         raise ValueError(f"{folder}/tokenizer_config.json must name no file, and has {named[0]}: take it out")
