@@ -261,7 +261,9 @@ def _served(model, data, language, task):
     model = model_of(model, folder)
     config = folder.prep["config"] if folder else {}
     label = label_maker(model, _labels_in(items[0]), config, language, task)
-    label = None if _is_own(items, label) else label
+    if _is_own(items, label):
+        model = replace(model, tokenizer=label.tokenizer)  # it knows how the model is asked
+        label = None
     SpeechCollator(model=model, labels=label)(items[:1])
     return model, label
 

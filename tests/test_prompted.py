@@ -148,3 +148,36 @@ def test_a_template_outside_of_the_models_folder_is_not_read(tmp_path):
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.jinja").symlink_to(tmp_path / "private")
     with pytest.raises(ValueError, match="chat_template.jinja must lie in the model's folder"): load_model(str(folder))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind, storage", [("parakeet_tdt", "features"), ("qwen3_asr", "audio")])
+def test_a_prepared_sample_trains_with_a_plain_trainer(kind, storage, served, prepared, tmp_path):
+    if kind not in SERVED: pytest.skip("this transformers writes no request as text")
+    from transformers import Trainer, TrainingArguments
+    from audio_ft_prep import SpeechCollator, load_prepared
+    from tinymodels import tiny_model
+    folder = tiny_folder(kind, tmp_path)
+    data = load_prepared(prepared("it", model_id=str(folder), storage=storage).folder)
+    collator = SpeechCollator.of(str(folder), data)
+    assert collator.labels is None  # those that are stored are the model's own
+    arguments = TrainingArguments(
+        str(tmp_path / "out"), max_steps=3, per_device_train_batch_size=20, learning_rate=1e-3, logging_steps=1,
+        save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True)
+    trainer = Trainer(tiny_model(folder), arguments, train_dataset=data["train"], data_collator=collator)
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
+def test_voxtral_is_asked_in_the_language_of_the_run(served):
+    if "voxtral" not in SERVED: pytest.skip("mistral-common is older than this transformers wants")
+    from audio_ft_prep import SpeechCollator
+    from datasets import Dataset
+    from audio_ft_prep.families import flac_bytes
+    model = served("voxtral")
+    labels = model.family.labels(["sì"], asked(model))[0]
+    sound = {"bytes": flac_bytes(np.zeros(16_000, np.float32), 16_000), "path": "a.flac"}
+    rows = Dataset.from_list([{"input_features": sound, "labels": labels, "sentence": "sì"}])
+    batch = SpeechCollator.of(model, rows, language="Italian")([rows[0]])
+    assert "lang:it[TRANSCRIBE]sì</s>" in model.tokenizer.decode(batch["input_ids"][0])
