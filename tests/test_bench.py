@@ -199,6 +199,12 @@ def test_what_measures_cost_is_a_share_of_the_time_without_them(tmp_path):
     assert all(name in said for name in ("without", "levels", "bandwidth_hz", "all measures"))
 
 
+def test_what_each_step_of_an_augmentation_costs_is_held_against_the_usual_work(tmp_path):
+    said, got = run("augment.py", tmp_path=tmp_path)
+    assert {"log-mel", "speed", "tempo", "noise, babble", "telephone"} <= got["cpu_ms"].keys()
+    assert all(ms > 0 and name in said for name, ms in got["cpu_ms"].items())
+
+
 def test_planted_faults_are_found_and_counted(tmp_path):
     said, got = run("detection.py", "--language", "it", "--markdown", tmp_path=tmp_path)
     head, *rows = got["table"]
