@@ -200,7 +200,9 @@ class SpeechCollator:
         task: str = "",  # transcribe or translate; empty for that of the folder
     ) -> SpeechCollator: # For this model and these data
         "Make a collator for any model; raise `ValueError` where the data can't serve it."
-        model, label = _served(model, data, language, task)
+        rows, folder = _rows_of(data)
+        model, label = _served(model, rows, folder, language, task)
+        if hasattr(augment, "attach"): augment.attach(rows, model.family.most_samples(model.about) or 0)
         return cls(augment=augment, model=model, labels=label)
 
     def __post_init__(self):
@@ -252,11 +254,15 @@ def _is_own(items, label):
     sentences = [str(_value(item, "sentence")) for item in items]
     return label(sentences, [announced(ids)[0] for ids in stored]) == stored
 
-def _served(model, data, language, task):
+def _rows_of(data):
+    "Data and the prepared folder they are from, whichever is given."
+    if not isinstance(data, (str, Path, Url, PreparedFolder)): return data, _folder_of(_one_set(data))
+    folder = PreparedFolder.of(data)
+    return stored_rows(folder), folder
+
+def _served(model, data, folder, language, task):
     "The model that is meant, and what makes its labels; the first clip is tried on it."
-    is_name = isinstance(data, (str, Path, Url, PreparedFolder))
-    folder = PreparedFolder.of(data) if is_name else _folder_of(_one_set(data))
-    items = _first_items(_one_set(stored_rows(folder) if is_name else data))
+    items = _first_items(_one_set(data))
     if not items: raise ValueError("a collator is tried on its data's first clip, and has none: give data with rows")
     model = model_of(model, folder)
     config = folder.prep["config"] if folder else {}

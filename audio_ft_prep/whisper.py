@@ -23,7 +23,7 @@ from .logmels import frame_mask, log_mels_of, pack_log_mels, pad_log_mels, refus
 from .modelfiles import AGAIN, ModelSource, check_patterns, checked_extractor, read_from
 from .secrets import logger_of
 from audio_ft_prep.vocabulary import (
-    SIZES, VARIANTS, PackagedTokenizer, announced_by, languages, packaged_variant
+    SIZES, VARIANTS, PackagedTokenizer, announced_by, languages, packaged_variant, save_spellings
 )
 
 # %% auto #0
@@ -76,9 +76,7 @@ class _StartToken:
 
 @dataclass(frozen=True)
 class _Wide(Extractor):
-    "An extractor that sees a number of frames."
-    frames: int = 3000
-
+    frames: int = 3000  # That the model sees
     @property
     def n_samples(self): return self.frames * self.hop_length
     @property
@@ -365,6 +363,9 @@ class Whisper(WhisperBatches, Family):
     def from_package(self, model_id): return whisper_from_package(model_id)
     def matches(self, source): return is_whisper(source)
     def read(self, source): return read_whisper(source)
+    def save(self, folder, model, tokenizer):
+        super().save(folder, model, tokenizer)
+        save_spellings(folder, tokenizer)
     def describe(self, model): return f"{model.extractor.feature_size} mels, {len(model.tokenizer)} tokens"
     def about(self, model):
         mels, frames = model.extractor.feature_size, model.extractor.nb_max_frames

@@ -10,7 +10,7 @@ fails if a single rank differs. `languages.txt` has a language a line, in the or
 """
 from __future__ import annotations
 
-import ast, base64, gzip, io, tarfile
+import ast, base64, gzip, io, json, tarfile
 from pathlib import Path
 
 from fastcore.script import call_parse
@@ -19,7 +19,7 @@ OUT = Path(__file__).resolve().parents[1] / "audio_ft_prep/data/whisper"
 # name here: (name in the archive, does the empty token close it)
 VOCABULARIES = {"multilingual": ("multilingual.tiktoken", True), "english": ("gpt2.tiktoken", False)}
 COVERS = (
-    "This notice covers multilingual.txt.gz, english.txt.gz and languages.txt in this folder: the vocabularies of "
+    "This notice covers multilingual.txt.gz, english.txt.gz, languages.txt and spellings.txt.gz in this folder: the vocabularies of "
     "openai-whisper 20250625, rewritten as BPE merges, and its languages.\n\n"
 )
 
@@ -108,15 +108,23 @@ def write_languages(src: Path, out: Path):
     print(f"languages.txt: {len(names)} languages")
 
 
+def write_spellings(src: Path, out: Path):
+    spellings = json.loads(archive_file(src, "whisper/normalizers/english.json"))
+    lines = "".join(f"{british}\t{american}\n" for british, american in sorted(spellings.items()))
+    (out / "spellings.txt.gz").write_bytes(pack(lines))
+    print(f"spellings.txt.gz: {len(spellings)} spellings")
+
+
 @call_parse
 def main(
     sdist: Path,  # The source archive, openai_whisper-20250625.tar.gz
     out: Path = OUT,  # Folder to write into
 ):
-    "Write multilingual.txt.gz, english.txt.gz, languages.txt and LICENSE, and check that they give back the vocabularies exactly."
+    "Write the vocabularies, languages.txt, spellings.txt.gz and LICENSE, and check that they give back the vocabularies exactly."
     out.mkdir(parents=True, exist_ok=True)
     for name, (asset, empty_last) in VOCABULARIES.items(): write_one(sdist, out, name, asset, empty_last)
     write_languages(sdist, out)
+    write_spellings(sdist, out)
     notice = archive_file(sdist, "LICENSE").decode()
     if not notice.startswith("MIT License"): raise SystemExit("The archive's LICENSE is not the MIT notice")
     (out / "LICENSE").write_text(COVERS + notice, encoding="utf-8", newline="\n")
