@@ -18,7 +18,7 @@ from typing import Any
 
 # %% auto #0
 __all__ = ['VARIANTS', 'SIZES', 'Variant', 'packaged_variant', 'read_merges', 'vocabulary', 'languages', 'control_tokens',
-           'packaged_vocabulary', 'spellings', 'save_spellings', 'announced_by', 'PackagedTokenizer']
+           'packaged_vocabulary', 'spellings', 'announced_by', 'PackagedTokenizer', 'save_spellings']
 
 # %% ../nbs/24_vocabulary.ipynb #c83e9f33
 _DATA = files("audio_ft_prep")/"data/whisper"
@@ -131,17 +131,6 @@ def spellings() -> dict[str, str]: # British spelling to American
     lines = gzip.decompress((_DATA/"spellings.txt.gz").read_bytes()).decode().splitlines()
     return dict(line.split("\t") for line in lines)
 
-# %% ../nbs/24_vocabulary.ipynb #10ffc98a
-def save_spellings(
-    folder: Path,  # Where a processor was saved
-    tokenizer: Any,  # Its tokenizer
-) -> None:
-    "Write the table of spellings that a tokenizer has, which its own `save_pretrained` leaves out."
-    table = getattr(tokenizer, "english_spelling_normalizer", None)
-    if not table: return
-    text = json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False)
-    (Path(folder)/"normalizer.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-
 # %% ../nbs/24_vocabulary.ipynb #2a26087a
 def announced_by(
     labels: list[int],  # As Whisper's tokenizer makes them
@@ -166,8 +155,6 @@ class PackagedTokenizer:
 
     @property
     def backend_tokenizer(self): return packaged_vocabulary(self.variant)
-    @property
-    def english_spelling_normalizer(self): return spellings()
     @property
     def eos_token_id(self): return self.backend_tokenizer.token_to_id("<|endoftext|>")
     @property
@@ -208,6 +195,18 @@ class PackagedTokenizer:
             encoding="utf-8",
             newline="\n",
         )
+
+# %% ../nbs/24_vocabulary.ipynb #10ffc98a
+def save_spellings(
+    folder: Path,  # Where a processor was saved
+    tokenizer: Any,  # Its tokenizer
+) -> None:
+    "Write the table of spellings that a tokenizer has, which its own `save_pretrained` leaves out."
+    is_ours = isinstance(tokenizer, PackagedTokenizer)
+    table = spellings() if is_ours else getattr(tokenizer, "english_spelling_normalizer", None)
+    if not table: return
+    text = json.dumps(table, indent=2, sort_keys=True, ensure_ascii=False)
+    (Path(folder)/"normalizer.json").write_text(text + "\n", encoding="utf-8", newline="\n")
 
 # %% ../nbs/24_vocabulary.ipynb #4e5fcdf5
 def _frame(tok):
