@@ -68,6 +68,13 @@ def form(tmp_path):
     return PrepForm(dataset_name="sample", language="Italian", output_dir=str(tmp_path / "out"), num_workers=1)
 
 
+@pytest.fixture
+def light_form(tmp_path):
+    "The same, whose workers need no torch: for what is done around a run."
+    out = str(tmp_path / "out")
+    return PrepForm(dataset_name="sample", language="Italian", output_dir=out, storage="audio", num_workers=1)
+
+
 @pytest.fixture(autouse=True)
 def no_platform(monkeypatch):
     for k in [k for k in os.environ if k.startswith("DHCORE_")]: monkeypatch.delenv(k)
@@ -433,7 +440,8 @@ def test_a_form_prepares_what_the_same_config_prepares(form, prepared):
 
 def test_a_run_that_is_cancelled_goes_on_and_ends_as_if_nothing_had_been(long_corpus, tmp_path):
     cfg = PrepConfig(
-        str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), shard_rows=40, num_workers=1
+        str(long_corpus), "it", train_splits="train", output_dir=str(tmp_path / "out"), storage="audio", shard_rows=40,
+        num_workers=1
     )
     form = PrepForm(cfg)
     gate = held(form, clips=40)
@@ -463,6 +471,7 @@ def test_what_progress_raises_ends_the_run_and_the_folder_is_gone_on_from(long_c
         "it",
         train_splits="train",
         output_dir=str(tmp_path / "out"),
+        storage="audio",
         shard_rows=100,
         max_train_samples=200,
         num_workers=2,
@@ -485,8 +494,9 @@ def slow_hub(hub, tmp_path, monkeypatch, build):
     "A corpus on a Hub that takes seconds to give a clip's audio, and a form for it, its tables known."
     build(served(tmp_path / "x", "voices/slow"), utterances())
     monkeypatch.setattr(hub_module, "BLOCK", 8_000)
-    form = PrepForm(dataset_name="voices/slow", language="Italian", output_dir=str(tmp_path / "out"), num_workers=1)
-    return settled(form), PrepConfig("voices/slow", "it", output_dir=str(tmp_path / "plain"), num_workers=1)
+    light = dict(storage="audio", num_workers=1)
+    form = PrepForm(dataset_name="voices/slow", language="Italian", output_dir=str(tmp_path / "out"), **light)
+    return settled(form), PrepConfig("voices/slow", "it", output_dir=str(tmp_path / "plain"), **light)
 
 
 @pytest.mark.parametrize("build, slow", [(tar_tree, "*.tar"), (put_parquet, "*.parquet")])
@@ -554,7 +564,8 @@ def test_long_reads_ask_whether_to_go_on(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_what_a_run_logs_is_told_also_after_a_plan(form):
+def test_what_a_run_logs_is_told_also_after_a_plan(light_form):
+    form = light_form
     logging.getLogger("audio_ft_prep.load").isEnabledFor(logging.INFO)
     settled(form)
     form.plan()
@@ -629,7 +640,8 @@ def test_one_thing_is_done_at_a_time(form):
     form.wait()
 
 
-def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form):
+def test_a_run_with_other_settings_is_refused_while_one_is_under_way(light_form):
+    form = light_form
     gate = held(form)
     form.prepare()
     form.prepare()
@@ -640,7 +652,8 @@ def test_a_run_with_other_settings_is_refused_while_one_is_under_way(form):
     assert form.wait(120).prep["config"]["seed"] == 42
 
 
-def test_what_is_being_stopped_is_not_started_again_and_nothing_is_stopped_for_ever(form):
+def test_what_is_being_stopped_is_not_started_again_and_nothing_is_stopped_for_ever(light_form):
+    form = light_form
     form.cancel()
     assert form.status.value == "" and not form.state.work.stop.is_set()
     gate = threading.Event()
@@ -687,7 +700,8 @@ def test_what_stands_below_is_marked_when_the_settings_have_changed_since(form):
     assert form.stale.value == "" and "prep-stale" not in form.output._dom_classes
 
 
-def test_after_a_run_that_failed_there_is_nothing_to_upload(form):
+def test_after_a_run_that_failed_there_is_nothing_to_upload(light_form):
+    form = light_form
     form.prepare()
     form.wait()
     form.inputs["seed"].value = 7
@@ -741,7 +755,8 @@ def test_a_folder_that_is_no_longer_there_is_not_at_hand(prepared, tmp_path):
     assert settled(form).result and "can be looked at" in form.status.value and form.output.outputs
 
 
-def test_a_browser_of_a_form_shows_what_its_fields_say(form):
+def test_a_browser_of_a_form_shows_what_its_fields_say(light_form):
+    form = light_form
     form.prepare()
     form.wait()
     ids = lambda: {i[:15] for i in ClipBrowser(form).clips.table["id"].to_pylist()}
@@ -762,7 +777,8 @@ def test_without_ipywidgets_a_sentence_names_what_to_install():
     )
 
 
-def test_upload_is_offered_where_a_platform_is_configured(form, capfd):
+def test_upload_is_offered_where_a_platform_is_configured(light_form, capfd):
+    form = light_form
     pytest.importorskip("digitalhub", reason="the platform's SDK isn't installed")
     from standin import platform
     assert (
@@ -808,7 +824,7 @@ def test_elsewhere_than_in_a_kernel_a_form_is_the_same_page_each_time():
 KERNEL = """
 from audio_ft_prep.widgets import PrepForm
 import threading
-form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, num_workers=1)
+form = PrepForm(dataset_name={corpus!r}, language="Italian", train_splits="train", output_dir="out", shard_rows=40, storage="audio", num_workers=1)
 gate, count = threading.Event(), form.state._on_clips
 def held(now):
     count(now)
