@@ -44,7 +44,8 @@ def _offered_languages():
     codes = {}
     for family in FAMILIES.values(): codes |= dict.fromkeys(family.languages())
     names = []
-    for code in codes: names += dict.fromkeys(language_names()[code][:2])
+    known = language_names()
+    for code in codes: names += dict.fromkeys(known.get(code, ())[:2])  # a code alone is typed, not searched
     return names
 _OFFERED = {"language": _offered_languages, "model_id": packaged_models}
 def offered(
