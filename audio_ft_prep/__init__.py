@@ -80,6 +80,7 @@ Modules:
 - `audio_ft_prep.languages`: A language by any of its codes or names
 - `audio_ft_prep.leaks`: What train and another set share, found before a byte of audio is decoded: speakers, sentences, files
 - `audio_ft_prep.lengths`: How long clips last, before any of them is decoded: from the corpus, from their headers, or about
+- `audio_ft_prep.letters`: Vocabularies of letters: what one can write, what becomes unknown, and one made of a corpus
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC

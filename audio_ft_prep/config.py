@@ -51,6 +51,7 @@ _LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
 _THRESHOLD = Rule(lambda v: v is None or v >= 0, "must be 0 or more, or left out for no such flag")
 _SHARE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for no such flag")
 _LEVEL = Rule(lambda v: v is None or v <= 0, "must be 0 or less, or left out for no such flag")
+_ONCE = _at_least(1, "must be 1 or more")
 _CHOSEN = _at_least(0, "must be 1 or more, or 0 to have it chosen")
 _CORES = _at_least(0, "must be 1 or more, or 0 for one a core")
 
@@ -130,6 +131,8 @@ class _RowSettings:
     model_id: str = setting("model", "openai/whisper-small", _names("a folder or a Hub model"))  # Model to prepare for: a folder or a Hub id
     output_dir: str = setting("output", "prepared", _names("the folder to write"), shapes=False)  # Folder to write, or a URL such as s3://bucket/prepared
     task: Literal["transcribe", "translate"] = setting("model", "transcribe")  # Task token written into the labels
+    ctc_vocabulary: Literal["auto", "model", "corpus"] = setting("model", "auto")  # Letters of a CTC model: its own, and where it brings none those of the corpus (auto); its own; or those of the corpus
+    ctc_least_count: int = setting("model", 2, _ONCE)  # How often a letter must occur in train to be in a vocabulary made of the corpus; rarer ones are unknown, and listed
     train_splits: str = setting("selection", "train+validation")  # Corpus splits that make train; empty for none
     eval_splits: str = setting("selection", "test")  # Corpus splits that make eval; empty for none
     splits: Literal["corpus", "repair"] = setting("selection", "corpus", fold=_ANEW)  # Splits as the corpus has them; or made anew of all its good rows, no speaker and no sentence in two of them

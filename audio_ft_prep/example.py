@@ -64,12 +64,14 @@ class ExampleMaker:
     keeps_flat: bool = False  # Whether a clip without modulation, such as noise alone, is kept
     checks: Checks = field(default=Checks({}), repr=False)  # Thresholds of flags, and those for which a clip is rejected
     known: KnownAudio = field(default_factory=KnownAudio, repr=False, compare=False)  # Audio that train must not have
+    fit: Any = field(default=None, repr=False)  # Raises `BadClip` for labels that a clip of so many samples can't have
 
     def __call__(self,
         row: dict,  # A row with `labels`
     ) -> dict: # Columns of the example by name
         "Make one example; raise `BadClip` when the clip can't be used."
         clip = row_clip(row, self.limits)
+        if self.fit: self.fit(row["labels"], len(clip.samples))
         text = [label for label in row["labels"] if label not in self.controls]
         utterance = Utterance(clip, row["sentence"], len(text))
         if not self.keeps_flat: check_modulation(utterance)
@@ -96,7 +98,7 @@ class ExampleMaker:
         maker = replace(self, known=KnownAudio())
         if self.eval_limits is None: return maker
         checks = replace(self.checks, rejected=())
-        return replace(maker, limits=self.eval_limits, eval_limits=None, keeps_flat=True, checks=checks)
+        return replace(maker, limits=self.eval_limits, eval_limits=None, keeps_flat=True, checks=checks, fit=None)
 
     @property
     def storage(self): return self.input.storage
@@ -120,7 +122,7 @@ def example_maker(
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
     return ExampleMaker(
         family.input_maker(cfg, model), limits, family.controls(model), _eval_limits(cfg, model),
-        checks=checks_of(cfg))
+        checks=checks_of(cfg), fit=family.fit(model))
 
 # %% ../nbs/31_example.ipynb #84822d0f
 def example_columns(
@@ -170,11 +172,19 @@ def _bytes(items, typ):
 def _strings(items): return _bytes([item.encode() for item in items], pa.string())
 
 # %% ../nbs/31_example.ipynb #70dde531
+def _frames_first(items, typ):
+    "Features as lists of frames, each of one size."
+    values = np.concatenate([features.ravel() for features in items])
+    numbers = _numbers(values, pa.from_numpy_dtype(values.dtype))
+    frames = pa.FixedSizeListArray.from_arrays(numbers, typ.value_type.list_size)
+    return pa.ListArray.from_arrays(_offsets([len(features) for features in items]), frames).cast(typ)
+
 def features_array(
     items: list[np.ndarray],  # (mels, frames) each, of one number type
     typ: pa.DataType,  # List of lists, the outer one of fixed size or not
 ) -> pa.Array: # One element an item
     "Lay log-mels out as an Arrow array of lists."
+    if pa.types.is_fixed_size_list(typ.value_type): return _frames_first(items, typ)
     values = np.concatenate([features.ravel() for features in items])
     frames = np.concatenate([np.full(len(features), features.shape[1]) for features in items])
     numbers = _numbers(values, pa.from_numpy_dtype(values.dtype))

@@ -237,6 +237,10 @@ class Family(Batches):
     def languages(self) -> list[str]: return []  # Codes of those to choose from, where they are few
     def tokenizer(self, model: Model, language: str, task: str) -> Any: return model.tokenizer
     def labels(self, sentences: list[str], tokenizer: Any) -> list[list[int]]: raise NotImplementedError
+    def letters(self, tokenizer: Any) -> str: return ""  # All that its vocabulary can write, where it is one of letters
+    def unknown(self, sentences: list[str], tokenizer: Any) -> dict: return {}  # Letters that it lacks, and how often
+    def builds_vocabulary(self, cfg: PrepConfig, model: Model) -> bool: return False  # Whether it is made of the corpus
+    def with_vocabulary(self, cfg, model, sentences): return model  # With that of the clean sentences of train
     def controls(self, model: Model) -> frozenset[int]: return frozenset(model.tokenizer.all_special_ids)  # Labels that are no text
     def excess(self, labels: list[int], model: Model) -> str: raise NotImplementedError  # "" where they fit
     def bytes_that_fit(self, tokenizer: Any, model: Model) -> int: return -1  # Sentences so long fit in any case

@@ -126,6 +126,7 @@ def check_tokenizer(
 class ProcessorModel(Model):
     "A model that is served through its processor."
     kind: Any = None  # Its family
+    vocabulary_from: str = "model"  # Or corpus, where its vocabulary was made of that
 
     @property
     def family(self): return self.kind
@@ -179,7 +180,9 @@ class OpenedFamily(Family):
             self.most_labels(source), processor, dict(source.config), self)
     def most_labels(self, source): return 1 << 20
 
-    def describe(self, model): return f"{self.input_name} at {model.rate_hz} Hz, {len(model.tokenizer)} tokens"
+    def describe(self, model):
+        tokens = "no vocabulary" if model.tokenizer is None else f"{len(model.tokenizer)} tokens"
+        return f"{self.input_name} at {model.rate_hz} Hz, {tokens}"
     def about(self, model):
         return {
             "family": self.name,

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterable, Sequence
-import pyarrow as pa
+import pyarrow as pa, pyarrow.compute as pc
 from .choosing import longest_first
+from .cleaning import clean_rows
 from .config import PrepConfig
 from .evalof import eval_of, eval_rows
 from .example import ExampleMaker, example_maker, example_schema
@@ -34,7 +35,7 @@ from .splits import split_roles
 
 
 # %% auto #0
-__all__ = ['Recipe', 'make_recipe', 'Part', 'manifest_of', 'Run', 'read_corpus', 'make_run', 'with_audio']
+__all__ = ['Recipe', 'make_recipe', 'with_vocabulary', 'Part', 'manifest_of', 'Run', 'read_corpus', 'make_run', 'with_audio']
 
 # %% ../nbs/39_run.ipynb #d6b49a06
 @dataclass(frozen=True, repr=False)
@@ -61,6 +62,22 @@ def make_recipe(
     "Load what makes examples; raise where the model lacks the language."
     model = load_model(cfg.model_id)
     tokenizer = tokenizer_for(cfg, model)
+    return Recipe(model, tokenizer, example_maker(cfg, model), example_schema(cfg, model.about))
+
+# %% ../nbs/39_run.ipynb #9e0295e2
+def with_vocabulary(
+    recipe: Recipe,  # What makes examples
+    cfg: PrepConfig,  # Whether a vocabulary is to be made
+    corpus: Corpus,  # Its rows
+) -> Recipe: # With a tokenizer of the corpus's letters, where that is asked for or the model brings none
+    "Make the vocabulary of a model that is to have one of the corpus."
+    family = recipe.model.family
+    if not family.builds_vocabulary(cfg, recipe.model): return recipe
+    cleaned = clean_rows(corpus.rows, cfg.clean, cfg.language_code, cfg.lower_case)
+    of_train = pc.equal(corpus.rows["split"].cast(pa.string()), "train")
+    sentences = cleaned.sentences.filter(of_train).to_pylist()
+    model = family.with_vocabulary(cfg, recipe.model, sentences)
+    tokenizer = family.tokenizer(model, cfg.language or cfg.language_code, cfg.task)
     return Recipe(model, tokenizer, example_maker(cfg, model), example_schema(cfg, model.about))
 
 # %% ../nbs/39_run.ipynb #b5b7f173
@@ -216,6 +233,7 @@ def make_run(
     if recipe is None: recipe = make_recipe(cfg)
     if corpus is None: corpus, outside = read_corpus(cfg)
     if outside is None: outside = read_outside(cfg)
+    recipe = with_vocabulary(recipe, cfg, corpus)
     selection = select(corpus, cfg, recipe.model, recipe.tokenizer, outside)
     return _check_any_rows(Run(cfg, recipe, corpus, selection, part, tuple(outside)))
 

@@ -34,8 +34,8 @@ from .strata import base_places
 from .values import shown
 
 # %% auto #0
-__all__ = ['labelled', 'of_known_languages', 'within_budget', 'without_repeats', 'without_leaks', 'Selection', 'select',
-           'fetch_audio', 'bytes_to_fetch']
+__all__ = ['labelled', 'of_known_languages', 'within_budget', 'without_repeats', 'without_leaks', 'Selection', 'vocabulary_entry',
+           'select', 'fetch_audio', 'bytes_to_fetch']
 
 # %% ../nbs/30_sampling.ipynb #ab72f80a
 _LABELS = pa.list_(pa.int64())
@@ -93,7 +93,8 @@ def within_budget(
         places = long[first:first + 10_000]
         sentences = rows["sentence"].take(pa.array(places)).to_pylist()
         for i, labels in zip(places, family.labels(sentences, tokenizer)):
-            if excess := family.excess(labels, model): why[int(i)] = "label_too_long", excess
+            if not labels: why[int(i)] = "empty_sentence", "no letter that the model's vocabulary has"
+            elif excess := family.excess(labels, model): why[int(i)] = "label_too_long", excess
     return drop(rows, why)
 
 # %% ../nbs/30_sampling.ipynb #18bd4445
@@ -194,6 +195,23 @@ def _rows_of(rows, rejects, split):
     "Rows of a split and those that left it."
     return len(rows) + sum(reason_counts(rejects, split).values())
 
+# %% ../nbs/30_sampling.ipynb #e5ac7d10
+_MOST_LETTERS = 50
+def vocabulary_entry(
+    rows: pa.Table,  # Rows with clean sentences
+    model: Model,  # The model to prepare for
+    tokenizer: Any,  # Makes the labels
+) -> dict: # vocabulary: from, tokens, letters, unknown; empty for a model whose vocabulary can write anything
+    "Say for prep.json what the labels can't write: letters that the vocabulary lacks, the most frequent first."
+    letters = model.family.letters(tokenizer)
+    if not letters: return {}
+    unknown = {}
+    for split in ("train", "eval"):
+        counts = model.family.unknown(_of(rows, split)["sentence"].to_pylist(), tokenizer)
+        most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_LETTERS]
+        if most: unknown[split] = dict(most)
+    return {"vocabulary": {"from": model.vocabulary_from, "tokens": len(tokenizer), "letters": letters, "unknown": unknown}}
+
 # %% ../nbs/30_sampling.ipynb #baf44076
 def select(
     corpus: Corpus,  # Rows and rejects of a source
@@ -206,7 +224,7 @@ def select(
     cleaned = clean_rows(corpus.rows, cfg.clean, cfg.language_code, cfg.lower_case)
     rows, empty = with_text(corpus.rows, cleaned.sentences)
     rows = with_flags(rows, cfg, corpus.reported)
-    text = text_entry(corpus.rows, cleaned, rows)
+    text = text_entry(corpus.rows, cleaned, rows) | vocabulary_entry(rows, model, tokenizer)
     rows, over = within_budget(rows, model, tokenizer, cfg.keep_eval)
     rows, foreign = _by_language(rows, cfg, model)
     rows, voted = with_votes(rows, cfg)

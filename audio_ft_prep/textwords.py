@@ -14,7 +14,22 @@ from .cleaning import MOST_EXAMPLES, cleaning_tables, cleaning_words
 from .show import as_it_is, markdown_table, visible
 
 # %% auto #0
-__all__ = ['text_notes', 'text_section', 'check_text']
+__all__ = ['vocabulary_words', 'text_notes', 'text_section', 'check_text']
+
+# %% ../nbs/29_textwords.ipynb #0b32ad07
+_FROM = {"model": "the model's own", "corpus": "made of the letters of train"}
+def vocabulary_words(
+    entry: dict,  # What prep.json says under `text`
+    show: Callable[[str], str] = visible,  # Writes text of a corpus for a terminal, or for Markdown
+) -> list[str]: # Sentences
+    "Say what a vocabulary of letters can't write."
+    about = entry.get("vocabulary")
+    if not about: return []
+    words = [f"vocabulary: {about['tokens']} tokens, {_FROM[about['from']]}"]
+    for split, counts in about["unknown"].items():
+        letters = ", ".join(f"{show(letter)} {n:,}" for letter, n in counts.items())
+        words.append(f"letters of {split} that it lacks, which labels have as unknown: {letters}")
+    return words
 
 # %% ../nbs/29_textwords.ipynb #4d276660
 def text_notes(
@@ -28,7 +43,7 @@ def text_notes(
     for split, counts in entry.get("reported", {}).items():
         reasons = ", ".join(f"{n:,} {show(reason)}" for reason, n in counts.items())
         notes.append(f"sentences that people reported in {split}: {reasons}")
-    return notes
+    return notes + vocabulary_words(entry, show)
 
 # %% ../nbs/29_textwords.ipynb #00dd29a7
 def text_section(
@@ -43,6 +58,7 @@ def text_section(
             numbers = [f"{counts.get(reason, 0):,}" for counts in splits.values()]
             lines.append([as_it_is(reason), *numbers])
         parts.append(markdown_table(lines))
+    parts.append("\n".join(f"- {words}" for words in vocabulary_words(entry, as_it_is)))
     return "\n\n".join(filter(None, parts))
 
 # %% ../nbs/29_textwords.ipynb #a3541f5b
@@ -56,6 +72,15 @@ def _are_counts(value, is_name):
         if not isinstance(counts, dict) or not all(map(is_name, counts)): return False
         if not all(type(n) is int and 0 <= n < 1 << 53 for n in counts.values()): return False
     return True
+def _is_vocabulary(value):
+    "Whether a value says what a vocabulary can write, and what it can't."
+    if not isinstance(value, dict) or set(value) != {"from", "tokens", "letters", "unknown"}: return False
+    is_count = type(value["tokens"]) is int and 0 <= value["tokens"] < 1 << 30
+    return is_count and value["from"] in ("model", "corpus") and _are_vocabulary_words(value)
+def _are_vocabulary_words(value):
+    letters = value["letters"]
+    is_text = isinstance(letters, str) and len(letters) <= 100_000 and "\0" not in letters
+    return is_text and _are_counts(value["unknown"], _is_short)
 def _is_example(value):
     if not isinstance(value, dict) or set(value) != {*_EXAMPLE}: return False
     return all(map(_is_short, value.values())) and bool(_NAME.fullmatch(value["rule"]))
@@ -63,6 +88,7 @@ _CHECKS: dict[str, Callable] = {
     "changed": lambda value: _are_counts(value, _NAME.fullmatch),
     "examples": lambda v: isinstance(v, list) and len(v) <= MOST_EXAMPLES and all(map(_is_example, v)),
     "reported": lambda value: _are_counts(value, _is_short),
+    "vocabulary": lambda value: _is_vocabulary(value),
 }
 
 # %% ../nbs/29_textwords.ipynb #cf261a0b
