@@ -1,10 +1,19 @@
 "Each kind of model gets from us what its own processor gives: keys, shapes, masks, padding, labels; and it trains on that."
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from transformers import AutoProcessor
 
+from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.families import BatchClip, save_processor
 from audio_ft_prep.models import load_model
+from audio_ft_prep.rows import BadClip
+from audio_ft_prep.run import make_run
+from audio_ft_prep.textwords import check_text
 from conftest import SAMPLE
 from tinyspeech import LLMS, OWN
 from tinymodels import CTC, TINY, tiny_folder, tiny_model
@@ -73,7 +82,6 @@ def test_a_batch_is_what_the_models_own_processor_makes(kind, tiny, clips):
 @pytest.mark.parametrize("kind", [kind for kind in TINY if kind not in LLMS])
 def test_a_batch_of_stored_inputs_is_that_of_the_audio(kind, tiny, clips):
     model = load_model(str(tiny(kind)))
-    from audio_ft_prep.config import PrepConfig
     cfg = PrepConfig(dataset_name="sample", language_code="it", model_id=str(tiny(kind)), feature_dtype="float32")
     maker = model.family.input_maker(cfg, model)
     stored = [maker(c)[model.family.input_name] for c in clips]
@@ -102,6 +110,69 @@ def test_a_saved_processor_is_the_same_model(kind, tiny, clips, tmp_path):
     assert type(AutoProcessor.from_pretrained(tmp_path)) is type(AutoProcessor.from_pretrained(tiny(kind)))
     ours, theirs = batch_of(model, clips), batch_of(again, clips)
     for key in ours: assert np.array_equal(ours[key], theirs[key]), key
+
+
+def bare(folder, to):
+    "A copy of a model's folder without its vocabulary."
+    shutil.copytree(folder, to)
+    for name in ("vocab.json", "tokenizer_config.json", "processor_config.json"): (to / name).unlink()
+    return to
+
+
+def test_a_model_without_a_vocabulary_gets_the_letters_of_train(tiny, tmp_path):
+    cfg = PrepConfig(str(SAMPLE), "it", model_id=str(bare(tiny("wav2vec2"), tmp_path / "bare")))
+    run = make_run(cfg)
+    tokens = run.tokenizer.convert_ids_to_tokens(range(len(run.tokenizer)))
+    assert tokens[:3] == ["[PAD]", "[UNK]", "|"] and tokens[3:] == sorted(tokens[3:])
+    assert run.model.config["vocab_size"] == len(tokens) and run.model.config["pad_token_id"] == 0
+    entry = run.selection.text["vocabulary"]
+    assert entry["from"] == "corpus" and entry["tokens"] == len(tokens)
+    check_text(run.selection.text)
+    run.recipe.save_processor(tmp_path / "saved")
+    opened = AutoProcessor.from_pretrained(tmp_path / "saved")
+    assert opened.tokenizer("e lì").input_ids == run.tokenizer("e lì").input_ids
+    with pytest.raises(ValueError, match="set ctc_vocabulary to auto"): make_run(replace(cfg, ctc_vocabulary="model"))
+    fewer = make_run(replace(cfg, max_train_samples=3))
+    assert fewer.tokenizer.get_vocab() == run.tokenizer.get_vocab()
+
+
+def test_mms_writes_the_letters_of_the_corpus_language(tiny, tmp_path):
+    folder = Path(shutil.copytree(tiny("wav2vec2"), tmp_path / "mms"))
+    of = lambda letters: {w: i for i, w in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *letters])}
+    (folder / "vocab.json").write_text(json.dumps({"eng": of("abc"), "ita": of("caò")}), encoding="utf-8")
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(said | {"target_lang": "eng"}))
+    model = load_model(str(folder))
+    family = model.family
+    assert family.language(model, "it") == "ita"
+    with pytest.raises(ValueError, match="has no language de"): family.language(model, "de")
+    tokenizer = family.tokenizer(model, "ita", "transcribe")
+    assert family.labels(["Ca ò"], tokenizer) == [[5, 6, 4, 7]]
+    assert model.tokenizer.target_lang == "eng"
+
+
+def test_a_clip_that_is_too_short_for_its_label_is_rejected(tiny):
+    model = load_model(str(tiny("wav2vec2")))
+    fit = model.family.fit(model)
+    fit([5] * 10, 16_000)
+    with pytest.raises(BadClip, match="label_too_long"): fit([5] * 30, 16_000)
+    clip = BatchClip(samples=np.zeros(800, np.float32), labels=[5] * 9, sentence="aaaaaaaaa")
+    with pytest.raises(ValueError, match="the loss is infinite"): model.family.collate([clip], model, model.tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "sew", "wav2vec2-bert", "parakeet_ctc"])
+def test_the_frames_are_those_that_the_model_makes(kind, tiny):
+    import torch
+    model = load_model(str(tiny(kind)))
+    net = tiny_model(tiny(kind)).eval()
+    for n in (8_000, 16_123):
+        batch = model.family.inputs([np.sin(np.arange(n, dtype=np.float32))], model)
+        if kind in ("wav2vec2", "sew"): made = net._get_feat_extract_output_lengths(torch.tensor(n))
+        else:
+            valid = torch.tensor(batch["attention_mask"].sum())
+            of = net._get_subsampling_output_length if kind == "parakeet_ctc" else net._get_feat_extract_output_lengths
+            made = of(valid)
+        assert model.family.frames(model)(n) == int(made)
 
 
 @pytest.mark.long
