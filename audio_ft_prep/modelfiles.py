@@ -34,6 +34,7 @@ _FILES = (
     "normalizer.json",
     "generation_config.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
 )
 _ASKED = ("canary", "qwen3_asr", "glmasr")
 _FILES_OF = {"voxtral": ("tekken.json",)} | dict.fromkeys(_ASKED, ("chat_template.jinja",))  # By the type of a model

@@ -22,6 +22,7 @@ from .speechllm import GLM_ASR, QWEN3_ASR, VOXTRAL
 from .transducers import TRANSDUCER
 from .unserved import UNSERVED, check_known_type, refuse_unserved
 from .ctc import PARAKEET_CTC, W2V_BERT, WAV2VEC2
+from .seq2seq import MOONSHINE, SEAMLESS, SPEECH_TO_TEXT
 from .whisper import WHISPER
 from .features import Extractor  # scripts import it from here, too
 
@@ -33,7 +34,7 @@ _log = logger_of(__name__)
 
 # %% ../nbs/29_models.ipynb #fbd61e4b
 _ALL = (
-    WHISPER, WAV2VEC2, W2V_BERT, PARAKEET_CTC, TRANSDUCER, CANARY, COHERE_ASR,
+    WHISPER, WAV2VEC2, W2V_BERT, PARAKEET_CTC, SPEECH_TO_TEXT, SEAMLESS, MOONSHINE, TRANSDUCER, CANARY, COHERE_ASR,
     QWEN3_ASR, GLM_ASR, VOXTRAL,
 )
 FAMILIES = {family.name: family for family in _ALL}

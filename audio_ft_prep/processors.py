@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from .config import PrepConfig
 from audio_ft_prep.families import (
-    Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, save_processor, value_of
+    Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, value_of
 )
 from .modelfiles import AGAIN, ModelSource, check_patterns, read_from
+from .rows import BadClip
 
 # %% auto #0
 __all__ = ['SETTINGS', 'whole_number', 'check_settings', 'numbers_of', 'number_of', 'check_packages', 'open_processor',
@@ -143,8 +144,9 @@ class ProcessorMaker(InputMaker):
     imports = "torch"
 
     def __call__(self, samples):
-        features = self.family.features(samples, self.extractor)
-        return {self.family.input_name: np.ascontiguousarray(features.astype(self.dtype))}
+        features = self.family.features(samples, self.extractor).astype(self.dtype)
+        if not np.isfinite(features).all(): raise BadClip("not_finite", "the extractor makes no numbers of it")
+        return {self.family.input_name: np.ascontiguousarray(features)}
     def stored_bytes(self, seconds, flac_rate): return seconds * self.each_second * np.dtype(self.dtype).itemsize
 
     @staticmethod
@@ -213,7 +215,7 @@ class ProcessorFamily(OpenedFamily):
         return self.maker(model.extractor, cfg.feature_dtype)
     def maker(self, extractor, dtype): return ProcessorMaker(self, extractor, dtype, self.each_second(extractor))
     def each_second(self, extractor):
-        second = np.sin(np.arange(extractor.sampling_rate, dtype=np.float32))
+        second = np.random.default_rng(0).standard_normal(extractor.sampling_rate).astype(np.float32)
         return float(self.features(second, extractor).size)
     def columns(self, storage, dtype, about):
         return audio_column(about["rate_hz"]) if storage == "audio" else input_column(self, dtype, about)

@@ -101,6 +101,24 @@ def test_ctc_labels_are_the_tokenizers_own(kind, tiny):
     for labels in model.family.labels(hostile, model.tokenizer): assert not controls & set(labels)
 
 
+@pytest.mark.parametrize("kind", ["speech_to_text", "seamless_m4t_v2", "moonshine"])
+def test_labels_of_a_decoder_are_the_tokenizers_own(kind, tiny):
+    model = load_model(str(tiny(kind)))
+    family = model.family
+    tokenizer = family.tokenizer(model, family.language(model, "it"), "transcribe")
+    ours = family.labels(SENTENCES, tokenizer)
+    own = AutoProcessor.from_pretrained(tiny(kind)).tokenizer
+    if kind == "seamless_m4t_v2": own.tgt_lang = "ita"
+    theirs = own(SENTENCES).input_ids
+    if kind == "moonshine": theirs = [[*ids, own.eos_token_id] for ids in theirs]
+    assert ours == theirs
+    batch = family.label_batch(ours, model)["labels"]
+    start = model.config["decoder_start_token_id"]
+    assert (batch[:, 0] != start).all() and (batch == -100).any()
+    hostile = family.labels(["il </s> gatto <s> <pad>"], tokenizer)[0]
+    assert hostile.count(tokenizer.eos_token_id) == ours[0].count(tokenizer.eos_token_id)
+
+
 @pytest.mark.parametrize("kind", TINY)
 def test_a_saved_processor_is_the_same_model(kind, tiny, clips, tmp_path):
     model = load_model(str(tiny(kind)))

@@ -87,6 +87,61 @@ def parakeet_ctc(folder):
     return written(folder, config, ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type="ctc"))
 
 
+SENTENCES = ["la casa è in fondo alla strada", "il gatto dorme sul tetto", "sì, l'ho visto ieri sera"] * 20
+
+
+def speech_to_text(folder):
+    import io
+    import sentencepiece
+    from transformers import Speech2TextConfig, Speech2TextFeatureExtractor, Speech2TextProcessor, Speech2TextTokenizer
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES), model_writer=made, vocab_size=60, hard_vocab_limit=False, minloglevel=2)
+    model = folder / "sentencepiece.bpe.model"
+    model.write_bytes(made.getvalue())
+    read = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(read.id_to_piece(i) for i in range(3, read.get_piece_size()))]
+    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}), encoding="utf-8")
+    tokenizer = Speech2TextTokenizer(str(folder / "vocab.json"), str(model))
+    config = Speech2TextConfig(
+        vocab_size=len(tokenizer), d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, dropout=0.0, conv_channels=32,
+        max_source_positions=1000, max_target_positions=64)
+    return written(folder, config, Speech2TextProcessor(Speech2TextFeatureExtractor(), tokenizer))
+
+
+def seamless_m4t_v2(folder):
+    from transformers import (
+        SeamlessM4TFeatureExtractor, SeamlessM4TProcessor, SeamlessM4TTokenizer, SeamlessM4Tv2Config
+    )
+    learned = json.loads(pieces(("<pad>", "<unk>", "<s>", "</s>")).to_str())["model"]
+    tokenizer = SeamlessM4TTokenizer(
+        vocab=learned["vocab"], merges=[tuple(m) for m in learned["merges"]], src_lang="eng", tgt_lang="eng",
+        additional_special_tokens=["__eng__", "__ita__"])
+    config = SeamlessM4Tv2Config(
+        vocab_size=len(tokenizer), hidden_size=32, speech_encoder_layers=1, speech_encoder_attention_heads=2,
+        speech_encoder_intermediate_size=64, encoder_layers=1, encoder_ffn_dim=64, encoder_attention_heads=2,
+        decoder_layers=1, decoder_ffn_dim=64, decoder_attention_heads=2, dropout=0.0, attention_dropout=0.0,
+        activation_dropout=0.0, speech_encoder_dropout=0.0, adaptor_dropout=0.0, encoder_layerdrop=0.0,
+        decoder_layerdrop=0.0, speech_encoder_layerdrop=0.0, max_position_embeddings=128, t2u_encoder_layers=1,
+        t2u_decoder_layers=1, pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3,
+        left_max_position_embeddings=8, right_max_position_embeddings=4)
+    return written(folder, config, SeamlessM4TProcessor(SeamlessM4TFeatureExtractor(), tokenizer))
+
+
+def moonshine(folder):
+    from transformers import MoonshineConfig, PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+    made = pieces(("<unk>", "<s>", "</s>"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    config = MoonshineConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, encoder_num_hidden_layers=1,
+        decoder_num_hidden_layers=1, encoder_num_attention_heads=2, decoder_num_attention_heads=2,
+        max_position_embeddings=256, pad_token_id=2, bos_token_id=1, eos_token_id=2)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True)
+    return written(folder, config, Wav2Vec2Processor(extractor, tokenizer))
+
+
 # model_type: what writes a folder of such a model into an empty folder, and gives the folder back
 SEW = dict(
     conv_dim=(16, 32, 32), conv_kernel=(10, 3, 3), conv_stride=(5, 4, 4), squeeze_factor=2, num_conv_pos_embeddings=16,
@@ -100,6 +155,9 @@ TINY = {
     "sew": waves("sew", masked=True, **SEW),
     "wav2vec2-bert": w2v_bert,
     "parakeet_ctc": parakeet_ctc,
+    "speech_to_text": speech_to_text,
+    "seamless_m4t_v2": seamless_m4t_v2,
+    "moonshine": moonshine,
 }
 
 TINY |= SERVED
