@@ -77,8 +77,7 @@ class ExampleMaker:
         if not self.keeps_flat: check_modulation(utterance)
         measures = measured(utterance)
         check_flags(measures, self.checks)
-        name = audio_hash(clip.samples)
-        self.known.check(name)
+        self.known.check(name := audio_hash(clip.samples))
         return {
             "id": row["id"],
             **self.input(clip.samples),

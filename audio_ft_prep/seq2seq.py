@@ -54,6 +54,7 @@ class Seq2SeqFamily(ProcessorFamily):
     "Models with a decoder that writes pieces of words."
     numbers = ProcessorFamily.numbers | {"start_id": (0, 1 << 24)}
     positions = ("max_target_positions", 1024)  # How many labels a decoder takes: where config.json says so, and what else
+    begins_with_start = False  # Whether the tokenizer puts the decoder's start token in front of labels
     start = 2  # The decoder's start token where config.json names none
 
     def start_id(self, model): return number_of(model.config, "decoder_start_token_id", self.start, model.model_id)
@@ -65,7 +66,8 @@ class Seq2SeqFamily(ProcessorFamily):
     def labels(self, sentences, tokenizer):
         return [self.around(ids, tokenizer) for ids in pieces_of(sentences, tokenizer)]
     def around(self, ids, tokenizer): return [*ids, tokenizer.eos_token_id]  # With the model's own tokens
-    def label_batch(self, labels, model): return {"labels": pad_labels(labels, self.start_id(model))}
+    def label_batch(self, labels, model):
+        return {"labels": pad_labels(labels, self.start_id(model) if self.begins_with_start else None)}
 
 # %% ../nbs/28_seq2seq.ipynb #6ac5dacf
 class Speech2Text(Seq2SeqFamily):
@@ -103,6 +105,7 @@ class SeamlessM4T(Seq2SeqFamily):
     model_types = ("seamless_m4t_v2",)
     positions = ("max_position_embeddings", 4096)
     start = 3
+    begins_with_start = True
 
     def language(self, model, language_code, language=""):
         asked = language.strip() or language_code
