@@ -210,7 +210,8 @@ def vocabulary_entry(
         counts = model.family.unknown(_of(rows, split)["sentence"].to_pylist(), tokenizer)
         most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_LETTERS]
         if most: unknown[split] = dict(most)
-    return {"vocabulary": {"from": model.vocabulary_from, "tokens": len(tokenizer), "letters": letters, "unknown": unknown}}
+    about = {"from": model.vocabulary_from, "tokens": len(tokenizer), "letters": letters, "unknown": unknown}
+    return {"vocabulary": about}
 
 # %% ../nbs/30_sampling.ipynb #baf44076
 def select(
