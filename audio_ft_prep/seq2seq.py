@@ -114,7 +114,9 @@ class SeamlessM4T(Seq2SeqFamily):
         own = copy.deepcopy(model.tokenizer)
         own.tgt_lang = language
         return own
-    def around(self, ids, tokenizer): return [*tokenizer.prefix_tokens, *ids, *tokenizer.suffix_tokens]
+    def around(self, ids, tokenizer):
+        language = tokenizer.convert_tokens_to_ids(tokenizer.tgt_lang)
+        return [tokenizer.eos_token_id, language, *ids, tokenizer.eos_token_id]
     def width(self, extractor): return extractor.feature_size * extractor.stride
     def padded(self, stored, extractor): return seamless_batch(stored, extractor)
 
