@@ -111,6 +111,9 @@ class SpeechLlm(ProcessorFamily):
     def controls(self, model): return frozenset(control_tokens(model.tokenizer).values())
 
     def requests(self, samples, languages, model): raise NotImplementedError  # The processor's, with labels
+    def inputs(self, samples, model):
+        made = self.requests(samples, [""] * len(samples), model)
+        return {name: np.asarray(v) for name, v in made.items() if name.startswith("input_features")}
     def collate(self, clips, model, tokenizer):
         if any(clip.samples is None for clip in clips):
             raise ValueError(f"a batch for {self.title} must be made from sound: prepare with storage audio")

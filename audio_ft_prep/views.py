@@ -20,6 +20,7 @@ from .card import from_hub
 from .cleaning import clean_as
 from .config import PrepConfig, config_from
 from .example import row_clip
+from .features import Extractor, LogMel, uncut
 from .hub import Repo
 from .load import SAMPLE, load_rows
 from .families import Model, tokenizer_for
@@ -34,8 +35,8 @@ from .text import clean_sentence
 from .train import load_prepared
 
 # %% auto #0
-__all__ = ['PLAYED_BYTES', 'ClipView', 'seen_features', 'row_view', 'find_rows', 'fetched_row', 'corpus_view', 'reject_view',
-           'PreparedClips', 'clips_of']
+__all__ = ['PLAYED_BYTES', 'ClipView', 'as_picture', 'seen_features', 'row_view', 'find_rows', 'fetched_row', 'corpus_view',
+           'reject_view', 'PreparedClips', 'clips_of']
 
 # %% ../nbs/70_views.ipynb #b1ed1077
 _HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
@@ -89,6 +90,18 @@ def _decoded(row, model, cfg):
     try: return fault | {"samples": row_clip(row, heard).samples}
     except BadClip: return fault | _stored(row)
 
+# %% ../nbs/70_views.ipynb #014471dd
+def as_picture(
+    seen: np.ndarray,  # What a model is given of a clip: samples, or frames in its own order of axes
+    model: Model,  # The model
+) -> np.ndarray: # float32, (bands, frames)
+    "Bring what a model is given to the axes of a picture; of samples, their log-mel."
+    if seen.ndim == 1:
+        log_mel = LogMel(Extractor(80))
+        return uncut(log_mel, len(seen))(seen)
+    is_time_first = seen.shape[1] == model.about.get("width") != seen.shape[0]
+    return seen.T if is_time_first else seen
+
 # %% ../nbs/70_views.ipynb #65353829
 def seen_features(
     samples: np.ndarray,  # Mono float32, at the model's rate
@@ -96,38 +109,8 @@ def seen_features(
 ) -> np.ndarray: # float32, (mels, frames), padded
     "Compute what the model sees of samples."
     most = model.family.most_samples(model.about)
-    return model.family.inputs([samples[:most]], model)[model.family.input_name][0]
-def row_view(
-    row: Row | dict,  # A row of a corpus
-    model: Model,  # The model to look at it for
-    tokenizer: Any = None,  # As `tokenizer_for` makes it; none for no labels
-    cfg: PrepConfig | None = None,  # Which clips are kept, and how sentences are cleaned; none for all that the model can hear
-) -> ClipView: # With samples and features, or with the reason why not
-    "Decode a row and compute what the model would see of it."
-    row = asdict(row) if isinstance(row, Row) else row
-    sentence = row["sentence"] or ""
-    sentence = clean_as(cfg, sentence, row["locale"] or "") if cfg else clean_sentence(sentence)
-    labels = []
-    if tokenizer is not None and sentence: labels = model.family.labels([sentence], tokenizer)[0]
-    view = ClipView(
-        id=row["id"],
-        split=row["split"],
-        sentence=sentence,
-        speaker=row["speaker"] or "",
-        labels=labels,
-        rate_hz=model.rate_hz,
-        seconds=row["seconds"],
-        **_decoded(row, model, cfg),
-    )
-    if view.samples is None: return view
-    features = seen_features(view.samples, model)
-    return replace(view, features=features, seconds=len(view.samples) / model.rate_hz)
-
-# %% ../nbs/70_views.ipynb #ba1b96c8
-def _seen(samples, model):
-    "What the model sees of samples: their log-mel, padded."
-    most = model.family.most_samples(model.about)
-    return model.family.inputs([samples[:most]], model)[model.family.input_name][0]
+    batch = model.family.inputs([samples[:most]], model)
+    return as_picture(batch[model.family.input_name][0], model)
 def row_view(
     row: Row | dict,  # A row of a corpus
     model: Model,  # The model to look at it for
@@ -313,7 +296,7 @@ def _seen(self:PreparedClips, stored, samples):
     family = self.model.family
     is_sound = self.cfg.storage in ("audio", "source")
     batch = family.inputs([samples], self.model) if is_sound else family.pad_stored([stored], self.model)
-    return batch[family.input_name][0]
+    return as_picture(batch[family.input_name][0], self.model)
 
 # %% ../nbs/70_views.ipynb #9dedb53e
 @patch
