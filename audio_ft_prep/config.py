@@ -432,8 +432,9 @@ class Setting(NamedTuple):
     fold: str  # Title of the fold that holds it in the form; empty: always in sight
 
 # %% ../nbs/02_config.ipynb #d2e224e0
-def setting_helps() -> dict[str, str]: # Sentence by field
-    "Say what each setting is, in the words written behind it, and in those of its flag."
+@lru_cache(1)
+def _written_helps():
+    "The words behind each setting; to read them out of the source takes a tenth of a second."
     from fastcore.docments import docments
     helps = {}
     for part in (_RowSettings, _CheckSettings, PrepConfig):
@@ -442,6 +443,9 @@ def setting_helps() -> dict[str, str]: # Sentence by field
     for flag in FLAGS.values():
         if flag.setting: helps[flag.setting] += f"; {flag.words}"
     return helps
+def setting_helps() -> dict[str, str]: # Sentence by field
+    "Say what each setting is, in the words written behind it, and in those of its flag."
+    return dict(_written_helps())
 
 # %% ../nbs/02_config.ipynb #3a2e93b9
 def setting_list() -> list[Setting]: # By group
