@@ -27,7 +27,7 @@ TASKS = [
     "cluster",
     "trust",
 ]
-REFERENCE = ["layouts", "settings", "reasons", "findings"]
+REFERENCE = ["layouts", "models_served", "settings", "reasons", "findings"]
 LAST = ["benchmarks", "changes"]
 # The tens of a notebook's number are its layer.
 LAYERS = [
