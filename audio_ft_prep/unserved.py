@@ -34,7 +34,6 @@ UNSERVED = {
     "qwen2_audio": "its processor makes no labels for training",
     "speech-encoder-decoder": "its processor says nothing of its decoder",
     "speecht5": "its processor makes no labels for training from text",
-    "wav2vec2-phoneme": "its labels are phonemes, which need a package that speaks",
 }
 
 # %% ../nbs/25_unserved.ipynb #284933da
