@@ -188,16 +188,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator"]
+__all__ = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator", "Augment"]
 
 if TYPE_CHECKING:
+    from .augment import Augment
     from .collator import SpeechCollator
     from .config import PrepConfig
     from .pipeline import prepare
     from .planning import plan
     from .train import load_prepared
 
-_HOMES = {"PrepConfig": "config", "plan": "planning", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "collator"}
+_HOMES = {"PrepConfig": "config", "plan": "planning", "prepare": "pipeline", "load_prepared": "train", "SpeechCollator": "collator", "Augment": "augment"}
 
 
 def __getattr__(name):

@@ -239,11 +239,11 @@ def test_the_sample_corpus_is_read_without_anything_heavy():
     assert int(rows) >= 10 and 0.5 < float(seconds) < 30
 
 
-def test_the_five_names_of_the_front_page_are_there():
-    names = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator"]
+def test_the_six_names_that_users_meet_first_are_there():
+    names = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator", "Augment"]
     assert set(names) <= set(dir(audio_ft_prep)) and sorted(names) == sorted(audio_ft_prep.__all__)
     homes = dict(
-        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="collator"
+        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="collator", Augment="augment"
     )
     for name in names:
         assert getattr(audio_ft_prep, name) is getattr(importlib.import_module(f"audio_ft_prep.{homes[name]}"), name)
