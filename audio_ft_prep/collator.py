@@ -202,45 +202,7 @@ class SpeechCollator:
         "Make a collator for any model; raise `ValueError` where the data can't serve it."
         rows, folder = _rows_of(data)
         model, label = _served(model, rows, folder, language, task)
-        if hasattr(augment, "attach"): augment.attach(rows, model.family.most_samples(model.about) or 0)
-        return cls(augment=augment, model=model, labels=label)
-
-    def __post_init__(self):
-        is_token = isinstance(self.decoder_start_token_id, Integral)
-        if self.model is None and not is_token: raise TypeError(_no_start(self.decoder_start_token_id))
-
-    def __call__(self,
-        items: Sequence | Mapping | pa.Table,  # Items of a data set, or a batch of columns
-    ) -> dict: # Tensors by name, such as `input_features`, `attention_mask` and `labels` (-100 behind the last)
-        "Make a batch."
-        rows = items_of(items)
-        if not rows: raise ValueError("a batch needs at least one clip, got none: see what filtered them out")
-        model = self.model or _plain_model(self.decoder_start_token_id, self.n_frames, rows[0])
-        clips = [_with_labels(_input_of(row, model, self.augment), row, self.labels) for row in rows]
-        tokenizer = self.labels.tokenizer if self.labels else model.tokenizer
-        return _batch(model.family, model.family.collate(clips, model, tokenizer))
-
-# %% ../nbs/43_collator.ipynb #ffcbd910
-@dataclass(frozen=True)
-class SpeechCollator:
-    "Make batches of items of `load_prepared`."
-    decoder_start_token_id: int | None = None  # Whisper's start token: `model.config.decoder_start_token_id`
-    n_frames: int = 3000  # Frames that Whisper sees
-    augment: Callable | None = None  # Changes a clip: of sound its samples, rate and name; else the item
-    model: Model | None = None  # What model it is for; none for Whisper by its start token, see `SpeechCollator.of`
-    labels: LabelMaker | None = None  # Makes labels of sentences; none where the stored ones are the model's own
-
-    @classmethod
-    def of(cls,
-        model: Any,  # An id, a folder, a processor, or the model itself
-        data: Any,  # A prepared folder, or a data set that came of one
-        augment: Callable | None = None,  # Changes clips, such as an `Augment`
-        language: str = "",  # Of rows that don't say it; empty for that of the folder
-        task: str = "",  # transcribe or translate; empty for that of the folder
-    ) -> SpeechCollator: # For this model and these data
-        "Make a collator for any model; raise `ValueError` where the data can't serve it."
-        model, label = _served(model, data, language, task)
-        if hasattr(augment, "attach"): augment.attach(_all_splits(data), model.family.most_samples(model.about) or 0)
+        if hasattr(augment, "attach"): augment.attach(_all_splits(rows, folder), model.family.most_samples(model.about) or 0)
         return cls(augment=augment, model=model, labels=label)
 
     def __post_init__(self):
@@ -311,16 +273,6 @@ def _served(model, data, folder, language, task):
     SpeechCollator(model=model, labels=label)(items[:1])
     return model, label
 
-# %% ../nbs/43_collator.ipynb #3d3abf14
-def _all_splits(data):
-    "The splits of a folder, or those that are given; a data set by itself is train, and its folder's others go along."
-    if isinstance(data, (str, Path, Url, PreparedFolder)): return stored_rows(PreparedFolder.of(data))
-    if isinstance(data, ArrowRows): data = data.rows
-    if isinstance(data, Mapping): return data
-    folder = _folder_of(data)
-    others = {} if folder is None else stored_rows(folder)
-    return {**others, "train": data}
-
 # %% ../nbs/43_collator.ipynb #ca4467f1
 class ArrowRows:
     "The rows of a data set as tables, which cost nothing to read."
@@ -332,3 +284,11 @@ class ArrowRows:
     def __len__(self): return len(self.rows)
     def __getitem__(self, i): return self.rows[int(i)]
     def __getitems__(self, indices): return _table_rows(self.rows[list(indices)])
+
+# %% ../nbs/43_collator.ipynb #7c14ce6b
+def _all_splits(data, folder):
+    "The splits that are given; a data set by itself is train, and its folder's others go along."
+    if isinstance(data, ArrowRows): data = data.rows
+    if isinstance(data, Mapping): return data
+    others = {} if folder is None else stored_rows(folder)
+    return {**others, "train": data}

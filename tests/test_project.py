@@ -243,7 +243,8 @@ def test_the_six_names_that_users_meet_first_are_there():
     names = ["PrepConfig", "plan", "prepare", "load_prepared", "SpeechCollator", "Augment"]
     assert set(names) <= set(dir(audio_ft_prep)) and sorted(names) == sorted(audio_ft_prep.__all__)
     homes = dict(
-        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="collator", Augment="augment"
+        PrepConfig="config", plan="planning", prepare="pipeline", load_prepared="train", SpeechCollator="collator",
+        Augment="augment"
     )
     for name in names:
         assert getattr(audio_ft_prep, name) is getattr(importlib.import_module(f"audio_ft_prep.{homes[name]}"), name)
