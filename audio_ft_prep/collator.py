@@ -202,7 +202,8 @@ class SpeechCollator:
         "Make a collator for any model; raise `ValueError` where the data can't serve it."
         rows, folder = _rows_of(data)
         model, label = _served(model, rows, folder, language, task)
-        if hasattr(augment, "attach"): augment.attach(_all_splits(rows, folder), model.family.most_samples(model.about) or 0)
+        if hasattr(augment, "attach"):
+            augment.attach(_all_splits(rows, folder), model.family.most_samples(model.about) or 0)
         return cls(augment=augment, model=model, labels=label)
 
     def __post_init__(self):

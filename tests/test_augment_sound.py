@@ -1,4 +1,4 @@
-"What happens to a clip's sound depends on seed, epoch and clip alone, in any number of workers, and leaves eval as it is."
+"What happens to a clip's sound depends on seed, epoch and clip alone, in any number of workers; eval stays as it is."
 import numpy as np
 import pytest
 import torch
@@ -91,7 +91,8 @@ def test_babble_is_of_clips_of_train(spoken):
 
 
 def test_a_folder_of_features_has_no_sound_to_change(tmp_path):
-    cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), num_workers=1, log_mel="fast", max_train_samples=2)
+    few = dict(num_workers=1, log_mel="fast", max_train_samples=2)
+    cfg = PrepConfig("sample", "it", output_dir=str(tmp_path / "out"), **few)
     made = prepare(cfg, progress=False)
     with pytest.raises(ValueError, match="Augment changes sound, and train stores features.*storage=\"audio\""):
         SpeechCollator.of("openai/whisper-tiny", made.folder, augment=all_steps())
