@@ -97,7 +97,7 @@ def _reasons(entry):
 # %% ../nbs/33_evalof.ipynb #6975a2af
 _LONG = "a clip that is too long is kept whole with storage audio"
 _KEEP = "keep_eval keeps every row that can be decoded"
-_UNUSABLE = ("empty_sentence", "empty_audio", "undecodable", "truncated", "not_finite", "silent")
+_UNUSABLE = ("empty_sentence", "empty_audio", "undecodable", "truncated", "corrupt", "not_finite", "silent")
 def can_be_kept(
     reason: str,  # A key of `REASONS`
 ) -> bool: # Whether there is a sentence, and a clip that can be heard

@@ -7,8 +7,10 @@ import pytest
 import soundfile as sf
 
 from audio_ft_prep import PrepConfig, SpeechCollator, load_prepared, plan, prepare
+from audio_ft_prep.evalof import can_be_kept, eval_words
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.prepjson import check_prep
+from audio_ft_prep.rejects import REASONS
 from audio_ft_prep.run import Part
 from conftest import SAMPLE, tar_clips, write_corpus
 
@@ -157,3 +159,20 @@ def test_the_name_of_a_split_is_shown_as_text(made):
     shown = check_prep(prep) and Prepared("out", prep)
     for text in (repr(shown), shown._repr_markdown_(), data_card(prep)): assert "\x1b" not in text
     for text in (shown._repr_markdown_(), data_card(prep)): assert "official <b>" not in text
+
+
+def test_only_rows_that_can_be_heard_and_have_a_sentence_are_said_to_be_kept_by_keep_eval():
+    kept = {reason for reason in REASONS if can_be_kept(reason)}
+    unheard = {"empty_audio", "undecodable", "truncated", "corrupt", "not_finite", "silent", "empty_sentence"}
+    assert unheard <= REASONS.keys() and not kept & unheard
+    assert {"too_long", "too_short", "no_modulation", "low_snr", "not_sampled"} <= kept
+    assert not kept & {"missing_audio", "no_row", "bad_row", "unsafe_path"}
+
+
+@pytest.mark.parametrize("kept", [5, 4])
+def test_a_whole_official_test_is_comparable_and_one_that_lacks_a_row_is_not(kept):
+    lost = {"truncated": 5 - kept} if kept < 5 else {}
+    entry = {"official": True, "splits": {"test": {"rows": 5, "kept": kept, "rejects": lost}}}
+    words = eval_words(entry, {})
+    assert ("WER on this is not comparable with published figures" in words) == (kept < 5)
+    assert ("all 5 rows of the official test" in words) == (kept == 5)
