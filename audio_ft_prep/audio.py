@@ -17,12 +17,13 @@ import numpy as np
 import soxr
 from .container import read_container
 from .decoding import decode, decode_segment, under_limit
-from .kinds import Container
+from .kinds import Container, sniff
+from .mpeg import front_end
 from .rejects import BadClip
 
 # %% auto #0
-__all__ = ['LOUDEST', 'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'level', 'to_mono', 'Limits', 'Clip',
-           'clip_of', 'read_clip']
+__all__ = ['LOUDEST', 'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'MOST_STORED_SECONDS', 'level', 'to_mono',
+           'Limits', 'Clip', 'clip_of', 'read_clip', 'resampled', 'clip_at', 'stored_samples', 'file_ending']
 
 # %% ../nbs/22_audio.ipynb #e8ad2d46
 LOUDEST = 1e15
@@ -78,6 +79,7 @@ class Clip:
     peak: float  # Largest absolute sample of the file
     decoded: np.ndarray = field(repr=False)  # The file's samples, or samples by channels, before anything was changed
     note: str = ""  # What is odd about the file, and does no harm
+    is_part: bool = False  # Whether the file holds more than these samples
 
     @property
     def seconds(self) -> float: return len(self.samples) / self.rate
@@ -114,9 +116,10 @@ def clip_of(
         raise BadClip("truncated", f"{seconds:.2f} of {given_seconds:.2f} s that the corpus gives")
     peak = level(x)
     if seconds < limits.min_seconds: raise BadClip("too_short", under_limit(seconds, limits.min_seconds))
-    samples = _at_rate(to_mono(x), native, limits)
+    samples, is_cut = _at_rate(to_mono(x), native, limits)
     channels = 1 if x.ndim == 1 else x.shape[1]
-    return Clip(samples, limits.rate_hz, native, channels, box.format, peak, x, box.note)
+    is_part = is_cut or start is not None
+    return Clip(samples, limits.rate_hz, native, channels, box.format, peak, x, box.note, is_part)
 
 # %% ../nbs/22_audio.ipynb #ec1ce178
 def read_clip(
@@ -132,14 +135,69 @@ def read_clip(
     except MemoryError: raise BadClip("undecodable", f"{len(data):,} bytes take more memory than there is") from None
 
 # %% ../nbs/22_audio.ipynb #bf1c14fb
+def resampled(
+    mono: np.ndarray,  # One channel
+    from_hz: int,  # Its rate
+    to_hz: int,  # The rate wanted
+) -> np.ndarray: # At that rate; the same array where it has it already
+    "Bring samples to another rate, as soxr's HQ does."
+    return mono if from_hz == to_hz else soxr.resample(mono, from_hz, to_hz, quality="HQ")
+
 def _at_rate(
     mono: np.ndarray,  # One channel
     native_hz: int,  # Its rate
     limits: Limits,  # The rate wanted, and where to cut what an MP3 has over the limit
-) -> np.ndarray:
+) -> tuple[np.ndarray, bool]: # Samples, and whether some were cut off
     "Resample, and cut at the limit."
     rate_hz = limits.rate_hz
-    y = mono if native_hz == rate_hz else soxr.resample(mono, native_hz, rate_hz, quality="HQ")
+    y = resampled(mono, native_hz, rate_hz)
     if not len(y):
         raise BadClip("empty_audio", f"{len(mono)} of {native_hz:,} samples a second leave none at {rate_hz:,}")
-    return y[:round(min(len(y), limits.max_seconds * rate_hz))]
+    most = round(min(len(y), limits.max_seconds * rate_hz))
+    return y[:most], most < len(y)
+
+# %% ../nbs/22_audio.ipynb #4d323964
+def clip_at(
+    clip: Clip,  # As decoded for one rate
+    rate_hz: int,  # Another rate
+) -> np.ndarray: # Mono float32 at that rate, of the same length in seconds
+    "Give a clip's samples at any rate."
+    if clip.rate == rate_hz: return clip.samples
+    y = resampled(to_mono(clip.decoded), clip.native_rate, rate_hz)
+    return y[:round(len(clip.samples) * rate_hz / clip.rate)] if clip.is_part else y
+
+# %% ../nbs/22_audio.ipynb #266276f6
+MOST_STORED_SECONDS = 1200.0  # Of a clip that is read back: what `MOST_SAMPLES` leaves of 48 kHz stereo
+
+def _stored(data):
+    "Samples of a file as it was stored, or samples by channels; and their rate."
+    x, native_hz = decode(read_container(data), MOST_STORED_SECONDS)
+    if not len(x): raise BadClip("empty_audio", f"{len(data):,} bytes with no samples")
+    if not np.isfinite(x).all(): raise BadClip("not_finite", "a sample is not a number")
+    return to_mono(x) if x.any() else x.reshape(len(x), -1)[:, 0], native_hz
+
+def stored_samples(
+    audio: dict,  # A file as a folder stores it: `bytes`, and `path` for its name
+    rate_hz: int,  # Samples a second that are wanted
+) -> np.ndarray: # Mono float32 at that rate
+    "Read a clip that was stored as FLAC or as its own file; raise `ValueError` for one that can't be read."
+    data = audio.get("bytes") if isinstance(audio, dict) else None
+    if not isinstance(data, bytes) or not data:
+        raise ValueError("stored audio must be a file's bytes, got none: take the column that load_prepared gives")
+    try:
+        x, native_hz = _stored(data)
+        return resampled(x, native_hz, rate_hz)
+    except (BadClip, MemoryError) as e:
+        why = e.detail if isinstance(e, BadClip) else f"{len(data):,} bytes take more memory than there is"
+        name = str(audio.get("path"))[:80]
+        raise ValueError(f"{name!r} can't be read back ({why}): prepare the folder again, or fetch it again") from None
+
+# %% ../nbs/22_audio.ipynb #e8e4d56c
+_ENDINGS = {"sphere": "sph", "": "bin"}  # Of formats whose files don't end in the format's name
+
+def file_ending(
+    data: bytes,  # A file of audio
+) -> str: # Such as mp3; bin for what isn't known
+    "Give the ending that a file's name should have."
+    kind = sniff(data, front_end(data))
+    return _ENDINGS.get(kind, kind)

@@ -22,9 +22,9 @@ from .textvalues import listed_names, outside_names, size_of, split_names
 from .valuetypes import fits, is_float, kind_words, quoted
 
 # %% auto #0
-__all__ = ['STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES', 'NONE_WORDS',
-           'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping', 'fingerprint_of',
-           'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
+__all__ = ['STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'SOUND', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES',
+           'NONE_WORDS', 'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping',
+           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
 
 # %% ../nbs/02_config.ipynb #57750920
 class Rule(NamedTuple):
@@ -64,6 +64,7 @@ _MOST_ROWS = _at_least(1, "must be 1 or more, or left out for all")
 _MOST_HOURS = Rule(lambda v: v is None or v > 0, "must be above 0, or left out for all")
 _MOST_SHARE = Rule(lambda v: v is None or 0 < v <= 1, "must be above 0 and at most 1, or left out for all")
 _STRATIFY = Rule(_are_strata, f"must name columns, each once and with commas between them, of {', '.join(STRATA)}")
+_FLAC_HZ = Rule(lambda v: not v or 8000 <= v <= 48000, "must be from 8000 to 48000, or 0 for the model's rate")
 _FEWEST_VOTES = _at_least(1, "must be 1 or more, or left out for any")
 _MOST_VOTES = _at_least(0, "must be 0 or more, or left out for any")
 
@@ -120,6 +121,7 @@ _ANEW = "Splits made anew"
 
 # %% ../nbs/02_config.ipynb #47aa2791
 Mode = Literal["report", "drop", "fail"]  # What to do about a leak
+SOUND = ("audio", "source")  # Ways of storing that keep sound, for any model: its input is made when a batch is
 
 # %% ../nbs/02_config.ipynb #dbf52829
 @dataclass(frozen=True, repr=False)
@@ -189,9 +191,10 @@ class _CheckSettings(_RowSettings):
 @dataclass(frozen=True, repr=False)
 class PrepConfig(_CheckSettings):
     "What to prepare, for which model, and how it is stored; checked when made."
-    storage: Literal["features", "audio", "padded"] = setting("output", "features")  # Trimmed log-mel, 16 kHz FLAC, or log-mel padded to 30 s (float32)
-    feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, and audio has no log-mel
-    log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio)
+    storage: Literal["features", "audio", "source", "padded"] = setting("output", "features")  # Features, trimmed to the clip; FLAC at the model's rate; each clip's file as it is; or log-mel padded to 30 s (float32)
+    audio_rate_hz: int = setting("output", 0, _FLAC_HZ, fold=_WORK)  # Samples a second of FLAC that storage audio and source write; 0: the model's rate
+    feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, audio and source have no log-mel
+    log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio or source)
     shard_rows: int = setting("output", 0, _CHOSEN, fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
     num_workers: int = setting("output", 0, _CORES, shapes=False, fold=_WORK)  # Shards made at once; 0: one a core
     engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False, fold=_WORK)  # What makes shards: processes of this machine, or a Ray cluster
@@ -297,10 +300,15 @@ def _check_together(cfg):
         raise ValueError(
             f"ray_address is for engine ray, got {cfg.ray_address} with engine {cfg.engine}: set engine to ray"
         )
-    if (cfg.storage, cfg.log_mel) == ("audio", "fast"):
+    if cfg.storage in SOUND and cfg.log_mel == "fast":
         raise ValueError(
-            "log_mel must be exact with storage audio, got 'fast': nothing but audio is stored then, and its features"
-            " are made when a batch is"
+            f"log_mel must be exact with storage {cfg.storage}, got 'fast': nothing but audio is stored then, and its"
+            " features are made when a batch is"
+        )
+    if cfg.audio_rate_hz and cfg.storage not in SOUND:
+        raise ValueError(
+            f"audio_rate_hz is for storage {' and '.join(SOUND)}, got {cfg.audio_rate_hz} with storage {cfg.storage}:"
+            " set storage to audio, or leave audio_rate_hz at 0"
         )
     for name in flag_names(cfg.reject): _check_is_on(cfg, name)
     _check_whole_eval(cfg)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Callable
 import pyarrow as pa, pyarrow.compute as pc
+from .config import SOUND
 from .rejects import READING, REASONS
 from .show import show_count, visible
 from .splits import NO_SPLITS
@@ -109,7 +110,7 @@ def _remedy(entry, config):
     reasons = {reason for count in entry["splits"].values() for reason in count["rejects"]}
     if not any(map(can_be_kept, reasons)): return ""
     if not config.get("keep_eval"): return _KEEP
-    return _LONG if "too_long" in reasons and config.get("storage") != "audio" else ""
+    return _LONG if "too_long" in reasons and config.get("storage") not in SOUND else ""
 
 # %% ../nbs/33_evalof.ipynb #b7f75a8c
 _MADE = "the corpus gives no splits, so no published figure is over these rows"

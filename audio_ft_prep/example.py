@@ -12,19 +12,19 @@ import hashlib, json, struct
 from dataclasses import dataclass, field, replace
 from typing import Iterable
 import numpy as np, pyarrow as pa
-from .audio import Clip, Limits, clip_of, read_clip
-from .config import PrepConfig
+from .audio import MOST_STORED_SECONDS, Clip, Limits, clip_of, file_ending, read_clip
+from .config import SOUND, PrepConfig
 from .decoding import RecordingFile, recording_container
 from .findings import Checks, check_flags, checks_of
 from .fingerprints import audio_hash
 from .knownaudio import KnownAudio
-from .families import Column, InputMaker, Model, arrow_type, list_of, value_of
+from .families import Column, InputMaker, Model, arrow_type, audio_column, list_of, sound_maker, value_of
 from .measures import MEASURES, Utterance, check_modulation, measured
 from .models import family_of
 from .rows import BadClip, read_bytes
 
 # %% auto #0
-__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'WHOLE_SECONDS', 'row_clip', 'ExampleMaker', 'example_maker',
+__all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'WHOLE_SECONDS', 'row_sound', 'row_clip', 'ExampleMaker', 'example_maker',
            'example_columns', 'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
 
 # %% ../nbs/31_example.ipynb #a8e737bb
@@ -42,16 +42,24 @@ def _long_clip(row, limits):
         raise BadClip("undecodable", f"{size:,} bytes of a format that is read whole, {most}")
     return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
 
+def row_sound(
+    row: dict,  # A row
+    limits: Limits,  # Rate to resample to, shortest and longest clip to keep
+) -> tuple[Clip, bytes | None]: # Samples at that rate; and the file, none where it is too long to be held
+    "Read a row's clip and its file, or raise `BadClip`."
+    size = row["size"]
+    try:
+        if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits), None
+        file = read_bytes(row["file"], row["offset"], size)
+        return read_clip(file, limits, row["seconds"], row["start"]), file
+    except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
+
 def row_clip(
     row: dict,  # A row
     limits: Limits,  # Rate to resample to, shortest and longest clip to keep
 ) -> Clip: # Samples at that rate
     "Read a row's clip, or raise `BadClip`."
-    size = row["size"]
-    try:
-        if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits)
-        return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
-    except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
+    return row_sound(row, limits)[0]
 
 # %% ../nbs/31_example.ipynb #7c875e39
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class ExampleMaker:
         row: dict,  # A row with `labels`
     ) -> dict: # Columns of the example by name
         "Make one example; raise `BadClip` when the clip can't be used."
-        clip = row_clip(row, self.limits)
+        clip, file = row_sound(row, self.limits)
         if self.fit: self.fit(row["labels"], len(clip.samples))
         text = [label for label in row["labels"] if label not in self.controls]
         utterance = Utterance(clip, row["sentence"], len(text))
@@ -80,7 +88,7 @@ class ExampleMaker:
         self.known.check(name := audio_hash(clip.samples))
         return {
             "id": row["id"],
-            **self.input(clip.samples),
+            **self.input.of_clip(clip, file),
             "input_length": len(clip.samples),
             "labels": row["labels"],
             "sentence": row["sentence"],
@@ -105,11 +113,11 @@ class ExampleMaker:
     def preload(self): return self.input.preload
 
 # %% ../nbs/31_example.ipynb #8f4e48df
-WHOLE_SECONDS = 1200.0  # Of a clip that is kept whatever its length: what `MOST_SAMPLES` leaves of 48 kHz stereo
+WHOLE_SECONDS = MOST_STORED_SECONDS  # Of a clip that is kept whatever its length
 def _eval_limits(cfg, model):
     "Which clips of eval are kept; none where those of train are."
     if not cfg.keep_eval: return None
-    longest = WHOLE_SECONDS if cfg.storage == "audio" else model.max_seconds
+    longest = WHOLE_SECONDS if cfg.storage in SOUND else model.max_seconds
     return Limits(model.rate_hz, 0.0, longest)
 
 def example_maker(
@@ -120,10 +128,15 @@ def example_maker(
     family = model.family
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
     return ExampleMaker(
-        family.input_maker(cfg, model), limits, family.controls(model), _eval_limits(cfg, model),
-        checks=checks_of(cfg), fit=family.fit(model))
+        sound_maker(cfg, model) or family.input_maker(cfg, model), limits, family.controls(model),
+        _eval_limits(cfg, model), checks=checks_of(cfg), fit=family.fit(model))
 
 # %% ../nbs/31_example.ipynb #84822d0f
+def _input_columns(cfg, about):
+    "The columns of what the model hears."
+    if cfg.storage not in SOUND: return family_of(about).columns(cfg.storage, cfg.feature_dtype, about)
+    return audio_column(cfg.audio_rate_hz or about["rate_hz"], cfg.storage)
+
 def example_columns(
     cfg: PrepConfig,  # Storage and number type
     about: dict,  # What prep.json says of the model
@@ -133,7 +146,7 @@ def example_columns(
     rate = f"length of the clip in samples, {about['rate_hz']} a second"
     return {
         "id": Column(value_of("string"), "name of the clip, without folder and suffix"),
-        **family_of(about).columns(cfg.storage, cfg.feature_dtype, about),
+        **_input_columns(cfg, about),
         "input_length": Column(value_of("int64"), rate),
         "labels": Column(list_of(value_of("int64")), "label ids of the sentence, its control tokens around it", (-1,)),
         "sentence": Column(value_of("string"), "what is said, as trained on"),
@@ -208,7 +221,7 @@ def _column(name, examples, typ):
     "One column of several examples; its type says how it is laid out."
     values = [example[name] for example in examples]
     if pa.types.is_string(typ): return _strings(values)
-    if pa.types.is_struct(typ): return _files(values, [f"{example['id']}.flac" for example in examples])
+    if pa.types.is_struct(typ): return _files(values, [f"{ex['id']}.{file_ending(ex[name])}" for ex in examples])
     if not pa.types.is_nested(typ): return _numbers(np.array(values, typ.to_pandas_dtype()), typ)
     return features_array(values, typ) if pa.types.is_nested(typ.value_type) else _lists(values, typ)
 

@@ -12,36 +12,26 @@ import math, os, re
 from dataclasses import dataclass
 from pathlib import Path
 import pyarrow as pa, pyarrow.compute as pc
-from .audio import Limits
+from .audio import Limits, file_ending
+from .config import SOUND
 from .example import row_clip
 from .families import flac_bytes
-from .kinds import sniff
-from .mpeg import front_end
 from .paths import atomic_folder, user_path
 from .rows import BadClip, read_bytes
 from .show import show_count, visible
 from .suspects import FLAGGED, Suspects
-from .views import fetched_row
+from .views import fetched_row, stored_file
 
 # %% auto #0
 __all__ = ['TABLE', 'Exported', 'export_clips']
 
 # %% ../nbs/73_exported.ipynb #dc25ba99
-_ENDINGS = {"sphere": "sph", "": "bin"}  # Of formats whose files don't end in the format's name
-def _ending(data):
-    "The ending that a file of audio should have."
-    kind = sniff(data, front_end(data))
-    return _ENDINGS.get(kind, kind)
 def _file_name(why, number, clip, data):
     "Name a clip's file."
     plain = re.sub("[^A-Za-z0-9._-]+", "_", clip)
-    return f"{why}-{number:04d}-{plain[-80:]}.{_ending(data)}"
+    return f"{why}-{number:04d}-{plain[-80:]}.{file_ending(data)}"
 
 # %% ../nbs/73_exported.ipynb #3de081ba
-def _stored_sound(clips, split, number):
-    "A clip as a folder of storage `audio` holds it."
-    column = clips.data[split].with_format("arrow")[number:number + 1]["input_features"]
-    return column.combine_chunks().field("bytes")[0].as_py()
 def _corpus_sound(row, rate_hz):
     "A row's recording as it is stored; of a longer recording, the row's part."
     if row["start"] is not None:
@@ -61,8 +51,8 @@ def _rows_of(clips, table):
     return pc.index_in(keys[1], keys[0].combine_chunks())
 def _sound(clips, suspect, row):
     "A clip's file; raise `OSError` or `BadClip` with the reason where there is none."
-    if suspect["kind"] == FLAGGED and clips.cfg.storage == "audio":
-        return _stored_sound(clips, suspect["split"], suspect["number"])
+    if suspect["kind"] == FLAGGED and clips.cfg.storage in SOUND:
+        return stored_file(clips, suspect["split"], suspect["number"])["bytes"]
     corpus, why = clips.corpus
     if row is None: raise OSError(why)
     return _corpus_sound(fetched_row(corpus, corpus.rows.slice(row, 1), _NO_DOWNLOAD), clips.rate_hz)

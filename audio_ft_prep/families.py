@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 import numpy as np, pyarrow as pa
-from .config import PrepConfig
+from .audio import Clip, clip_at, read_clip, stored_samples
+from .config import SOUND, PrepConfig
 from .modelfiles import ModelSource
 
 # %% auto #0
-__all__ = ['Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes', 'FlacMaker',
-           'audio_column', 'stored_features', 'stored_audio', 'BatchClip', 'pad_labels', 'Batches', 'Family',
-           'tokenizer_for', 'save_halves', 'save_processor']
+__all__ = ['MOST_FILE', 'Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes',
+           'FlacMaker', 'SourceMaker', 'sound_maker', 'audio_column', 'stored_features', 'stored_audio', 'BatchClip',
+           'pad_labels', 'Batches', 'Family', 'tokenizer_for', 'save_halves', 'save_processor']
 
 # %% ../nbs/25_families.ipynb #bf912c7f
 @dataclass(frozen=True, repr=False)
@@ -84,7 +85,7 @@ def arrow_type(
 # %% ../nbs/25_families.ipynb #5c86e8a2
 class InputMaker:
     "Turns a clip's samples into the columns that are stored of it."
-    storage: str  # features, audio or padded
+    storage: str  # features, audio, source or padded
     libraries = ()  # Packages that shape its numbers, beside those that always do
     imports = ""  # The heavy package that computing needs, such as torch
 
@@ -94,9 +95,16 @@ class InputMaker:
         "Make the stored content of one clip."
         raise NotImplementedError
 
+    def of_clip(self,
+        clip: Clip,  # As it was decoded for the model's rate
+        file: bytes | None = None,  # Its file; none where that is too long to be held
+    ) -> dict[str, Any]: # Content by column
+        "Make the stored content of one clip, where that takes more than its samples."
+        return self(clip.samples)
+
     def stored_bytes(self,
         seconds: float,  # How long a clip is
-        flac_rate: float,  # Bytes of FLAC for a second, as seen in this corpus
+        sound_rate: float,  # Bytes of stored sound for a second, as seen in this corpus
     ) -> float: # Bytes, of the content alone
         "Say what a clip takes on the disk."
         raise NotImplementedError
@@ -120,18 +128,48 @@ def flac_bytes(
 @dataclass(frozen=True)
 class FlacMaker(InputMaker):
     "Stores a clip as audio, for any family."
-    rate_hz: int  # Samples a second
+    rate_hz: int  # Samples a second of what is stored
     storage = "audio"
 
     def __call__(self, samples): return {"audio": flac_bytes(samples, self.rate_hz)}
-    def stored_bytes(self, seconds, flac_rate): return seconds * flac_rate
+    def of_clip(self, clip, file=None): return self(clip_at(clip, self.rate_hz))
+    def stored_bytes(self, seconds, sound_rate): return seconds * sound_rate
+
+# %% ../nbs/25_families.ipynb #8be04733
+MOST_FILE = 1 << 26  # Bytes of a file that is stored as it is
+
+@dataclass(frozen=True)
+class SourceMaker(FlacMaker):
+    "Stores a clip's own file, for any family."
+    storage = "source"
+
+    def of_clip(self, clip, file=None):
+        if file is None or clip.is_part or len(file) > MOST_FILE: return super().of_clip(clip)
+        return {"audio": file}
+
+# %% ../nbs/25_families.ipynb #5936c724
+def sound_maker(
+    cfg: PrepConfig,  # Storage, and the rate of FLAC
+    model: Model,  # The model to prepare for
+) -> InputMaker | None: # None where no sound is stored
+    "Make what stores sound; raise `ValueError` for a rate at which the model can't be served."
+    if cfg.storage not in SOUND: return None
+    rate_hz = cfg.audio_rate_hz or model.rate_hz
+    if rate_hz < model.rate_hz:
+        raise ValueError(f"audio_rate_hz must be at least {model.rate_hz}, the rate of {model.model_id}, got {rate_hz}")
+    return FlacMaker(rate_hz) if cfg.storage == "audio" else SourceMaker(rate_hz)
 
 # %% ../nbs/25_families.ipynb #bcc6b979
 def audio_column(
     rate_hz: int,  # Samples a second
+    storage: str = "audio",  # audio or source
 ) -> dict[str, Column]: # By name
-    "Describe the column in which audio is stored."
-    return {"audio": Column(audio_of(rate_hz), f"the clip as FLAC, mono, 16 bit, {rate_hz} Hz")}
+    "Describe the column in which sound is stored."
+    flac = f"FLAC, mono, 16 bit, {rate_hz} Hz"
+    words = f"the clip as {flac}"
+    if storage == "source":
+        words = f"the clip's own file as the corpus has it, or, of a part of a recording, {flac}; `path` ends in its format"
+    return {"audio": Column(audio_of(rate_hz), words)}
 
 # %% ../nbs/25_families.ipynb #deb45bfe
 def stored_features(
@@ -147,10 +185,10 @@ def stored_features(
 # %% ../nbs/25_families.ipynb #07e884c3
 def stored_audio(
     column: pa.Array,  # A column of audio files
+    rate_hz: int = 16000,  # Samples a second that are wanted
 ) -> list[np.ndarray]: # Mono float32 each
-    "Decode audio that was stored as FLAC."
-    import soundfile as sf
-    return [sf.read(io.BytesIO(file), dtype="float32")[0] for file in column.field("bytes").to_pylist()]
+    "Decode audio that was stored."
+    return [stored_samples(file, rate_hz) for file in column.to_pylist()]
 
 # %% ../nbs/25_families.ipynb #1030cfc0
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, pyarrow as pa
-from .example import ExampleMaker, example_hash, row_clip
-from .families import flac_bytes
+from .example import ExampleMaker, example_hash, row_sound
+from .config import SOUND
 from .rejects import BadClip
 from .rows import close_files
 
@@ -31,7 +31,7 @@ class Sample:
     used: int = 0  # Those that can be used
     audio_bytes: int = 0  # Size of those
     seconds: float = 0.0  # Audio in those
-    flac_bytes: int = 0  # Their size as FLAC, where audio is stored
+    sound_bytes: int = 0  # Their size as they are stored, where sound is
 
 # %% ../nbs/57_forecast.ipynb #9be90ad0
 def lasts_right(
@@ -47,8 +47,8 @@ def _pick(rows, seed, most):
     picked = np.random.default_rng(seed).choice(len(rows), min(most, len(rows)), replace=False)
     return rows.take(pa.array(np.sort(picked)))
 def _clip(row, maker):
-    "A row's clip; None where it can't be used."
-    try: return row_clip(row, maker.limits)
+    "A row's clip and its file; None where it can't be used."
+    try: return row_sound(row, maker.limits)
     except BadClip: return None
 
 # %% ../nbs/57_forecast.ipynb #74f95f50
@@ -62,18 +62,18 @@ def sample_clips(
     picked = _pick(rows.select(["file", "offset", "size", "start", "seconds"]), seed, most)
     sizes = []
     seconds = 0.
-    flac = 0
+    stored = 0
     try:
         for row in picked.to_pylist():
-            clip = _clip(row, maker)
-            if not clip: continue
+            sound = _clip(row, maker)
+            if not sound: continue
             sizes.append(row["size"])
-            seconds += clip.seconds
-            if maker.storage == "audio": flac += len(flac_bytes(clip.samples, clip.rate))
+            seconds += sound[0].seconds
+            if maker.storage in SOUND: stored += len(maker.input.of_clip(*sound)["audio"])
     finally: close_files()
     promised = picked["size"].to_numpy() * (seconds / max(1, sum(sizes)))
     within = int(lasts_right(promised, maker).sum())
-    return Sample(len(picked), within, len(sizes), sum(sizes), seconds, flac)
+    return Sample(len(picked), within, len(sizes), sum(sizes), seconds, stored)
 
 # %% ../nbs/57_forecast.ipynb #ecedea16
 def expected_audio(
@@ -94,20 +94,22 @@ def expected_bytes(
     maker: ExampleMaker,  # Makes the examples
     rows: int,  # Examples
     seconds: float,  # Audio in all of them
-    flac_rate: float,  # Bytes of FLAC for a second of audio
+    sound_rate: float,  # Bytes of stored sound for a second of audio
 ) -> int: # Bytes of the shards
     "Estimate the size of a split's shards."
-    each = maker.input.stored_bytes(seconds / max(rows, 1), flac_rate)
+    each = maker.input.stored_bytes(seconds / max(rows, 1), sound_rate)
     return round(rows * (500 + each))
 
 # %% ../nbs/57_forecast.ipynb #1a39b1f6
 AS_FETCHED = 2  # Bytes written for a byte to be fetched, while no clip is here to decode: log-mel takes twice what MP3s do
+_MOST_SOURCE = 8. * 48_000  # Bytes a second of a clip's own file at most: floats of two channels
 def most_bytes(
     maker: ExampleMaker,  # Makes the examples
     rows: int,  # Examples
 ) -> int: # Bytes that clips of max_seconds would take
     "Give the size of shards at most, without a look at a clip."
-    return expected_bytes(maker, rows, rows * maker.limits.max_seconds, 2. * maker.limits.rate_hz)
+    sound_rate = _MOST_SOURCE if maker.storage == "source" else 2. * getattr(maker.input, "rate_hz", 0)
+    return expected_bytes(maker, rows, rows * maker.limits.max_seconds, sound_rate)
 
 # %% ../nbs/57_forecast.ipynb #3dbeb2a5
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile, time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from .config import PrepConfig
+from .config import SOUND, PrepConfig
 from .disk import free_bytes, nearest_folder
 from .errors import explained_errors
 from .evalof import eval_words
@@ -80,12 +80,19 @@ def _audio_of(run, split, sample):
     return clips, seconds, "all clips" if all_seen else f"{sample.clips} clips"
 
 # %% ../nbs/58_planning.ipynb #6929d05a
+def _sizes_known(rows):
+    "Whether rows say how large their own files are, each file being one clip."
+    return rows["start"].null_count == len(rows) and audio_bytes(rows) > 0
 def _stored_bytes(run, split, clips, seconds, sample):
     "Bytes that a split's clips take as they are stored; none where that can't be known yet."
-    flac_rate = None
-    if sample and sample.seconds: flac_rate = sample.flac_bytes / sample.seconds
-    if flac_rate is None and run.cfg.storage == "audio" and len(run.selection[split]): return None
-    return expected_bytes(run.maker, clips, seconds, flac_rate or 0.0)
+    rows = run.selection[split]
+    if run.cfg.storage == "source" and _sizes_known(rows):
+        files = audio_bytes(rows) * clips / len(rows)
+        return expected_bytes(run.maker, clips, seconds, files / max(seconds, 1e-9))
+    sound_rate = None
+    if sample and sample.seconds: sound_rate = sample.sound_bytes / sample.seconds
+    if sound_rate is None and run.cfg.storage in SOUND and len(rows): return None
+    return expected_bytes(run.maker, clips, seconds, sound_rate or 0.0)
 
 # %% ../nbs/58_planning.ipynb #35eec282
 def _split_plan(run, split, sample):

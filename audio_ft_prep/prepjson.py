@@ -105,13 +105,14 @@ def _check_source(source):
     notes = _list(source.get("notes", []), "source.notes")
     for i, note in enumerate(notes): _text(note, f"source.notes[{i}]")
 _TEXTS = ("dataset_name", "language_code", "model_id", "train_splits", "eval_splits")
-_CHOICES = {"storage": ("features", "audio", "padded"), "feature_dtype": ("float16", "float32")}
+_CHOICES = {"storage": ("features", "audio", "source", "padded"), "feature_dtype": ("float16", "float32")}
 def _check_config(config):
     for name, value in config.items(): _scalar(value, f"config.{name}")
     for name in _TEXTS: _text(config.get(name), f"config.{name}")
     for name, known in _CHOICES.items():
         if name in config and config[name] not in known:
             _refuse(f"config.{name}", " or ".join(known), config[name])
+    _count(config.get("audio_rate_hz", 0), "config.audio_rate_hz", 0, 48000)
 
 # %% ../nbs/36_prepjson.ipynb #17890de4
 _NUMBERS = {"rate_hz": (1, 1 << 20), "max_labels": (1, 1 << 24)}  # Of every family; the others are the family's own

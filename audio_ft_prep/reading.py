@@ -221,7 +221,8 @@ def stored_schema(
     config = prep["config"]
     storage = config.get("storage", "features")
     dtype = config.get("feature_dtype", "float16")
-    about = SimpleNamespace(storage=storage, feature_dtype=dtype)
+    rate_hz = config.get("audio_rate_hz", 0)
+    about = SimpleNamespace(storage=storage, feature_dtype=dtype, audio_rate_hz=rate_hz)
     return example_schema(about, prep["model"], measures_of(prep))
 
 # %% ../nbs/37_reading.ipynb #2930bf75

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 import pyarrow as pa, pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, IterableDatasetDict
+from .config import SOUND
 from .evalof import eval_words, is_whole
 from .families import value_of
 from .modelof import announced, label_maker, model_of
@@ -92,8 +93,6 @@ def _say_beyond(folder, rows):
         " filter them out of its eval_dataset by input_length and labels", folder, " and ".join(found))
 
 # %% ../nbs/41_train.ipynb #8cf1fdf5
-_SOUND = ("audio", "source")  # What is stored as sound, and serves every model
-
 def _say_over(folder, split, labels, model):
     "Warn of labels that are more than a model takes."
     n = sum(1 for ids in labels if model.family.excess(ids, model))
@@ -119,7 +118,7 @@ def _relabelled(folder, split, rows, model):
 def _for_model(folder, data, model):
     "A data set for another model than the one it was prepared for."
     model = model_of(model, folder)
-    if folder.prep["config"]["storage"] in _SOUND:
+    if folder.prep["config"]["storage"] in SOUND:
         data = data.rename_column("audio", model.family.input_name)
     elif model.family.name != family_of(folder.prep["model"]).name:
         raise ValueError(
@@ -169,6 +168,6 @@ def load_prepared(
     _say_test(folder)
     if folder.prep["config"].get("keep_eval") and "eval" in data and not streaming: _say_beyond(folder, data["eval"])
     if model is not None: data = _for_model(folder, data, model)
-    elif folder.prep["config"]["storage"] in _SOUND:
+    elif folder.prep["config"]["storage"] in SOUND:
         data = data.rename_column("audio", family_of(folder.prep["model"]).input_name)
     return data.with_format("numpy")

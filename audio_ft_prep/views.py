@@ -8,23 +8,22 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/views.html.md"""
 
 # %% ../nbs/70_views.ipynb #5e3521eb
 from __future__ import annotations
-import io
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from fastcore.basics import patch
-from .audio import Limits
+from .audio import Limits, stored_samples
 from .card import from_hub
 from .cleaning import clean_as
-from .config import PrepConfig, config_from
+from .config import SOUND, PrepConfig, config_from
 from .example import row_clip
 from .features import Extractor, LogMel, uncut
 from .hub import Repo
 from .load import SAMPLE, load_rows
 from .families import Model, tokenizer_for
-from .models import load_model
+from .models import family_of, load_model
 from .paths import Url
 from .pipeline import Prepared
 from .reading import PreparedFolder
@@ -36,7 +35,7 @@ from .train import load_prepared
 
 # %% auto #0
 __all__ = ['PLAYED_BYTES', 'ClipView', 'as_picture', 'seen_features', 'row_view', 'find_rows', 'fetched_row', 'corpus_view',
-           'reject_view', 'PreparedClips', 'clips_of']
+           'reject_view', 'PreparedClips', 'stored_file', 'clips_of']
 
 # %% ../nbs/70_views.ipynb #b1ed1077
 _HOP_SECONDS = 0.01  # Whisper's frames are 10 ms apart
@@ -271,16 +270,22 @@ def columns(self:PreparedClips,
     return self.data[split].select_columns(names).with_format("arrow")[:]
 
 # %% ../nbs/70_views.ipynb #cd49cff2
-def _flac_samples(data, i):
-    "Samples of a clip that is stored as FLAC."
-    import soundfile as sf
-    stored = data.with_format("arrow")[i:i + 1]["input_features"].combine_chunks()
-    flac = stored.field("bytes")[0].as_py()
-    return sf.read(io.BytesIO(flac), dtype="float32")[0]
+def stored_file(
+    clips: PreparedClips,  # Of a folder that stores sound
+    split: str,  # train or eval
+    i: int,  # Which clip
+) -> dict: # Its `bytes` and `path`
+    "Give the file that a folder holds of a clip."
+    name = family_of(clips.prep["model"]).input_name
+    return clips.data[split].with_format("arrow")[i:i + 1][name][0].as_py()
+def _read_back(clips, split, i):
+    "Samples of a stored clip; none, and why, where its file can't be read."
+    try: return stored_samples(stored_file(clips, split, i), clips.rate_hz), ""
+    except ValueError as e: return None, f"no audio: {e}"
 @patch
 def _samples(self:PreparedClips, split, i, clip):
     "Samples of a clip; none, and why, where its audio isn't on this machine."
-    if self.cfg.storage == "audio": return _flac_samples(self.data[split], i), ""
+    if self.cfg.storage in SOUND: return _read_back(self, split, i)
     corpus, why = self.corpus
     rows = find_rows(corpus, split, clip)
     if not len(rows): return None, f"no audio: {why}"

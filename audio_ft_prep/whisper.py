@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 import numpy as np
 from audio_ft_prep.families import (
-    Batches, Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, pad_labels, value_of
+    Batches, Column, Family, InputMaker, Model, list_of, pad_labels, value_of
 )
 from .features import LOG_MELS, Extractor, LogMel, as_stored, pad_frames, valid_frames
 from .languages import canonical_language, language_names, nearest_languages
@@ -280,7 +280,7 @@ class LogMelMaker(InputMaker):
         else: frames = as_stored(frames, self.dtype)
         return {"input_features": frames}
 
-    def stored_bytes(self, seconds, flac_rate):
+    def stored_bytes(self, seconds, sound_rate):
         mel, padded = self.log_mel, self.storage == "padded"
         frames = valid_frames(int(seconds * mel.rate_hz), mel.n_fft, mel.hop, mel.n_frames)
         number = 4 if padded else np.dtype(self.dtype).itemsize
@@ -390,10 +390,9 @@ class Whisper(WhisperBatches, Family):
     def announce(self, labels, languages, model): announce_languages(labels, languages, model)
 
     def input_maker(self, cfg, model):
-        if cfg.storage == "audio": return FlacMaker(model.rate_hz)
         return LogMelMaker(LOG_MELS[cfg.log_mel](model.extractor), cfg.storage, cfg.feature_dtype)
     def columns(self, storage, dtype, about):
-        return audio_column(about["rate_hz"]) if storage == "audio" else log_mel_column(storage, dtype, about)
+        return log_mel_column(storage, dtype, about)
     def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
 
 # %% ../nbs/26_whisper.ipynb #054f5b6a

@@ -21,7 +21,7 @@ from audio_ft_prep.disk import file_sha256
 from conftest import SAMPLE
 from layouts import tar_tree, utterances
 
-STORAGES = ["features", "audio", "padded"]
+STORAGES = ["features", "audio", "source", "padded"]
 
 
 def card_of(folder):

@@ -72,7 +72,7 @@ WRONG = {  # what was asked, and what the sentence says of it
     ),
     "a value that is none of the choices": (
         ["plan", *flags(**CORPUS, storage="tape")],
-        "storage must be one of features, audio, padded, got 'tape'",
+        "storage must be one of features, audio, source, padded, got 'tape'",
     ),
     "no such locale": (
         ["plan", *flags(dataset_name="sample", language_code="Italian!")],

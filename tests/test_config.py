@@ -75,9 +75,9 @@ def configs(draw):
             st.sampled_from(
                 [
                     dict(storage=s, log_mel=m)
-                    for s in ("features", "audio", "padded")
+                    for s in ("features", "audio", "source", "padded")
                     for m in ("exact", "fast")
-                    if (s, m) != ("audio", "fast")
+                    if s not in ("audio", "source") or m == "exact"
                 ]
             )
         ),
@@ -413,6 +413,10 @@ BAD = [
     ("storage", "zip"),
     ("storage", None),
     ("storage", ["audio"]),
+    ("audio_rate_hz", 24),
+    ("audio_rate_hz", 96000),
+    ("audio_rate_hz", None),
+    ("audio_rate_hz", 24000),
     ("feature_dtype", "bfloat16"),
     ("feature_dtype", None),
     ("log_mel", "faster"),
@@ -450,7 +454,9 @@ def test_outside_sets_are_named_one_a_line():
 
 
 # Fields whose other values need another field beside them
-TOGETHER = {"leak_near", "stratify", "stratify_shares", "validation_size", "test_size", "engine", "ray_address"}
+TOGETHER = {
+    "leak_near", "stratify", "stratify_shares", "validation_size", "test_size", "engine", "ray_address", "audio_rate_hz"
+}
 
 
 def test_every_field_is_tried_in_this_file():
@@ -469,9 +475,16 @@ def test_limits_that_leave_nothing_are_refused():
             replace(CFG, min_seconds=low, max_seconds=high)
 
 
-def test_a_fast_log_mel_with_audio_stored_is_refused():
-    with pytest.raises(ValueError, match="log_mel must be exact with storage audio, got 'fast'"):
-        replace(CFG, storage="audio", log_mel="fast")
+@pytest.mark.parametrize("storage", ["audio", "source"])
+def test_a_fast_log_mel_with_audio_stored_is_refused(storage):
+    with pytest.raises(ValueError, match=f"log_mel must be exact with storage {storage}, got 'fast'"):
+        replace(CFG, storage=storage, log_mel="fast")
+
+
+def test_a_rate_of_flac_is_for_stored_sound_alone():
+    for storage in ("audio", "source"): assert replace(CFG, storage=storage, audio_rate_hz=24000).audio_rate_hz == 24000
+    with pytest.raises(ValueError, match="audio_rate_hz is for storage audio and source, got 24000 with storage feat"):
+        replace(CFG, audio_rate_hz=24000)
 
 
 def test_splits_that_leave_nothing_or_serve_twice_are_refused():

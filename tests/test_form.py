@@ -261,7 +261,7 @@ def test_what_was_replaced_before_it_began_is_left_out():
 
 @pytest.mark.parametrize("settings, error, sentence", [
     ({"speed": 1}, TypeError, "speed is no field of PrepConfig"),
-    ({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded"),
+    ({"storage": "bogus"}, ValueError, "storage must be one of features, audio, source, padded"),
     ({"config": "sample"}, TypeError, "config must be a PrepConfig"),
 ])
 def test_what_no_form_can_hold_is_refused_when_it_is_made(settings, error, sentence):

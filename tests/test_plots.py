@@ -253,7 +253,7 @@ def test_a_users_own_style_changes_nothing(clips):
 # what is shown is what is there
 
 
-@pytest.mark.parametrize("storage", ["features", "audio", "padded"])
+@pytest.mark.parametrize("storage", ["features", "audio", "source", "padded"])
 def test_a_prepared_clip_has_the_samples_it_was_made_of(prepared, small, storage):
     clips, rows = PreparedClips(prepared(storage=storage)), load_rows(PrepConfig("sample", "it")).rows.to_pylist()
     view = clips("eval", 1)

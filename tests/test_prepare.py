@@ -39,6 +39,7 @@ STORED = {
     "float32": dict(feature_dtype="float32"),
     "padded": dict(storage="padded"),
     "audio": dict(storage="audio"),
+    "source": dict(storage="source"),
 }
 LARGE_V3 = dict(model_id="openai/whisper-large-v3", feature_dtype="float32", max_train_samples=5, max_eval_samples=2)
 
@@ -830,7 +831,7 @@ OTHERS = dict(
 OF_OTHER_KINDS = dict(dataset_config="", dataset_revision="", audio_column="", text_column="", language_column="")   # settings that this corpus has no use for
 
 
-PAIRED = ("leak_near", "validation_size", "test_size", "stratify", "stratify_shares")  # settings that differ only together with another
+PAIRED = ("leak_near", "validation_size", "test_size", "stratify", "stratify_shares", "audio_rate_hz")  # settings that differ only together with another
 
 
 @pytest.mark.parametrize("field", [name for name in shaping(PrepConfig("sample", "it")) if name not in PAIRED])

@@ -58,6 +58,7 @@ MORE_BAD = {
     **dict.fromkeys(["flag_clipped", "flag_dc", "flag_script"], 1.5),
     "flag_quiet": 3.0,
     "keep_out": "a\na",
+    "audio_rate_hz": 24,
     **dict.fromkeys(["stratify", "reject", "clean"], "no such name"),
 }
 
@@ -218,7 +219,7 @@ def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
 @pytest.mark.parametrize(
     "setting, error, says",
     [
-        ({"storage": "bogus"}, ValueError, "storage must be one of features, audio, padded, got 'bogus'"),
+        ({"storage": "bogus"}, ValueError, "storage must be one of features, audio, source, padded, got 'bogus'"),
         ({"max_seconds": "twenty"}, TypeError, "max_seconds must be a number, got 'twenty'"),
         ({"seed": None}, TypeError, "seed must be a whole number, got None"),
         ({"language": None}, TypeError, "language must be text"),
@@ -386,7 +387,7 @@ configs = st.builds(
     max_seconds=st.floats(10, 30),
     eval_splits=st.sampled_from(["test", "", "other+validated"]),
     lower_case=st.booleans(),
-    storage=st.sampled_from(["features", "audio", "padded"]),
+    storage=st.sampled_from(["features", "audio", "source", "padded"]),
     num_workers=st.integers(0, 64),
 )
 PREPARE = typer.main.get_command(app).commands["prepare"]
