@@ -14,6 +14,7 @@ Modules:
 - `audio_ft_prep.augment`: Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
 - `audio_ft_prep.augmented`: A clip before and after its augmentation, to be seen and heard
 - `audio_ft_prep.background`: Work in a thread while a notebook stays usable: one run at a time, how far it is, and a way to stop it
+- `audio_ft_prep.batches`: Batches of clips of about the same length, by their total seconds
 - `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.browsing`: What is looked for in a list of clips: filters, an order, and how many clips are on either side of a threshold
