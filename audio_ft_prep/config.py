@@ -192,7 +192,7 @@ class _CheckSettings(_RowSettings):
 class PrepConfig(_CheckSettings):
     "What to prepare, for which model, and how it is stored; checked when made."
     storage: Literal["features", "audio", "source", "padded"] = setting("output", "features")  # Features, trimmed to the clip; FLAC at the model's rate; each clip's file as it is; or log-mel padded to 30 s (float32)
-    audio_rate_hz: int = setting("output", 0, _FLAC_HZ, fold=_WORK)  # Samples a second of FLAC that storage audio and source write; 0: the model's rate
+    audio_rate_hz: int = setting("output", 0, _FLAC_HZ)  # Samples a second of FLAC that storage audio and source write; 0: the model's rate
     feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, audio and source have no log-mel
     log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio or source)
     shard_rows: int = setting("output", 0, _CHOSEN, fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
