@@ -12,7 +12,7 @@ from typing import Iterator
 import numpy as np
 
 # %% auto #0
-__all__ = ['bucket_order', 'cut_batches', 'even_batches', 'shared_steps', 'LengthBatches']
+__all__ = ['bucket_order', 'cut_batches', 'even_batches', 'shared_steps', 'LengthBatches', 'padding_share']
 
 # %% ../nbs/42_batches.ipynb #3cc20fb8
 def bucket_order(
@@ -134,11 +134,13 @@ class LengthBatches:
             self.step += 1
             yield self.steps[self.step - 1][self.rank].tolist()
 
-    @property
-    def padding(self) -> float: # From 0 to 1
-        "Share of this epoch's batches that is padding."
-        batches = [self.seconds[batch] for step in self.steps for batch in step]
-        return 1 - self.seconds.sum() / sum(len(clips) * clips.max() for clips in batches)
+# %% ../nbs/42_batches.ipynb #5d4381eb
+def padding_share(
+    sampler: LengthBatches,  # At some epoch
+) -> float: # From 0 to 1
+    "Say what share of an epoch's batches is padding."
+    batches = [sampler.seconds[batch] for step in sampler.steps for batch in step]
+    return 1 - sampler.seconds.sum() / sum(len(clips) * clips.max() for clips in batches)
 
 # %% ../nbs/42_batches.ipynb #e50bfd49
 _SAME = ("seed", "max_seconds", "max_clips", "buckets", "num_replicas")  # What must not have changed
@@ -154,8 +156,8 @@ def _load_state_dict(self, state):
     odd = [name for name in ours if name not in ("epoch", "step") and state.get(name) != ours[name]]
     if odd:
         raise ValueError(
-            f"a sampler's state is for the clips and settings it was made with: {odd[0]} is {ours[odd[0]]} here, and was"
-            f" {state.get(odd[0])}"
+            f"a sampler's state is for the clips and settings it was made with: {odd[0]} is {ours[odd[0]]} here, and"
+            f" was {state.get(odd[0])}"
         )
     self.set_epoch(state["epoch"])
     self.step = state["step"]

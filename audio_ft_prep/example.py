@@ -18,7 +18,8 @@ from .decoding import RecordingFile, recording_container
 from .findings import Checks, check_flags, checks_of
 from .fingerprints import audio_hash
 from .knownaudio import KnownAudio
-from .families import Column, InputMaker, Model, arrow_type, audio_column, list_of, sound_maker, value_of
+from .families import (
+    Column, InputMaker, Model, arrow_type, audio_column, list_of, sound_maker, value_of)
 from .measures import MEASURES, Utterance, check_modulation, measured
 from .models import family_of
 from .rows import BadClip, read_bytes

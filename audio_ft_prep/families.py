@@ -168,7 +168,7 @@ def audio_column(
     flac = f"FLAC, mono, 16 bit, {rate_hz} Hz"
     words = f"the clip as {flac}"
     if storage == "source":
-        words = f"the clip's own file as the corpus has it, or, of a part of a recording, {flac}; `path` ends in its format"
+        words = f"the clip's own file as the corpus has it; of a part of a recording, {flac}"
     return {"audio": Column(audio_of(rate_hz), words)}
 
 # %% ../nbs/25_families.ipynb #deb45bfe

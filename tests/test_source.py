@@ -54,7 +54,8 @@ def corpus(tmp_path_factory):
     for n, data in files.items(): (folder / n).write_bytes(data)
     lines = [{"audio_filepath": n, "text": f"la frase {i}"} for i, n in enumerate(files) if n != "long.wav"]
     seconds = len(x) / 48000
-    lines += [{"audio_filepath": "long.wav", "offset": k * seconds, "duration": seconds, "text": f"parte {k}"} for k in (0, 1)]
+    part = {"audio_filepath": "long.wav", "duration": seconds}
+    lines += [part | {"offset": k * seconds, "text": f"parte {k}"} for k in (0, 1)]
     (folder / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder, files
 
@@ -118,7 +119,7 @@ def test_a_clip_whose_end_was_cut_or_whose_file_is_far_too_large_becomes_flac():
 def test_the_card_and_the_folder_say_what_is_stored_and_verify_finds_a_flipped_bit(made, tmp_path):
     assert verify(made.folder) == []
     card = (made.folder / "README.md").read_text()
-    assert "the clip's own file as the corpus has it, or, of a part of a recording, FLAC, mono, 16 bit, 16000 Hz" in card
+    assert "the clip's own file as the corpus has it; of a part of a recording, FLAC, mono, 16 bit, 16000 Hz" in card
     croissant = json.loads((made.folder / "croissant.json").read_text())
     fields = {f["name"]: f for s in croissant["recordSet"] if s["name"] == "examples" for f in s["field"]}
     assert fields["audio"]["dataType"] == "sc:AudioObject" and "FLAC" in fields["audio"]["description"]
@@ -182,6 +183,6 @@ def test_flac_at_24_khz_is_what_a_model_at_24_khz_would_store_and_16_khz_is_near
 
 def test_a_rate_below_the_models_is_refused_before_anything_is_written(tmp_path):
     cfg = PrepConfig("sample", "it", storage="audio", audio_rate_hz=8000, output_dir=str(tmp_path / "out"))
-    with pytest.raises(ValueError, match="audio_rate_hz must be at least 16000, the rate of openai/whisper-small, got 8000"):
+    with pytest.raises(ValueError, match="must be at least 16000, the rate of openai/whisper-small, got 8000"):
         prepare(cfg, progress=False)
     assert not (tmp_path / "out").exists()
