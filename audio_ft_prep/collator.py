@@ -8,7 +8,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/collator.html.md"""
 
 # %% ../nbs/43_collator.ipynb #820baa71
 from __future__ import annotations
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Callable
 import numpy as np, pyarrow as pa
+from .audio import resampled, stored_samples, to_mono
 from .families import BatchClip, Model, stored_features
 from .modelof import LabelMaker, announced, label_maker, model_of
 from .paths import Url
@@ -75,25 +75,15 @@ def input_column(
 # %% ../nbs/43_collator.ipynb #33dde1fb
 def _is_sound(value): return isinstance(value, (bytes, Mapping))
 
-def _decoded(value):
-    "Samples of a stored file, and their rate."
-    import soundfile as sf
-    if isinstance(value, Mapping) and value.get("array") is not None:
-        return np.asarray(value["array"], np.float32), int(value["sampling_rate"])
-    file = value if isinstance(value, bytes) else value.get("bytes")
-    if not file: raise ValueError("sound needs the bytes of a file, and has none: open the folder with load_prepared")
-    return sf.read(io.BytesIO(file), dtype="float32")
-
 def samples_of(
     value: Mapping | bytes,  # A stored file, or decoded sound
     rate_hz: int,  # Samples a second that the model wants
 ) -> np.ndarray: # Mono float32
     "Decode stored sound at a model's rate."
-    samples, native_hz = _decoded(value)
-    if samples.ndim > 1: samples = samples.mean(1)
-    if native_hz == rate_hz: return samples
-    import soxr
-    return soxr.resample(samples, native_hz, rate_hz, quality="HQ")
+    if isinstance(value, Mapping) and value.get("array") is not None:
+        samples = np.asarray(value["array"], np.float32)
+        return resampled(to_mono(samples), int(value["sampling_rate"]), rate_hz)
+    return stored_samples({"bytes": value} if isinstance(value, bytes) else value, rate_hz)
 
 # %% ../nbs/43_collator.ipynb #5a4b6104
 def _tensors(arrays):

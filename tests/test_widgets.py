@@ -59,6 +59,7 @@ MORE_BAD = {
     "flag_quiet": 3.0,
     "keep_out": "a\na",
     "audio_rate_hz": 24,
+    "ctc_least_count": 0,
     **dict.fromkeys(["stratify", "reject", "clean"], "no such name"),
 }
 
