@@ -111,6 +111,7 @@ class Augment:
         self.seed = seed
         self.untouched = frozenset()  # Names of clips to leave alone
         self.most_samples = 0  # The longest clip that the model takes; 0 for any length
+        self.is_attached = False  # Whether it knows which clips those are
         self._sound, self._shared = None, SharedEpoch()
 
     @property
@@ -165,7 +166,7 @@ def attach(self:Augment,
     for split, rows in splits.items(): _check_split(split, rows)
     others = [rows for split, rows in splits.items() if split != "train"]
     self.untouched = frozenset(clip for rows in others for clip in _clip_ids(rows, sound_column(rows)))
-    self.most_samples = most_samples
+    self.most_samples, self.is_attached = most_samples, True
     train = splits.get("train")
     self._sound = train.select_columns([sound_column(train)]) if isinstance(train, Dataset) and len(train) else None
 

@@ -199,6 +199,7 @@ class SpeechCollator:
     def __post_init__(self):
         is_token = isinstance(self.decoder_start_token_id, Integral)
         if self.model is None and not is_token: raise TypeError(_no_start(self.decoder_start_token_id))
+        if not getattr(self.augment, "is_attached", True): raise ValueError(_NOT_ATTACHED)
 
     def __call__(self,
         items: Sequence | Mapping | pa.Table,  # Items of a data set, or a batch of columns

@@ -96,3 +96,11 @@ def test_a_folder_of_features_has_no_sound_to_change(tmp_path):
     made = prepare(cfg, progress=False)
     with pytest.raises(ValueError, match="Augment changes sound, and train stores features.*storage=\"audio\""):
         SpeechCollator.of("openai/whisper-tiny", made.folder, augment=all_steps())
+
+
+def test_an_augmentation_that_does_not_know_eval_is_refused(spoken):
+    augment = all_steps()
+    with pytest.raises(ValueError, match="must know which clips are eval's.*SpeechCollator.of"):
+        SpeechCollator(50258, augment=augment)
+    augment.attach(load_prepared(spoken))
+    assert SpeechCollator(50258, augment=augment)([load_prepared(spoken)["train"][0]])["input_features"].shape[0] == 1
