@@ -171,6 +171,12 @@ def _batch(family, arrays):
     tensors = _tensors(arrays)
     return LoaderBatch(family, tensors) if torch.utils.data.get_worker_info() else tensors
 
+# %% ../nbs/43_collator.ipynb #4127b707
+_NOT_ATTACHED = (
+    "an Augment must know which clips are eval's, lest it changes them: make the collator with"
+    " SpeechCollator.of(model, data, augment=augment), or call augment.attach(data) before"
+)
+
 # %% ../nbs/43_collator.ipynb #ffcbd910
 @dataclass(frozen=True)
 class SpeechCollator:
