@@ -53,15 +53,24 @@ def usual_collator(processor, start):
         return batch
     return collate
 
-def lora(model_id, language, seed):
+def lora(model_id, language, seed, dtype):
     "The model, with small matrices beside its decoder's attention that learn; the same ones for a seed."
+    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import WhisperForConditionalGeneration, set_seed
     set_seed(seed)
-    model = WhisperForConditionalGeneration.from_pretrained(model_id)
+    model = WhisperForConditionalGeneration.from_pretrained(model_id, dtype=getattr(torch, dtype))
     model.generation_config.language, model.generation_config.task = language, "transcribe"
     where = r".*decoder.*\.(q_proj|v_proj)"
     return get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=where))
+
+def of_dtype(collate, dtype):
+    "A collator whose features have the number type of the model."
+    import torch
+    def collated(items):
+        batch = collate(items)
+        return {**batch, "input_features": batch["input_features"].to(getattr(torch, dtype))}
+    return collated
 
 def trained(side, data, collate, model, processor, settings, seed, out):
     "Evaluate, train, evaluate: losses of all steps, WER before and after, what was written of each test clip."
@@ -137,6 +146,7 @@ def main(
     language: str = "spanish",  # What Whisper calls it
     storage: str = "features",  # Of our folder
     feature_dtype: str = "float32",  # Of our folder: the recipe's own, so that losses can be equal
+    dtype: str = "float32",  # Number type of the model's weights: float32, bfloat16
     steps: int = 100,  # Steps of training
     batch: int = 8,  # Clips a step
     rate: float = 1e-3,  # Learning rate
@@ -160,10 +170,11 @@ def main(
         data = {"ours": (ours, SpeechCollator(start)), "reference": (theirs, usual_collator(processor, start))}
         for side in sides.split(","):
             rows, collate = data[side]
-            net = lora(model, language, seed)
+            net = lora(model, language, seed, dtype)
             how = settings_of(steps, batch, rate)
+            collate = of_dtype(collate, dtype)
             runs.append(trained(side, rows, collate, net, processor, how, seed, Path(tmp, side)))
-    if json: Path(json).write_text(dumps(dict(about=about, same=same, runs=runs), indent=1, default=str))
+            if json: Path(json).write_text(dumps(dict(about=about, same=same, runs=runs), indent=1, default=str))
     print(f"{len(ours['train'])} clips of train, {len(ours['eval'])} of eval; {steps} steps of {batch}, seed {seed}\n")
     print(table(["", *(r["side"] for r in runs)], rows_of(runs), markdown))
     if same:

@@ -53,7 +53,8 @@ def losses_of(trainer):
 # Whisper
 
 @pytest.fixture(scope="module")
-def processor(prepared): return WhisperProcessor.from_pretrained(prepared("it", **FOLDERS["float32"]).folder / "processor")
+def processor(prepared):
+    return WhisperProcessor.from_pretrained(prepared("it", **FOLDERS["float32"]).folder / "processor")
 
 
 def whisper(processor):
