@@ -13,9 +13,19 @@ from audio_ft_prep.metrics import speech_metrics
 from conftest import SAMPLE
 from test_bench import BENCH
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.long
 STEPS = 5
 FOLDERS = {"float32": dict(feature_dtype="float32"), "padded": dict(storage="padded")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_throughout():
+    "Sums over several threads differ in the last bit; what all tests share is made in one, too."
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
