@@ -53,7 +53,7 @@ def augmented_view(
     view: ClipView,  # A clip
     augment: Augment,  # What changes it, in its epoch
     see: Callable[[np.ndarray], np.ndarray] | None = None,  # Gives what the model sees of samples; none for no log-mel
-) -> BeforeAfter:
+) -> BeforeAfter: # Both, and what was done
     "Change a clip as training would."
     epoch = augment.epoch
     if why := _untouched(view, augment): return BeforeAfter(view, None, why, epoch)

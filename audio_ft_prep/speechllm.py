@@ -23,7 +23,7 @@ from .unserved import check_asks_in_text
 
 # %% auto #0
 __all__ = ['GLM_ASR', 'QWEN3_ASR', 'VOXTRAL', 'padded_left', 'answered', 'template_end', 'end_ids', 'SpeechLlm', 'Chat', 'GlmAsr',
-           'Qwen3Asr', 'Voxtral', 'two_letters', 'check_mistral']
+           'Qwen3Asr', 'Voxtral', 'two_letters']
 
 # %% ../nbs/27_speechllm.ipynb #a05b4e07
 def padded_left(
@@ -184,7 +184,7 @@ class Voxtral(SpeechLlm):
     packages = ("mistral_common",)
 
     def read(self, source):
-        check_mistral()
+        _check_mistral()
         return super().read(source)
     def model_of(self, source, processor):
         inner = getattr(processor.tokenizer, "tokenizer", None)
@@ -216,7 +216,7 @@ def two_letters() -> set[str]: # Codes
     from audio_ft_prep.languages import language_names
     return {code for code in language_names() if len(code) == 2}
 
-def check_mistral() -> None:
+def _check_mistral() -> None:
     "Raise `ImportError` where mistral-common is missing, or older than the installed transformers wants."
     from transformers.utils import import_utils
     if import_utils.is_mistral_common_available(): return

@@ -278,7 +278,7 @@ def step_dict(
 
 def step_of(
     entry: dict,  # As `step_dict` gives it; what is left out is as it is by default
-) -> Step:
+) -> Step: # With these settings
     "Make a step from what was written down; raise `ValueError` where there is none like that."
     if not isinstance(entry, dict) or entry.get("step") not in STEPS:
         raise ValueError(f"a step must name one of {', '.join(STEPS)} as its step, got {entry!r}")
