@@ -10,7 +10,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 from __future__ import annotations
 import hashlib, json, struct
 from dataclasses import dataclass, field, replace
-from typing import Iterable
+from typing import Any, Iterable
 import numpy as np, pyarrow as pa
 from .audio import MOST_STORED_SECONDS, Clip, Limits, clip_of, file_ending, read_clip
 from .config import SOUND, PrepConfig
