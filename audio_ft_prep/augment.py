@@ -1,6 +1,6 @@
 """Changes on the fly to what a model is trained on: the same for the same seed, epoch and clip, and never to eval
 
-A model that sees each clip slightly changed in each epoch learns less of the recording and more of the speech. `SpeechCollator.of` takes an `Augment` as `augment`, which changes the sound of train's clips as a batch is made and leaves those of eval alone: it works wherever a folder stores sound. For stored log-mels there is `augmentation`, which masks them.
+A model that sees each clip slightly changed in each epoch learns less of the recording and more of the speech. `SpeechCollator.of(model, data)` takes an `Augment` as `augment`, which changes the sound of train's clips as a batch is made and leaves those of eval alone: it works wherever a folder stores sound. For stored log-mels there is `augmentation`, which masks them.
 What happens to a clip follows from the seed, the epoch and the clip's id, so the number of workers and the order of clips don't matter.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/augment.html.md"""

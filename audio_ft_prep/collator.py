@@ -184,7 +184,7 @@ class SpeechCollator:
     decoder_start_token_id: int | None = None  # Whisper's start token: `model.config.decoder_start_token_id`
     n_frames: int = 3000  # Frames that Whisper sees
     augment: Callable | None = None  # Changes a clip: of sound its samples, rate and name; else the item
-    model: Model | None = None  # What model it is for; none for Whisper by its start token, see `SpeechCollator.of`
+    model: Model | None = None  # What model it is for; none for Whisper by its start token, see SpeechCollator.of
     labels: LabelMaker | None = None  # Makes labels of sentences; none where the stored ones are the model's own
 
     @classmethod
