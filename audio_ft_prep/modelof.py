@@ -46,6 +46,17 @@ def _of_processor(given):
     return replace(model, model_id=name)
 
 # %% ../nbs/40_modelof.ipynb #1c9595cc
+def _at_home(model, folder):
+    "The processor of a folder that was prepared for a model, as its vocabulary may be made of the corpus; or the model's own."
+    if folder is not None and model.model_id == folder.prep["config"]["model_id"]: return folder_model(folder)
+    if model.tokenizer is not None: return model
+    own = folder and folder_model(folder)
+    if own and own.family.name == model.family.name: return own
+    raise ValueError(
+        f"{model.model_id} brings no vocabulary, and the data weren't prepared for it: prepare with its id, or give the"
+        " prepared folder that has its vocabulary"
+    )
+
 def _of_model(given, folder):
     given = _unwrapped(given)
     config = given.config.to_dict()
@@ -58,7 +69,7 @@ def _of_model(given, folder):
         raise ValueError(
             f"the {type(given).__name__} names no folder and no id from which it came: give its processor instead"
         )
-    model = model or folder_model(folder)
+    model = _at_home(model, folder) if model else folder_model(folder)
     if why := model.family.misfit(model, config):
         raise ValueError(f"the model doesn't fit the processor of {model.model_id}: {why}; give its own processor")
     return replace(model, config=config)
@@ -71,7 +82,7 @@ def model_of(
     "Find the model that someone means; raise `ValueError` where its processor doesn't fit it."
     if isinstance(given, Model): return given
     if isinstance(given, PreparedFolder): return folder_model(given)
-    if isinstance(given, (str, Path)): return load_model(str(given))
+    if isinstance(given, (str, Path)): return _at_home(load_model(str(given)), folder)
     if _is_model(given): return _of_model(given, folder)
     if hasattr(given, "save_pretrained"): return _of_processor(given)
     raise TypeError(
