@@ -14,7 +14,8 @@ from audio_ft_prep.load import inspect_corpus
 from audio_ft_prep.run import Part
 from audio_ft_prep.pipeline import merge
 from audio_ft_prep.planning import plan
-from audio_ft_prep.reading import read_prep, verify
+from audio_ft_prep.modelof import folder_model
+from audio_ft_prep.reading import PreparedFolder, read_prep, verify
 from audio_ft_prep.report import write_report
 from conftest import COMMAND
 
@@ -389,12 +390,13 @@ def test_verifying_a_folder_of_another_finds_it_and_touches_nothing(place, folde
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_opening_a_folder_of_another_reads_what_it_names_or_nothing(place, folder, attack):
-    said, opened = told(
-        lambda: [
-            len(rows[0]["labels"])
-            for rows in load_prepared(copy_by_second(place, "whole", folder, ATTACKS[attack])).values()
-        ]
-    )
+    def opening():
+        "The rows, and the processor, as a training script opens them."
+        given = copy_by_second(place, "whole", folder, ATTACKS[attack])
+        lengths = [len(rows[0]["labels"]) for rows in load_prepared(given).values()]
+        return lengths, folder_model(PreparedFolder.of(given)).rate_hz
+
+    said, opened = told(opening)
     unharmed(place, said)
     if attack in HARMLESS: assert opened, said
     elif not any(a in attack for a in ("card", "rejects that are", "rejects of", "tokenizer that is a FIFO")):

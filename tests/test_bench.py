@@ -209,7 +209,7 @@ def test_planted_faults_are_found_and_counted(tmp_path):
     said, got = run("detection.py", "--language", "it", "--markdown", tmp_path=tmp_path)
     head, *rows = got["table"]
     assert head == ["planted", "finding", "found", "of", "at least"] and all(f"| {row[0]} | " in said for row in rows)
-    assert all(found <= of == 2 for _, _, found, of, _ in rows)
+    assert all(found <= of and of in (2, 4) for _, _, found, of, _ in rows)  # a sentence said twice is two rows
     assert sum(found for _, _, found, _, _ in rows) > 25 and got["clean"] == 16
 
 

@@ -4,14 +4,16 @@ import sys
 import pytest
 from datasets import DatasetDict
 from transformers import (
-    Seq2SeqTrainer, Seq2SeqTrainingArguments, WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor,
-    set_seed
+    AutoModelForCTC, AutoProcessor, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments,
+    WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor, set_seed
 )
 
-from audio_ft_prep import SpeechCollator, load_prepared
+from audio_ft_prep import PrepConfig, SpeechCollator, load_prepared, prepare
+from audio_ft_prep.letters import spelling_of
 from audio_ft_prep.metrics import speech_metrics
 from conftest import SAMPLE
 from test_bench import BENCH
+from tinymodels import tiny_folder, tiny_model
 
 pytestmark = pytest.mark.long
 STEPS = 5
@@ -123,3 +125,46 @@ def test_a_trainer_reports_error_rates_of_whisper(prepared, processor, tmp_path)
     assert seen["eval_wer"] > 0 and seen["eval_cer"] > 0 and seen["eval_normalizer"] == "BasicTextNormalizer"
     assert metrics.clips["id"].to_pylist() == list(data["eval"]["id"])
     assert metrics.clips["reference"].to_pylist() == list(data["eval"]["sentence"])
+
+
+# CTC
+
+@pytest.fixture(scope="module")
+def waves(tmp_path_factory):
+    "The folder of a tiny wav2vec2, with its weights, and the sample prepared for it."
+    folder = tiny_folder("wav2vec2", tmp_path_factory.mktemp("waves"))
+    tiny_model(folder).save_pretrained(folder)
+    out = str(tmp_path_factory.mktemp("prepared") / "out")
+    cfg = PrepConfig("sample", "it", model_id=str(folder), output_dir=out, feature_dtype="float32")
+    return folder, prepare(cfg, progress=False)
+
+
+def ctc_losses(folder, data, collate, to):
+    "The losses of a few steps."
+    args = TrainingArguments(**{**how(to), "learning_rate": 1e-4}, remove_unused_columns=False)
+    model = AutoModelForCTC.from_pretrained(folder)
+    return losses_of(Trainer(model, args, train_dataset=data, data_collator=collate))
+
+
+def test_ctc_has_the_losses_of_its_own_processor(waves, recipe, tmp_path):
+    folder, made = waves
+    data = load_prepared(made.folder)["train"]
+    processor = AutoProcessor.from_pretrained(folder)
+    clips = {
+        name: audio for split in ("train", "dev") for name, audio, row in recipe.read_clips(SAMPLE, "it", split)
+    }
+
+    def usual(items):
+        "What the processor makes of the clips' sound, and of the letters that it has."
+        import io, soundfile, soxr
+        waves = [soundfile.read(io.BytesIO(clips[str(item["id"])]), dtype="float32", always_2d=True) for item in items]
+        heard = [soxr.resample(wave.mean(axis=1), hz, 16000, "HQ") for wave, hz in waves]
+        batch = processor(audio=heard, sampling_rate=16000, padding=True, return_tensors="pt")
+        text = [spelling_of(processor.tokenizer).text(str(item["sentence"])) for item in items]
+        labels = processor(text=text, padding=True, return_tensors="pt")
+        batch["labels"] = labels.input_ids.masked_fill(labels.attention_mask.ne(1), -100)
+        return batch
+
+    ours = ctc_losses(folder, data, SpeechCollator.of(str(folder), made.folder), tmp_path / "ours")
+    assert len(ours) == STEPS and all(0 < loss < 50 for loss in ours)
+    assert ours == pytest.approx(ctc_losses(folder, data, usual, tmp_path / "usual"), rel=1e-6)
