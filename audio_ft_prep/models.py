@@ -13,6 +13,7 @@ import json, os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from .config import SOUND
 from .families import Family, Model
 from .modelfiles import ModelSource, extractor_settings, model_files, type_named
 from .paths import user_path
@@ -27,7 +28,7 @@ from .whisper import WHISPER
 from .features import Extractor  # scripts import it from here, too
 
 # %% auto #0
-__all__ = ['FAMILIES', 'family_of', 'packaged_models', 'load_model']
+__all__ = ['FAMILIES', 'family_of', 'served_families', 'packaged_models', 'load_model']
 
 # %% ../nbs/29_models.ipynb #c4c7e833
 _log = logger_of(__name__)
@@ -48,6 +49,14 @@ def family_of(
     name = about.get("family", "whisper")
     if isinstance(name, str) and name in FAMILIES: return FAMILIES[name]
     raise ValueError(f"model.family must be {' or '.join(FAMILIES)}, got {str(name)[:40]!r}: update audio_ft_prep")
+
+# %% ../nbs/29_models.ipynb #11c75dc3
+def served_families(
+    prep: dict,  # What prep.json says
+) -> list[str]: # Names, as `FAMILIES` has them
+    "Name the families of models that a prepared folder serves."
+    if prep["config"].get("storage") in SOUND: return list(FAMILIES)
+    return [family_of(prep["model"]).name]
 
 # %% ../nbs/29_models.ipynb #98b80b03
 def packaged_models() -> list[str]: # Ids on the Hub

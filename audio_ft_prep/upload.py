@@ -12,6 +12,7 @@ import hashlib, io, os, re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
+from .models import served_families
 from .paths import Url
 from .reading import PreparedFolder
 from .sdk import (
@@ -76,7 +77,8 @@ def labels(
     prep: dict,  # What prep.json says
 ) -> list[str]: # name:value each
     "Make the labels by which an artifact is found."
-    return ["audio_ft_prep", *(f"{k}:{v}" for k, v in facts(prep).items())]
+    served = [f"family:{name}" for name in served_families(prep)]
+    return ["audio_ft_prep", *(f"{k}:{v}" for k, v in facts(prep).items()), *served]
 
 # %% ../nbs/54_upload.ipynb #17717372
 def folder_label(
@@ -94,7 +96,8 @@ def description(
     rows = ", ".join(f"{c['kept']} rows of {split}" for split, c in prep["counts"].items())
     version = prep["versions"]["audio_ft_prep"]
     return (f"Speech for {f['model']} from {f['corpus']} ({f['language']}, revision {f['revision']}): "
-            f"{rows}, {f['hours']} hours; hash {f['hash']}, by audio_ft_prep {version}.")
+            f"{rows}, {f['hours']} hours; serves models of {', '.join(served_families(prep))}; "
+            f"hash {f['hash']}, by audio_ft_prep {version}.")
 
 # %% ../nbs/54_upload.ipynb #e5d61593
 @dataclass(frozen=True)

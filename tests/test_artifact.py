@@ -131,10 +131,12 @@ def test_the_platform_keeps_what_a_person_chooses_by(unharmed, project, folder):
         "language:it",
         "rows:20+4",
         "hours:0.02",
+        "family:whisper",
         f"hash:{prep['hash'][:16]}",
     } <= set(kept.labels)
     assert (
         "20 rows of train" in kept.description
+        and "serves models of whisper" in kept.description
         and prep["hash"][:16] in kept.description
         and "Unfinished" not in kept.description
     )

@@ -205,6 +205,13 @@ def test_what_each_step_of_an_augmentation_costs_is_held_against_the_usual_work(
     assert all(ms > 0 and name in said for name, ms in got["cpu_ms"].items())
 
 
+def test_a_batch_is_read_and_collated_in_each_way(tmp_path):
+    said, got = run("collator.py", tmp_path=tmp_path)
+    assert {"usual, padded float32", "features, float16", "FLAC", "source"} <= got["ms"].keys()
+    assert all(min(ms) > 0 and name in said for name, ms in got["ms"].items())
+    assert all(len(speed) == 3 and min(speed) > 0 for speed in got["clips_per_second"].values())
+
+
 def test_planted_faults_are_found_and_counted(tmp_path):
     said, got = run("detection.py", "--language", "it", "--markdown", tmp_path=tmp_path)
     head, *rows = got["table"]
