@@ -314,10 +314,10 @@ def __call__(self:PreparedClips,
     samples, note = self._samples(split, i, item["id"])
     name = self.model.family.input_name
     return ClipView(
-        id=item["id"],
+        id=str(item["id"]),
         split=split,
-        sentence=item["sentence"],
-        speaker=item["speaker"],
+        sentence=str(item["sentence"]),
+        speaker=str(item["speaker"]),
         labels=item["labels"].tolist(),
         rate_hz=self.rate_hz,
         samples=samples,
