@@ -1,4 +1,4 @@
-"""What a batch costs: our collator beside the usual way, from stored features, FLAC and a clip's own file; and what workers of a loader bring."""
+"""What a batch costs: our collator beside the usual way, from features, FLAC and a clip's own file; and what loaders bring."""
 from __future__ import annotations
 import os
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -112,4 +112,5 @@ def main(
     print(f"batches of {batch} clips, {about['cores']} cores, load {about['load']:.1f} at the start\n")
     print(table(head, rows, markdown))
     print(f"\nfrom opening a folder to its first batch: {opened:.0f} ms")
-    if json: Path(json).write_text(dumps(dict(about=about, ms=ms, clips_per_second=speed, first_batch_ms=opened), indent=1))
+    figures = dict(about=about, ms=ms, clips_per_second=speed, first_batch_ms=opened)
+    if json: Path(json).write_text(dumps(figures, indent=1))
