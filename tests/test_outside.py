@@ -19,7 +19,8 @@ pytestmark = pytest.mark.long
 @pytest.mark.parametrize("build", [tar_tree, put_parquet])
 def test_an_outside_set_on_the_hub_is_compared_and_dropped(hub, tmp_path, build):
     build(served(tmp_path / "x"), utterances())
-    light = dict(storage="audio", num_workers=1, keep_out="voices/twelve:test", leak_audio="drop", leak_sentences="drop")
+    light = dict(storage="audio", num_workers=1)
+    light |= dict(keep_out="voices/twelve:test", leak_audio="drop", leak_sentences="drop")
     cfg = PrepConfig("sample", "it", train_splits="test", eval_splits="", output_dir=str(tmp_path / "out"), **light)
     made = prepare(cfg, progress=False)
     theirs = {u.id for u in utterances() if u.split == "test"}
@@ -43,8 +44,8 @@ def test_rejects_of_a_corpus_on_the_hub_are_exported_to_listen_to(hub, tmp_path)
 def test_a_run_that_is_killed_while_it_hears_an_outside_set_ends_as_if_nothing_had_been(start, long_corpus, tmp_path):
     settings = dict(leak_audio="drop", near=True, keep_out=f"{long_corpus}:train", storage="audio", num_workers=1)
     whole = prepare(PrepConfig("sample", "it", output_dir=str(tmp_path / "whole"), **settings), progress=False)
-    words = ["--dataset-name", SAMPLE, "--language-code", "it", "--output-dir", tmp_path / "out", "--leak-audio", "drop"]
-    words += ["--near", "--keep-out", f"{long_corpus}:train", "--storage", "audio", "--num-workers", "1"]
+    words = ["--dataset-name", SAMPLE, "--language-code", "it", "--output-dir", tmp_path / "out"]
+    words += ["--leak-audio", "drop", "--near", "--keep-out", f"{long_corpus}:train", "--storage", "audio", "--num-workers", "1"]
     for seconds in (0.5, 1.0, 1.5, 2.5):
         run = start("prepare", *words)
         time.sleep(seconds)
