@@ -36,7 +36,8 @@ def items_of(
     if isinstance(batch, pa.Table): return _table_rows(batch)
     if isinstance(batch, Mapping):
         size = len(next(iter(batch.values()), []))
-        return [{name: values[i] for name, values in batch.items()} for i in range(size)]
+        def item(i): return {name: values[i] for name, values in batch.items()}
+        return [item(i) for i in range(size)]
     return [row for item in batch for row in (_table_rows(item) if isinstance(item, pa.Table) else [item])]
 
 # %% ../nbs/43_collator.ipynb #99c727c0

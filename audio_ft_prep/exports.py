@@ -152,7 +152,8 @@ def _supervision(name, row, recording):
 # %% ../nbs/46_exports.ipynb #bfaf98c8
 class WebDataset(ExportFormat):
     "Tars of samples as WebDataset reads them."
-    name, words, package, validation = "webdataset", "tars of WebDataset", "webdataset", "validation"
+    name, words = "webdataset", "tars of WebDataset"
+    package, validation = "webdataset", "validation"
 
     def begin(self):
         self.tar = self.file = self.of = None

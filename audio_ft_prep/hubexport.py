@@ -69,8 +69,9 @@ def hub_files(
         groups, name = list(_groups(shards)), other_split(prep, split)
         for i, group in enumerate(groups):
             path = f"data/{name}-{i:05d}-of-{len(groups):05d}.parquet"
-            sizes = [sum(s[what] for s in group) for what in ("rows", "bytes")]
-            files.append(HubFile(path, name, [s["file"] for s in group], *sizes))
+            n_rows = sum(s["rows"] for s in group)
+            size = sum(s["bytes"] for s in group)
+            files.append(HubFile(path, name, [s["file"] for s in group], n_rows, size))
     return files
 
 # %% ../nbs/47_hubexport.ipynb #04b26747
@@ -309,5 +310,6 @@ def export_to_hub(
         with progress_bar(sum(file.rows for file in files), done, progress, unit="clip", miniters=1) as bar:
             for file in missing: _send(api, repo_id, file, _of_file(rows, file, folder.prep, bar), schema)
         if not entry.get("finished"): _finish(api, repo_id, folder, mark)
-    clips = {split: sum(f.rows for f in files if f.split == split) for split in _splits(files)}
+    clips = dict.fromkeys(_splits(files), 0)
+    for file in files: clips[file.split] += file.rows
     return Export(f"{endpoint()}/datasets/{repo_id}", "hub", mark["prepared"], clips, notes)

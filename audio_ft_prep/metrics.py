@@ -96,9 +96,9 @@ def error_rate(
     counts: np.ndarray,  # As `edit_counts` makes them
 ) -> float: # Changes per word that was said: 0.25 is 25 %; nan where none was said
     "Sum the counts of all clips to one error rate."
-    hits, substitutions, deletions, insertions = counts.sum(axis=0).tolist()
-    n = hits + substitutions + deletions
-    return (substitutions + deletions + insertions) / n if n else float("nan")
+    hits, *changes = counts.sum(axis=0).tolist()
+    n = hits + sum(changes[:2])  # what was said: hit, substituted or deleted
+    return sum(changes) / n if n else float("nan")
 
 # %% ../nbs/46_metrics.ipynb #e5627a47
 @dataclass(frozen=True)

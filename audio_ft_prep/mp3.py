@@ -28,7 +28,7 @@ def _lengths(frames, headers, f):
     return tuple(n / f.rate_hz for n in samples)
 
 def _as_promised(data, start, stop, first, promise):
-    "Whether sizes tell that the header is right: all bytes, and as many as its frames take; and a sum can vouch for them."
+    "Whether sizes show that the header is right: all bytes, as many as its frames take; and a sum can vouch for them."
     if stop - start != promise.size or not music_sum(data, start, first): return False
     if data[start + first.tag:start + first.tag + 4] != b"Info":
         return False

@@ -96,7 +96,7 @@ _WHEN_DECODING = {
         "fetch the clip again: its sentence has words that are no longer heard"),
     "corrupt": Reason(
         "the clip's bytes are not those that its encoder wrote", DECODING,
-        "fetch the clip again; if a program changed its frames on purpose, encode it anew, which gives it a new checksum"),
+        "fetch the clip again; if a program changed its frames on purpose, encode it anew, with a new checksum"),
     "not_finite": Reason(
         "the clip decodes to numbers that aren't numbers", DECODING,
         "export the clip again from its original, as whole numbers (16-bit or 24-bit)"),
@@ -120,7 +120,8 @@ _WHEN_CHECKING = {name: Reason(FLAGS[name].words, CHECKING, FLAGS[name].remedy) 
 
 # %% ../nbs/02_rejects.ipynb #231d6d11
 _TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING)
-REASONS: dict[str, Reason] = {name: reason for table in _TABLES for name, reason in table.items()}  # Every reason, by its word
+REASONS: dict[str, Reason] = {}  # Every reason, by its word
+for _table in _TABLES: REASONS |= _table
 SPARE = ("sentence_cap", "speaker_cap", "not_sampled")  # Those of rows that are good and were not needed
 
 # %% ../nbs/02_rejects.ipynb #e9be63b1

@@ -29,8 +29,10 @@ def pieces_of(
     how = dict(add_special_tokens=False, split_special_tokens=True, verbose=False)
     ids = tokenizer(sentences, **how).input_ids
     unknown = tokenizer.unk_token_id
-    control = set(tokenizer.all_special_ids) - {unknown}
-    return [[unknown if i in control and unknown is not None else i for i in one] for one in ids]
+    if unknown is None: return ids
+    control = set(tokenizer.all_special_ids)
+    def as_text(one): return [unknown if i in control else i for i in one]
+    return [as_text(one) for one in ids]
 
 # %% ../nbs/28_seq2seq.ipynb #34fa8805
 def language_among(

@@ -165,9 +165,8 @@ def sound_rows(
         indexes[split] += 1
         chosen = files is None or shard["file"] in files
         for i, row in enumerate(_shard_rows(folder, shard, beside) if chosen else ()):
-            id_, data, sentence, speaker, measures, language, flags = row
-            yield SoundRow(
-                number + i, split, index, id_, data, sentence, speaker, language or whole, measures, flags)
+            *own, measures, language, flags = row
+            yield SoundRow(number + i, split, index, *own, language or whole, measures, flags)
         number += shard["rows"]
 
 # %% ../nbs/42_soundrows.ipynb #0b8655d6
