@@ -47,7 +47,7 @@ def _of_processor(given):
 
 # %% ../nbs/40_modelof.ipynb #1c9595cc
 def _at_home(model, folder):
-    "A model's processor as a folder prepared for it has it, perhaps with a vocabulary of the corpus; or the model's own."
+    "A model's processor as a folder prepared for it has it, perhaps with the corpus's vocabulary; or the model's own."
     if folder is not None and model.model_id == folder.prep["config"]["model_id"]: return folder_model(folder)
     if model.tokenizer is not None: return model
     own = folder and folder_model(folder)

@@ -165,7 +165,8 @@ def sound_rows(
         indexes[split] += 1
         chosen = files is None or shard["file"] in files
         for i, row in enumerate(_shard_rows(folder, shard, beside) if chosen else ()):
-            *own, measures, language, flags = row
+            own = row[:4]
+            measures, language, flags = row[4:]
             yield SoundRow(number + i, split, index, *own, language or whole, measures, flags)
         number += shard["rows"]
 
