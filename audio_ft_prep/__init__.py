@@ -143,7 +143,7 @@ Modules:
 - `audio_ft_prep.seq2seq`: Speech2Text, SeamlessM4T v2 and Moonshine: an encoder that hears, and a decoder that writes pieces of words
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
-- `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for whoever writes them in another form
+- `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for all that write them in another form
 - `audio_ft_prep.speechllm`: What speech LLMs want, Qwen3-ASR, GLM-ASR and Voxtral: a conversation in which the sound takes as many tokens as it is long
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do
 - `audio_ft_prep.splits`: Who trains and who evaluates, where a corpus doesn't say

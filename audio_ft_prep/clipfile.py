@@ -1,6 +1,6 @@
 """clips.parquet, written shard by shard, and read as if anybody had written it
 
-The rows of a corpus's clips may be a million, so they are never all in memory as they are written: a shard's rows are a group of the file. Reading is bounded as well. A folder may come from anybody, and a few hundred bytes of Parquet can stand for terabytes of text, so names are counted before they are written out.
+The rows of a corpus's clips may be a million, so they are never all in memory as they are written: a shard's rows are a group of the file. Reading is bounded as well. A folder may come from anybody, and a few hundred bytes of Parquet can expand to terabytes of text, so names are counted before they are written out.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/clipfile.html.md"""
 

@@ -1,6 +1,6 @@
 """Every kept clip of a prepared folder as one table: who says what, what was measured, which flags are raised
 
-`clip_table` is for whoever asks what is in the data: a report, a histogram, a trainer that leaves clips out. It reads `clips.parquet` and no audio. Its rows are in the order of the data set, the splits one after the other, so a row's place within its split is that of the example.
+`clip_table` is for all that ask what is in the data: a report, a histogram, a trainer that leaves clips out. It reads `clips.parquet` and no audio. Its rows are in the order of the data set, the splits one after the other, so a row's place within its split is that of the example.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/cliptable.html.md"""
 

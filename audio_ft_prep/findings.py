@@ -1,6 +1,6 @@
 """What is found of clips: which flags their measures raise, and how far their speech rate is from the usual
 
-A measure is a number and a flag is a finding: the number is beyond a threshold. Whoever has the numbers can move the threshold and find anew, so everything here works on columns of numbers, a million of them at a time. Speech rate is the one measure that needs the whole corpus: `robust_z` says how far each clip's is from the median of its language.
+A measure is a number and a flag is a finding: the number is beyond a threshold. With the numbers at hand, a user can move the threshold and find anew, so everything here works on columns of numbers, a million of them at a time. Speech rate is the one measure that needs the whole corpus: `robust_z` says how far each clip's is from the median of its language.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/findings.html.md"""
 

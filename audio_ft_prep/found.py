@@ -1,6 +1,6 @@
 """What workers found of clips, read back from a run's work folder, and believed only by its hash
 
-Beside the record of a shard is what was found of its clips. The record names its SHA-256, so that a resumed run, and one whose folder is at a URL, takes what was written and nothing else. Of a folder at a URL these small files are all that is read back.
+Next to the record of a shard is what was found of its clips. The record names its SHA-256, so that a resumed run, and one whose folder is at a URL, takes what was written and nothing else. Of a folder at a URL these small files are all that is read back.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/found.html.md"""
 

@@ -1,6 +1,6 @@
 """A prepared folder as a data set on the Hugging Face Hub: Parquet that its viewer plays, a card, Croissant
 
-`export_to_hub` makes a data set on the Hub of a prepared folder that stores sound. Clips become Parquet files of some 500 MB with a column of audio, sent one after the other, each in a commit of its own; what is sent is never made or sent again, so a run that was stopped goes on. The card and Croissant come last. A data set is private unless asked otherwise, and one that holds anything else is left alone.
+`export_to_hub` makes a data set on the Hub of a prepared folder that stores sound. Clips become Parquet files of some 500 MB with a column of audio, sent one after the other, each in a commit of its own; what is sent is never made or sent again, so a run that was stopped continues. The card and Croissant come last. A data set is private unless asked otherwise, and one that holds anything else is left alone.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/hubexport.html.md"""
 

@@ -1,6 +1,6 @@
 """How loud a clip is from moment to moment, and where something is heard in it
 
-A clip's level, taken every 20 ms, shows a good deal of how it was recorded: how loud the speech is, how far the pauses lie below it, how long nobody has spoken yet. `Levels` computes it once and answers from there. It works on plain samples, in a few microseconds for each second of audio.
+A clip's level, taken every 20 ms, shows a good deal of how it was recorded: how loud the speech is, how far the pauses are below it, how long the first pause is. `Levels` computes it once and answers from there. It works on plain samples, in a few microseconds for each second of audio.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/levels.html.md"""
 

@@ -1,6 +1,6 @@
 """What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 
-Vorbis, Opus and FLAC come in Ogg pages. A page says how long it is and to which stream it belongs, so a file can be taken apart without decoding it. `read_ogg` tells whether the pages are all there, takes the one audio stream out of those that run in parallel with it, and gives
+Vorbis, Opus and FLAC come in Ogg pages. A page says how long it is and to which stream it belongs, so a file can be taken apart without decoding it. `read_ogg` says whether the pages are all there, takes the one audio stream out of those that run in parallel with it, and gives
 streams that follow each other as files of their own, which a decoder would otherwise stop after the first of.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/ogg.html.md"""

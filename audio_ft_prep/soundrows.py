@@ -1,4 +1,4 @@
-"""The clips of a prepared folder with their sound, one after the other, for whoever writes them in another form
+"""The clips of a prepared folder with their sound, one after the other, for all that write them in another form
 
 `sound_rows` goes through a prepared folder shard by shard and gives each clip as it is stored: the bytes of its sound, what is said, who says it, in which language, what was measured. Each shard is compared with its SHA-256 before a row of it is believed, and of a shard only some rows are in memory at a time. A folder that stores features has no sound, and is refused in a sentence.
 

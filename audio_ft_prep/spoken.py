@@ -1,6 +1,6 @@
 """A sentence as label ids that are text and nothing else, in a language that the model can be asked for
 
-Models that are asked to transcribe, by a prompt of control tokens or in words, have two needs in common. What stands in a corpus is text: a `<|endoftext|>` in a sentence must become letters and signs, never the token that ends a
+Models that are asked to transcribe, by a prompt of control tokens or in words, have two needs in common. What a corpus holds is text: a `<|endoftext|>` in a sentence must become letters and signs, never the token that ends a
 label. And a language is announced as the model's own processor writes it, so one that the model doesn't have is refused before work starts.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/spoken.html.md"""
