@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass, field
 import numpy as np
 import soxr
+from .config import MOST_SECONDS
 from .container import read_container
 from .decoding import decode, decode_segment, under_limit
 from .kinds import Container, sniff
@@ -167,7 +168,7 @@ def clip_at(
     return y[:round(len(clip.samples) * rate_hz / clip.rate)] if clip.is_part else y
 
 # %% ../nbs/22_audio.ipynb #266276f6
-MOST_STORED_SECONDS = 1200.0  # Of a clip that is read back: what `MOST_SAMPLES` leaves of 48 kHz stereo
+MOST_STORED_SECONDS = MOST_SECONDS  # Of a clip that is read back: what `MOST_SAMPLES` leaves of 48 kHz stereo
 
 def _stored(data):
     "Samples of a file as it was stored, or samples by channels; and their rate."

@@ -22,9 +22,10 @@ from .textvalues import listed_names, outside_names, size_of, split_names
 from .valuetypes import fits, is_float, kind_words, quoted
 
 # %% auto #0
-__all__ = ['STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'SOUND', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM', 'LINES',
-           'NONE_WORDS', 'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from', 'shaping',
-           'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps', 'setting_list']
+__all__ = ['MOST_SECONDS', 'STRATA', 'ENGINES', 'CLEANERS', 'Mode', 'SOUND', 'RULES', 'NOT_SHAPING', 'GROUPS', 'BITS', 'VERBATIM',
+           'LINES', 'NONE_WORDS', 'Rule', 'setting', 'PrepConfig', 'field_types', 'check_field', 'config_from',
+           'shaping', 'fingerprint_of', 'fingerprint', 'completed', 'differing', 'Setting', 'setting_helps',
+           'setting_list']
 
 # %% ../nbs/02_config.ipynb #57750920
 class Rule(NamedTuple):
@@ -47,7 +48,8 @@ _OUTSIDE = Rule(
 )
 _SHORTEST = Rule(lambda v: 0 <= v < 30, "must be from 0 to below 30")
 _SIZE = Rule(lambda v: size_of(v) is not None, "must be rows, hours or a share below 50%, such as 500, 2h or 5%")
-_LONGEST = Rule(lambda v: 0 < v <= 30, "must be above 0, and 30 at most")
+MOST_SECONDS = 1200.0  # Of a clip that is decoded at all
+_LONGEST = Rule(lambda v: 0 < v <= MOST_SECONDS, f"must be above 0, and {MOST_SECONDS:g} at most")
 _THRESHOLD = Rule(lambda v: v is None or v >= 0, "must be 0 or more, or left out for no such flag")
 _SHARE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for no such flag")
 _LEVEL = Rule(lambda v: v is None or v <= 0, "must be 0 or less, or left out for no such flag")
@@ -163,7 +165,7 @@ class _RowSettings:
     max_down_votes: int | None = setting("selection", None, _MOST_VOTES, none="any", fold=_CAPS)  # Listeners who found a clip wrong, at most; rows without votes stay
     order: Literal["corpus", "longest"] = setting("selection", "corpus", fold=_CAPS)  # Order of the rows: the corpus's, or the longest first, so that memory runs out at once if it does
     min_seconds: float = setting("audio", 0.0, _SHORTEST)  # Shorter clips are rejected, in seconds
-    max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept
+    max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept. What the model hears at once at most: Whisper 30 s
 
 # %% ../nbs/02_config.ipynb #714dce80
 @dataclass(frozen=True, repr=False)

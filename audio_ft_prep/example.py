@@ -8,7 +8,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 
 # %% ../nbs/31_example.ipynb #62b14bc3
 from __future__ import annotations
-import hashlib, json, struct
+import hashlib, json, math, struct
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterable
 import numpy as np, pyarrow as pa
@@ -121,12 +121,21 @@ def _eval_limits(cfg, model):
     longest = WHOLE_SECONDS if cfg.storage in SOUND else model.max_seconds
     return Limits(model.rate_hz, 0.0, longest)
 
+def _check_longest(cfg, model):
+    "Refuse clips that are longer than what a model hears at once."
+    hears = math.floor(100 * model.max_seconds) / 100
+    if cfg.max_seconds <= hears: return
+    raise ValueError(
+        f"max_seconds must be {hears:g} at most for {model.model_id}, which hears no more at once, got"
+        f" {cfg.max_seconds:g}: set it to that, or take a model that hears longer clips")
+
 def example_maker(
     cfg: PrepConfig,  # What to make
     model: Model,  # The model to prepare for
 ) -> ExampleMaker: # Ready to be sent to workers
     "Build what workers need from a config."
     family = model.family
+    _check_longest(cfg, model)
     limits = Limits(model.rate_hz, cfg.min_seconds, cfg.max_seconds)
     return ExampleMaker(
         sound_maker(cfg, model) or family.input_maker(cfg, model), limits, family.controls(model),

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 import numpy as np
-from .config import PrepConfig
+from .config import MOST_SECONDS, PrepConfig
 from audio_ft_prep.families import (
     Column, Family, FlacMaker, InputMaker, Model, audio_column, list_of, value_of
 )
@@ -160,7 +160,7 @@ class OpenedFamily(Family):
     model_types = ()  # Told apart by them
     extractors = ()  # Classes of feature extractors, where config.json says nothing
     packages = ()  # That its processor needs beside those of the core
-    longest = 1200.0  # Seconds of a clip, at most: what is decoded at all
+    longest = MOST_SECONDS  # Seconds of a clip, at most
     numbers = {"width": (0, 1 << 16)}
 
     def matches(self, source):

@@ -225,19 +225,24 @@ class _Tally:
 # %% ../nbs/38_shards.ipynb #d1c4cb58
 def _rows_of(shard):
     for batch in shard.table().to_batches(64): yield from batch.to_pylist()
-_MOST_HELD = 1 << 28  # Bytes of sound that are written together: long clips take memory
+_MOST_HELD = 1 << 28  # Bytes of sound or features that are written together: long clips take memory
+def _content_bytes(example):
+    "What an example's sound or features take."
+    values = example.values()
+    return sum(len(v) if isinstance(v, bytes) else getattr(v, "nbytes", 0) for v in values)
+
 def _batches(shard, maker, tally, on_progress):
     "Examples of a shard in batches; what can't be used is counted as rejected."
     size = 16 if maker.storage == "padded" else 64
     batch = []
-    held = 0  # bytes of sound in the batch
+    held = 0  # bytes of them in the batch
     for row in _rows_of(shard):
         try: example = maker(row)
         except BadClip as bad: tally.reject(row, bad)
         else:
             tally.add(example)
             batch.append(example)
-            held += len(example.get("audio", b""))
+            held += _content_bytes(example)
         on_progress(tally)
         if len(batch) < size and held < _MOST_HELD: continue
         yield batch

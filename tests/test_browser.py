@@ -347,9 +347,9 @@ def test_a_threshold_is_written_into_the_form_and_what_the_form_refuses_is_said(
     assert [b.description for b in browser.setters.children] == [
         "Set max_seconds in the form", "Set min_seconds in the form"
     ]
-    browser.part(45.0)
+    browser.part(4500.0)
     browser.set_threshold("max_seconds")
-    assert "max_seconds must be above 0, and 30 at most" in browser.set_note.value
+    assert "max_seconds must be above 0, and 1200 at most" in browser.set_note.value
     alone = ClipBrowser(measured_list())
     alone.look_at("dynamics_db")
     assert alone.setters.children == () and "--flag-low-snr=15" in alone.sides.value

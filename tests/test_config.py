@@ -381,7 +381,7 @@ BAD = [
     ("min_seconds", None),
     ("max_seconds", 0),
     ("max_seconds", -3),
-    ("max_seconds", 30.001),
+    ("max_seconds", 1200.001),
     ("max_seconds", float("inf")),
     ("max_seconds", "30"),
     ("max_seconds", None),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from transformers import AutoProcessor
 
 from audio_ft_prep.config import PrepConfig
@@ -211,3 +212,18 @@ def test_a_model_learns_from_a_repeated_batch(kind, tiny, clips):
         optimizer.step()
     assert np.isfinite(losses).all()
     assert losses[3] < losses[0], losses
+
+
+def test_a_ctc_model_is_given_clips_that_whisper_would_not_hear_whole(tiny, tmp_path):
+    from audio_ft_prep.example import example_maker
+    model = load_model(str(tiny("wav2vec2")))
+    t = np.arange(45 * 16_000) / 16_000
+    sf.write(tmp_path / "a.wav", 0.3 * np.sin(2 * np.pi * 220 * t) * np.sin(3 * t) ** 4, 16_000)
+    row = dict(id="a", file=str(tmp_path / "a.wav"), offset=0, size=(tmp_path / "a.wav").stat().st_size, start=None)
+    row |= dict(seconds=None, sentence="a", speaker="", labels=[1, 2, 3], source_split="train")
+    for storage in ("features", "audio", "source"):
+        cfg = PrepConfig("sample", "it", storage=storage, max_seconds=60)
+        assert example_maker(cfg, model)(row)["input_length"] == len(t)
+        with pytest.raises(BadClip, match="too_long"): example_maker(replace(cfg, max_seconds=30), model)(row)
+        with pytest.raises(ValueError, match="max_seconds must be 30 at most for openai/whisper-tiny"):
+            example_maker(cfg, load_model("openai/whisper-tiny"))

@@ -91,8 +91,8 @@ def test_an_empty_form_says_how_to_begin_and_marks_nothing():
 def test_what_was_typed_is_read_and_a_fault_is_shown_at_its_field_until_it_is_mended(form):
     form.fill("max_seconds", "2,5")
     assert form.value.max_seconds == 2.5 and form.checked.notes["max_seconds"].text.startswith("read as 2.5; ")
-    form.fill("max_seconds", "45")
-    sentence = "max_seconds must be above 0, and 30 at most, got 45.0"
+    form.fill("max_seconds", "4500")
+    sentence = "max_seconds must be above 0, and 1200 at most, got 4500.0"
     assert form.checked.wrong == ("max_seconds",) and form.checked.notes["max_seconds"] == Notice(sentence, fault=True)
     assert form.checked.message.text == sentence and not startable(form) and form.checked.cfg is None
     form.fill("max_seconds", "20")

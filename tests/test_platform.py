@@ -205,7 +205,7 @@ WRONG = {
         dict(feature_type="float32"),
         "'feature_type' is no field of PrepConfig: did you mean feature_dtype?",
     ),
-    "a value out of range": (dict(max_seconds="45"), "max_seconds must be above 0, and 30 at most, got 45.0"),
+    "a value out of range": (dict(max_seconds="4500"), "max_seconds must be above 0, and 1200 at most, got 4500.0"),
     "a folder of its own": (dict(output_dir="mine"), "say where with work_dir"),
     "a name that the platform has not": (dict(artifact_name="my data"), "artifact_name must be made of letters"),
     "a corpus that isn't there": (dict(dataset_name="nowhere"), "no corpus at nowhere"),
