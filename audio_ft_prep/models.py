@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from .config import SOUND
 from .families import Family, Model
+from .hubclient import endpoint, is_offline
 from .modelfiles import ModelSource, extractor_settings, model_files, type_named
 from .paths import user_path
 from .secrets import logger_of
@@ -111,6 +112,40 @@ def _from_folder(model_id, folder):
         options = {"local_files_only": True}
         return _read(ModelSource(model_id, copy, "the folder", "a folder", folder, config=config, options=options))
 
+# %% ../nbs/29_models.ipynb #3bdfb80c
+_PATIENCE_S = 10  # Seconds that the Hub has to answer
+def _answers(model_id):
+    "Whether the Hub knows a model; raise `FileNotFoundError` where it has none of that name."
+    from huggingface_hub import HfApi, errors
+    try: HfApi(endpoint=endpoint()).model_info(model_id, timeout=_PATIENCE_S)
+    except errors.GatedRepoError: return True
+    except errors.RepositoryNotFoundError:
+        raise FileNotFoundError(
+            f"no model {model_id} on {endpoint()}, or it is private and HF_TOKEN gives no access, and no folder of"
+            " that name is here: see that model_id is right"
+        ) from None
+    except errors.HTTPError as e: return getattr(e, "response", None) is not None
+    return True
+
+# %% ../nbs/29_models.ipynb #a7b31a5d
+def _was_fetched(model_id):
+    "Whether a model's extractor is in the cache of the Hub's client."
+    from huggingface_hub import try_to_load_from_cache
+    names = ("preprocessor_config.json", "processor_config.json")
+    return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in names)
+def _from_hub(model_id):
+    "A model of the Hub; of what was fetched before, where the Hub can't be reached."
+    options = {}
+    if not is_offline() and not _answers(model_id):
+        options = {"local_files_only": True}
+        if not _was_fetched(model_id):
+            raise ConnectionError(
+                f"{endpoint()} can't be reached, and {model_id} was not fetched before: see to the network, or name a"
+                " folder with the model's files"
+            )
+    where = "not a folder here, asked of the Hub"
+    return _read(ModelSource(model_id, model_id, "the Hub", where, model_id, options=options))
+
 # %% ../nbs/29_models.ipynb #b0576572
 def load_model(
     model_id: str,  # A folder, `openai/whisper-*`, or another id on the Hub
@@ -125,7 +160,6 @@ def load_model(
         raise FileNotFoundError(
             f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small"
         )
-    else:
-        model = _read(ModelSource(model_id, model_id, "the Hub", "not a folder here, asked of the Hub", model_id))
+    else: model = _from_hub(model_id)
     _log.info("processor for %s from %s", model_id, model.origin)
     return model

@@ -1,5 +1,5 @@
 "A model's folder may be anybody's: what is damaged or hostile in it ends in one sentence that names the file, soon, and nothing of it is run."
-import errno, json, os, shutil, time
+import errno, json, os, shutil, socket, time
 from pathlib import Path
 
 import pytest
@@ -304,3 +304,18 @@ def test_the_command_says_it_in_one_sentence(model, start):
 
 def test_a_home_that_is_not_known_is_no_model():
     with pytest.raises(ValueError, match="model_id begins with ~nobody-here"): load_model("~nobody-here/model")
+
+
+def test_a_model_that_the_hub_does_not_have_is_named_after_one_question(hub):
+    with pytest.raises(FileNotFoundError, match="no model somebody/whisper-of-mine on http://127.0.0.1"):
+        load_model("somebody/whisper-of-mine")
+    assert [request.target for request in hub.log] == ["/api/models/somebody/whisper-of-mine"]
+
+
+def test_a_hub_that_cannot_be_reached_is_named_and_not_asked_again(hub, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", closed)
+    with pytest.raises(ConnectionError, match=f"{closed} can't be reached, and somebody/whisper-of-mine was not fetched"):
+        load_model("somebody/whisper-of-mine")
