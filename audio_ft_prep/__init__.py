@@ -96,6 +96,7 @@ Modules:
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
 - `audio_ft_prep.metrics`: WER and CER for a training loop, offline: what was written of each clip, and how far it is from what was said
+- `audio_ft_prep.mixture`: Which clip comes next when several corpora are one: by weight, the same for the same seed, and from any place on
 - `audio_ft_prep.modelfiles`: A model's folder from anywhere, read without trusting it
 - `audio_ft_prep.modelof`: The model that someone means: an id, a folder, a processor, or a model that is about to be trained
 - `audio_ft_prep.models`: The processor of the model to prepare for, by its id or its folder, without its weights
@@ -129,6 +130,7 @@ Modules:
 - `audio_ft_prep.repair`: Splits made anew: no speaker and no sentence in two of them, of the size asked for, the same for the same seed
 - `audio_ft_prep.report`: Is the data any good? A prepared folder in sentences, numbers and plots, with the clips worth listening to
 - `audio_ft_prep.reported`: Sentences that listeners of Common Voice have reported, with the reason that they gave
+- `audio_ft_prep.reuse`: A shard of one prepared folder in another: linked where that is as good as a copy, copied where not, and written anew without some of its rows
 - `audio_ft_prep.rows`: The one row that every source yields, where its audio is, and the corpus that holds it
 - `audio_ft_prep.rowtext`: The sentences of rows: cleaned, flagged, and which of them leave for it
 - `audio_ft_prep.run`: Everything that a run needs, as one value: model, rows, shards, and what makes examples

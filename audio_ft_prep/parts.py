@@ -9,7 +9,6 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/parts.html.md"""
 
 # %% ../nbs/45_parts.ipynb #b9c08287
 from __future__ import annotations
-import hashlib, os, stat
 from pathlib import Path
 import pyarrow as pa
 from .config import config_from
@@ -18,11 +17,10 @@ from .findings import checks_of
 from .leaks import check_leaks, leaks_in
 from .output import DataSet, OutputFolder
 from .manifest import other_run
-from .paths import atomic_link, atomic_write
 from .disk import check_room
-from .plain import open_plain
 from .prepjson import SELECTION, check_shards, shard_index
-from .reading import PreparedFolder, file_identity
+from .reading import PreparedFolder
+from .reuse import bytes_to_copy, take_shard
 from .shards import ShardResult
 from .run import Part  # scripts import it from here, too
 
@@ -89,43 +87,6 @@ def read_parts(
     _check_together(parts)
     return parts
 
-# %% ../nbs/45_parts.ipynb #470eafd7
-def _is_private(f):
-    "Whether an open file is this user's own, and no other user may write to it."
-    about = os.fstat(f.fileno())
-    return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-# %% ../nbs/45_parts.ipynb #c64d52be
-def _copy(f, target, temporary, sha256):
-    "Copy an open file; raise `RuntimeError` when it isn't the one that was verified."
-    whole = hashlib.sha256()
-    with atomic_write(target, temporary) as out:
-        while block := f.read(1 << 20):
-            whole.update(block)
-            out.write(block)
-        if whole.hexdigest() != sha256:
-            name = f.name if isinstance(f.name, str) else target.name
-            raise RuntimeError(
-                f"{name} was changed while it was merged: let nobody write to the parts, and merge again")
-
-# %% ../nbs/45_parts.ipynb #0ec97311
-def _take(part, shard, identity, folder):
-    "Link or copy a verified shard of a part into the folder, whole or not at all."
-    target = folder/shard["file"]
-    with open_plain(part.at, shard["file"]) as f:
-        same = file_identity(f) == identity and _is_private(f)
-        if same and atomic_link(f, target, folder.at): return
-        _copy(f, target, folder.work/target.name, shard["sha256"])
-
-# %% ../nbs/45_parts.ipynb #953693cb
-def _to_copy(parts, folder):
-    "Bytes of shards on other disks that are not in the folder yet."
-    own_disk = folder.at.stat().st_dev
-    shards = []
-    for part in parts:
-        if part.at.stat().st_dev != own_disk: shards += part.prep["shards"]
-    return sum(s["bytes"] for s in shards if not (folder/s["file"]).exists())
-
 # %% ../nbs/45_parts.ipynb #e6c83fc1
 def _results(part):
     "What became of a part's shards."
@@ -191,8 +152,8 @@ def merge_parts(
     data_set = _data_set(parts)
     splits = list(data_set.counts)
     folder.at.mkdir(parents=True, exist_ok=True)
-    check_room(_to_copy(parts, folder), folder.at, "merging the parts", "output_dir")
+    check_room(bytes_to_copy(parts, folder), folder.at, "merging the parts", "output_dir")
     folder.start(data_set.manifest, splits)
     for part, of_part in zip(parts, identities):
-        for shard in part.prep["shards"]: _take(part, shard, of_part[shard["file"]], folder)
+        for shard in part.prep["shards"]: take_shard(part, shard, of_part[shard["file"]], folder)
     return folder.finalize(data_set)

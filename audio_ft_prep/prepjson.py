@@ -16,6 +16,7 @@ from .clipfile import CLIPS
 from .textvalues import size_of
 from .leaks import KINDS, Leak
 from .measures import measures_of
+from .mixture import check_mix
 from .models import family_of
 from .sampled import check_sampled
 from .textwords import check_text
@@ -334,6 +335,7 @@ _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothi
     "sampling": lambda value, counts: check_sampled(value),
     "text": lambda value, counts: check_text(value),
     "repair": _check_repair,
+    "mix": check_mix,
 }
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):

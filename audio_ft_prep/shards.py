@@ -24,7 +24,7 @@ from .rows import check_unchanged
 
 # %% auto #0
 __all__ = ['ShardKey', 'rows_per_shard', 'Shard', 'ShardSlice', 'shard_slices', 'ShardResult', 'json_bytes', 'record_bytes',
-           'result_of', 'prepare_shard']
+           'result_of', 'HashingFile', 'prepare_shard']
 
 # %% ../nbs/38_shards.ipynb #33b23e6a
 class ShardKey(NamedTuple):
@@ -181,7 +181,7 @@ def _write_found(shard, maker, tally, folder):
 
 # %% ../nbs/38_shards.ipynb #f9ec7f3e
 _UNSYNCED = 1 << 28
-class _Hashing(io.RawIOBase):
+class HashingFile(io.RawIOBase):
     "A file that hashes what passes through."
     def __init__(self, f):
         self.f = f
@@ -253,7 +253,7 @@ def _batches(shard, maker, tally, on_progress):
 # %% ../nbs/38_shards.ipynb #bbbb0055
 def _write_examples(f, shard, maker, schema, tally, on_progress):
     "Write a shard's examples to an open file; give the size and the SHA-256 of what was written."
-    sink = _Hashing(f)
+    sink = HashingFile(f)
     with pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema) as writer:
         for batch in _batches(shard, maker, tally, on_progress):
             writer.write_batch(record_batch(batch, schema))

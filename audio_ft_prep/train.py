@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging, os
 from pathlib import Path
 from typing import Any
-import pyarrow as pa, pyarrow.compute as pc
+import numpy as np, pyarrow as pa, pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, IterableDatasetDict
 from .config import SOUND
 from .evalof import eval_words, is_whole
 from .families import value_of
+from .mixture import corpus_column, draws, mixture_of
 from .modelof import announced, label_maker, model_of
 from .models import family_of
 from .paths import Url
@@ -24,7 +25,7 @@ from .reading import PreparedFolder, example_features
 from .secrets import logger_of
 
 # %% auto #0
-__all__ = ['stored_rows', 'load_prepared']
+__all__ = ['stored_rows', 'load_prepared', 'by_corpus']
 
 # %% ../nbs/41_train.ipynb #2f20e694
 _log = logger_of(__name__)
@@ -154,11 +155,24 @@ def stored_rows(
     if streaming is None: streaming = isinstance(folder.at, Url)
     return _streamed(folder) if streaming else _opened(folder)
 
+# %% ../nbs/41_train.ipynb #cd7bfb22
+def _mixed(prep, data, epoch, streaming):
+    "A data set with the corpus of each clip, and train as it is drawn."
+    mixture = mixture_of(prep)
+    if streaming:
+        if not mixture.is_drawn: return data
+        raise ValueError("a mix that is drawn by weight can't be streamed: leave streaming out")
+    for split, rows in data.items(): data[split] = rows.add_column("corpus", corpus_column(prep, split))
+    if mixture.is_drawn and epoch is not None and "train" in data:
+        data["train"] = data["train"].select(draws(mixture, epoch * mixture.epoch, mixture.epoch))
+    return data
+
 # %% ../nbs/41_train.ipynb #b0713990
 def load_prepared(
     folder: str | Path | Url | PreparedFolder,  # A prepared folder, or its URL
     model: Any = None,  # Another model to make labels for: an id, a folder, a processor or the model itself
     streaming: bool = False,  # Whether shards are fetched when they are read; with it, no other model
+    epoch: int | None = 0,  # Whose draws train holds, of a mix that is drawn by weight; none for each clip once
 ) -> DatasetDict: # Of train and eval, in the format numpy; an `IterableDatasetDict` where it is streamed
     "Open a prepared folder for training, and log what its test is over; raise where it isn't as its prep.json says."
     folder = PreparedFolder.of(folder)
@@ -170,4 +184,16 @@ def load_prepared(
     if model is not None: data = _for_model(folder, data, model)
     elif folder.prep["config"]["storage"] in SOUND:
         data = data.rename_column("audio", family_of(folder.prep["model"]).input_name)
+    if "mix" in folder.prep: data = _mixed(folder.prep, data, epoch, streaming)
     return data.with_format("numpy")
+
+# %% ../nbs/41_train.ipynb #5354f5a5
+def by_corpus(
+    rows: Dataset,  # A split of a mix, as `load_prepared` gives it
+) -> dict[str, Dataset]: # Its clips by corpus, in their order
+    "Divide a split of several corpora."
+    if "corpus" not in rows.column_names:
+        raise ValueError("a split of a mix is expected, with a column corpus: load_prepared gives it")
+    names = rows.select_columns("corpus").with_format("arrow")[:]["corpus"]
+    numbers = pc.unique(names).to_pylist()
+    return {name: rows.select(np.flatnonzero(pc.equal(names, name))) for name in numbers}

@@ -580,7 +580,7 @@ def test_a_folder_that_becomes_a_link_during_a_run_is_not_written_through(place,
 @pytest.mark.parametrize("name", ["train", "eval"])
 def test_a_split_that_becomes_a_link_during_a_merge_is_not_written_through(place, folder, monkeypatch, name):
     from audio_ft_prep import parts
-    there, take = place.all / folder, parts._take
+    there, take = place.all / folder, parts.take_shard
     def swap():
         os.rename(there / name, there / "away")
         (there / name).symlink_to(place.home / "data" / name)
@@ -588,7 +588,7 @@ def test_a_split_that_becomes_a_link_during_a_merge_is_not_written_through(place
         if not (there / name).is_symlink(): as_second(swap)
         return take(*args)
     as_second(lambda: there.mkdir(parents=True))
-    monkeypatch.setattr(parts, "_take", met)
+    monkeypatch.setattr(parts, "take_shard", met)
     said, made = told(lambda: merge([place.good / "part0", place.good / "part1"], there))
     unharmed(place, said)
     assert not made and "must be a plain folder" in said
