@@ -11,7 +11,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/shards.html.md"""
 from __future__ import annotations
 import hashlib, io, json, os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, NamedTuple
+from typing import Any, BinaryIO, Callable, NamedTuple
 import pyarrow as pa
 from .cliprows import OF_ROWS, clip_bytes, clip_rows
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
@@ -183,7 +183,9 @@ def _write_found(shard, maker, tally, folder):
 _UNSYNCED = 1 << 28
 class HashingFile(io.RawIOBase):
     "A file that hashes what passes through."
-    def __init__(self, f):
+    def __init__(self,
+        f: BinaryIO,  # An open file
+    ):
         self.f = f
         self.hash = hashlib.sha256()
         self.size = 0
