@@ -14,13 +14,13 @@ from pathlib import Path
 import pyarrow as pa
 from .clipfile import CLIPS
 from .cliprows import clip_columns, clip_schema
-from .config import config_from
+from .config import SOUND, config_from
 from .evalof import eval_words
 from .example import example_columns
 from .flagcounts import flag_table
 from .leaks import leak_table, leaks_in
 from .measures import measures_of
-from .models import family_of
+from .models import FAMILIES, family_of, served_families
 from .rejects import REASONS
 from .repair import repair_words
 from .sampled import sampled_list
@@ -209,12 +209,20 @@ data = load_prepared("FOLDER")                                  # this folder
 collator = SpeechCollator.of(model, data)                       # batches for the model that is trained
 ```
 
+{serves}
+
 Without it, as it is stored: `datasets.DatasetDict.load_from_disk("FOLDER")`. \
 The model's processor is in `processor/`: `transformers.{processor}.from_pretrained("FOLDER/processor")`."""
+def _serves(prep):
+    "Name the kinds of models that a prepared folder trains."
+    names = ", ".join(FAMILIES[name].title for name in served_families(prep))
+    why = "Sound is stored" if prep["config"]["storage"] in SOUND else "Features are stored"
+    return f"{why}, so it trains models of these kinds: {names}."
 def _loading(prep):
     "How to load a prepared folder, with and without this package."
     family = family_of(prep["model"])
-    return _LOADING.format(processor=family.processor)
+    return _LOADING.format(processor=family.processor, serves=_serves(prep))
+
 
 # %% ../nbs/35_card.ipynb #448b384d
 _NO_LICENCE = "Its licence is not on record here: ask where it comes from before you pass this on."

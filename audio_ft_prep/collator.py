@@ -17,11 +17,10 @@ from typing import Any, Callable
 import numpy as np, pyarrow as pa
 from .audio import resampled, stored_samples, to_mono
 from .families import BatchClip, Model, stored_features
-from .modelof import LabelMaker, announced, label_maker, model_of
+from .modelof import LabelMaker, announced, label_maker, model_of, whisper_by_start, with_frames
 from .paths import Url
 from .reading import PreparedFolder
 from .train import stored_rows
-from .whisper import whisper_by_start
 
 # %% auto #0
 __all__ = ['items_of', 'input_column', 'samples_of', 'LoaderBatch', 'SpeechCollator', 'ArrowRows']
@@ -195,9 +194,12 @@ class SpeechCollator:
         augment: Callable | None = None,  # Changes clips, such as an `Augment`
         language: str = "",  # Of rows that don't say it; empty for that of the folder
         task: str = "",  # transcribe or translate; empty for that of the folder
+        n_frames: int | None = None,  # Frames of 10 ms that Whisper is given; the model's own where left out
     ) -> SpeechCollator: # For this model and these data
         "Make a collator for any model; raise `ValueError` where the data can't serve it."
         rows, folder = _rows_of(data)
+        model = model_of(model, folder)
+        if n_frames is not None: model = with_frames(model, n_frames)
         model, label = _served(model, rows, folder, language, task)
         if hasattr(augment, "attach"):
             augment.attach(_all_splits(rows, folder), model.family.most_samples(model.about) or 0)
@@ -263,7 +265,6 @@ def _served(model, data, folder, language, task):
     "The model that is meant, and what makes its labels; the first clip is tried on it."
     items = _first_items(_one_set(data))
     if not items: raise ValueError("a collator is tried on its data's first clip, and has none: give data with rows")
-    model = model_of(model, folder)
     config = folder.prep["config"] if folder else {}
     label = label_maker(model, _labels_in(items[0]), config, language, task)
     if _is_own(items, label):

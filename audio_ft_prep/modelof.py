@@ -8,16 +8,20 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/modelof.html.md"""
 
 # %% ../nbs/40_modelof.ipynb #c71f3424
 from __future__ import annotations
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from .families import Model
+from .features import Extractor
 from .models import FAMILIES, load_model
 from .reading import PreparedFolder
+from .whisper import WhisperModel, whisper_model
 
 # %% auto #0
-__all__ = ['folder_model', 'model_of', 'LabelMaker', 'announced', 'label_maker']
+__all__ = ['folder_model', 'model_of', 'LabelMaker', 'announced', 'label_maker', 'whisper_by_start', 'with_frames']
 
 # %% ../nbs/40_modelof.ipynb #a398c3d5
 def _unwrapped(model):
@@ -148,3 +152,43 @@ def label_maker(
             " in language=\"it\""
         )
     return LabelMaker.of(model, language, task or doing or config.get("task", "transcribe"))
+
+# %% ../nbs/40_modelof.ipynb #11c3bc48
+@dataclass(frozen=True)
+class _StartToken:
+    "What stands for a tokenizer where the start token is all that is known."
+    start_id: int
+    def convert_tokens_to_ids(self, tokens): return self.start_id
+
+@dataclass(frozen=True)
+class _Wide(Extractor):
+    frames: int = 3000  # That the model sees
+    @property
+    def n_samples(self): return self.frames * self.hop_length
+    @property
+    def nb_max_frames(self): return self.frames
+
+@lru_cache(maxsize=8)
+def whisper_by_start(
+    start_id: int,  # The model's start token
+    n_frames: int,  # Frames it sees
+    mels: int,  # Mel bands it takes
+) -> WhisperModel: # Good for batches alone
+    "Describe a Whisper model by what its batches need."
+    return whisper_model("the model", "its start token", _Wide(mels, frames=n_frames), _StartToken(start_id))
+
+
+# %% ../nbs/40_modelof.ipynb #d2b9bf0c
+def with_frames(
+    model: Model,  # A Whisper model
+    n_frames: int,  # Frames of 10 ms that a batch has
+) -> Model: # The same with batches of that width
+    "Say how many frames a Whisper model is given; raise `ValueError` for a model of another kind."
+    if not isinstance(model, WhisperModel):
+        raise ValueError(
+            f"n_frames is how wide Whisper's batches are, and {model.model_id} is no Whisper model: leave n_frames out"
+        )
+    if not isinstance(n_frames, Integral) or n_frames < 1:
+        raise ValueError(f"n_frames must be a whole number from 1 on, such as 3000 for 30 s, got {n_frames!r}")
+    settings = asdict(model.extractor) | {"frames": int(n_frames)}
+    return replace(model, extractor=_Wide(**settings))

@@ -27,10 +27,10 @@ from audio_ft_prep.vocabulary import (
 )
 
 # %% auto #0
-__all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_by_start', 'whisper_code', 'has_language',
-           'language_token', 'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer',
-           'labels_of', 'control_ids', 'too_long', 'bytes_that_fit', 'is_whisper', 'read_whisper', 'LogMelMaker',
-           'log_mel_column', 'whisper_misfit', 'WhisperBatches', 'Whisper']
+__all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
+           'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
+           'control_ids', 'too_long', 'bytes_that_fit', 'is_whisper', 'read_whisper', 'LogMelMaker', 'log_mel_column',
+           'whisper_misfit', 'WhisperBatches', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -66,30 +66,6 @@ def whisper_from_package(
     variant = packaged_variant(model_id)
     extractor = Extractor(VARIANTS[variant].mels)
     return whisper_model(model_id, f"this package, vocabulary {variant}", extractor, PackagedTokenizer(variant))
-
-# %% ../nbs/26_whisper.ipynb #11c3bc48
-@dataclass(frozen=True)
-class _StartToken:
-    "What stands for a tokenizer where the start token is all that is known."
-    start_id: int
-    def convert_tokens_to_ids(self, tokens): return self.start_id
-
-@dataclass(frozen=True)
-class _Wide(Extractor):
-    frames: int = 3000  # That the model sees
-    @property
-    def n_samples(self): return self.frames * self.hop_length
-    @property
-    def nb_max_frames(self): return self.frames
-
-@lru_cache(maxsize=8)
-def whisper_by_start(
-    start_id: int,  # The model's start token
-    n_frames: int,  # Frames it sees
-    mels: int,  # Mel bands it takes
-) -> WhisperModel: # Good for batches alone
-    "Describe a Whisper model by what its batches need."
-    return whisper_model("the model", "its start token", _Wide(mels, frames=n_frames), _StartToken(start_id))
 
 # %% ../nbs/26_whisper.ipynb #381ef4df
 def whisper_code(

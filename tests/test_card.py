@@ -134,6 +134,8 @@ def test_the_described_columns_are_those_of_the_files(prepared, storage):
         "-1",
         "cr:Int64",
     )
+    kinds = "Whisper, wav2vec2, w2v-BERT" if storage in ("audio", "source") else "Whisper."
+    assert f"so it trains models of these kinds: {kinds}" in text
     if storage == "features":
         assert (fields["input_features"]["arrayShape"], fields["input_features"]["dataType"]) == ("80,-1", "cr:Float16")
 

@@ -123,6 +123,8 @@ def test_what_no_model_can_be_trained_with_is_warned_of_and_refused_in_a_batch(m
     short = data.filter(lambda n: n <= 480000, input_columns="input_length")
     assert collate([short[i] for i in range(len(short))])["input_features"].shape == (5, 80, 3000)
     assert SpeechCollator(50258, n_frames=3100)(items)["input_features"].shape == (6, 80, 3100)
+    wide = SpeechCollator.of("openai/whisper-small", data, n_frames=3100)
+    assert wide(items[:1] + items[2:])["input_features"].shape[2] == 3100
 
 
 @pytest.mark.long
