@@ -142,6 +142,7 @@ Modules:
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.sections`: All that a report says of a prepared folder, in the order to read it: what to look at first, then each finding with its numbers
+- `audio_ft_prep.sentences`: A text without times as sentences, and a sentence as the words that can be heard
 - `audio_ft_prep.seq2seq`: Speech2Text, SeamlessM4T v2 and Moonshine: an encoder that hears, and a decoder that writes pieces of words
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
@@ -168,6 +169,7 @@ Modules:
 - `audio_ft_prep.textrules`: What is odd in a sentence, found by rules over a million of them in seconds
 - `audio_ft_prep.textvalues`: Values that are written as one text: sums of splits, sets one a line, sizes, names with commas
 - `audio_ft_prep.textwords`: What a run says of its text: in a plan, a summary, a data card, and prep.json
+- `audio_ft_prep.timing`: When each sentence of a text is said, how sure that is, and what only the text or only the recording has
 - `audio_ft_prep.train`: The prepared folder as a plain data set, for the model that it was prepared for or for another
 - `audio_ft_prep.transducers`: What transducers want, Parakeet RNNT and TDT: pieces of words, and the same behind a blank
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
@@ -184,6 +186,7 @@ Modules:
 - `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
 - `audio_ft_prep.whisper`: What a Whisper model wants: log-mels of 30 seconds, and labels that announce their language
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
+- `audio_ft_prep.wordmatch`: Which word of a text is which word that was heard, over hours, where the two differ in places
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 - `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""
 
