@@ -43,6 +43,7 @@ OPTIONAL = dict(
     accelerate=[],
     jiwer=["metrics"],
     peft=[],
+    rapidfuzz=["wordmatch", "timing"],
     scipy=["effects"],
     lhotse=["exports"],
     webdataset=["exports"],
