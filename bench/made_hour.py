@@ -46,7 +46,7 @@ class Speaker:
     def __init__(self):
         name = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
         try: self.lib = ctypes.CDLL(name)
-        except OSError: raise SystemExit("espeak-ng makes the speech, and isn't installed: apt install espeak-ng") from None
+        except OSError: raise SystemExit("espeak-ng makes the speech, and isn't here: apt install espeak-ng") from None
         self.rate_hz = self.lib.espeak_Initialize(2, 0, None, 0)   # 2: synchronous, samples to a callback
         self.called = _CALLED(self._take)
         self.lib.espeak_SetSynthCallback(self.called)
