@@ -89,9 +89,15 @@ def samples_of(
 def _tensors(arrays):
     import torch
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+_SHARED = 1 << 16  # Bytes from which on an array is sent through shared memory: less costs more there than in a pipe
+
+def _sent(arrays):
+    "Arrays as they are sent: large ones as tensors, of which only a handle is."
+    large = {name: array for name, array in arrays.items() if array.nbytes >= _SHARED}
+    return arrays | _tensors(large)
 def _arrived(family, packed):
     "A batch as it was before it was sent."
-    return _tensors(family.unpack({name: tensor.numpy() for name, tensor in packed.items()}))
+    return _tensors(family.unpack({name: _as_array(values) for name, values in packed.items()}))
 
 class LoaderBatch(dict):
     "A batch in a loader's worker."
@@ -109,7 +115,7 @@ class LoaderBatch(dict):
     def __reduce__(self):
         if not self._is_unchanged(): return dict, (dict(self),)
         packed = self.family.pack({name: tensor.numpy() for name, tensor in self.items()})
-        return _arrived, (self.family, _tensors(packed))
+        return _arrived, (self.family, _sent(packed))
 
 # %% ../nbs/43_collator.ipynb #0777a0a4
 def _clip_id(item, names, value):

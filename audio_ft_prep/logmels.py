@@ -69,25 +69,28 @@ def log_mels_of(
 # %% ../nbs/24_logmels.ipynb #a97d632a
 def pack_log_mels(
     batch: dict[str, np.ndarray],  # With `input_features` and `attention_mask`
-) -> dict[str, np.ndarray]: # The same without the frames that repeat a clip's last
+) -> dict[str, np.ndarray]: # The same without the frames that repeat a clip's last, and frames where its mask was
     "Leave the padding out of a batch."
     features = batch["input_features"]
     width = features.shape[2]
-    frames = np.minimum(batch["attention_mask"].sum(1) + 3, width)  # half a window, and the frame that is repeated
-    kept = [row[:, :n].ravel() for row, n in zip(features, frames)]
+    sounding = batch["attention_mask"].sum(1)
+    stored = np.minimum(sounding + 3, width)  # half a window, and the frame that is repeated
+    kept = [row[:, :n].ravel() for row, n in zip(features, stored)]
+    packed = {name: values for name, values in batch.items() if name != "attention_mask"}
     sizes = np.array([features.shape[1], width])
-    return batch | {"input_features": np.concatenate(kept), "packed_frames": frames, "packed_sizes": sizes}
+    return packed | {"input_features": np.concatenate(kept), "packed_frames": sounding, "packed_sizes": sizes}
 
 def unpack_log_mels(
     packed: dict[str, np.ndarray],  # As `pack_log_mels` gives it
 ) -> dict[str, np.ndarray]: # The whole batch
     "Put the padding back into a batch."
     batch = dict(packed)
-    frames = batch.pop("packed_frames")
+    sounding = batch.pop("packed_frames")
     mels, width = batch.pop("packed_sizes").tolist()
-    ends = np.cumsum(frames)[:-1] * mels
-    stored = [f.reshape(mels, -1) for f in np.split(batch["input_features"], ends)]
-    return batch | {"input_features": pad_log_mels(stored, width)["input_features"]}
+    ends = np.cumsum(np.minimum(sounding + 3, width))[:-1] * mels
+    stored = [f.reshape(mels, -1) for f in np.split(batch.pop("input_features"), ends)]
+    whole = pad_log_mels(stored, width)
+    return whole | {"attention_mask": frame_mask(sounding, width), **batch}
 
 # %% ../nbs/24_logmels.ipynb #5c1e77aa
 def refuse_longer(
