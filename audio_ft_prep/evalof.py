@@ -96,7 +96,7 @@ def _reasons(entry):
     return ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
 
 # %% ../nbs/33_evalof.ipynb #6975a2af
-_LONG = "a clip that is too long is kept whole with storage audio"
+_LONG = "a clip that is too long is kept whole with storage audio or source"
 _KEEP = "keep_eval keeps every row that can be decoded"
 _UNUSABLE = ("empty_sentence", "empty_audio", "undecodable", "truncated", "corrupt", "not_finite", "silent")
 def can_be_kept(

@@ -250,7 +250,7 @@ def check_asked(
 ) -> None:
     "Refuse settings that only Whisper's log-mels have."
     if cfg.storage == "padded":
-        raise ValueError(f"storage padded is for Whisper, got it for {title}: set storage to features or audio")
+        raise ValueError(f"storage padded is for Whisper, got it for {title}: set storage to features, audio or source")
     if cfg.log_mel != "exact":
         raise ValueError(f"log_mel {cfg.log_mel} is for Whisper, got it for {title}: leave log_mel at exact")
 

@@ -100,7 +100,7 @@ class SpeechLlm(ProcessorFamily):
         if cfg.storage not in ("features", "padded"): return super().input_maker(cfg, model)
         raise ValueError(
             f"storage {cfg.storage} can't be had for {self.title}, whose request holds as many tokens as the sound is"
-            " long: set storage to audio"
+            " long: set storage to audio or source"
         )
 
     def end(self, model): raise NotImplementedError  # Label ids behind a text
@@ -116,7 +116,7 @@ class SpeechLlm(ProcessorFamily):
         return {name: np.asarray(v) for name, v in made.items() if name.startswith("input_features")}
     def collate(self, clips, model, tokenizer):
         if any(clip.samples is None for clip in clips):
-            raise ValueError(f"a batch for {self.title} must be made from sound: prepare with storage audio")
+            raise ValueError(f"a batch for {self.title} must be made from sound: prepare with storage audio or source")
         request = getattr(tokenizer, "request", Request())
         languages = [self.spoken(clip.language) or request.language for clip in clips]
         made = self.requests([clip.samples for clip in clips], languages, model)
@@ -222,8 +222,8 @@ def _check_mistral() -> None:
     if import_utils.is_mistral_common_available(): return
     least = getattr(import_utils, "MISTRAL_COMMON_MIN_VERSION", "1.11.5")
     raise ImportError(
-        f"Voxtral needs mistral-common {least} or newer: pip install -U 'mistral-common>={least}', which may take an"
-        " older numpy"
+        f"Voxtral needs mistral-common {least} or newer: pip install -U 'mistral-common>={least}', which on a"
+        " Python before 3.13 brings a numpy below 2.4, so in an environment of its own"
     )
 
 # %% ../nbs/27_speechllm.ipynb #7d7f2f09

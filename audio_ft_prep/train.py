@@ -124,7 +124,7 @@ def _for_model(folder, data, model):
     elif model.family.name != family_of(folder.prep["model"]).name:
         raise ValueError(
             f"{folder} stores the inputs of {folder.prep['config']['model_id']}, and {model.model_id} is another kind"
-            " of model: prepare with its own id, or with storage audio, which serves every model"
+            " of model: prepare with its own id, or with storage audio or source, which serve every model"
         )
     for split, rows in data.items(): data[split] = _relabelled(folder, split, rows, model)
     return data

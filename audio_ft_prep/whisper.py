@@ -305,7 +305,7 @@ def whisper_misfit(
 def _other_mels(stored, wanted):
     return (
         f"the model takes log-mels of {wanted} bands, and those that are stored have {stored}: prepare with the model's"
-        " own id, or with storage audio, which serves every model"
+        " own id, or with storage audio or source, which serve every model"
     )
 
 # %% ../nbs/26_whisper.ipynb #422b74d1
