@@ -8,6 +8,9 @@ BIN := $(abspath $(VENV))/bin
 IN_ENV = PATH="$(BIN):$$PATH"
 NEEDS := pyproject.toml settings.ini setup.py constraints.txt
 
+# Modules that were compiled once are not compiled again by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-long lock bench docs env dev-env clean
 
 demo: env  ## prepare the sample corpus that comes with the package
