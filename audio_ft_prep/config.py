@@ -198,7 +198,7 @@ class PrepConfig(_CheckSettings):
     feature_dtype: Literal["float16", "float32"] = setting("output", "float16")  # Number type of the log-mel that storage features keeps; padded is float32, audio and source have no log-mel
     log_mel: Literal["exact", "fast"] = setting("audio", "exact")  # The extractor's own log-mel, to the bit; or one within about 1e-4 of it, in a third of the time and without torch (extra fast, not with storage audio or source)
     shard_rows: int = setting("output", 0, _CHOSEN, fold=_WORK)  # Rows in a shard; 0: at least 250, and about 84 shards at most
-    num_workers: int = setting("output", 0, _CORES, shapes=False, fold=_WORK)  # Shards made at once; 0: one a core
+    num_workers: int = setting("output", 0, _CORES, shapes=False, fold=_WORK)  # Shards made at once; 0: one a core, fewer for few clips
     engine: Literal[tuple(ENGINES)] = setting("output", "local", shapes=False, fold=_WORK)  # What makes shards: processes of this machine, or a Ray cluster
     ray_address: str = setting("output", "", _ADDRESS, shapes=False, fold=_WORK)  # Ray cluster to join, as host:port of its head or auto; empty: a Ray of its own on this machine
 

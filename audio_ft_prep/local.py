@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Callable, Iterator
+import pyarrow.compute as pc
 from .config import PrepConfig
 from .engines import Engine, Job, OnProgress, no_progress
 from .machine import usable_cores
@@ -21,7 +22,7 @@ from .shards import Shard, ShardResult
 from .workers import Workers, short_error
 
 # %% auto #0
-__all__ = ['run_local', 'LocalEngine']
+__all__ = ['PAYING_BYTES', 'run_local', 'local_workers', 'LocalEngine']
 
 # %% ../nbs/51_local.ipynb #368ededa
 _log = logger_of(__name__)
@@ -198,6 +199,17 @@ def run_local(
         busy = run.pack() or not run.left()
         results = _collect(run, 0 if busy else 0.2)
 
+# %% ../nbs/51_local.ipynb #3a773b68
+PAYING_BYTES = 2_000_000  # Bytes of compressed audio, some minutes, that take about as long as the start of a worker
+def local_workers(
+    num_workers: int,  # As the config has it; 0 where it names none
+    shards: list,  # The shards to make, as `shard_slices` gives them
+) -> int: # Processes
+    "Count the workers that a run has on this machine."
+    if num_workers: return min(num_workers, len(shards))
+    size = sum(pc.sum(shard.rows["size"]).as_py() or 0 for shard in shards)
+    return min(usable_cores(), len(shards), 1 + size // PAYING_BYTES)
+
 # %% ../nbs/51_local.ipynb #7d524989
 class LocalEngine(Engine):
     "Processes of this machine: one is started early, the others when the shards are known."
@@ -210,9 +222,8 @@ class LocalEngine(Engine):
 
     def start(self): self.workers.grow(1)
     def run(self, makers, job, on_progress=no_progress):
-        "Make shards with as many workers as the config says, or one on each core."
-        count = self.cfg.num_workers or usable_cores()
-        self.workers.grow(min(count, len(makers)))
+        "Make shards with as many workers as the config says, or one on each core where that pays."
+        self.workers.grow(local_workers(self.cfg.num_workers, makers))
         return run_local(makers, job, self.workers, on_progress)
 
     def close(self): self.workers.close()

@@ -22,6 +22,7 @@ from audio_ft_prep.forecast import (
 from .flagcounts import flag_notes, known_flags
 from .hubclient import parts_folder
 from .leaks import Leak, leak_sentences, leaks_entry
+from .local import local_workers
 from .machine import check_limits, usable_cores
 from .output import OutputFolder
 from .paths import Url
@@ -42,7 +43,7 @@ def worker_count(
     run: Run,  # A run, ready to start
 ) -> int: # Processes
     "Count the workers that a run has on this machine."
-    return min(run.cfg.num_workers or usable_cores(), len(run.shards))
+    return local_workers(run.cfg.num_workers, run.shards)
 
 # %% ../nbs/58_planning.ipynb #6c7de679
 def _sample_of(run, split):
