@@ -85,7 +85,6 @@ Modules:
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
-- `audio_ft_prep.listen`: Clips of eval, of outside sets and, where copies are looked for, of train are heard before train's examples are made
 - `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.local`: The shards of a run, made by processes of this machine
@@ -146,6 +145,7 @@ Modules:
 - `audio_ft_prep.seq2seq`: Speech2Text, SeamlessM4T v2 and Moonshine: an encoder that hears, and a decoder that writes pieces of words
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all
 - `audio_ft_prep.show`: Text, tables and numbers written for a person, on a terminal, in Markdown and in HTML
+- `audio_ft_prep.soundpass`: Clips of eval, of outside sets and, where copies are looked for, of train are heard before train's examples are made
 - `audio_ft_prep.soundrows`: The clips of a prepared folder with their sound, one after the other, for all that write them in another form
 - `audio_ft_prep.speechllm`: What speech LLMs want, Qwen3-ASR, GLM-ASR and Voxtral: a conversation in which the sound takes as many tokens as it is long
 - `audio_ft_prep.splitfiles`: The files of each split and configuration of a data set, as its card says or as their paths do

@@ -21,7 +21,7 @@ from .evalof import eval_words
 from .flagcounts import flag_counts
 from .hubclient import hub_cache, parts_folder
 from .leaks import check_leaks, leak_sentences, leaks_in
-from .listen import listened
+from .soundpass import listened
 from .machine import check_limits, check_memory
 from .output import DataSet, OutputFolder, write_table
 from .parts import merge_parts, read_parts, whole_manifest

@@ -15,7 +15,7 @@ from audio_ft_prep.cliptable import clip_table
 from audio_ft_prep.config import GROUPS, field_types
 from audio_ft_prep.findings import LEAST_CLIPS, Checks, flag_column, flag_masks, is_past, named_flags, robust_z
 from audio_ft_prep.flags import FLAGS, RATE, REJECTABLE, flag_names
-from audio_ft_prep.listen import listened
+from audio_ft_prep.soundpass import listened
 from audio_ft_prep.measures import MEASURES
 from audio_ft_prep.output import DataSet, OutputFolder, write_table
 from audio_ft_prep.parts import merge_parts, read_parts
