@@ -15,6 +15,7 @@ STORED = {
     "float32": dict(feature_dtype="float32"),
     "padded": dict(storage="padded"),
     "audio": dict(storage="audio"),
+    "source": dict(storage="source"),
 }
 KEEP = ["id", "input_features", "labels"]
 START = 50258
@@ -104,7 +105,7 @@ MADE = {
 # Faults of `datasets`: matrices that differ in width can't be copied from the format numpy, and no item joins sound
 NOT_FROM_NUMPY = {"shuffle and flatten", "class encode", "class encode, split by it"}
 RAISES = {name: {stored: pa.ArrowInvalid for stored in ("float16", "float32")} for name in NOT_FROM_NUMPY}
-RAISES["add an item"] = {"audio": AttributeError}
+RAISES["add an item"] = {"audio": AttributeError, "source": AttributeError}
 # Values that are looked at as they are
 SEEN = {
     "to pandas": lambda d: [*d.to_pandas()["id"]] == [*d["id"]],
@@ -138,7 +139,7 @@ def names_of(items):
 
 
 @pytest.mark.parametrize(
-    "stored", ["float16", "audio", *(pytest.param(s, marks=pytest.mark.long) for s in ("float32", "padded"))]
+    "stored", ["float16", "audio", *(pytest.param(s, marks=pytest.mark.long) for s in ("float32", "padded", "source"))]
 )
 def test_what_datasets_can_do_works_on_a_prepared_folder_and_what_comes_out_makes_the_same_batch(
     prepared, tmp_path, stored

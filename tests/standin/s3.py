@@ -37,7 +37,9 @@ class Fault:
 
 class Faults(list):
     "The faults to come, and what was asked so far."
-    def __init__(self): self.asked, self.lock = [], threading.RLock()
+    def __init__(self):
+        self.asked, self.lock = [], threading.RLock()
+        self.sent = {}  # bytes of answers, by the path that was asked for
 
     def meet(self, method, path):
         "Note a request; give what is to happen to it, if anything is."
@@ -91,6 +93,9 @@ class Proxy(BaseHTTPRequestHandler):
             "Content-Length", got.getheader("Content-Length") if self.command == "HEAD" else str(len(said))
         )
         self.end_headers()
+        with self.server.faults.lock:
+            sent = self.server.faults.sent
+            sent[self.path] = sent.get(self.path, 0) + len(said)
         self.wfile.write(said)
         store.close()
 
