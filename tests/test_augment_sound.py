@@ -104,3 +104,11 @@ def test_an_augmentation_that_does_not_know_eval_is_refused(spoken):
         SpeechCollator(50258, augment=augment)
     augment.attach(load_prepared(spoken))
     assert SpeechCollator(50258, augment=augment)([load_prepared(spoken)["train"][0]])["input_features"].shape[0] == 1
+
+
+def test_the_clips_own_files_are_changed_as_flac_is(spoken, prepared):
+    folders = spoken, prepared("it", storage="source").folder
+    steps = Speed((1.1, 1.1), chance=1), Gain((-6, -6), chance=1), Telephone("alaw", chance=1)
+    flac, own = [epoch_of(loader_of(folder, Augment(*steps), 0)) for folder in folders]
+    plain = epoch_of(loader_of(folders[1], None, 0))
+    assert (flac - own).abs().mean() < 0.01 < (plain - own).abs().mean()

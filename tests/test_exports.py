@@ -253,6 +253,15 @@ def test_what_a_target_does_not_read_is_decoded_and_counted(folder, rows, tmp_pa
     assert (tmp_path / "nemo" / kept[".wav"]["audio_filepath"]).read_bytes() == wav.getvalue()
 
 
+def test_the_clips_own_files_are_exported_as_they_are(prepared, tmp_path):
+    folder = PreparedFolder.of(prepared("it", storage="source").folder)
+    own = {row.id: row.data for row in sound_rows(folder)}
+    export_prepared(folder, "nemo", tmp_path / "nemo", progress=False)
+    written = {Path(p["audio_filepath"]) for p in lines(tmp_path / "nemo/train_manifest.json")}
+    assert {".mp3"} <= {p.suffix for p in written} and len(written) == 20
+    assert all((tmp_path / "nemo" / p).read_bytes() == own[p.stem] for p in written)
+
+
 # Where it goes, and what stops it
 
 @pytest.mark.parametrize("storage", ["features", "padded"])

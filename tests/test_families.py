@@ -227,3 +227,15 @@ def test_a_ctc_model_is_given_clips_that_whisper_would_not_hear_whole(tiny, tmp_
         with pytest.raises(BadClip, match="too_long"): example_maker(replace(cfg, max_seconds=30), model)(row)
         with pytest.raises(ValueError, match="max_seconds must be 30 at most for openai/whisper-tiny"):
             example_maker(cfg, load_model("openai/whisper-tiny"))
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "moonshine", *(k for k in ("parakeet_tdt", "qwen3_asr") if k in TINY)])
+def test_the_clips_own_files_serve_each_kind_of_model(kind, tiny, prepared):
+    from audio_ft_prep import SpeechCollator, load_prepared
+    from audio_ft_prep.audio import stored_samples
+    rows = load_prepared(prepared("it", storage="source").folder)["train"].select([0, 3])
+    model = load_model(str(tiny(kind)))
+    batch = SpeechCollator.of(str(tiny(kind)), rows)(list(rows))
+    inputs = model.family.inputs([stored_samples(file, model.rate_hz) for file in rows["input_features"]], model)
+    assert inputs and all(np.array_equal(batch[name].numpy(), values) for name, values in inputs.items())
+    assert (batch["labels"] != -100).any(1).all()
