@@ -18,6 +18,9 @@ Modules:
 - `audio_ft_prep.boxes`: A config as the boxes of a form: what each may hold, how it is read, what is wrong with it, and the command that says the same
 - `audio_ft_prep.browser`: Clips to leaf through: those that were kept and those that weren't, each to be seen, heard and read
 - `audio_ft_prep.browsing`: What is looked for in a list of clips: filters, an order, and how many clips are on either side of a threshold
+- `audio_ft_prep.captionfiles`: The captions of a file, whatever program wrote it
+- `audio_ft_prep.captions`: Recordings with captions: subtitles, annotations, or segments of a transcriber, one file for each recording
+- `audio_ft_prep.captiontext`: What is said in a caption: its words without markup, who says them, and whether it is speech at all
 - `audio_ft_prep.card`: What a prepared folder says of itself: a data card for people, Croissant metadata for programs
 - `audio_ft_prep.checks`: What was typed into a form, and what is wrong with it
 - `audio_ft_prep.choosing`: How many rows, whose, and in which order: maxima, caps, shares and votes, before a byte of audio is decoded
@@ -42,6 +45,7 @@ Modules:
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.ctc`: CTC models: letters as labels, and a clip that must be long enough for them
+- `audio_ft_prep.cues`: Captions of a recording in order: repeats taken off, sentences joined, and what can't be used set apart with its reason
 - `audio_ft_prep.datafiles`: The files of a data set, found and opened alike in a folder and on the Hub
 - `audio_ft_prep.decoding`: The bytes of a file as samples at its own rate, all of them or a part
 - `audio_ft_prep.disk`: How much room a disk has, and what a file holds

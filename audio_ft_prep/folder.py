@@ -221,7 +221,7 @@ def folder_identity(
 def _named_lines(listing, asked, seed):
     "Lines with their names and splits; sentences for the log."
     names = name_lines(listing.lines, listing.root)
-    lines, notes = with_splits(listing.lines, names, asked, seed)
+    lines, notes = with_splits(listing.lines, names, asked, seed, listing.layout == "captions")
     return list(zip(names, lines)), notes
 
 def _split_notes(listing, lines, path, roles):

@@ -14,6 +14,7 @@ from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Callable
+from .captions import inspect_captions, read_captions, why_captions
 from .mozilla import PREFIX, fetch_release
 from .collective import inspect_collective, read_collective, why_collective
 from .release import near_release
@@ -60,6 +61,7 @@ SOURCES = {
     "saved": Source(why_saved, read_saved, inspect_saved, _TABLE),
     "collective": Source(why_collective, read_collective, inspect_collective),
     "tarred": Source(why_tarred, read_tarred, inspect_tarred, _TARS),
+    "captions": Source(why_captions, read_captions, inspect_captions),
     "folder": Source(why_folder, read_folder, inspect_folder, _TABLE),
     "tree": Source(why_tree, read_tree, inspect_tree),
     "parquet": Source(why_parquet, read_parquet, inspect_parquet, _PARQUET),
@@ -174,7 +176,7 @@ def _unreadable(path):
     return FileNotFoundError(
         f"{path} is no corpus: it should hold transcript/<language>/<split>.tsv and audio/<language>/<split>/*.tar,"
         " or <split>.tsv beside clips, or metadata.csv, a table of files and sentences, a manifest, wav.scp or"
-        " texts beside recordings, tars of both, or Parquet files, and holds"
+        " texts or captions beside recordings, tars of both, or Parquet files, and holds"
         f" {'; '.join([holds, *filter(None, nearly)])}"
     )
 

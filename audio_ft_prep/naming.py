@@ -123,6 +123,7 @@ def with_splits(
     names: list[str],  # Their names
     asked: tuple[str, ...],  # Splits to be read
     seed: int,  # Decides who goes where
+    by_recording: bool = False,  # Whether parts of one recording stay together, whoever speaks
 ) -> tuple[list[Line], list[str]]: # Lines with splits; sentences for the log
     "Give every line a split; where some have one, a row that has none is refused."
     if any(line.split for line in lines):
@@ -134,6 +135,8 @@ def with_splits(
         if split not in USUAL:
             choice = "train, validation and test are what can be made of it"
             raise FileNotFoundError(f"no split {split}: the corpus gives no splits, and {choice}")
-    splits, how = seeded_splits(names, [line.speaker for line in lines], asked, seed)
+    whose = "recording" if by_recording else "speaker"
+    owners = [line_path(line) if by_recording else line.speaker for line in lines]
+    splits, how = seeded_splits(names, owners, asked, seed, whose)
     dealt = [line._replace(split=split) for line, split in zip(lines, splits)]
     return dealt, [f"{NO_SPLITS}: {how}"]

@@ -49,6 +49,12 @@ _WHEN_READING = {
     "unsafe_path": Reason(
         "the clip's path leaves its folder, or is no plain file", READING,
         "put the recording below the corpus's folder as a plain file, and name it by its path from there"),
+    "not_speech": Reason(
+        "its caption says nothing that is spoken: a remark about a sound, a credit, an advert", READING,
+        "nothing; phrases of your own captions that are no speech go into credits.txt in the corpus, one a line"),
+    "overlap": Reason(
+        "its caption overlaps another, so that two sentences are heard at once", READING,
+        "see to the times of both captions, if they are wrong; dialogues are better in one caption"),
 }
 
 # %% ../nbs/02_rejects.ipynb #01213d18

@@ -163,6 +163,7 @@ def seeded_splits(
     speakers: list[str],  # Who speaks, row by row; empty where not known
     asked: tuple[str, ...],  # Splits to make, of train, validation and test
     seed: int,  # Decides who goes where
+    whose: str = "speaker",  # What rows are kept together by, for the log
 ) -> tuple[list[str], str]: # Split of each row; how it was found
     "Deal rows out to splits, a speaker's rows together where there are speakers enough."
     order = [s for s in ("train", "validation", "test") if s in asked]
@@ -174,5 +175,5 @@ def seeded_splits(
         if len(left) > 1:
             of |= dict.fromkeys(_filled(left, sizes, SHARES[split] * len(names)), split)
         left = [g for g in left if g not in of]
-    how = f"seed {seed}, by {'speaker' if by_speaker else 'row'}" if len(order) > 1 else f"all rows are {order[0]}"
+    how = f"seed {seed}, by {whose if by_speaker else 'row'}" if len(order) > 1 else f"all rows are {order[0]}"
     return [of.get(g, order[0]) for g in groups], how
