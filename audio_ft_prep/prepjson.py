@@ -11,8 +11,10 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/prepjson.html.md"""
 from __future__ import annotations
 import re
 from dataclasses import fields
-from typing import Any, Callable
+from typing import Any, Callable, Literal, get_origin
 from .clipfile import CLIPS
+from .config import field_types
+from .show import visible
 from .textvalues import size_of
 from .leaks import KINDS, Leak
 from .measures import measures_of
@@ -23,6 +25,7 @@ from .textwords import check_text
 from .strictjson import MOST_JSON_BYTES, read_json  # scripts import these from here, too
 from .strictjson import first_twice
 from .values import shown
+from .valuetypes import fits, kind_words
 
 # %% auto #0
 __all__ = ['SPLITS', 'SELECTION', 'shard_file', 'shard_index', 'is_beside', 'check_shard', 'check_shards', 'check_prep']
@@ -68,7 +71,8 @@ def is_beside(
 
 # %% ../nbs/36_prepjson.ipynb #3cf1eb0c
 _MOST = 1 << 53  # Whole numbers are the same in every reader of JSON up to here
-def _refuse(field, rule, value): raise ValueError(f"{field} must be {rule}, got {shown(value)}")
+def _refuse(field, rule, value):
+    raise ValueError(f"{visible(field)[:200]} must be {rule}, got {shown(value)}")
 def _object(value, field):
     if not isinstance(value, dict): _refuse(field, "an object", value)
     return value
@@ -113,6 +117,9 @@ def _check_config(config):
     for name, known in _CHOICES.items():
         if name in config and config[name] not in known:
             _refuse(f"config.{name}", " or ".join(known), config[name])
+    for name, kind in field_types().items():
+        if name not in config or get_origin(kind) is Literal: continue  # another release may have more choices
+        if not fits(config[name], kind): _refuse(f"config.{name}", kind_words(kind), config[name])
     _count(config.get("audio_rate_hz", 0), "config.audio_rate_hz", 0, 48000)
 
 # %% ../nbs/36_prepjson.ipynb #17890de4
@@ -170,7 +177,8 @@ _MADE = ("train", "validation", "test")
 def _check_amount(amount, at):
     "Check rows and seconds of a split."
     _count(_object(amount, at).get("rows"), f"{at}.rows")
-    seconds = amount.get("seconds")
+    if "seconds" not in amount: _refuse(at, "an object of rows and seconds", list(amount))
+    seconds = amount["seconds"]
     if seconds is not None and not (type(seconds) in (int, float) and 0 <= seconds < _MOST):
         _refuse(f"{at}.seconds", "a number of seconds, or null", seconds)
     for name in ("speakers", "sentences"):
@@ -191,11 +199,13 @@ def _check_repair(entry, counts):
         if isinstance(size, str) and size_of(size): continue
         _refuse(f"repair.asked.{name}", "such as 500, 2h or 5%", size)
     for name in entry["short"]:
-        if name not in entry["asked"]: _refuse("repair.short", "of the splits that repair.asked has", name)
+        if name in entry["asked"] and name in entry["made"]: continue
+        _refuse("repair.short", "of the splits that repair.asked and repair.made have", name)
     for name, amount in entry["made"].items(): _check_amount(amount, f"repair.made.{name}")
     if "train" not in entry["made"]: _refuse("repair.made", "an object that names train", list(entry["made"]))
     for name in ("speaker", "sentence"): _count(entry["left_out"].get(name), f"repair.left_out.{name}")
-    if entry.get("own_train") is not None: _check_amount(entry["own_train"], "repair.own_train")
+    if "own_train" not in entry: _refuse("repair", "an object that names own_train", list(entry))
+    if entry["own_train"] is not None: _check_amount(entry["own_train"], "repair.own_train")
 
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
 _SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples")

@@ -228,6 +228,16 @@ def _source_corpus(prep, moved):
         return None, f"{name} has changed since"
     return corpus, f"{name} doesn't hold it"
 
+# %% ../nbs/70_views.ipynb #08185572
+def _settings(folder):
+    "The settings that a folder was made with; raise `ValueError` where this release doesn't know them."
+    try: return config_from(folder.prep["config"])
+    except (TypeError, ValueError) as e:
+        raise ValueError(
+            f"{folder}/prep.json has settings that this release of audio_ft_prep doesn't read, {e}: update"
+            " audio_ft_prep, or prepare it again"
+        ) from None
+
 # %% ../nbs/70_views.ipynb #02e00a04
 class PreparedClips:
     "The clips of a prepared folder, and its rejects, one at a time."
@@ -239,7 +249,7 @@ class PreparedClips:
         self.folder = self.at.at
         self.prep = self.at.prep
         self.data = load_prepared(self.at)
-        self.cfg = config_from(self.prep["config"])
+        self.cfg = _settings(self.at)
         self.moved = str(corpus)
         self.rejects = self.at.read_rejects()
         self.rate_hz = self.prep["model"]["rate_hz"]

@@ -8,11 +8,17 @@ from hypothesis import given, settings, strategies as st
 
 from audio_ft_prep import load_prepared, prepare
 from audio_ft_prep.config import PrepConfig
+from audio_ft_prep.evalof import eval_words
+from audio_ft_prep.flagcounts import flag_counts
+from audio_ft_prep.leaks import leak_sentences, leaks_in
 from audio_ft_prep.output import OutputFolder
 from audio_ft_prep.plain import open_plain
 from audio_ft_prep.prepjson import check_prep, is_beside, read_json, shard_index
 from audio_ft_prep.reading import read_prep, verify
+from audio_ft_prep.repair import repair_words
+from audio_ft_prep.sampled import sampled_notes
 from audio_ft_prep.shards import ShardKey, json_bytes, record_bytes, result_of
+from audio_ft_prep.textwords import text_notes
 
 DIGITS = "0" * 64
 WHOLE = {
@@ -67,7 +73,56 @@ WHOLE = {
         ],
         DIGITS,
     ),
+    "measures": ["peak", "clipped", "level_db"],
     "flags": {"train": {"low_snr": {"clips": 2, "samples": 3}}, "eval": {}},
+    "leaks": {
+        "eval": {
+            "speakers": {
+                "mode": "report", "rows": 2, "seconds": 3.5, "dropped": 1, "dropped_seconds": None, "note": "a note"
+            },
+            "audio": {
+                "mode": "drop", "rows": None, "seconds": None, "dropped": 0, "dropped_seconds": 0.0, "note": "not heard"
+            },
+        }
+    },
+    "eval_of": {"official": False, "splits": {"test": {"rows": 2, "kept": 1, "rejects": {"silent": 1}}}},
+    "sampling": {
+        "train": {
+            "rows": 22,
+            "taken": 20,
+            "hours": {"asked": 1.0, "seconds": 60.37, "from": {"headers": 20, "sizes": 2}},
+            "groups": {
+                "by": ["gender", "age"],
+                "shares": "proportional",
+                "count": 2,
+                "given": 1,
+                "without": 0,
+                "named": [
+                    {"values": ["female_feminine", "twenties"], "rows": 16, "taken": 16},
+                    {"values": ["", ""], "rows": 6, "taken": 4},
+                ],
+            },
+        }
+    },
+    "text": {
+        "changed": {"train": {"apostrophes": 2}, "eval": {}},
+        "examples": [{"id": "a", "rule": "apostrophes", "before": "l’ora", "after": "l'ora"}],
+        "reported": {"train": {"offensive": 1}},
+        "vocabulary": {"from": "corpus", "tokens": 30, "letters": "abc", "unknown": {"train": {"w": 2}}},
+    },
+    "repair": {
+        "pool": "splits",
+        "rows": 28,
+        "unknown_speakers": 1,
+        "asked": {"test": "20%"},
+        "short": ["test"],
+        "made": {
+            "train": {"rows": 22, "seconds": None, "speakers": 5, "sentences": 22},
+            "test": {"rows": 5, "seconds": 9.5, "speakers": 3, "sentences": 5},
+        },
+        "left_out": {"speaker": 1, "sentence": 1},
+        "own_train": {"rows": 24, "seconds": 31.5},
+    },
     "hash": DIGITS,
     "part": {"index": 0, "of": 1, "shards": 3, "rows_in": {"train": 21, "eval": 1}},
 }
@@ -94,11 +149,21 @@ ANY = st.recursive(
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from(["..", "/", "train/../x", "\0", "5", "-1", "a" * 200_000]),
+    | st.sampled_from(["..", "/", "train/../x", "\0", "5", "-1", "\x1b[31m\r\n", "a" * 200_000]),
     lambda below: st.lists(below, max_size=3)
-    | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "..", "rejects"]), below, max_size=3),
+    | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "..", "rejects", "\x1b[31m"]), below, max_size=3),
     max_leaves=6,
 )
+
+
+def words_about(prep):
+    "All that is said of what prep.json says, for a terminal."
+    yield from map(repair_words, filter(None, [prep.get("repair")]))
+    yield from leak_sentences(leaks_in(prep))
+    yield from text_notes(prep.get("text", {}))
+    yield from sampled_notes(prep.get("sampling", {}))
+    yield from flag_counts(prep)
+    if entry := prep.get("eval_of"): yield eval_words(entry, prep["config"])
 
 
 def inside(prep):
@@ -118,9 +183,11 @@ def test_any_json_in_any_field_is_taken_as_it_may_stand_or_refused_in_a_sentence
         assert (
             str(e).startswith("prep.json describes no prepared data set, ")
             and len(str(e)) < 2500
-            and "\n" not in str(e)
+            and str(e).isprintable()
         )
-    else: assert inside(prep)
+    else:
+        assert inside(prep)
+        assert all(map(str.isprintable, words_about(prep)))
 
 
 @pytest.mark.parametrize("at", [*paths(WHOLE)], ids=lambda at: ".".join(map(str, at)) or "all")
@@ -132,8 +199,11 @@ def test_a_field_that_is_missing_is_refused_or_was_never_needed(at):
     for key in at[:-1]: within = within[key]
     del within[at[-1]]
     for damaged in (prep, holder):
-        try: assert inside(check_prep(damaged))
+        try: taken = check_prep(damaged)
         except ValueError as e: assert "describes no prepared data set" in str(e)
+        else:
+            assert inside(taken)
+            assert all(map(str.isprintable, words_about(taken)))
 
 @pytest.mark.parametrize("measures", [["peak", "clipped"], ["peak"], ["clipped"], []])
 def test_a_folder_says_which_measures_it_has(measures):

@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOR_USERS = ("lab", "platform", "platform-run", "collective", "ray", "fast")  # not dev, which has a lock of its own
+OURS = ("dev",)  # has a lock of its own
 
 
 def extras():
@@ -13,7 +13,7 @@ def extras():
     ini = ConfigParser(delimiters="=", interpolation=None)
     ini.read(ROOT / "settings.ini", encoding="utf-8")
     named = [k.removesuffix("_requirements") for k in ini["DEFAULT"] if k.endswith("_requirements")]
-    return [e for e in named if e in FOR_USERS]
+    return [e for e in named if e not in OURS]
 
 
 def choices(names):
