@@ -73,6 +73,7 @@ Modules:
 - `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows
 - `audio_ft_prep.found`: What workers found of clips, read back from a run's work folder, and believed only by its hash
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
+- `audio_ft_prep.hearing`: A recording of hours, heard by a model in windows that end in pauses, and what was heard kept as it comes
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubclient`: Which Hub is asked, where what it gives is kept, and what its errors mean
 - `audio_ft_prep.hubexport`: A prepared folder as a data set on the Hugging Face Hub: Parquet that its viewer plays, a card, Croissant
@@ -145,6 +146,7 @@ Modules:
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
 - `audio_ft_prep.sections`: All that a report says of a prepared folder, in the order to read it: what to look at first, then each finding with its numbers
+- `audio_ft_prep.segments`: What a model wrote of a recording as sentences with times, each with what speaks against it
 - `audio_ft_prep.sentences`: A text without times as sentences, and a sentence as the words that can be heard
 - `audio_ft_prep.seq2seq`: Speech2Text, SeamlessM4T v2 and Moonshine: an encoder that hears, and a decoder that writes pieces of words
 - `audio_ft_prep.shards`: Rows are cut into shards, and each shard is written once: whole or not at all

@@ -24,9 +24,10 @@ from .strata import base_places, codes_of, groups_of, over_cap, share_of, spread
 __all__ = ['with_votes', 'within_caps', 'sample', 'longest_first', 'Choice', 'choose']
 
 # %% ../nbs/29_choosing.ipynb #6c16d304
-_VOTES = (
-    ("min_up_votes", "up_votes", pc.less, "at least"),
-    ("max_down_votes", "down_votes", pc.greater, "at most"),
+_JUDGED = (
+    ("min_up_votes", "up_votes", pc.less, "at least", "votes"),
+    ("max_down_votes", "down_votes", pc.greater, "at most", "votes"),
+    ("min_score", "score", pc.less, "at least", "low_score"),
 )
 def _may_leave(rows, cfg):
     "Which rows may be left out: those of eval may not, where all of it is to be kept."
@@ -34,23 +35,24 @@ def _may_leave(rows, cfg):
     return pc.not_equal(rows["split"].cast(pa.string()), "eval")
 def with_votes(
     rows: pa.Table,  # Rows
-    cfg: PrepConfig,  # Fewest up-votes, most down-votes
+    cfg: PrepConfig,  # Fewest up-votes, most down-votes, lowest score
 ) -> tuple[pa.Table, pa.Table]: # Rows that stay; rejects
-    "Drop rows that too few listeners found right, or too many found wrong."
+    "Drop rows that too few listeners found right, too many found wrong, or that have a low score."
     rejects = [rejects_table([])]
-    for setting, column, is_bad, words in _VOTES:
+    for setting, column, is_bad, words, reason in _JUDGED:
         limit = getattr(cfg, setting)
         if limit is None: continue
         bad = pc.fill_null(is_bad(rows[column], limit), False)
         places = np.flatnonzero(pc.and_(bad, _may_leave(rows, cfg)).to_numpy())
         votes = rows[column].take(pa.array(places)).to_pylist()
         details = [f"{n} {column}, {words} {limit}" for n in votes]
-        rows, left = split_off(rows, places, ["votes"] * len(places), details)
+        rows, left = split_off(rows, places, [reason] * len(places), details)
         rejects.append(left)
     return rows, pa.concat_tables(rejects)
 def _voteless(rows, cfg):
     "Rows that give none of the votes that are asked for."
-    columns = [column for setting, column, *_ in _VOTES if getattr(cfg, setting) is not None]
+    votes = [judged for judged in _JUDGED if judged[-1] == "votes"]
+    columns = [column for setting, column, *_ in votes if getattr(cfg, setting) is not None]
     if not columns: return None
     none = [rows[column].is_null().to_numpy() for column in columns]
     return int(np.logical_and.reduce(none).sum())
@@ -140,7 +142,7 @@ class Choice:
     rejects: pa.Table  # Those that are left out
     about: dict  # What is written down of it; empty where nothing but a number of rows was asked for
     def __repr__(self): return f"Choice({len(self.rows)} rows, {len(self.rejects)} rejects)"
-_ASKED = ("max_per_speaker", "max_per_sentence", "min_up_votes", "max_down_votes")
+_ASKED = ("max_per_speaker", "max_per_sentence", "min_up_votes", "max_down_votes", "min_score")
 def _is_plain(cfg, split):
     "Whether nothing but a number of rows was asked for."
     asked = [getattr(cfg, name) for name in _ASKED]

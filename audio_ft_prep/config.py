@@ -69,6 +69,7 @@ _STRATIFY = Rule(_are_strata, f"must name columns, each once and with commas bet
 _FLAC_HZ = Rule(lambda v: not v or 8000 <= v <= 48000, "must be from 8000 to 48000, or 0 for the model's rate")
 _FEWEST_VOTES = _at_least(1, "must be 1 or more, or left out for any")
 _MOST_VOTES = _at_least(0, "must be 0 or more, or left out for any")
+_LEAST_SCORE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for any")
 
 # %% ../nbs/02_config.ipynb #20e66ede
 def _are_rejectable(text):
@@ -163,6 +164,7 @@ class _RowSettings:
     stratify_shares: Literal["proportional", "equal"] = setting("selection", "proportional", fold=_CAPS)  # What each group gets: as much as it has of the rows, or as much as every other as far as it lasts
     min_up_votes: int | None = setting("selection", None, _FEWEST_VOTES, none="any", fold=_CAPS)  # Listeners who found a clip right, at least; rows without votes stay
     max_down_votes: int | None = setting("selection", None, _MOST_VOTES, none="any", fold=_CAPS)  # Listeners who found a clip wrong, at most; rows without votes stay
+    min_score: float | None = setting("selection", None, _LEAST_SCORE, none="any", fold=_CAPS)  # How sure it must be at least that a sentence is what is said, from 0 to 1, by the column score of the corpus; rows without one stay
     order: Literal["corpus", "longest"] = setting("selection", "corpus", fold=_CAPS)  # Order of the rows: the corpus's, or the longest first, so that memory runs out at once if it does
     min_seconds: float = setting("audio", 0.0, _SHORTEST)  # Shorter clips are rejected, in seconds
     max_seconds: float = setting("audio", 30.0, _LONGEST)  # Longer clips are rejected, in seconds; a clip of just this length is kept. What the model hears at once at most: Whisper 30 s

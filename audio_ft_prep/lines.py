@@ -36,6 +36,7 @@ class Line(NamedTuple):
     gender: str = ""  # Gender of the speaker
     accents: str = ""  # Accents of the speaker
     domain: str = ""  # What the sentence is about
+    score: float | None = None  # How sure it is that the sentence is what is said, from 0 to 1
     seconds: float | None = None  # Duration
     start: float | None = None  # Where a segment begins, in seconds
     name: str = ""  # Name of the utterance, in lists that give one
@@ -75,6 +76,12 @@ def _part_of_record(record, columns):
 # %% ../nbs/12_lines.ipynb #afadc5b0
 _LABEL_COLUMNS = ("speaker", "locale", "age", "gender", "accents", "domain")
 
+def _as_score(value):
+    "A score of a table; none for what is no number from 0 to 1, which means something else."
+    try: score = float(value)
+    except (TypeError, ValueError): return None
+    return score if 0 <= score <= 1 else None
+
 def _fill_from_record(values, record, columns):
     "Put into the values of a line what its record says, until something is refused."
     split = as_text(record.get(columns.get("split")), "split")
@@ -91,6 +98,7 @@ def _fill_from_record(values, record, columns):
     sentence = record.get(columns.get("sentence"))
     values["sentence"] = as_text(sentence, columns.get("sentence", "sentence"))
     values["start"], values["seconds"] = _part_of_record(record, columns)
+    if "score" in columns: values["score"] = _as_score(record[columns["score"]])
 
 def _record_line(values, record, columns):
     "A line of a table; one that is refused keeps what was read until then."

@@ -73,6 +73,9 @@ _WHEN_CHOOSING = {
     "votes": Reason(
         "too few listeners found the clip right, or too many found it wrong", CHOOSING,
         "lower min_up_votes or raise max_down_votes if such clips are wanted"),
+    "low_score": Reason(
+        "it isn't sure enough that the sentence is what is said, by the score that the corpus gives", CHOOSING,
+        "listen to some, and lower min_score if they are good; audio-ft-prep align writes such scores"),
     "sentence_cap": Reason(
         "the row is good, but others have the same sentence, as many as max_per_sentence allows", CHOOSING,
         "raise max_per_sentence, or leave it out"),

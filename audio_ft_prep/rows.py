@@ -45,6 +45,7 @@ class Row:
     gender: str = ""  # Gender of the speaker
     accents: str = ""  # Accents of the speaker
     domain: str = ""  # What the sentence is about, where the corpus says so
+    score: float | None = None  # How sure it is that the sentence is what is said, from 0 to 1, where the corpus says so
 
     def __repr__(self): return f"Row({self.id}, {self.source_split}, {self.size} bytes, {self.sentence!r})"
     def _repr_markdown_(self):
@@ -64,6 +65,7 @@ ROWS = pa.schema([
     ("start", pa.float64()), ("seconds", pa.float64()),
     ("up_votes", pa.int32()), ("down_votes", pa.int32()),
     ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS), ("domain", _REPEATS),
+    ("score", pa.float64()),
 ])
 
 # %% ../nbs/06_rows.ipynb #477e587c

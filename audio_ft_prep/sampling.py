@@ -249,7 +249,7 @@ def select(
 def _is_whole(chosen, split):
     "Whether all rows of a split that can be used were chosen, from the corpus's own splits."
     if chosen.repair: return False
-    return not set(reason_counts(chosen.rejects, split)) & {*SPARE, "votes"}
+    return not set(reason_counts(chosen.rejects, split)) & {*SPARE, "votes", "low_score"}
 
 def _clips_of(rows, names):
     "Split, source split and id of the rows with one of these ids, by the number of the row."

@@ -30,6 +30,7 @@ COLUMNS = {
     "gender": ("gender",),
     "accents": ("accents", "accent"),
     "domain": ("sentence_domain", "domain"),
+    "score": ("score",),
 }
 
 # %% ../nbs/10_tablecolumns.ipynb #55fdb008

@@ -8,6 +8,7 @@ import soundfile as sf
 from hypothesis import example, given, settings, strategies as st
 
 from audio_ft_prep.corpora import text_lines
+from audio_ft_prep.choosing import with_votes
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.folder import read_folder
 from audio_ft_prep.rejects import BadClip
@@ -281,3 +282,17 @@ def test_times_are_read_by_whatever_name_people_give_them(start, end, per_second
     ],
 )
 def test_what_is_no_time_is_not_read_as_one(name): assert name not in PART_COLUMNS
+
+
+def test_a_score_is_read_where_it_is_one_and_low_ones_leave_with_a_reason(tmp_path):
+    sf.write(tmp_path / "hour.wav", [0.0, 0.1] * 16000, 16000)
+    scores = [0.9, "0.25", None, 87, True, "good"]
+    lines = [
+        json.dumps({"audio_filepath": "hour.wav", "offset": k * 0.2, "duration": 0.2, "text": f"{k}.", "score": s, "split": "train"})
+        for k, s in enumerate(scores)
+    ]
+    put(tmp_path / "aligned.jsonl", "\n".join(lines))
+    corpus = read_folder(PrepConfig(str(tmp_path), "en", eval_splits="", min_score=0.5), tmp_path)
+    assert corpus.rows["score"].to_pylist() == [0.9, 0.25, None, None, 1.0, None]
+    stay, gone = with_votes(corpus.rows, PrepConfig(str(tmp_path), "en", min_score=0.5))
+    assert gone.to_pylist()[0]["reason"] == "low_score" and len(gone) == 1 and len(stay) == 5

@@ -803,6 +803,7 @@ OTHERS = dict(
     max_per_sentence=9,
     min_up_votes=1,
     max_down_votes=9,
+    min_score=0.1,
     order="longest",
     min_seconds=0.5,
     max_seconds=20.0,

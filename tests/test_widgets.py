@@ -55,7 +55,7 @@ MORE_BAD = {
     **dict.fromkeys(["max_train_hours", "max_eval_hours", "max_train_share", "max_eval_share"], 0.0),
     **dict.fromkeys(["max_per_speaker", "max_per_sentence", "min_up_votes"], 0),
     **dict.fromkeys(["flag_low_snr", "flag_telephone", "flag_edges", "flag_gap", "flag_rate", "max_down_votes"], -1),
-    **dict.fromkeys(["flag_clipped", "flag_dc", "flag_script"], 1.5),
+    **dict.fromkeys(["flag_clipped", "flag_dc", "flag_script", "min_score"], 1.5),
     "flag_quiet": 3.0,
     "keep_out": "a\na",
     "audio_rate_hz": 24,
