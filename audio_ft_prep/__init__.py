@@ -5,6 +5,7 @@ It takes a corpus as it is: Common Voice with its faults, a folder of your own r
 Modules:
 
 - `audio_ft_prep.accounts`: What became of the rows of a run: kept or rejected, and the numbers add up
+- `audio_ft_prep.align`: Recordings of hours and their texts, or recordings alone, as a table of sentences with times and scores that `prepare` reads
 - `audio_ft_prep.archive`: What a release's archive holds, read once from front to back; a bomb, a damaged file and a member that leads out are stopped
 - `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
 - `audio_ft_prep.artifact`: Onto the platform whole or not at all, and back again with every hash checked

@@ -287,10 +287,10 @@ def test_what_is_no_time_is_not_read_as_one(name): assert name not in PART_COLUM
 def test_a_score_is_read_where_it_is_one_and_low_ones_leave_with_a_reason(tmp_path):
     sf.write(tmp_path / "hour.wav", [0.0, 0.1] * 16000, 16000)
     scores = [0.9, "0.25", None, 87, True, "good"]
-    lines = [
-        json.dumps({"audio_filepath": "hour.wav", "offset": k * 0.2, "duration": 0.2, "text": f"{k}.", "score": s, "split": "train"})
-        for k, s in enumerate(scores)
-    ]
+    lines = []
+    for k, score in enumerate(scores):
+        line = {"audio_filepath": "hour.wav", "offset": k * 0.2, "duration": 0.2, "text": f"{k}.", "split": "train"}
+        lines.append(json.dumps({**line, "score": score}))
     put(tmp_path / "aligned.jsonl", "\n".join(lines))
     corpus = read_folder(PrepConfig(str(tmp_path), "en", eval_splits="", min_score=0.5), tmp_path)
     assert corpus.rows["score"].to_pylist() == [0.9, 0.25, None, None, 1.0, None]
