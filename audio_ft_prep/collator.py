@@ -46,10 +46,15 @@ def _of_table(table, name):
     "A value of a table with one row."
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray): column = pa.concat_arrays(column.chunks)
+    if _are_frames(column.type): return _frames(column)
     if pa.types.is_fixed_size_list(column.type) or _is_nested(column.type): return stored_features(column)[0]
     if pa.types.is_list(column.type): return column.flatten().to_numpy(zero_copy_only=False)
     return column[0].as_py()
 
+def _are_frames(kind): return pa.types.is_list(kind) and pa.types.is_fixed_size_list(kind.value_type)
+def _frames(column):
+    "Frames by numbers in a frame, of a column with one row."
+    return column.flatten().flatten().to_numpy().reshape(-1, column.type.value_type.list_size)
 def _is_nested(kind): return pa.types.is_list(kind) and pa.types.is_list(kind.value_type)
 def _value(item, name): return _of_table(item, name) if isinstance(item, pa.Table) else item[name]
 

@@ -207,9 +207,11 @@ def test_what_each_step_of_an_augmentation_costs_is_held_against_the_usual_work(
 
 def test_a_batch_is_read_and_collated_in_each_way(tmp_path):
     said, got = run("collator.py", tmp_path=tmp_path)
-    assert {"usual, padded float32", "features, float16", "FLAC", "source"} <= got["ms"].keys()
+    for way in ("Whisper: usual, padded float32", "Whisper: source", "wav2vec2: FLAC", "w2v-BERT: usual, float32"):
+        assert way in got["ms"]
     assert all(min(ms) > 0 and name in said for name, ms in got["ms"].items())
     assert all(len(speed) == 3 and min(speed) > 0 for speed in got["clips_per_second"].values())
+    assert got["first_batch_ms"].keys() == {"disk", "disk, streamed", "S3, streamed"}
 
 
 def test_planted_faults_are_found_and_counted(tmp_path):

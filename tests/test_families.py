@@ -239,3 +239,13 @@ def test_the_clips_own_files_serve_each_kind_of_model(kind, tiny, prepared):
     inputs = model.family.inputs([stored_samples(file, model.rate_hz) for file in rows["input_features"]], model)
     assert inputs and all(np.array_equal(batch[name].numpy(), values) for name, values in inputs.items())
     assert (batch["labels"] != -100).any(1).all()
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-bert"])
+def test_rows_as_tables_make_the_same_batch(kind, tiny, prepared):
+    from audio_ft_prep import SpeechCollator, load_prepared
+    from audio_ft_prep.collator import ArrowRows
+    rows = load_prepared(prepared("it", model_id=str(tiny(kind)), max_train_samples=3, eval_splits="").folder)["train"]
+    collate = SpeechCollator.of(str(tiny(kind)), rows)
+    ours, theirs = collate([ArrowRows(rows)[i] for i in range(3)]), collate(list(rows))
+    assert ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
