@@ -62,6 +62,7 @@ Modules:
 - `audio_ft_prep.exported`: Rejected and flagged clips as files to listen to, with a table of what was measured and what is said
 - `audio_ft_prep.exports`: The files of other toolkits, written from clips one after the other: NeMo, Lhotse, WebDataset, Kaldi, AudioFolder
 - `audio_ft_prep.families`: What a kind of speech models wants of audio and of text, as one class to fill in
+- `audio_ft_prep.fastwhisper`: Whisper on the processor, four times as fast: CTranslate2 with whole numbers of 8 bits, through faster-whisper
 - `audio_ft_prep.features`: Samples to log-mel: only the valid frames, bit for bit what the model's own extractor computes
 - `audio_ft_prep.fields`: Columns of an Arrow table read as texts, labels and parts of recordings, by the rules of `values`, a million rows at a time
 - `audio_ft_prep.figures`: The look of every plot: one size, colours that all eyes tell apart, the same bytes each time
@@ -79,6 +80,7 @@ Modules:
 - `audio_ft_prep.hubclient`: Which Hub is asked, where what it gives is kept, and what its errors mean
 - `audio_ft_prep.hubexport`: A prepared folder as a data set on the Hugging Face Hub: Parquet that its viewer plays, a card, Croissant
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
+- `audio_ft_prep.hypotheses`: What a model heard in a clip, and what anything that hears clips can do
 - `audio_ft_prep.job`: What surrounds a run when it is a job of the platform: parameters, a token, a folder to work in, metrics, the log, advice
 - `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
 - `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
@@ -109,6 +111,7 @@ Modules:
 - `audio_ft_prep.mp3`: Whether an MP3 is all there, and which of its bytes to decode
 - `audio_ft_prep.mpeg`: The frames of an MP3, the tags around them and the headers that count them
 - `audio_ft_prep.naming`: A name for every clip that a list means, the same in every layout, and a split for every line
+- `audio_ft_prep.netlisteners`: Any model of transformers hears clips: Whisper, CTC, Moonshine, on the processor or on a GPU
 - `audio_ft_prep.noises`: Noises and rooms from your own folders, read a stretch at a time at the rate of the model
 - `audio_ft_prep.notebooks`: The tutorials as notebooks of your own, to run and to change
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
@@ -178,6 +181,7 @@ Modules:
 - `audio_ft_prep.textwords`: What a run says of its text: in a plan, a summary, a data card, and prep.json
 - `audio_ft_prep.timing`: When each sentence of a text is said, how sure that is, and what only the text or only the recording has
 - `audio_ft_prep.train`: The prepared folder as a plain data set, for the model that it was prepared for or for another
+- `audio_ft_prep.transcribers`: One door to whatever listens: a model's id or folder, or a table of texts
 - `audio_ft_prep.transducers`: What transducers want, Parakeet RNNT and TDT: pieces of words, and the same behind a blank
 - `audio_ft_prep.trees`: Recordings with a text for each, or one for each folder, as LibriSpeech has them
 - `audio_ft_prep.tsv`: The transcripts of Common Voice: every line a row or a fault with its number, nothing quoted and nothing guessed

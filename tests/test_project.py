@@ -53,6 +53,8 @@ OPTIONAL = dict(
     praatio=["captionfiles"],
     pympi=["captionfiles"],
     psutil=["raysession"],
+    faster_whisper=["fastwhisper"],
+    ctranslate2=["fastwhisper"],
     nbdev=[],
     pytest=[],
 )
