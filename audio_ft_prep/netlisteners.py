@@ -94,7 +94,8 @@ def _ctc(net, model, clips):
     blank = _blank(model, net)
     rows = collapsed(best, blank)
     texts = [_spelled(model.tokenizer, [i for i in row if i != blank]) for row in rows.tolist()]
-    return [Hypothesis(t, round(v, 4), compression=compression_ratio(t)) for t, v in zip(texts, values.mean(1).tolist())]
+    return [_of_text(*of) for of in zip(texts, values.mean(1).tolist())]
+def _of_text(text, mean): return Hypothesis(text, round(mean, 4), compression=compression_ratio(text))
 
 # %% ../nbs/78_netlisteners.ipynb #70ec8066
 def _mean_logprob(out, start, end_id):
@@ -119,7 +120,7 @@ def _written(net, model, clips):
     end_id = model.tokenizer.eos_token_id
     means = _mean_logprob(out, out.sequences.shape[1] - len(out.scores), end_id)
     texts = [model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in out.sequences.tolist()]
-    return [Hypothesis(t, round(v, 4), compression=compression_ratio(t)) for t, v in zip(texts, means)]
+    return [_of_text(*of) for of in zip(texts, means)]
 
 # %% ../nbs/78_netlisteners.ipynb #6756cdef
 def _ids(model, tokens):
