@@ -1,4 +1,4 @@
-"Each training script of the task page, as it is written there, on a tiny random model: it ends, and its losses are numbers."
+"Training scripts of the task page, and GPU cells of tutorials, as they are written there, run on tiny random models."
 import json
 import re
 from pathlib import Path
@@ -10,7 +10,8 @@ from conftest import SAMPLE
 from tinymodels import tiny_folder, tiny_model
 
 pytestmark = pytest.mark.long
-PAGE = Path(__file__).resolve().parents[1] / "nbs/tasks/training.ipynb"
+NBS = Path(__file__).resolve().parents[1] / "nbs"
+PAGE = NBS / "tasks/training.ipynb"
 KINDS = {
     "openai/whisper-small": "whisper",
     "facebook/wav2vec2-xls-r-300m": "wav2vec2",
@@ -20,9 +21,12 @@ KINDS = {
 }
 
 
+def cells_of(page): return json.loads(page.read_text(encoding="utf-8"))["cells"]
+
+
 def scripts():
     "The scripts of the page that train, by the model they name."
-    cells = json.loads(PAGE.read_text(encoding="utf-8"))["cells"]
+    cells = cells_of(PAGE)
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     for script in re.findall(r"```python\n(.*?)```", text, re.S):
         names = re.findall(r'name = "(.+?)"', script)
@@ -55,12 +59,11 @@ def folders(kind, prepared, sound, root):
     "A prepared folder, and the folder of a tiny model of a kind."
     from audio_ft_prep import PrepConfig, prepare
     if kind == "whisper": return prepared("it").folder, whisper_folder(root / "whisper", sound / "processor")
-    model = tiny_folder(kind, root)
-    tiny_model(model).save_pretrained(model)
-    if kind != "wav2vec2": return sound, model
-    (model / "vocab.json").unlink()  # its vocabulary is made of the corpus
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "processor_config.json"):
-        (model / name).unlink(missing_ok=True)
+    if kind == "wav2vec2": model = letterless(kind, root)  # its vocabulary is made of the corpus
+    else:
+        model = tiny_folder(kind, root)
+        tiny_model(model).save_pretrained(model)
+        return sound, model
     cfg = PrepConfig("sample", "it", model_id=str(model), output_dir=str(root / "prepared"), storage="audio")
     return prepare(cfg, progress=False).folder, model
 
@@ -73,7 +76,9 @@ def shortened(script, name, folder, model):
     script = re.sub(r"warmup_steps=\d+", "warmup_steps=0", script)
     script = re.sub(r"\s(fp16|bf16)=True,?", "", script)
     script = re.sub(r"batch_size=\d+", "batch_size=2", script)
-    return script.replace("eval_steps=1000", "eval_steps=2").replace("dataloader_num_workers=4, ", "")
+    script = re.sub(r"(eval|save)_steps=\d+", r"\1_steps=2", script)
+    script = re.sub(r"generation_max_length=\d+", "generation_max_length=8", script)
+    return re.sub(r"dataloader_num_workers=\d+", "dataloader_num_workers=0", script)
 
 
 def test_every_kind_of_model_has_a_script(): assert {p.values[0] for p in scripts()} == {*KINDS}
@@ -88,3 +93,68 @@ def test_a_script_of_the_page_trains(name, script, prepared, sound, tmp_path, mo
     exec(compile(shortened(script, name, folder, model), name, "exec"), names)
     losses = [entry["loss"] for entry in names["trainer"].state.log_history if "loss" in entry]
     assert len(losses) == 2 and np.isfinite(losses).all()
+
+
+def letterless(kind, root):
+    "A tiny model without a vocabulary."
+    model = tiny_folder(kind, root)
+    tiny_model(model).save_pretrained(model)
+    (model / "vocab.json").unlink()
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "processor_config.json"):
+        (model / name).unlink(missing_ok=True)
+    return model
+
+
+def gpu_cells(tutorial):
+    "What a tutorial's GPU cells use (imports and functions), and these cells."
+    sources = ["".join(c["source"]) for c in cells_of(NBS / f"tutorials/{tutorial}.ipynb") if c["cell_type"] == "code"]
+    before = [s for s in sources if s.startswith(("from ", "import ", "def "))]
+    return before, [s for s in sources if s.startswith("#| gpu")]
+
+
+def losses_on(tutorial, models, names):
+    "Run a tutorial's GPU cells with other models in their place; the losses of each training."
+    before, cells = gpu_cells(tutorial)
+    trainers = []
+    for cell in before + cells:
+        for name, model in models.items(): cell = cell.replace(f'"{name}"', repr(str(model)))
+        short = shortened(cell, "", "", "").replace("report_to='none', ", "")
+        exec(compile(short, tutorial, "exec"), names)
+        trainer = names.get("trainer")
+        if trainer is not None and trainer not in trainers: trainers.append(trainer)
+    return [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in trainers]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_whisper_is_trained_with_lora_and_in_full_by_the_tutorials_cells(prepared, sound, tmp_path, monkeypatch):
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+    from audio_ft_prep import load_prepared
+    from audio_ft_prep.metrics import speech_metrics
+    folder = prepared("it").folder
+    model = whisper_folder(tmp_path / "whisper", sound / "processor")
+    monkeypatch.chdir(tmp_path)
+    names = dict(data=load_prepared(folder), metrics=speech_metrics(folder))
+    names["processor"] = WhisperProcessor.from_pretrained(folder / "processor")
+    losses = losses_on("fine_tuning", {"openai/whisper-small": model}, names)
+    assert [len(l) for l in losses] == [2, 2] and np.isfinite(losses).all()
+    assert "WER" in names["in_short"](names["after"])
+    for saved in ("whisper-small-lora", "whisper-small-full"):
+        assert WhisperForConditionalGeneration.from_pretrained(saved).config.d_model == 32
+        assert WhisperProcessor.from_pretrained(saved).tokenizer.eos_token == "<|endoftext|>"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_ctc_models_are_given_letters_and_trained_by_the_tutorials_cells(tmp_path, monkeypatch):
+    from transformers import AutoModelForCTC, AutoProcessor
+    models = {
+        "facebook/wav2vec2-xls-r-300m": letterless("wav2vec2", tmp_path),
+        "facebook/w2v-bert-2.0": letterless("wav2vec2-bert", tmp_path),
+        "cv-corpus": "sample",
+    }
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    losses = losses_on("fine_tuning_ctc", models, names)
+    assert [len(l) for l in losses] == [2, 2] and np.isfinite(losses).all()
+    for saved in ("xls-r-mine", "bert-mine"):
+        letters = AutoProcessor.from_pretrained(saved).tokenizer
+        assert AutoModelForCTC.from_pretrained(saved).config.vocab_size == len(letters) > 20
