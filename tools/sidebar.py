@@ -11,7 +11,16 @@ NBS = Path(__file__).resolve().parents[1] / "nbs"
 # Pages that want to be read in an order; those of a folder that aren't named follow by name.
 START = ["index", "which_command"]
 TITLES = {"index": "Home"}   # where the sidebar says something else than the page
-TUTORIALS = ["first_run", "common_voice", "own_data", "look", "fine_tuning", "fine_tuning_ctc", "platform", "scaling_out"]
+TUTORIALS = [
+    "first_run",
+    "common_voice",
+    "own_data",
+    "look",
+    "fine_tuning",
+    "fine_tuning_ctc",
+    "platform",
+    "scaling_out",
+]
 TASKS = [
     "common_voice",
     "own_recordings",
