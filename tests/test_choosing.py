@@ -378,3 +378,14 @@ def test_workers_and_jobs_choose_the_same_rows_and_write_the_same_folder(tmp_pat
         assert other["hash"] == preps[0]["hash"] and other["sampling"] == preps[0]["sampling"]
         assert other["counts"] == preps[0]["counts"]
     assert "## Sampling" in (merged / "README.md").read_text()
+
+
+@quick
+@given(corpora, few)
+def test_eval_keeps_rows_whatever_their_votes_where_it_is_asked_to(rows, least):
+    split = pa.array(["eval"] * len(rows), pa.string()).dictionary_encode()
+    of_eval = table(rows).set_column(ROWS.get_field_index("split"), ROWS.field("split"), split.cast(ROWS.field("split").type))
+    stay, gone = with_votes(of_eval, asked(min_up_votes=least, keep_eval=True))
+    assert len(stay) == len(rows) and not len(gone)
+    assert len(with_votes(table(rows), asked(min_up_votes=least, keep_eval=True))[1]) == sum(
+        r[5] is not None and r[5] < least for r in rows)

@@ -11,13 +11,14 @@ import soundfile as sf
 from audio_ft_prep.audio import Limits
 from audio_ft_prep.config import PrepConfig
 from audio_ft_prep.example import row_clip
-from audio_ft_prep.leaks import leaks_in
+from audio_ft_prep.leaks import OtherSet, leaks_in, mark_leaks, same_files
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.outside import leaks, read_outside
 from audio_ft_prep.pipeline import merge, prepare
 from audio_ft_prep.planning import plan
 from audio_ft_prep.reading import verify
 from audio_ft_prep.rejects import BadClip
+from audio_ft_prep.rows import rows_table
 from audio_ft_prep.run import Part
 from conftest import SAMPLE
 
@@ -281,3 +282,22 @@ def test_where_a_split_has_no_rows_nothing_was_looked_for(empty, tmp_path):
     for i, folder in enumerate(folders):
         prepare(config(tmp_path / "c", folder, near=True, shard_rows=1), progress=False, part=Part(i, 2))
     assert merge(folders, tmp_path / "merged").prep["leaks"] == prepared.prep["leaks"]
+
+
+def test_files_of_one_size_with_the_same_middle_are_not_the_same(tmp_path):
+    datas = [bytes(1000) + b"a middle" * 8 + bytes([end]) * 1000 for end in (0, 1, 0)]
+    for i, data in enumerate(datas): (tmp_path / f"{i}").write_bytes(data)
+    rows = rows_table({
+        "id": ["a", "b", "c"], "file": [str(tmp_path / f"{i}") for i in range(3)], "offset": [0] * 3, "size": [2064] * 3
+    })
+    assert same_files(rows.slice(0, 1), rows.slice(1)).tolist() == [1]
+    assert same_files(rows.slice(1, 1), rows.slice(2)).tolist() == [-1]
+
+
+def test_a_row_that_shares_several_things_counts_for_each_and_is_one_reject():
+    other = rows_table({"id": ["o"], "speaker": ["ada"], "sentence": ["Uno."]})
+    train = rows_table({"id": ["a", "b"], "speaker": ["ada", "bo"], "sentence": ["uno", "due"], "split": ["train"] * 2})
+    modes = dict.fromkeys(KINDS, "drop")
+    stay, rejects, search = mark_leaks(train, [OtherSet("eval", other)], modes)
+    assert stay["id"].to_pylist() == ["b"] and rejects["id"].to_pylist() == ["a"]
+    assert {kind: search.dropped["eval", kind].rows for kind in ("speakers", "sentences")} == {"speakers": 1, "sentences": 1}

@@ -10,7 +10,7 @@ import soxr
 from audio_ft_prep import PrepConfig, prepare
 from audio_ft_prep.audio import Limits, read_clip
 from audio_ft_prep.cliptable import clip_table
-from audio_ft_prep.levels import levels_of, unmodulated
+from audio_ft_prep.levels import Levels, levels_of, silences, unmodulated
 from audio_ft_prep.measures import MEASURES, Utterance, characters, measured
 from conftest import SAMPLE, USED, tar_clips, tsv_rows
 from planted import KINDS, Clip, write_planted
@@ -138,3 +138,19 @@ COUNTED = [("", 0), ("...", 0), ("Sì, è così!", 7), ("e\u0301", 1), ("日本 
 
 @pytest.mark.parametrize("sentence, n", COUNTED)
 def test_letters_and_digits_are_counted_in_any_script(sentence, n): assert characters(sentence) == n
+
+
+def frames(*db): return np.repeat(np.array(db, np.float64), 15)
+
+
+def test_noise_is_what_stays_within_six_decibels():
+    for apart, is_noise in ((5.9, True), (6.1, False)):
+        assert unmodulated(Levels(frames(-40, -40, -40, -40, -40 + apart), 1.5)) == is_noise
+        assert unmodulated(Levels(frames(-40 + apart, -40, -40, -40, -40), 1.5)) == is_noise
+
+
+def test_silences_are_measured_to_the_frame():
+    loud, quiet = [-20.0], [-80.0]
+    levels = Levels(np.array(quiet * 7 + loud * 20 + quiet * 60 + loud * 20 + quiet * 3), 110 * 0.02)
+    assert silences(levels) == pytest.approx((0.14, 0.06, 1.2))
+    assert silences(Levels(np.array(loud * 10), 0.2)) == pytest.approx((0, 0, 0))

@@ -129,3 +129,13 @@ def test_clips_in_another_order_than_the_data_get_no_ids(letters, caplog):
 def test_a_rate_is_of_all_words_not_a_mean_of_clips():
     counts = score_texts(["uno", "uno due tre"], ["due", "uno due tre"]).counts()
     assert error_rate(counts) == 0.25
+
+
+def test_what_pads_labels_and_ids_is_no_text():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "uno": 1, "due": 2}, unk_token="<pad>"))
+    metrics = speech_metrics(PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>"))
+    ids = np.array([[1, 2, -100], [2, -100, -100]])
+    assert metrics(SimpleNamespace(predictions=ids, label_ids=ids))["wer"] == 0
+    assert metrics.clips["reference"].to_pylist() == ["uno due", "due"]

@@ -1,4 +1,7 @@
 "Splits made anew share no speaker and no sentence, are as large as asked or say why not, and depend on names and seed."
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +12,7 @@ from audio_ft_prep.config import size_of
 from audio_ft_prep.leaks import OtherSet
 from audio_ft_prep.load import load_rows
 from audio_ft_prep.pipeline import merge
+from audio_ft_prep.rejects import reason_counts
 from audio_ft_prep.repair import dealt, made_anew, pool_of, repair_words
 from audio_ft_prep.run import Part, make_run
 from audio_ft_prep.samesentence import sentence_keys
@@ -256,3 +260,16 @@ def test_sizes_of_splits_that_are_not_made_are_refused():
         dict(splits="repair", eval_splits="other"),
     ):
         with pytest.raises(ValueError, match="repair"): PrepConfig("cv", "it", **wrong)
+
+
+def test_caps_hold_before_anything_is_dealt_out_and_what_they_leave_out_is_on_record(release, tmp_path):
+    whole = make_run(settings_of(release, tmp_path / "out"))
+    cfg = replace(whole.cfg, max_per_sentence=1, max_per_speaker=2)
+    chosen = select(whole.corpus, cfg, whole.model, whole.tokenizer)
+    kept = pa.concat_tables([part.select(["speaker", "sentence"]) for part in (chosen.train, chosen.eval)])
+    assert max(Counter(kept["speaker"].to_pylist()).values()) <= 2
+    assert max(Counter(sentence_keys(kept["sentence"]).to_pylist()).values()) == 1
+    over = {name for name in chosen.rejects["reason"].to_pylist() if name.endswith("_cap")}
+    assert over and chosen.repair["rows"] < whole.selection.repair["rows"]
+    lines = sum(chosen.rows_in.values())
+    assert lines == len(kept) + sum(sum(reason_counts(chosen.rejects, split).values()) for split in chosen.rows_in)

@@ -280,3 +280,15 @@ def test_labels_of_the_sample_corpus_are_the_tokenizers_own():
         sentences = got[split]["sentence"].to_pylist()
         labels = labelled(got[split], model, tokenizer)["labels"].to_pylist()
         assert sentences and labels == [tokenizer(s).input_ids for s in sentences]
+
+
+@pytest.mark.parametrize("keep_eval", [False, True])
+def test_rows_of_eval_with_a_flag_are_on_record_or_kept(keep_eval):
+    split = ["train", "train", "eval", "eval"]
+    rows = rows_of(["a", "b", "c", "d"], split, ["Uno.", "Sono 12.", "Due.", "Sono 13."])
+    corpus = Corpus(rows, rejects_table([]), {"identity": "1"})
+    cfg = PrepConfig("cv", "it", reject="digits", keep_eval=keep_eval)
+    chosen = select(corpus, cfg, *whisper())
+    assert ids_of(chosen.train) == ["a"] and ids_of(chosen.eval) == (["c", "d"] if keep_eval else ["c"])
+    assert sorted(ids_of(chosen.rejects)) == (["b"] if keep_eval else ["b", "d"])
+    assert chosen.rows_in == {"train": 2, "eval": 2}

@@ -1,5 +1,5 @@
 """A prepared folder trains a Whisper model, and gives it what the usual way of preparing would give it."""
-import pickle, shutil, subprocess, sys
+import json, pickle, shutil, subprocess, sys
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from transformers import (
 from transformers.models.whisper.tokenization_whisper import WhisperTokenizer
 
 from audio_ft_prep import SpeechCollator, load_prepared
+from audio_ft_prep.families import pad_labels
 from audio_ft_prep.reading import verify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -247,3 +248,21 @@ def test_what_is_no_prepared_folder_is_refused_in_a_sentence_that_names_it(tmp_p
         "unfinished": "run it again",
         "not ours": "name the folder that prepare wrote",
     }[broken] in str(e.value)
+
+
+def test_a_shard_of_another_length_or_count_is_refused_in_a_sentence(folder, tmp_path):
+    copied = shutil.copytree(folder("audio"), tmp_path / "out")
+    prep = json.loads((copied / "prep.json").read_text())
+    shard = prep["shards"][0]
+    prep["counts"]["train"]["kept"] -= 1
+    prep["counts"]["train"]["rejects"]["silent"] += 1
+    (copied / "prep.json").write_text(json.dumps(prep))
+    with pytest.raises(ValueError, match="train doesn't hold the columns and the .* rows of prep.json"): load_prepared(copied)
+    with open(copied / shard["file"], "ab") as f: f.write(b"more")
+    with pytest.raises(ValueError, match=f"has {shard['bytes'] + 4} bytes, and had {shard['bytes']}"): load_prepared(copied)
+
+
+def test_labels_of_another_model_are_refused_by_their_start_token():
+    with pytest.raises(ValueError, match="must begin with the model's start token, 50258, got 50257"):
+        pad_labels([[50258, 7], [50257, 7]], 50258)
+    assert pad_labels([[50258, 7], [50258]], 50258).tolist() == [[7], [-100]]
