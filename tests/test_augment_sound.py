@@ -112,3 +112,13 @@ def test_the_clips_own_files_are_changed_as_flac_is(spoken, prepared):
     flac, own = [epoch_of(loader_of(folder, Augment(*steps), 0)) for folder in folders]
     plain = epoch_of(loader_of(folders[1], None, 0))
     assert (flac - own).abs().mean() < 0.01 < (plain - own).abs().mean()
+
+
+def test_what_one_step_does_changes_no_number_of_another():
+    samples = np.sin(np.arange(16000) / 20).astype(np.float32) / 4
+    drawn = []
+    for chance in (0.0, 1.0):
+        done = Augment(Noise(("white",), chance=chance), Gain(chance=1.0)).change(samples, 16000, "a clip").done
+        assert len(done) == 1 + int(chance)
+        drawn.append(done[-1])
+    assert drawn[0] == drawn[1]

@@ -383,8 +383,8 @@ def test_workers_and_jobs_choose_the_same_rows_and_write_the_same_folder(tmp_pat
 @quick
 @given(corpora, few)
 def test_eval_keeps_rows_whatever_their_votes_where_it_is_asked_to(rows, least):
-    split = pa.array(["eval"] * len(rows), pa.string()).dictionary_encode()
-    of_eval = table(rows).set_column(ROWS.get_field_index("split"), ROWS.field("split"), split.cast(ROWS.field("split").type))
+    split = pa.array(["eval"] * len(rows), pa.string()).cast(ROWS.field("split").type)
+    of_eval = table(rows).set_column(ROWS.get_field_index("split"), ROWS.field("split"), split)
     stay, gone = with_votes(of_eval, asked(min_up_votes=least, keep_eval=True))
     assert len(stay) == len(rows) and not len(gone)
     assert len(with_votes(table(rows), asked(min_up_votes=least, keep_eval=True))[1]) == sum(

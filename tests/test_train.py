@@ -257,9 +257,10 @@ def test_a_shard_of_another_length_or_count_is_refused_in_a_sentence(folder, tmp
     prep["counts"]["train"]["kept"] -= 1
     prep["counts"]["train"]["rejects"]["silent"] += 1
     (copied / "prep.json").write_text(json.dumps(prep))
-    with pytest.raises(ValueError, match="train doesn't hold the columns and the .* rows of prep.json"): load_prepared(copied)
+    with pytest.raises(ValueError, match="train doesn't hold the columns and the .* rows of"): load_prepared(copied)
     with open(copied / shard["file"], "ab") as f: f.write(b"more")
-    with pytest.raises(ValueError, match=f"has {shard['bytes'] + 4} bytes, and had {shard['bytes']}"): load_prepared(copied)
+    wrong = f"has {shard['bytes'] + 4} bytes, and had {shard['bytes']}"
+    with pytest.raises(ValueError, match=wrong): load_prepared(copied)
 
 
 def test_labels_of_another_model_are_refused_by_their_start_token():
