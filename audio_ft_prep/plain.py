@@ -110,13 +110,15 @@ def create_at(
 # %% ../nbs/00_plain.ipynb #0f91a8d4
 def remove_at(
     at: int,  # Descriptor of an open folder
-    name: str,  # Of a file, a link or a folder of files in it, or of nothing
+    name: str,  # Of a file, a link or a folder in it, or of nothing
+    depth: int = 1,  # Folders within each other that are removed; 1 for one with files alone
 ) -> None:
     "Remove what has a name in an open folder, no link followed."
+    if not depth: return os.unlink(name, dir_fd=at)
     try: inner = os.open(name, _FOLDER, dir_fd=at)
     except FileNotFoundError: return
     except OSError: return os.unlink(name, dir_fd=at)
     try:
-        for each in os.listdir(inner): os.unlink(each, dir_fd=inner)
+        for each in os.listdir(inner): remove_at(inner, each, depth - 1)
     finally: os.close(inner)
     os.rmdir(name, dir_fd=at)

@@ -173,7 +173,7 @@ def _clear(work):
         if _not_private(os.fstat(fd), work.parent): return
         names = [n for n in os.listdir(fd) if _is_known(n)]
         for name in sorted(names, key=lambda n: n in (MARK, _LOCK)):
-            with suppress(OSError): remove_at(fd, name)
+            with suppress(OSError): remove_at(fd, name, depth=2)
         os.rmdir(work.name, dir_fd=above)
 
 # %% ../nbs/37_workdir.ipynb #c71b7547

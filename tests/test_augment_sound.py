@@ -122,3 +122,11 @@ def test_what_one_step_does_changes_no_number_of_another():
         assert len(done) == 1 + int(chance)
         drawn.append(done[-1])
     assert drawn[0] == drawn[1]
+
+
+def test_no_clip_becomes_longer_than_the_model_takes():
+    samples = np.sin(np.arange(16000) / 20).astype(np.float32) / 4
+    augment = Augment(Speed(factor=(0.5, 0.9), chance=1.0), Tempo(factor=(0.5, 0.9), chance=1.0))
+    assert len(augment(samples, 16000, "a clip")) > 17000
+    augment.most_samples = 17000
+    assert 16000 < len(augment(samples, 16000, "a clip")) <= 17000

@@ -13,9 +13,9 @@ def batches_of(sampler): return [batch for batch in sampler]
 
 
 @settings(deadline=None, max_examples=60)
-@given(LENGTHS, st.floats(30, 90), st.integers(0, 4), st.integers(0, 9))
-def test_every_clip_is_in_one_batch_and_no_batch_is_too_long(seconds, most, max_clips, seed):
-    batches = batches_of(LengthBatches(seconds, most, seed, max_clips))
+@given(LENGTHS, st.floats(30, 90), st.integers(0, 4), st.integers(1, 9))
+def test_every_clip_is_in_one_batch_and_no_batch_is_too_long(seconds, most, max_clips, buckets):
+    batches = batches_of(LengthBatches(seconds, most, 42, max_clips, buckets))
     assert sorted(i for batch in batches for i in batch) == list(range(len(seconds)))
     for batch in batches:
         assert len(batch) * max(seconds[i] for i in batch) <= most

@@ -190,6 +190,7 @@ def test_what_leaks_is_dropped_and_nothing_else(dropped, which, name):
     assert rows_by_kind(prepared, name) == dict.fromkeys(KINDS, 0)
     lost = {l.kind: l.dropped for l in leaks_in(prepared.prep) if l.set == name}
     assert lost == {"speakers": N + N // 2, "sentences": N + N // 2, "bytes": N, "audio": N, "near": 0}
+    assert not (prepared.folder / ".work").exists()
 
 
 @pytest.mark.long
