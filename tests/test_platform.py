@@ -174,6 +174,40 @@ def test_local_execution_makes_the_same_and_a_trainer_that_isnt_ours_reads_it(co
     assert not Path("audio-ft-prep-work").exists() and "HF_TOKEN" not in os.environ
 
 
+def page_code(first):
+    "The block of the task page that begins with a line."
+    page = Path(__file__).resolve().parents[1] / "nbs/tasks/platform.ipynb"
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells)
+    return next(b for b in re.findall(r"```python\n(.*?)```", text, re.S) if b.startswith(first))
+
+
+def test_the_pages_training_job_fetches_the_artifact_trains_and_logs_the_model(core, project, prepared, tmp_path):
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+    from audio_ft_prep.artifact import log_prepared
+    from test_training import whisper_folder
+    made = prepared("it", max_train_samples=4, max_eval_samples=2).folder
+    log_prepared(project, "audio-dataset", made, progress=False)
+    code = page_code("# train.py").replace("generation_max_length=225", "generation_max_length=20")
+    Path("train.py").write_text(code, encoding="utf-8")
+    model = whisper_folder(tmp_path / "whisper", made / "processor")
+    names = dict(artifact_name="audio-dataset", model_name="whisper-small-it", model_id=str(model))
+    asks = page_code("from audio_ft_prep.platform import job_requirements").partition("wait_for([run])")[0]
+    asks = re.sub(r"parameters=dict\(.*?\)\)", "parameters=parameters)", asks, flags=re.S)
+    here = dict(project=project, package="none", parameters=dict(names, max_steps="2", batch_size="2"))
+    exec(asks, here)
+    run = here["run"]
+    assert core.db[("run", run.id)]["spec"]["profile"] == "1xa100"
+    pods(core, run)
+    told = metrics(core, run)
+    assert told.keys() == {"wer_before", "wer", "loss"} and 0 < told["loss"] < 12
+    logged = project.get_model("whisper-small-it")
+    assert run.status.outputs["output_0"] == logged.key and logged.kind == "huggingface"
+    at = logged.download(str(tmp_path / "back"))
+    assert WhisperForConditionalGeneration.from_pretrained(at).config.d_model == 32
+    assert WhisperProcessor.from_pretrained(at).tokenizer.language in ("it", "italian")
+
+
 def test_a_notebook_calls_the_handler_with_a_projects_name_and_the_labels_have_the_corpuss_language(
     core, project, alone, tmp_path
 ):
