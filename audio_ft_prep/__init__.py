@@ -39,10 +39,12 @@ Modules:
 - `audio_ft_prep.collator`: Batches for any model, of the items of `load_prepared`
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
+- `audio_ft_prep.commands`: Commands on prepared folders that are finished: several as one
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.comparison`: Two prepared folders side by side: settings, counts, flags, measures, and which clips came and went
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
 - `audio_ft_prep.configfile`: A run's settings in a file of YAML or JSON, written whole or by hand
+- `audio_ft_prep.console`: What all commands have in common: how a result is printed, and how a folder is named
 - `audio_ft_prep.container`: Whether a clip's bytes are all there, found without decoding a sample
 - `audio_ft_prep.corpora`: What all readers of corpora share: names of clips, lines of text, languages, and the description of a split
 - `audio_ft_prep.ctc`: CTC models: letters as labels, and a clip that must be long enough for them
@@ -102,7 +104,9 @@ Modules:
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
+- `audio_ft_prep.members`: The prepared folders that are to be one: their names, whether they fit, and what they have in common
 - `audio_ft_prep.metrics`: WER and CER for a training loop, offline: what was written of each clip, and how far it is from what was said
+- `audio_ft_prep.mix`: Prepared folders as one: what they share taken out where asked, each recording of train once, drawn by weight
 - `audio_ft_prep.mixture`: Which clip comes next when several corpora are one: by weight, the same for the same seed, and from any place on
 - `audio_ft_prep.modelfiles`: A model's folder from anywhere, read without trusting it
 - `audio_ft_prep.modelof`: The model that someone means: an id, a folder, a processor, or a model that is about to be trained
@@ -117,6 +121,7 @@ Modules:
 - `audio_ft_prep.ogg`: What an Ogg file holds: its streams, one after the other or side by side, and whether they are all there
 - `audio_ft_prep.output`: The folder that a run writes: its manifest, the records of its shards, and the files that make it a data set
 - `audio_ft_prep.outside`: Outside sets that train must not know: a corpus in any layout, a benchmark's test split, or a prepared folder
+- `audio_ft_prep.overlaps`: What the clips of several prepared folders share: train of one with the eval of another, and train with train
 - `audio_ft_prep.page`: A page of HTML in one file: tables, plots, players, readable on every screen, light or dark
 - `audio_ft_prep.parts`: One data set made by several jobs, and merged as if one had made it
 - `audio_ft_prep.paths`: Where a run writes: a folder, or a URL that many machines reach

@@ -20,6 +20,7 @@ from .example import example_columns
 from .flagcounts import flag_table
 from .leaks import leak_table, leaks_in
 from .measures import measures_of
+from .mixture import mix_rows, mix_words
 from .models import FAMILIES, family_of, served_families
 from .rejects import REASONS
 from .repair import repair_words
@@ -184,12 +185,21 @@ _SHOWN_EMPTY = ("train_splits", "eval_splits")  # Settings whose empty value say
 def _settings_table(prep):
     model_id = _short_name(prep["config"]["model_id"], prep["model"].get("origin") != "the folder")
     settings = {**prep["config"], "dataset_name": source_name(prep), "model_id": model_id}
-    settings["keep_out"] = ", ".join(name for name in prep.get("leaks", {}) if name != "eval")
+    outside = [name for name in prep.get("leaks", {}) if name != "eval" and "mix" not in prep]
+    settings["keep_out"] = ", ".join(outside)
     lines = [["setting", "value"]]
     for name, value in settings.items():
         if value is None or value == "" and name not in _SHOWN_EMPTY: continue
         lines.append([name, "none" if value == "" else code_cell(value)])
     return markdown_table(lines, left=2)
+
+# %% ../nbs/35_card.ipynb #a4ae2e7a
+def _mix_table(prep):
+    "The corpora of a mix; empty where a folder is none."
+    if "mix" not in prep: return ""
+    words = mix_words(prep, as_it_is)
+    rows = [[as_it_is(str(cell)) for cell in row] for row in mix_rows(prep)]
+    return f"{markdown_table(rows)}\n\n{words[0].upper()}{words[1:]}."
 
 # %% ../nbs/35_card.ipynb #82b50172
 _ABOUT_LEAKS = "Clips of train that share something with eval or an outside set. One clip may share several things."
@@ -266,6 +276,7 @@ def card_sections(
     "Write what a card says, section by section."
     return {
         "Counts": _counts_table(prep),
+        "Corpora": _mix_table(prep),
         "Not kept": _rejects_table(prep),
         "What the test is over": _test_words(prep),
         "Splits made anew": _repair_words(prep),

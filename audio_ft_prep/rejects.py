@@ -16,7 +16,7 @@ from .flags import FLAGS, REJECTABLE
 from .show import as_it_is, pairs_table
 
 # %% auto #0
-__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'REASONS', 'SPARE', 'REJECTS', 'Reason', 'BadClip', 'Reject',
+__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'MIXING', 'REASONS', 'SPARE', 'REJECTS', 'Reason', 'BadClip', 'Reject',
            'rejects_of', 'rejects_table', 'reject_at', 'reason_counts']
 
 # %% ../nbs/02_rejects.ipynb #943a5be7
@@ -127,8 +127,16 @@ _WHEN_DECODING = {
 CHECKING = "checking against the flags that reject names"  # Before decoding or after, as the flag is known
 _WHEN_CHECKING = {name: Reason(FLAGS[name].words, CHECKING, FLAGS[name].remedy) for name in REJECTABLE}
 
+# %% ../nbs/02_rejects.ipynb #4a47e343
+MIXING = "mixing prepared folders"  # The step that only a mix has
+_WHEN_MIXING = {
+    "duplicate_clip": Reason(
+        "another clip of train has the same audio, and comes first in the mix", MIXING,
+        "nothing, the recording is there once; name its other corpus first if its sentence is the better one"),
+}
+
 # %% ../nbs/02_rejects.ipynb #231d6d11
-_TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING)
+_TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING, _WHEN_MIXING)
 REASONS: dict[str, Reason] = {}  # Every reason, by its word
 for _table in _TABLES: REASONS |= _table
 SPARE = ("sentence_cap", "speaker_cap", "not_sampled")  # Those of rows that are good and were not needed

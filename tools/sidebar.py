@@ -25,6 +25,7 @@ TASKS = [
     "common_voice",
     "own_recordings",
     "hub",
+    "several_corpora",
     "sampling",
     "storage",
     "good_data",
