@@ -49,7 +49,7 @@ LAYERS = [
     "Workers and artifacts",
     "Running it",
     "Looking at it",
-    "",  # no page yet
+    "A model that listens",
     "The command",
 ]
 
