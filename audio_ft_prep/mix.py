@@ -211,7 +211,7 @@ def _numbered(jobs):
     return numbered
 def _plan(members, draws, leaks):
     "Compare the folders, and say what the mix will be."
-    cfg = joint_config(members, seed=draws.seed, **leaks)
+    cfg = joint_config(members, {"seed": draws.seed, **leaks})
     overlaps = Overlaps.of(members, leak_modes(cfg))
     check_leaks(overlaps.leaks)
     jobs = {split: _jobs(members, split, overlaps.keep[split]) for split in _rows_in(members)}
@@ -313,7 +313,8 @@ def _mix_folder(output_dir):
     folder = OutputFolder.of(output_dir)
     at = folder.at
     if isinstance(at, Url): raise ValueError(f"a mix is written to a folder, got {at}: set output_dir to a folder")
-    if at.exists() and not at.is_dir(): raise ValueError(f"output_dir must be a folder, got the file {at}: name another")
+    if at.exists() and not at.is_dir():
+        raise ValueError(f"output_dir must be a folder, got the file {at}: name another")
     return OutputFolder(Path(os.path.realpath(at))) if at.is_symlink() else folder
 def _verified(members):
     "Identity of each shard's file, by corpus and name; raise where a folder isn't as it was written."
@@ -333,13 +334,16 @@ def mix(
     hours: str = "",  # Hours of each corpus in an epoch, such as it=20,en=10
     temperature: float | None = None,  # Shares by the number of clips to the power of 1/temperature
     seed: int = 42,  # Of every draw
-    **leaks: str,  # What to do about clips of train that an eval has: `leak_speakers`, `leak_sentences`, `leak_audio`
+    leak_speakers: str = "report",  # What to do about clips of train whose speaker an eval has: report, drop, fail
+    leak_sentences: str = "report",  # The same for those whose sentence is there
+    leak_audio: str = "report",  # The same for those whose audio is there
 ) -> Mixed: # The folder and what it holds
     "Make one prepared folder of several, or the rest of one; raise a sentence that says what to do when that can't be."
     draws = Draws(weights, hours, temperature, seed)
     folder = _mix_folder(output_dir)
     members = read_members(folders)
     check_fit(members)
+    leaks = {"leak_speakers": leak_speakers, "leak_sentences": leak_sentences, "leak_audio": leak_audio}
     plan = _plan(members, draws, leaks)
     if mixed := _finished(folder, plan): return mixed
     folder.check()
