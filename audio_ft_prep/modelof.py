@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from .families import Model
 from .features import Extractor
-from .models import FAMILIES, load_model
+from .models import FAMILIES, find_model, load_model
 from .reading import PreparedFolder
 from .whisper import WhisperModel, whisper_model
 
@@ -37,7 +37,7 @@ def folder_model(
     folder: PreparedFolder,  # A prepared folder
 ) -> Model: # The one that it was prepared for
     "Open the processor of a prepared folder."
-    with folder.processor_copy() as at: model = load_model(str(at))
+    with folder.processor_copy() as at: model = find_model(str(at))
     return replace(model, model_id=f"{folder}/processor")
 
 # %% ../nbs/40_modelof.ipynb #9ea94860
@@ -45,7 +45,7 @@ def _of_processor(given):
     name = getattr(getattr(given, "tokenizer", None), "name_or_path", "") or type(given).__name__
     with TemporaryDirectory() as at:
         given.save_pretrained(at)
-        try: model = load_model(at)
+        try: model = find_model(at)
         except (ValueError, FileNotFoundError) as e: raise type(e)(str(e).replace(at, name)) from None
     return replace(model, model_id=name)
 

@@ -29,7 +29,7 @@ from .whisper import WHISPER
 from .features import Extractor  # scripts import it from here, too
 
 # %% auto #0
-__all__ = ['FAMILIES', 'family_of', 'served_families', 'packaged_models', 'load_model']
+__all__ = ['FAMILIES', 'family_of', 'served_families', 'packaged_models', 'find_model', 'load_model']
 
 # %% ../nbs/29_models.ipynb #c4c7e833
 _log = logger_of(__name__)
@@ -147,19 +147,22 @@ def _from_hub(model_id):
     return _read(ModelSource(model_id, model_id, "the Hub", where, model_id, options=options))
 
 # %% ../nbs/29_models.ipynb #b0576572
+def find_model(
+    model_id: str,  # A folder, `openai/whisper-*`, or another id on the Hub
+) -> Model: # Its processor, in two halves
+    "Find a model's extractor settings and tokenizer by rule."
+    folder = user_path(model_id, "model_id")
+    if os.path.isdir(folder): return _from_folder(model_id, folder)
+    if known := [f for f in FAMILIES.values() if model_id in f.packaged()]: return known[0].from_package(model_id)
+    if model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small"
+        )
+    return _from_hub(model_id)
 def load_model(
     model_id: str,  # A folder, `openai/whisper-*`, or another id on the Hub
 ) -> Model: # Its processor, in two halves
     "Find a model's extractor settings and tokenizer by rule, and log where they came from."
-    folder = user_path(model_id, "model_id")
-    if os.path.isdir(folder):
-        model = _from_folder(model_id, folder)
-    elif known := [f for f in FAMILIES.values() if model_id in f.packaged()]:
-        model = known[0].from_package(model_id)
-    elif model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
-        raise FileNotFoundError(
-            f"no folder {model_id}: model_id names a folder or a Hub id such as openai/whisper-small"
-        )
-    else: model = _from_hub(model_id)
+    model = find_model(model_id)
     _log.info("processor for %s from %s", model_id, model.origin)
     return model

@@ -169,6 +169,8 @@ class Suspects:
     table: pa.Table  # With the schema `SUSPECTS`
     rejects: dict[str, dict[str, int]]  # Clips by reason and split, those that aren't listed included
     flags: dict[str, dict[str, dict]]  # Clips and seconds by flag and split
+    reason: str = ""  # The one that was asked for, if any
+    flag: str = ""  # The same of flags
 
     def __len__(self): return len(self.table)
     def counts(self):
@@ -199,9 +201,17 @@ def _after(suspects):
     if more > 0: lines.append(f"and {more:,} more: --json lists all of them, --reason and --flag choose")
     if suspects.clips.corpus[0] is None: lines.append(f"sentences of rejected clips are missing: {why}")
     return lines
+_OLDER = "clips have no flags here, as an older release made the folder: prepare again into another one"
+def _nothing(suspects):
+    "What to say where there is nothing to list."
+    if not suspects.reason and not suspects.flag: return "no clip was rejected, and none is flagged"
+    words = [f"no clip was rejected for {suspects.reason}"] if suspects.reason else []
+    if suspects.flag: words.append(f"no clip is flagged as {suspects.flag}" if _has_flags(suspects) else _OLDER)
+    return "; ".join(words)
+def _has_flags(suspects): return "flags" in suspects.clips.prep
 def _as_text(suspects, table):
     "Counts and the first clips, for a person."
-    if not suspects.rejects and not suspects.flags: return "no clip was rejected, and none is flagged"
+    if not suspects.rejects and not suspects.flags: return _nothing(suspects)
     lines = [_line(suspect) for suspect in suspects.table.slice(0, MOST_LISTED).to_pylist()]
     parts = [table(suspects.counts())]
     if lines: parts.append(table([_HEAD, *lines], left=len(_HEAD)))
@@ -234,4 +244,6 @@ def suspects(
         pa.concat_tables([_as_suspects(table.slice(0, 0)), *listed]),
         _reject_counts(clips.prep, reasons if reason or flag else REASONS),
         {name: counts[name] for name in flags if name in counts},
+        reason,
+        flag,
     )

@@ -29,7 +29,7 @@ from .pipeline import Prepared
 from .reading import PreparedFolder
 from .rejects import REASONS, BadClip
 from .rows import Corpus, Row, read_bytes
-from .show import show_bytes
+from .show import show_bytes, visible
 from .text import clean_sentence
 from .train import load_prepared
 
@@ -222,7 +222,7 @@ def _source_corpus(prep, moved):
     cfg = config_from(prep["config"])
     cfg = replace(cfg, dataset_name=name, dataset_revision=commit)
     try: corpus = load_rows(cfg)
-    except (OSError, ValueError) as e: return None, f"{_GONE}: {e}"
+    except (OSError, ValueError) as e: return None, visible(f"{_GONE}: {e}")
     identity = corpus.source.get("identity")
     if identity != prep["source"].get("identity"):
         return None, f"{name} has changed since"

@@ -178,6 +178,7 @@ def test_a_folder_of_the_first_release_is_described_too(older, prepared):
     found = compare(older, prepared()).to_dict()["sections"]
     assert found["Clips lost"]["clips"] == found["Clips gained"]["clips"] == 0 and found["Measures"]["train"]
     assert suspects(older).rejects == suspects(prepared()).rejects and suspects(older).flags == {}
+    assert "as an older release made the folder" in repr(suspects(older, flag="digits"))
 
 
 def test_a_folder_compared_with_itself_has_not_changed(prepared):
