@@ -35,6 +35,13 @@ def sounding_frames(
     last = changes[-1] + 1 if len(changes) else width
     return width if last >= width - 1 else max(last - 1, 1)
 
+# %% ../nbs/24_logmels.ipynb #520c8eac
+def _single(features):
+    "Numbers as float32: torch widens half precision ten times as fast as numpy does."
+    if features.dtype != np.float16: return features
+    import torch
+    return torch.from_numpy(features.copy()).float().numpy()
+
 # %% ../nbs/24_logmels.ipynb #a392e8c8
 def pad_log_mels(
     stored: list[np.ndarray],  # (mels, frames) each
@@ -44,7 +51,7 @@ def pad_log_mels(
     width = max(n_frames, *(f.shape[1] for f in stored))
     batch = np.empty((len(stored), len(stored[0]), width), np.float32)
     for row, features in zip(batch, stored):
-        row[:, :features.shape[1]] = features
+        row[:, :features.shape[1]] = _single(features)
         row[:, features.shape[1]:] = row[:, features.shape[1] - 1:features.shape[1]]
     mask = frame_mask([sounding_frames(f, n_frames) for f in stored], width)
     return {"input_features": batch, "attention_mask": mask}
