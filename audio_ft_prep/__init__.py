@@ -39,7 +39,7 @@ Modules:
 - `audio_ft_prep.collator`: Batches for any model, of the items of `load_prepared`
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
-- `audio_ft_prep.commands`: Commands on prepared folders that are finished: several as one
+- `audio_ft_prep.commands`: Commands around preparing: several folders as one, sentences of long recordings
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.comparison`: Two prepared folders side by side: settings, counts, flags, measures, and which clips came and went
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored

@@ -1,4 +1,4 @@
-"""Commands on prepared folders that are finished: several as one
+"""Commands around preparing: several folders as one, sentences of long recordings
 
 Each of these functions is a subcommand of `audio-ft-prep`, which registers what `COMMANDS` lists. Nothing heavy is imported until one is run.
 
@@ -10,10 +10,10 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commands.html.md"""
 from __future__ import annotations
 from typing import Annotated, Optional
 import typer
-from .console import AsJson, check_whole, show_result
+from .console import AsJson, check_whole, say, show_result
 
 # %% auto #0
-__all__ = ['COMMANDS', 'mix']
+__all__ = ['COMMANDS', 'mix', 'align']
 
 # %% ../nbs/89_commands.ipynb #352e81b0
 _FOLDERS = "Prepared folders, each perhaps with a name for its corpus: it=prepared/it."
@@ -35,5 +35,21 @@ def mix(
     leaks = dict(leak_speakers=leak_speakers, leak_sentences=leak_sentences, leak_audio=leak_audio)
     show_result(mix(folders, check_whole(output_dir), weights, hours, temperature, seed, **leaks), as_json)
 
+# %% ../nbs/89_commands.ipynb #1b664839
+def align(
+    recordings: Annotated[str, typer.Argument(help="A recording, or a folder of recordings.")],
+    text: Annotated[str, typer.Option(help="Its text, or a folder of texts; none for what the model hears.")] = "",
+    model_id: Annotated[str, typer.Option(help="Whisper model that listens: id or folder.")] = "openai/whisper-small",
+    language_code: Annotated[str, typer.Option(help="Language; found by the model when not given.")] = "",
+    min_score: Annotated[float, typer.Option(help="Lowest score of sentences in the table, 0 to 1.")] = 0.5,
+    vtt: Annotated[bool, typer.Option("--vtt", help="Also write subtitles beside the recordings.")] = False,
+    as_json: AsJson = False,
+):
+    "Give the sentences of long recordings their times, from a text or from what a model hears."
+    from audio_ft_prep.align import align
+    aligned = align(check_whole(recordings, "recordings"), text, model_id, language_code, min_score, vtt)
+    show_result(aligned, as_json)
+    if not as_json: say(f'prepare them with: audio-ft-prep prepare --dataset-name "{aligned.table}"')
+
 # %% ../nbs/89_commands.ipynb #6eb49a90
-COMMANDS = (mix,)  # In the order in which they are listed
+COMMANDS = (mix, align)  # In the order in which they are listed

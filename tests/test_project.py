@@ -204,6 +204,7 @@ def test_importing_the_package_loads_nothing_heavy():
         ["rejects"],
         ["upload"],
         ["export"],
+        ["align"],
         ["doctor"],
     ],
 )
