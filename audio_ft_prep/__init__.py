@@ -202,6 +202,8 @@ Modules:
 - `audio_ft_prep.webdataset`: The samples of a WebDataset's tars, local or on the Hub, as lines that know where their audio is
 - `audio_ft_prep.whisper`: What a Whisper model wants: log-mels of 30 seconds, and labels that announce their language
 - `audio_ft_prep.widgets`: A form for a run: fill it in, see what would come of it, prepare, and take it away as a command
+- `audio_ft_prep.windowlabels`: Labels of a window that holds several captions: with times, with what was said before, or of no speech at all
+- `audio_ft_prep.windows`: Captions of long recordings in windows of up to thirty seconds, in the form that Whisper was trained on
 - `audio_ft_prep.wordmatch`: Which word of a text is which word that was heard, over hours, where the two differ in places
 - `audio_ft_prep.workdir`: The folder in which a run keeps its records: this user's alone, and never believed to be so by its name
 - `audio_ft_prep.workers`: Worker processes of this machine: how they are started, what they say, how they end"""

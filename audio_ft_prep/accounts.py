@@ -20,7 +20,9 @@ def _split_counts(rows_in, results, reasons):
     "Counts of one split."
     kept = sum(r.rows for r in results)
     samples = sum(r.samples for r in results)
-    return {"rows": rows_in, "kept": kept, "samples": samples, "rejects": reasons}
+    counts = {"rows": rows_in, "kept": kept, "samples": samples, "rejects": reasons}
+    if any(r.held is not None for r in results): counts["held"] = sum(r.taken for r in results)
+    return counts
 def balance(
     rows_in: dict[str, int],  # Rows of each split before selection
     results: list[ShardResult],  # Every shard's result
@@ -32,9 +34,10 @@ def balance(
         reasons = reason_counts(rejects, split)
         count = _split_counts(rows_in[split], [r for r in results if r.split == split], reasons)
         rejected = sum(reasons.values())
-        if count["rows"] != count["kept"] + rejected:
+        taken = count.get("held", count["kept"])
+        if count["rows"] != taken + rejected:
             raise RuntimeError(
-                f"the counts of {split} don't balance: {count['rows']} rows in, {count['kept']} kept, {rejected}"
+                f"the counts of {split} don't balance: {count['rows']} rows in, {taken} kept, {rejected}"
                 " rejects; please report this"
             )
         counts[split] = count

@@ -143,6 +143,7 @@ def _summary(name, captions, cues):
     reasons = Counter(cue.reason for cue in cues if cue.reason)
     parts = [f"{len(captions)} captions, {len(kept)} rows of {sum(c.end - c.start for c in kept):.0f} s"]
     return f"{shown_path(name)}: {', '.join(parts + [f'{n} {reason}' for reason, n in reasons.items()])}"
+_SPEECH = ("overlap", "bad_row")  # Reasons of captions that are speech all the same
 def _add(reading, line, path):
     "Add the lines of a recording's captions."
     try:
@@ -155,7 +156,8 @@ def _add(reading, line, path):
     reading.lists.append(Path(path))
     reading.rules += rules
     reading.files.append(_summary(reading.inner(path), captions, cues))
-    reading.lines += [_cue_line(line, cue) for cue in cues]
+    lines = [_cue_line(line, cue) for cue in cues]
+    reading.lines += [b._replace(unsaid=a.reason in _SPEECH) for a, b in zip([line, *lines], lines)]
 
 # %% ../nbs/16_captions.ipynb #94935e4e
 def _chosen(captions, language_code):

@@ -52,6 +52,7 @@ MOST_SECONDS = 1200.0  # Of a clip that is decoded at all
 _LONGEST = Rule(lambda v: 0 < v <= MOST_SECONDS, f"must be above 0, and {MOST_SECONDS:g} at most")
 _THRESHOLD = Rule(lambda v: v is None or v >= 0, "must be 0 or more, or left out for no such flag")
 _SHARE = Rule(lambda v: v is None or 0 <= v <= 1, "must be from 0 to 1, or left out for no such flag")
+_PORTION = Rule(lambda v: 0 <= v <= 1, "must be a share from 0 to 1")
 _LEVEL = Rule(lambda v: v is None or v <= 0, "must be 0 or less, or left out for no such flag")
 _ONCE = _at_least(1, "must be 1 or more")
 _CHOSEN = _at_least(0, "must be 1 or more, or 0 to have it chosen")
@@ -119,6 +120,7 @@ _CLEANERS = Rule(
 _WHICH = "Configuration and revision"
 _COLUMNS = "Columns of a table of your own"
 _WORK = "Shards, workers and cluster"
+_LONG = "Windows of long recordings"
 _CAPS = "Caps, shares and order"
 _ANEW = "Splits made anew"
 
@@ -188,6 +190,10 @@ class _CheckSettings(_RowSettings):
     audio_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that names the audio, in a table of your own; empty: found by its name
     text_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column that holds the sentence, in a table of your own; empty: found by its name
     language_column: str = setting("data", "", verbatim=True, fold=_COLUMNS)  # Column with the language of each row, which its labels announce; empty: all have that of language
+    windows: Literal["rows", "captions"] = setting("data", "rows", fold=_LONG)  # What an example is: a row; or captions of a recording, in windows of up to 30 s
+    timestamps: float = setting("data", 0.5, _PORTION, fold=_LONG)  # Of the windows, the share whose labels say when each caption begins and ends (Whisper)
+    previous: float = setting("data", 0.5, _PORTION, fold=_LONG)  # Of the windows, the share whose labels begin with the text before them (Whisper)
+    no_speech: float = setting("data", 0.02, _PORTION, fold=_LONG)  # How many windows without speech are added, as a share of the others (Whisper)
     lower_case: bool = setting("data", False)  # Lower-case the sentences
     clean: str = setting("data", "", _CLEANERS)  # Rules that clean the sentences, beyond single blanks and composed letters: apostrophes,outer_quotes; empty for none
 
@@ -295,6 +301,15 @@ def _check_made(train, evaluation):
             f" {'+'.join(evaluation) or 'none'}"
         )
 
+# %% ../nbs/02_config.ipynb #94470009
+def _check_windows(cfg):
+    "Refuse what windows of thirty seconds can't be made with."
+    if cfg.windows == "rows": return
+    if cfg.max_seconds < 30:
+        raise ValueError(f"windows take 30 s, got max_seconds {cfg.max_seconds:g}: set it to 30, or windows to rows")
+    if cfg.language_column:
+        raise ValueError(f"windows are of one language, got language_column {cfg.language_column}: leave one out")
+
 # %% ../nbs/02_config.ipynb #8f13406d
 def _check_together(cfg):
     "Refuse settings that contradict each other."
@@ -321,6 +336,7 @@ def _check_together(cfg):
         raise ValueError(f"leak_near is for near, got {cfg.leak_near} without it: set near to true")
     _check_splits(cfg.train_splits, cfg.eval_splits)
     _check_repair(cfg)
+    _check_windows(cfg)
 
 # %% ../nbs/02_config.ipynb #80891309
 def _about(name): return {f.name: f.metadata[name] for f in fields(PrepConfig)}

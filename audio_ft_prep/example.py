@@ -81,9 +81,10 @@ class ExampleMaker:
         "Make one example; raise `BadClip` when the clip can't be used."
         clip, file = row_sound(row, self.limits)
         if self.fit: self.fit(row["labels"], len(clip.samples))
-        text = [label for label in row["labels"] if label not in self.controls]
+        labels = row["labels"][row.get("prompt") or 0:]  # without text that was said before
+        text = [label for label in labels if label not in self.controls]
         utterance = Utterance(clip, row["sentence"], len(text))
-        if not self.keeps_flat: check_modulation(utterance)
+        if text and not self.keeps_flat: check_modulation(utterance)  # a window without speech may be noise alone
         measures = measured(utterance)
         check_flags(measures, self.checks)
         self.known.check(name := audio_hash(clip.samples))

@@ -17,6 +17,7 @@ import numpy as np, pyarrow as pa
 from .audio import Clip, clip_at, read_clip, stored_samples
 from .config import SOUND, PrepConfig
 from .modelfiles import ModelSource
+from .windowlabels import PlainWindows
 
 # %% auto #0
 __all__ = ['MOST_FILE', 'Model', 'Column', 'value_of', 'list_of', 'audio_of', 'arrow_type', 'InputMaker', 'flac_bytes',
@@ -291,6 +292,7 @@ class Family(Batches):
     # Audio
     def input_maker(self, cfg: PrepConfig, model: Model) -> InputMaker: raise NotImplementedError
     def columns(self, storage: str, dtype: str, about: dict) -> dict[str, Column]: raise NotImplementedError
+    def windows(self, model: Model, tokenizer: Any) -> PlainWindows: return PlainWindows(self, model, tokenizer)  # Labels of windows
     def fit(self, model: Model) -> Any: return None  # Raises `BadClip` for labels that a clip of so many samples can't have
     def most_samples(self, about: dict) -> int | None: return None  # That it hears at once; none for any number
 

@@ -112,7 +112,7 @@ class Hints:
         return f"; did you mean {' or '.join(names)}?"
 
 # %% ../nbs/15_folder.ipynb #7bd8034e
-_FROM_LINES = ("sentence", "speaker", "seconds", "start", "age", "gender", "accents", "domain", "score")
+_FROM_LINES = ("sentence", "speaker", "seconds", "start", "age", "gender", "accents", "domain", "unsaid", "score")
 
 def _line_columns(rows, role, split, locale):
     "Columns of rows, from their names, lines and audio."

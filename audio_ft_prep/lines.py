@@ -43,6 +43,7 @@ class Line(NamedTuple):
     reason: str = ""  # Why the line is no row, a key of `REASONS`; empty when it is one
     detail: str = ""  # The same, for a person
     audio: tuple[str, int, int] | None = None  # Its audio, where that is known already: file, first byte, bytes
+    unsaid: bool | None = None  # Whether speech that no line has comes before it in its recording
 
 # %% ../nbs/12_lines.ipynb #f955a65b
 def line_path(

@@ -301,7 +301,8 @@ def _describe(folder, prep):
 # %% ../nbs/40_output.ipynb #2e588fc4
 def _shard_fields(result):
     "What prep.json says of a shard."
-    return {name: value for name, value in asdict(result).items() if name not in ("rejects", "index", "clips")}
+    left_out = ("rejects", "index", "clips", *["held"] * (result.held is None))
+    return {name: value for name, value in asdict(result).items() if name not in left_out}
 def _findings(data_set):
     "What prep.json says of a data set beside its counts, where there is something to say."
     entries = {name: getattr(data_set, name) for name in ("eval_of", "text", "sampling", "repair")}

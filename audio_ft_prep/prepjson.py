@@ -141,6 +141,7 @@ _REASON = re.compile("[a-z][a-z0-9_]{0,40}")
 def _check_count(count, at):
     "Check the counts of one split."
     for name in ("rows", "kept", "samples"): _count(_object(count, at).get(name), f"{at}.{name}")
+    if "held" in count: _count(count["held"], f"{at}.held")
     rejects = _object(count.get("rejects"), f"{at}.rejects")
     for reason, n in rejects.items():
         if not _REASON.fullmatch(reason): _refuse(f"{at}.rejects", "an object of reasons such as silent", reason)
@@ -155,8 +156,9 @@ _MOST_SPLITS = 1000  # Of a corpus that are asked for at once
 def _check_balance(count, at):
     "Check that rows of a split are kept or rejected."
     rejected = sum(count["rejects"].values())
-    if count["rows"] != count["kept"] + rejected:
-        _refuse(f"{at}.rows", f"{count['kept']} kept and {rejected} rejected", count["rows"])
+    taken = count.get("held", count["kept"])
+    if count["rows"] != taken + rejected:
+        _refuse(f"{at}.rows", f"{taken} kept and {rejected} rejected", count["rows"])
 
 def _check_eval_of(entry, counts):
     "Check what eval is over."
@@ -169,7 +171,7 @@ def _check_eval_of(entry, counts):
         _check_count(_object(count, at) | {"samples": 0}, at)
         _check_balance(count, at)
     kept = sum(count["kept"] for count in splits.values())
-    of_eval = counts.get("eval", {}).get("kept")
+    of_eval = counts.get("eval", {}).get("held", counts.get("eval", {}).get("kept"))
     if kept != of_eval: _refuse("eval_of", f"over the {of_eval} rows that counts.eval has", kept)
 
 # %% ../nbs/36_prepjson.ipynb #83ae1184
@@ -208,7 +210,7 @@ def _check_repair(entry, counts):
     if entry["own_train"] is not None: _check_amount(entry["own_train"], "repair.own_train")
 
 # %% ../nbs/36_prepjson.ipynb #5c50eacb
-_SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples")
+_SHARD_FIELDS = ("split", "file", "rows", "samples", "bytes", "sha256", "examples", "held")
 def check_shard(
     shard: Any,  # What is said of a shard
     field: str,  # Where it is said, for the sentence
@@ -221,6 +223,7 @@ def check_shard(
     if not where or shard.get("split") != where[0]:
         _refuse(f"{field}.file", "such as train/data-00000-of-00008.arrow, in the folder of its split", file)
     for name in ("rows", "samples", "bytes"): _count(shard.get(name), f"{field}.{name}")
+    if "held" in shard: _count(shard["held"], f"{field}.held")
     for name in ("sha256", "examples"): _hex(shard.get(name), f"{field}.{name}")
     return where
 

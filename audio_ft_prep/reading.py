@@ -319,7 +319,7 @@ def _count_faults(split, count, shards):
     samples = sum(s["samples"] for s in shards)
     if (count["kept"], count["samples"]) != (rows, samples):
         yield f"the shards of {split} don't hold {count['kept']} rows and {count['samples']} samples"
-    if count["rows"] != count["kept"] + sum(count["rejects"].values()):
+    if count["rows"] != count.get("held", count["kept"]) + sum(count["rejects"].values()):
         yield f"the counts of {split} in prep.json don't balance"
 
 # %% ../nbs/37_reading.ipynb #a2a1c45a

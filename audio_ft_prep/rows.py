@@ -46,6 +46,7 @@ class Row:
     accents: str = ""  # Accents of the speaker
     domain: str = ""  # What the sentence is about, where the corpus says so
     score: float | None = None  # How sure it is that the sentence is what is said, from 0 to 1, where the corpus says so
+    unsaid: bool | None = None  # Whether speech that no row has comes before it in its recording, where that is known
 
     def __repr__(self): return f"Row({self.id}, {self.source_split}, {self.size} bytes, {self.sentence!r})"
     def _repr_markdown_(self):
@@ -65,7 +66,7 @@ ROWS = pa.schema([
     ("start", pa.float64()), ("seconds", pa.float64()),
     ("up_votes", pa.int32()), ("down_votes", pa.int32()),
     ("age", _REPEATS), ("gender", _REPEATS), ("accents", _REPEATS), ("domain", _REPEATS),
-    ("score", pa.float64()),
+    ("score", pa.float64()), ("unsaid", pa.bool_()),
 ])
 
 # %% ../nbs/06_rows.ipynb #477e587c

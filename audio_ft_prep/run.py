@@ -32,6 +32,7 @@ from .rows import Corpus
 from .sampling import Selection, fetch_audio, labelled, select
 from .shards import rows_per_shard, shard_slices
 from .splits import split_roles
+from .windows import window_rows
 
 
 # %% auto #0
@@ -166,9 +167,16 @@ class Run:
 # %% ../nbs/39_run.ipynb #e397e342
 def _every_shard(run):
     "All shards of a run, in order."
+    if run.cfg.windows != "rows": return _window_shards(run)
     def label(rows): return labelled(rows, run.model, run.tokenizer, bool(run.cfg.language_column))
     size = rows_per_shard(run.selected, run.cfg.shard_rows)
     return [shard for split in run.splits for shard in shard_slices(run.selection[split], split, size, label)]
+def _window_shards(run):
+    "All shards of a run whose examples are windows of recordings."
+    form = run.model.family.windows(run.model, run.tokenizer)
+    rows = {split: window_rows(run.selection[split], run.corpus.rows, run.cfg, form) for split in run.splits}
+    size = rows_per_shard(sum(map(len, rows.values())), run.cfg.shard_rows)
+    return [shard for split in run.splits for shard in shard_slices(rows[split], split, size)]
 def _rows(shards):
     "Rows in shards, by split."
     rows = Counter()

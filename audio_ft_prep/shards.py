@@ -66,7 +66,8 @@ class Shard:
 
 # %% ../nbs/38_shards.ipynb #9a14965c
 _NEEDED = ["id", "source_split", "file", "offset", "size", "start", "seconds", "sentence", "speaker", "labels"]
-_KNOWN = [name for name in (*OF_ROWS, "flags") if name not in _NEEDED]  # What else is said of a clip, where the rows have it
+_OF_WINDOWS = ("members", "prompt")  # What rows of windows have besides
+_KNOWN = [name for name in (*OF_ROWS, "flags", *_OF_WINDOWS) if name not in _NEEDED]  # What else is said of a clip, where the rows have it
 def _plain_type(type_): return pa.string() if pa.types.is_dictionary(type_) else type_
 def _packed(table):
     "Rows as an Arrow stream, their dictionaries written out: a slice would carry a whole one."
@@ -124,7 +125,10 @@ class ShardResult:
     examples: str  # Sum of the examples' hashes, hexadecimal
     rejects: list[Reject] = field(default_factory=list)  # What was not kept of its rows
     clips: str = ""  # SHA-256 of what was found of its clips; empty where that is not at hand
+    held: int | None = None  # Rows that its windows hold; none where each example is a row
 
+    @property
+    def taken(self): return self.rows if self.held is None else self.held  # rows that became examples
     @property
     def key(self): return ShardKey(self.split, self.index)
     def __repr__(self):
@@ -163,7 +167,7 @@ def result_of(
     "Check a shard's record; raise `ValueError` where it isn't as it was written, or names what no record does."
     fields = dict(record) if isinstance(record, dict) else {}
     written = fields.pop("record", None)
-    own = ("index", "rejects", "token", "clips")
+    own = ("index", "rejects", "token", "clips", *["held"] * (fields.get("held") is None))
     _, index, _ = check_shard({k: v for k, v in fields.items() if k not in own}, "the record")
     as_written = written == _hash_of(fields) and fields.pop("token", "") == token and fields.get("index") == index
     if not as_written: raise ValueError("the record is not as it was written")
@@ -213,16 +217,23 @@ class _Tally:
         self.samples = 0
         self.hash = 0
         self.rejects = []
+        self.seen = 0  # rows of the shard so far
+        self.held = None  # rows that windows hold, where examples are windows
         self.kept = []  # which of the shard's rows became examples
         self.found = []  # what was measured of those
-    def add(self, example):
-        self.kept.append(self.rows + len(self.rejects))
+    def add(self, row, example):
+        self.kept.append(self.seen)
+        self.seen += 1
+        if "members" in row: self.held = (self.held or 0) + len(row["members"])
         self.found.append({name: example[name] for name in _FOUND if name in example})
         self.rows += 1
         self.samples += example["input_length"]
         self.hash = add_hashes(self.hash, example_hash(self.shard.split, example))
     def reject(self, row, bad):
-        self.rejects.append(Reject(self.shard.split, row["source_split"], row["id"], bad.reason, bad.detail))
+        self.seen += 1
+        if "members" in row: self.held = self.held or 0
+        for name in row.get("members", [row["id"]]):
+            self.rejects.append(Reject(self.shard.split, row["source_split"], name, bad.reason, bad.detail))
 
 # %% ../nbs/38_shards.ipynb #d1c4cb58
 def _rows_of(shard):
@@ -242,7 +253,7 @@ def _batches(shard, maker, tally, on_progress):
         try: example = maker(row)
         except BadClip as bad: tally.reject(row, bad)
         else:
-            tally.add(example)
+            tally.add(row, example)
             batch.append(example)
             held += _content_bytes(example)
         on_progress(tally)
@@ -280,6 +291,6 @@ def prepare_shard(
     examples = f"{tally.hash:064x}"
     found = _write_found(shard, maker, tally, folder)
     result = ShardResult(
-        *shard.key, shard.file, tally.rows, tally.samples, size, sha256, examples, tally.rejects, found)
+        *shard.key, shard.file, tally.rows, tally.samples, size, sha256, examples, tally.rejects, found, tally.held)
     atomic_write_bytes(folder.work/shard.key.record, record_bytes(result, token))
     return result

@@ -25,12 +25,13 @@ from .secrets import logger_of
 from audio_ft_prep.vocabulary import (
     SIZES, VARIANTS, PackagedTokenizer, announced_by, languages, packaged_variant, save_spellings
 )
+from .windowlabels import WhisperWindows
 
 # %% auto #0
 __all__ = ['WHISPER', 'WhisperModel', 'whisper_model', 'whisper_from_package', 'whisper_code', 'has_language', 'language_token',
            'label_language', 'check_mixed_languages', 'announce_languages', 'language_tokenizer', 'labels_of',
            'control_ids', 'too_long', 'bytes_that_fit', 'is_whisper', 'read_whisper', 'LogMelMaker', 'log_mel_column',
-           'whisper_misfit', 'WhisperBatches', 'Whisper']
+           'whisper_misfit', 'prompted_labels', 'WhisperBatches', 'Whisper']
 
 # %% ../nbs/26_whisper.ipynb #59999514
 _log = logger_of(__name__)
@@ -308,6 +309,25 @@ def _other_mels(stored, wanted):
         " own id, or with storage audio or source, which serve every model"
     )
 
+# %% ../nbs/26_whisper.ipynb #0542bd91
+def prompted_labels(
+    labels: list[list[int]],  # Of each clip: perhaps ids of text before it, then the start token and the rest
+    start_id: int,  # The start token
+) -> dict[str, np.ndarray]: # labels, and decoder_input_ids where a label has text before it
+    "Make a batch of Whisper's labels."
+    heads = [list(l).index(start_id) if start_id in l else 0 for l in labels]
+    if not any(heads): return {"labels": pad_labels(labels, start_id)}
+    given = [list(label) for label in labels]
+    _check_starts = [label[head:] for label, head in zip(given, heads)]
+    targets = pad_labels(_check_starts, start_id)
+    width = max(len(label) - 1 for label in given)
+    batch = {"labels": np.full((len(given), width), -100, np.int64)}
+    batch["decoder_input_ids"] = np.full((len(given), width), given[0][-1], np.int64)  # padded with the end token
+    for row, (label, head) in enumerate(zip(given, heads)):
+        batch["labels"][row, head:len(label) - 1] = label[head + 1:]
+        batch["decoder_input_ids"][row, :len(label) - 1] = label[:-1]
+    return batch
+
 # %% ../nbs/26_whisper.ipynb #422b74d1
 class WhisperBatches(Batches):
     "How clips become a batch for Whisper."
@@ -316,7 +336,7 @@ class WhisperBatches(Batches):
         mels = model.extractor.feature_size
         if others := [len(f) for f in stored if len(f) != mels]: raise ValueError(_other_mels(others[0], mels))
         return pad_log_mels(stored, model.extractor.nb_max_frames)
-    def label_batch(self, labels, model): return {"labels": pad_labels(labels, model.start_id)}
+    def label_batch(self, labels, model): return prompted_labels(labels, model.start_id)
     def collate(self, clips, model, tokenizer):
         batch = super().collate(clips, model, tokenizer)
         width = batch["input_features"].shape[2]
@@ -370,6 +390,7 @@ class Whisper(WhisperBatches, Family):
     def columns(self, storage, dtype, about):
         return log_mel_column(storage, dtype, about)
     def most_samples(self, about): return about["frames"] * about["rate_hz"] // 100
+    def windows(self, model, tokenizer): return WhisperWindows(self, model, tokenizer)
 
 # %% ../nbs/26_whisper.ipynb #054f5b6a
 WHISPER = Whisper()
