@@ -39,6 +39,7 @@ from .textwords import text_notes
 from .secrets import logger_of
 from .show import as_it_is, markdown_table, show_bytes, show_hours, text_table, visible
 from .workdir import check_work
+from .windows import WINDOW_S
 
 # %% auto #0
 __all__ = ['Prepared', 'Progress', 'prepare', 'merge']
@@ -79,6 +80,10 @@ class Prepared:
 
 # %% ../nbs/60_pipeline.ipynb #4aedcf36
 def _bytes_in(prep, split=None): return sum(s["bytes"] for s in prep["shards"] if split in (None, s["split"]))
+def _padding(count, rate_hz):
+    "The share of windows of thirty seconds that holds no audio."
+    if not count["kept"]: return ""
+    return f"{1 - count['samples'] / (count['kept'] * WINDOW_S * rate_hz):.0%}"
 def _prepared_rows(prep):
     "What a prepared folder holds, as the rows of a table."
     counts = prep["counts"]
@@ -87,8 +92,11 @@ def _prepared_rows(prep):
     rows = [
         ["", *counts],
         line("rows in", lambda s: counts[s]["rows"]),
-        line("kept", lambda s: counts[s]["kept"]),
+        line("kept", lambda s: counts[s].get("held", counts[s]["kept"])),
     ]
+    if any("held" in count for count in counts.values()):
+        rows.append(line("windows that hold them", lambda s: counts[s]["kept"]))
+        rows.append(line("padding of windows", lambda s: _padding(counts[s], rate)))
     reasons = dict.fromkeys(reason for count in counts.values() for reason in count["rejects"])
     for reason in reasons: rows.append(line(f"rejected: {reason}", lambda s: counts[s]["rejects"].get(reason, 0)))
     for flag, clips in flag_counts(prep).items(): rows.append([f"flagged: {flag}", *clips])

@@ -154,7 +154,7 @@ class Run:
     @property
     def rows(self): return _rows(self.shards)  # to decode, by split
     @property
-    def rows_in(self): return self.rows if self.part else self.selection.rows_in  # that this job answers for, by split
+    def rows_in(self): return _taken(self.shards) if self.part else self.selection.rows_in  # that this job answers for, by split
     @property
     def rejects(self): return rejects_table([]) if self.part else self.selection.rejects  # of those, before decoding
     @cached_property
@@ -177,8 +177,13 @@ def _window_shards(run):
     rows = {split: window_rows(run.selection[split], run.corpus.rows, run.cfg, form) for split in run.splits}
     size = rows_per_shard(sum(map(len, rows.values())), run.cfg.shard_rows)
     return [shard for split in run.splits for shard in shard_slices(rows[split], split, size)]
+def _taken(shards):
+    "Rows of the corpus in shards, by split."
+    rows = Counter()
+    for shard in shards: rows[shard.split] += shard.taken
+    return dict(rows)
 def _rows(shards):
-    "Rows in shards, by split."
+    "Examples to be made of shards, by split."
     rows = Counter()
     for shard in shards: rows[shard.split] += shard.size
     return dict(rows)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib, io, json, os
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, Callable, NamedTuple
-import pyarrow as pa
+import pyarrow as pa, pyarrow.compute as pc
 from .cliprows import OF_ROWS, clip_bytes, clip_rows
 from .example import ExampleMaker, add_hashes, example_hash, record_batch
 from .measures import MEASURES
@@ -80,6 +80,11 @@ def _packed(table):
     return sink.getvalue()
 
 # %% ../nbs/38_shards.ipynb #d76ce329
+def _taken(rows):
+    "How many rows of the corpus these are; a window's are those that it holds."
+    if "members" not in rows.column_names: return len(rows)
+    return pc.sum(pc.list_value_length(rows["members"])).as_py() or 0
+
 @dataclass(frozen=True, repr=False)
 class ShardSlice:
     "A slice of a split's rows that becomes a shard."
@@ -93,6 +98,8 @@ class ShardSlice:
     def key(self): return ShardKey(self.split, self.index)
     @property
     def size(self): return len(self.rows)
+    @property
+    def taken(self): return _taken(self.rows)  # rows of the corpus
     def __call__(self) -> Shard:
         "Lay the rows out for a worker, with their labels."
         packed = _packed(self.label(self.rows))

@@ -310,16 +310,20 @@ def _other_mels(stored, wanted):
     )
 
 # %% ../nbs/26_whisper.ipynb #0542bd91
+_BEFORE = {50257: (50360,), 50258: (50361, 50362)}  # <|startofprev|> of OpenAI's vocabularies, by their start token
+def _heads(labels, start_id):
+    "How many ids of each label come before its start token, where it begins with text that was said before."
+    before = _BEFORE.get(start_id, ())
+    return [list(l).index(start_id) if len(l) and l[0] in before and start_id in l else 0 for l in labels]
 def prompted_labels(
     labels: list[list[int]],  # Of each clip: perhaps ids of text before it, then the start token and the rest
     start_id: int,  # The start token
 ) -> dict[str, np.ndarray]: # labels, and decoder_input_ids where a label has text before it
     "Make a batch of Whisper's labels."
-    heads = [list(l).index(start_id) if start_id in l else 0 for l in labels]
+    heads = _heads(labels, start_id)
     if not any(heads): return {"labels": pad_labels(labels, start_id)}
     given = [list(label) for label in labels]
-    _check_starts = [label[head:] for label, head in zip(given, heads)]
-    targets = pad_labels(_check_starts, start_id)
+    pad_labels([label[head:] for label, head in zip(given, heads)], start_id)  # refuses another start token
     width = max(len(label) - 1 for label in given)
     batch = {"labels": np.full((len(given), width), -100, np.int64)}
     batch["decoder_input_ids"] = np.full((len(given), width), given[0][-1], np.int64)  # padded with the end token

@@ -109,7 +109,7 @@ class _Recording:
             span = self.spans[first]
             if begin is None or span.end > begin + WINDOW_S: begin = span.start
             stop, why = _fill(self.spans, first, begin)
-            stop = max(stop, first + 1)
+            if stop == first: stop, why = first + 1, "end"  # longer than a window
             label, n, timed, stop, why = self.label(first, stop, begin, why)
             end = self.end(stop, begin, why, timed)
             self.windows.append(Window(begin, end, [s.row for s in self.spans[first:stop]], label, n))
@@ -209,7 +209,7 @@ def _described(window, place, columns):
         "place": place,
         "id": columns.ids[place],
         "start": window.start,
-        "seconds": window.end - window.start,
+        "seconds": round(window.end - window.start, 6),  # 30 s, and not a billionth more
         "sentence": " ".join(columns.sentences[row] for row in rows),
         "speaker": _speaker_of([columns.speakers[row] for row in rows]) if rows else "",
         "labels": window.label,
