@@ -126,6 +126,7 @@ class _Reading:
         return Line(name, "", shown_path(self.inner(captions)), folder, split, **values)
     def refuse(self, line, why): self.lines.append(refused_line(line, BadClip("bad_row", why)))
 
+# %% ../nbs/16_captions.ipynb #bdba24aa
 def _of_recording(captions, recording):
     "Captions of one recording, from a file that may hold those of several."
     name = clip_id(recording)

@@ -278,7 +278,8 @@ def _served(model, data, folder, language, task):
     if not items: raise ValueError("a collator is tried on its data's first clip, and has none: give data with rows")
     config = folder.prep["config"] if folder else {}
     label = label_maker(model, _labels_in(items[0]), config, language, task)
-    of_windows = config.get("windows", "rows") != "rows" and folder.prep["model"].get("family", "whisper") == model.family.name
+    is_same = folder and folder.prep["model"].get("family", "whisper") == model.family.name
+    of_windows = is_same and config.get("windows", "rows") != "rows"
     if of_windows or _is_own(items, label):  # what windows are labelled with isn't in their sentences
         model = replace(model, tokenizer=label.tokenizer)  # it knows how the model is asked
         label = None

@@ -62,6 +62,11 @@ def row_clip(
     "Read a row's clip, or raise `BadClip`."
     return row_sound(row, limits)[0]
 
+# %% ../nbs/31_example.ipynb #6ab73cca
+def _text_of(row, controls):
+    "Labels of a row that are text, without what was said before the clip."
+    return [label for label in row["labels"][row.get("prompt") or 0:] if label not in controls]
+
 # %% ../nbs/31_example.ipynb #7c875e39
 @dataclass(frozen=True)
 class ExampleMaker:
@@ -81,8 +86,7 @@ class ExampleMaker:
         "Make one example; raise `BadClip` when the clip can't be used."
         clip, file = row_sound(row, self.limits)
         if self.fit: self.fit(row["labels"], len(clip.samples))
-        labels = row["labels"][row.get("prompt") or 0:]  # without text that was said before
-        text = [label for label in labels if label not in self.controls]
+        text = _text_of(row, self.controls)
         utterance = Utterance(clip, row["sentence"], len(text))
         if text and not self.keeps_flat: check_modulation(utterance)  # a window without speech may be noise alone
         measures = measured(utterance)

@@ -60,7 +60,11 @@ GRID_S, LAST_TIME, MOST_PROMPT = 0.02, 1500, 223
 class WhisperWindows(PlainWindows):
     "Labels of windows as Whisper was trained on them."
     timed = True
-    def __init__(self, family, model, tokenizer):
+    def __init__(self,
+        family: Any,  # Whisper's
+        model: Any,  # The model to prepare for
+        tokenizer: Any,  # Makes its labels
+    ):
         super().__init__(family, model, tokenizer)
         *self.prefix, self.no_times = tokenizer.prefix_tokens
         self.end = tokenizer.eos_token_id

@@ -57,6 +57,43 @@ def draw(
     "Draw a number that looks random and is the same each time."
     return int.from_bytes(rank(name, seed), "big") / 2**64
 
+# %% ../nbs/32_windows.ipynb #2b16be33
+def _label(recording, first, stop, begin, why):
+    "The label of spans; where it is too long with fewer of them, without a prompt, or without times."
+    key = f"{recording.name}\0{len(recording.windows)}"
+    timed = recording.form.timed and draw(f"times {key}", recording.cfg.seed) < recording.cfg.timestamps
+    prompt = recording.said if draw(f"prompt {key}", recording.cfg.seed) < recording.cfg.previous else []
+    while True:
+        spans = recording.spans[first:stop]
+        times = [(s.start - begin, s.end - begin) for s in spans]
+        straddle = recording.spans[stop].start - begin if why == "straddle" else None
+        label, n = recording.form.compose([s.piece for s in spans], times, straddle, timed, prompt)
+        if not recording.form.excess(label): return label, n, timed, stop, why
+        if stop > first + 1: stop, why = stop - 1, "straddle"
+        elif prompt: prompt = []
+        elif timed: timed = False
+        else: return label, n, timed, stop, why
+
+# %% ../nbs/32_windows.ipynb #763d40fd
+def _end(recording, stop, begin, why, timed):
+    "Where the audio of a window ends."
+    last = recording.spans[stop - 1].end
+    if why == "pause": return begin + WINDOW_S
+    if why != "straddle": return last
+    cut = recording.spans[stop]
+    return min(begin + WINDOW_S, cut.end) if timed else max(last, cut.start)
+
+def _next_begin(recording, stop, begin, why):
+    "Where the window after one begins; nowhere in particular after a break."
+    if why == "straddle": return recording.spans[stop].start
+    if why != "pause": return None
+    begin += WINDOW_S
+    while recording.spans[stop].start >= begin + WINDOW_S:
+        recording.silences.append(begin)
+        begin += WINDOW_S
+    return begin
+
+# %% ../nbs/32_windows.ipynb #8e6eb699
 @dataclass
 class _Recording:
     "Windows of one recording, as they are made."
@@ -68,40 +105,6 @@ class _Recording:
     silences: list[float] = field(default_factory=list)  # Beginnings of windows without speech
     said: list[int] = field(default_factory=list)  # Text of the window before
 
-    def label(self, first, stop, begin, why):
-        "The label of spans; where it is too long with fewer of them, without a prompt, or without times."
-        key = f"{self.name}\0{len(self.windows)}"
-        timed = self.form.timed and draw(f"times {key}", self.cfg.seed) < self.cfg.timestamps
-        prompt = self.said if draw(f"prompt {key}", self.cfg.seed) < self.cfg.previous else []
-        while True:
-            spans = self.spans[first:stop]
-            times = [(s.start - begin, s.end - begin) for s in spans]
-            straddle = self.spans[stop].start - begin if why == "straddle" else None
-            label, n = self.form.compose([s.piece for s in spans], times, straddle, timed, prompt)
-            if not self.form.excess(label): return label, n, timed, stop, why
-            if stop > first + 1: stop, why = stop - 1, "straddle"
-            elif prompt: prompt = []
-            elif timed: timed = False
-            else: return label, n, timed, stop, why
-
-    def end(self, stop, begin, why, timed):
-        "Where the audio of a window ends."
-        last = self.spans[stop - 1].end
-        if why == "pause": return begin + WINDOW_S
-        if why != "straddle": return last
-        cut = self.spans[stop]
-        return min(begin + WINDOW_S, cut.end) if timed else max(last, cut.start)
-
-    def next_begin(self, stop, begin, why):
-        "Where the window after one begins; nowhere in particular after a break."
-        if why == "straddle": return self.spans[stop].start
-        if why != "pause": return None
-        begin += WINDOW_S
-        while self.spans[stop].start >= begin + WINDOW_S:
-            self.silences.append(begin)
-            begin += WINDOW_S
-        return begin
-
     def run(self):
         "Make all windows."
         first, begin = 0, None
@@ -110,11 +113,11 @@ class _Recording:
             if begin is None or span.end > begin + WINDOW_S: begin = span.start
             stop, why = _fill(self.spans, first, begin)
             if stop == first: stop, why = first + 1, "end"  # longer than a window
-            label, n, timed, stop, why = self.label(first, stop, begin, why)
-            end = self.end(stop, begin, why, timed)
+            label, n, timed, stop, why = _label(self, first, stop, begin, why)
+            end = _end(self, stop, begin, why, timed)
             self.windows.append(Window(begin, end, [s.row for s in self.spans[first:stop]], label, n))
             self.said = self.form.text([s.piece for s in self.spans[first:stop]])
-            begin = self.next_begin(stop, begin, why)
+            begin = _next_begin(self, stop, begin, why)
             first = stop
         return self
 
