@@ -1,6 +1,6 @@
 """What the clips of several prepared folders share: train of one with the eval of another, and train with train
 
-Corpora that are put together may hold the same recordings, speakers or sentences, and what was kept apart in each may meet in the whole. `Overlaps.of` compares the train of each of several folders with the eval of each, and train with itself, by what their tables of clips say: nothing is decoded.
+Corpora that are put together may hold the same recordings, speakers or sentences, and what was kept apart in each may meet in the whole. `Overlaps.of(...)` compares the train of each of several folders with the eval of each, and train with itself, by what their tables of clips say: nothing is decoded.
 
 Docs: https://audio-ft-prep.github.io/audio_ft_prep/overlaps.html.md"""
 
