@@ -5,6 +5,7 @@ It takes a corpus as it is: Common Voice with its faults, a folder of your own r
 Modules:
 
 - `audio_ft_prep.accounts`: What became of the rows of a run: kept or rejected, and the numbers add up
+- `audio_ft_prep.agreement`: How far what a model heard is from what a clip is said to say, and what that is a sign of
 - `audio_ft_prep.align`: Recordings of hours and their texts, or recordings alone, as a table of sentences with times and scores that `prepare` reads
 - `audio_ft_prep.archive`: What a release's archive holds, read once from front to back; a bomb, a damaged file and a member that leads out are stopped
 - `audio_ft_prep.arrow`: Arrow and Parquet files of others, opened so that nothing they claim is believed before it is checked
@@ -77,6 +78,7 @@ Modules:
 - `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows
 - `audio_ft_prep.found`: What workers found of clips, read back from a run's work folder, and believed only by its hash
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
+- `audio_ft_prep.heard`: What models have heard in a prepared folder, in tables beside its shards, and never believed unseen
 - `audio_ft_prep.hearing`: A recording of hours, heard by a model in windows that end in pauses, and what was heard kept as it comes
 - `audio_ft_prep.hub`: A data set on the Hugging Face Hub, file by file: what it holds, and only the bytes that are needed
 - `audio_ft_prep.hubclient`: Which Hub is asked, where what it gives is kept, and what its errors mean
