@@ -31,6 +31,7 @@ Modules:
 - `audio_ft_prep.cli`: The command: one line that works, and one sentence when it can't
 - `audio_ft_prep.clipfacts`: What the clips of a prepared folder say together: flags, measures, speakers, groups, repeated sentences
 - `audio_ft_prep.clipfile`: clips.parquet, written shard by shard, and read as if anybody had written it
+- `audio_ft_prep.cliphearer`: A stored clip, and the others of its batch, heard by the worker that is given it
 - `audio_ft_prep.cliplist`: The clips of a corpus or of a prepared folder as a list, kept ones and rejects: to be filtered, and opened one at a time
 - `audio_ft_prep.clipnames`: What the clips of a table are called, so that rows of one clip have one name and two clips never share one
 - `audio_ft_prep.cliprows`: One row for each kept clip: who says what, what was measured, which flags are raised
@@ -97,6 +98,7 @@ Modules:
 - `audio_ft_prep.levels`: How loud a clip is from moment to moment, and where something is heard in it
 - `audio_ft_prep.lines`: One line of a list, whatever the list: which file is meant, what is said in it, and by whom
 - `audio_ft_prep.links`: Which files a corpus may use: plain files inside it, and links into its own store of the Hub, git-annex or DVC
+- `audio_ft_prep.listen`: A model hears the clips of a prepared folder, and what it heard is kept beside them
 - `audio_ft_prep.listing`: The lists of a folder of recordings, found by the names of its files, and every line of them
 - `audio_ft_prep.load`: One door to every kind of corpus: what is there decides how it is read
 - `audio_ft_prep.local`: The shards of a run, made by processes of this machine
