@@ -60,9 +60,8 @@ def stored_clip(
 
 # %% ../nbs/80_cliphearer.ipynb #7fcb5879
 def load_hearing():
-    "Load what hearing needs, once a worker."
-    import torch
-    torch.set_num_threads(1)
+    "Load what reading clips needs; the model is opened with the first clip."
+    import soundfile
 
 _HEARD_LAST = {}  # The batch that this process heard last
 @dataclass(frozen=True)

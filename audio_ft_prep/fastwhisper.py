@@ -181,11 +181,12 @@ def _guessed(whisper, encoded, n):
     "Language and its probability for each clip; of a model that knows English only, that."
     if not whisper.model.is_multilingual: return [("en", 1.0)] * n
     found = whisper.model.detect_language(encoded)
-    return [(names[0][0][2:-2], round(names[0][1], 4)) for names in found]
+    return [_likeliest(names) for names in found]
+def _likeliest(names): return (names[0][0][2:-2], round(names[0][1], 4)) if names else ("", 0.0)
 
 def _prompt(whisper, asked, guessed):
     "Ids of a clip's prompt."
-    language = asked.language or guessed if whisper.model.is_multilingual else ""
+    language = (asked.language or guessed) if whisper.model.is_multilingual else ""
     tokens = prompt_tokens(language, asked.task)
     ids = [whisper.hf_tokenizer.token_to_id(token) for token in tokens]
     if None in ids:

@@ -106,6 +106,9 @@ def worker_transcriber(
     model: ListeningModel,  # As `listening_model` gives it
 ) -> Transcriber: # The one of this process
     "Open what hears once in a process."
+    if model.route != "texts":
+        import torch
+        torch.set_num_threads(1)
     return open_transcriber(model)
 
 def transcriber_for(
