@@ -13,22 +13,23 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Literal, Optional, get_args, get_origin
 import typer
+from .commands import COMMANDS
 from .config import LINES, NONE_WORDS, PrepConfig, config_from, field_types, setting_helps
 from .configfile import read_settings
-from .show import json_text, visible, visible_lines
+from .console import GONE, AsJson, check_whole, folder_or_url, say, say_json, show_result
+from .show import visible, visible_lines
 from .paths import user_path
 from .process import Ended, end_by_exception, end_in_peace, ensure_home, patient_streams, stand_somewhere
 from .secrets import NoSecrets, OneLine, without_secrets
 from .verdicts import DEBUG, stopped, verdict
 
 # %% auto #0
-__all__ = ['app', 'AsJson', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'listen',
-           'export', 'upload', 'notebooks', 'doctor', 'main']
+__all__ = ['app', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'listen', 'export',
+           'upload', 'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
 _HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 # %% ../nbs/90_cli.ipynb #947fddae
 def _may_be_left_out(typ): return type(None) in get_args(typ)
@@ -100,30 +101,6 @@ def _takes_config(run):
     command.__name__, command.__doc__ = run.__name__.strip("_"), run.__doc__
     return app.command(command.__name__)(command)
 
-# %% ../nbs/90_cli.ipynb #2b062bfd
-def _say(text):
-    "Print lines for a person."
-    print(visible_lines(without_secrets(str(text))))
-def _say_json(value):
-    "Print JSON for a program, in letters that the terminal has."
-    print(json_text(without_secrets(value), encoding=sys.stdout.encoding or "utf-8"))
-def _show(value, as_json):
-    if as_json: _say_json(value.to_dict())
-    else: _say(value)
-
-# %% ../nbs/90_cli.ipynb #265812bf
-def _folder_or_url(folder):
-    "A folder or a URL, as the other modules take it."
-    return folder if "://" in folder else str(user_path(folder, "the folder"))
-
-# %% ../nbs/90_cli.ipynb #a68e1db9
-_GONE = []  # Holds True where the folder that the command was started in is gone
-def _check_whole(folder, name="output_dir"):
-    "Refuse an output folder that is relative to a folder that is gone; give the others back."
-    if not _GONE or "://" in folder or os.path.isabs(os.path.expanduser(folder)): return folder
-    why = "the folder that this command was started in is gone"
-    raise ValueError(f"{name} must be a whole path, got {folder}: {why}")
-
 # %% ../nbs/90_cli.ipynb #5f97bbcd
 def _show_traceback(e):
     import traceback
@@ -156,15 +133,15 @@ def run(
 def _plan(cfg, as_json):
     "Show what prepare would keep, drop and write; nothing is written."
     from audio_ft_prep.planning import plan
-    _show(plan(cfg), as_json)
+    show_result(plan(cfg), as_json)
 
 # %% ../nbs/90_cli.ipynb #a131a510
 @_takes_config
 def _prepare(cfg, as_json):
     "Prepare a corpus; run again after a stop, it resumes."
     from audio_ft_prep.pipeline import prepare
-    _check_whole(cfg.output_dir)
-    _show(prepare(cfg), as_json)
+    check_whole(cfg.output_dir)
+    show_result(prepare(cfg), as_json)
 
 # %% ../nbs/90_cli.ipynb #fe1cd93a
 @app.command()
@@ -174,9 +151,9 @@ def demo(
 ):
     "Prepare the sample corpus that comes with the package, for openai/whisper-small."
     from audio_ft_prep.pipeline import prepare
-    prepared = prepare(PrepConfig("sample", "it", "Italian", output_dir=_check_whole(output_dir)))
-    _show(prepared, as_json)
-    if not as_json: _say(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
+    prepared = prepare(PrepConfig("sample", "it", "Italian", output_dir=check_whole(output_dir)))
+    show_result(prepared, as_json)
+    if not as_json: say(f'open it with: from audio_ft_prep import load_prepared; load_prepared("{output_dir}")')
 
 # %% ../nbs/90_cli.ipynb #4568c45b
 @app.command()
@@ -186,10 +163,10 @@ def verify(
 ):
     "Compare a prepared folder with its prep.json: every shard is hashed again."
     from audio_ft_prep.reading import read_prep, verify
-    folder = _folder_or_url(folder)
+    folder = folder_or_url(folder)
     faults, prep = verify(folder), read_prep(folder)
-    if as_json: _say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
-    elif not faults: _say(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
+    if as_json: say_json({"folder": folder, "hash": prep["hash"], "faults": faults})
+    elif not faults: say(f"{folder} is as it was written: {len(prep['shards'])} shards, hash {prep['hash'][:16]}")
     if faults: raise RuntimeError(f"{folder} is not as it was written: {'; '.join(faults)}; prepare it again")
 
 # %% ../nbs/90_cli.ipynb #f14ff63b
@@ -228,9 +205,9 @@ def inspect(
     "Show what a corpus holds before anything is prepared."
     from audio_ft_prep.load import inspect_corpus
     inspected = inspect_corpus(dataset_name, language_code, audio_column, text_column, dataset_config, dataset_revision)
-    if as_json: return _say_json(inspected)
-    _say(visible(f"{dataset_name} is read as {inspected['kind']}: {inspected['why']}"))
-    for language, splits in inspected["languages"].items(): _say("\n".join(_inspection_lines(language, splits)))
+    if as_json: return say_json(inspected)
+    say(visible(f"{dataset_name} is read as {inspected['kind']}: {inspected['why']}"))
+    for language, splits in inspected["languages"].items(): say("\n".join(_inspection_lines(language, splits)))
 
 # %% ../nbs/90_cli.ipynb #dcc56763
 @app.command()
@@ -245,13 +222,13 @@ def report(
     from audio_ft_prep.comparison import compare
     from audio_ft_prep.page import check_page, write_page
     from audio_ft_prep.report import report
-    page = check_page(user_path(_check_whole(html, "html"), "html")) if html else None
-    folders = [_folder_or_url(name) for name in (folder, other) if name]
+    page = check_page(user_path(check_whole(html, "html"), "html")) if html else None
+    folders = [folder_or_url(name) for name in (folder, other) if name]
     found = compare(*folders) if other else report(*folders)
-    if not page: return _show(found, as_json)
+    if not page: return show_result(found, as_json)
     write_page(found.html() if other else found.html(most_clips), page)
-    if as_json: return _say_json({**found.to_dict(), "html": str(page)})
-    _say(f"{page} is written: open it in a browser")
+    if as_json: return say_json({**found.to_dict(), "html": str(page)})
+    say(f"{page} is written: open it in a browser")
 
 # %% ../nbs/90_cli.ipynb #c1f42f9d
 @app.command()
@@ -265,10 +242,10 @@ def rejects(
     "List the clips that were rejected or flagged, with what was measured and what is said."
     from audio_ft_prep.exported import export_clips
     from audio_ft_prep.suspects import suspects
-    found = suspects(_folder_or_url(folder), reason, flag)
-    exported = export_clips(found, _check_whole(export, "the folder to export to")) if export else None
-    if as_json: return _say_json({**found.to_dict(), "export": exported and exported.to_dict()})
-    _say(exported or found)
+    found = suspects(folder_or_url(folder), reason, flag)
+    exported = export_clips(found, check_whole(export, "the folder to export to")) if export else None
+    if as_json: return say_json({**found.to_dict(), "export": exported and exported.to_dict()})
+    say(exported or found)
 
 # %% ../nbs/90_cli.ipynb #4b9b601a
 @app.command()
@@ -299,8 +276,11 @@ def export(
 ):
     "Write a prepared folder as another toolkit reads it, or as a data set on the Hub."
     from audio_ft_prep.export import export_prepared
-    output_dir = output_dir and _check_whole(output_dir)
-    _show(export_prepared(_folder_or_url(folder), to, output_dir, public=public), as_json)
+    output_dir = output_dir and check_whole(output_dir)
+    show_result(export_prepared(folder_or_url(folder), to, output_dir, public=public), as_json)
+
+# %% ../nbs/90_cli.ipynb #01bc4c98
+for command in COMMANDS: app.command()(command)
 
 # %% ../nbs/90_cli.ipynb #fb71bb8c
 @app.command()
@@ -312,10 +292,10 @@ def upload(
 ):
     "Log a prepared folder to a DigitalHub project, whole or not at all."
     from audio_ft_prep.artifact import log_prepared
-    folder = _folder_or_url(folder)
+    folder = folder_or_url(folder)
     artifact = log_prepared(project, artifact_name, folder)
-    if not as_json: return _say(f"{folder} is {artifact.key}")
-    _say_json({"folder": folder, "project": project, "artifact": artifact_name,
+    if not as_json: return say(f"{folder} is {artifact.key}")
+    say_json({"folder": folder, "project": project, "artifact": artifact_name,
                "id": artifact.id, "key": artifact.key, "path": artifact.spec.path})
 
 # %% ../nbs/90_cli.ipynb #56dbff81
@@ -328,8 +308,8 @@ def notebooks(
     "Put the tutorials into a folder, as notebooks to run and to change."
     from audio_ft_prep.notebooks import lay_out
     laid_out = lay_out(folder, replace)
-    if as_json: return _say_json({"folder": folder, "notebooks": laid_out})
-    _say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
+    if as_json: return say_json({"folder": folder, "notebooks": laid_out})
+    say("\n".join(f"{Path(folder)/name}: {what}" for name, what in laid_out.items()))
 
 # %% ../nbs/90_cli.ipynb #022de3f6
 def _check_lines(checks):
@@ -344,8 +324,8 @@ def doctor(as_json: AsJson = False):
     "Look at what a run needs, here and on the platform, and say what to do."
     from audio_ft_prep.doctor import doctor
     checks = doctor()
-    if as_json: _say_json([asdict(c) for c in checks])
-    else: _say("\n".join(_check_lines(checks)))
+    if as_json: say_json([asdict(c) for c in checks])
+    else: say("\n".join(_check_lines(checks)))
     failed = [c.name for c in checks if c.state == "fail"]
     if not failed: return
     what = f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}"
@@ -364,7 +344,7 @@ def _show_messages():
 def _begin():
     patient_streams()
     _show_messages()
-    if stand_somewhere(): _GONE.append(True)
+    if stand_somewhere(): GONE.append(True)
     ensure_home()
     end_by_exception()
 
