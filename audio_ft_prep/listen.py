@@ -110,6 +110,8 @@ def _check_serves(folder, model):
         f"{folder} stores the inputs of {folder.prep['config']['model_id']}, and {model.model_id} is another kind of"
         " model: listen with one of the same kind, or prepare with storage audio or source")
 
+
+# %% ../nbs/81_listen.ipynb #1541a4e4
 def plan_listening(
     folder: str | Path | PreparedFolder,  # A prepared folder on this machine
     model_id: str,  # An id, a folder, or a JSON file of names and texts
@@ -135,7 +137,9 @@ def plan_listening(
     }
     return Listening(folder, model, places, about, 32 if model.device == "cuda" else 8)
 
-_LIBRARIES = {"faster-whisper": ("faster-whisper", "ctranslate2"), "transformers": ("transformers", "torch"), "texts": ()}
+_LIBRARIES = {
+    "faster-whisper": ("faster-whisper", "ctranslate2"), "transformers": ("transformers", "torch"), "texts": (),
+}
 
 # %% ../nbs/81_listen.ipynb #77dbce0b
 def _portions(todo):

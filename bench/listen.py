@@ -102,7 +102,7 @@ def named_rightly(heard, truth):
     return right, len(rows), len(texts)
 
 
-def curve(heard, truth, language, spellings=None):
+def curve(heard, truth):
     "Detection and false alarms by threshold of CER, of all faults together."
     bad = [truth[name]["fault"] not in ("", None) for name in heard["id"].to_pylist()]
     cer = np.array(heard["cer"].to_pylist())
@@ -122,7 +122,8 @@ def speed(folder, model, n=16):
     rows = stored_rows(PreparedFolder.of(folder))["train"].with_format("arrow")[:n]
     asked = [Asked(name, stored_clip(rows, i, RATE), "en") for i, name in enumerate(rows["id"].to_pylist())]
     took = {}
-    for name, hearer in (("faster-whisper int8", transcriber_for(model, "cpu", 2)), ("transformers fp32", NetTranscriber(model))):
+    hearers = {"faster-whisper int8": transcriber_for(model, "cpu", 2), "transformers fp32": NetTranscriber(model)}
+    for name, hearer in hearers.items():
         hearer.hear(asked[:2])
         wall, cpu = time.perf_counter(), time.process_time()
         for first in range(0, n, 8): hearer.hear(asked[first:first + 8])
@@ -156,7 +157,8 @@ def main():
     for kind, line in lines.items(): print(kind, line)
     print("clean clips", alarms)
     print("swapped named rightly: {} of {}".format(*named_rightly(heard, truth)))
-    for line in curve(heard, truth, a.language): print("CER over {}: {:.1%} of faults, {:.1%} of clean clips".format(*line))
+    for line in curve(heard, truth):
+        print("CER over {}: {:.1%} of faults, {:.1%} of clean clips".format(*line))
     if a.speed:
         for name, (wall, cpu) in speed(work / "prepared", a.model).items():
             print(f"{name}: {wall:.2f} clips a second, {cpu:.2f} of processor time")

@@ -124,7 +124,7 @@ def test_whisper_gives_the_same_fields_through_both_ways(tmp_path, monkeypatch):
     model = load_model("openai/whisper-tiny")
     config = WhisperConfig(
         vocab_size=51865, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_target_positions=32)
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64)
     net = WhisperForConditionalGeneration(config)
     net.generation_config.suppress_tokens, net.generation_config.begin_suppress_tokens = [1], [220, 50257]
     net.save_pretrained(at)
