@@ -218,10 +218,15 @@ def folder_identity(
     return hash_clips(digest, rows)
 
 # %% ../nbs/15_folder.ipynb #9aa2c0d1
+_PARTS = "aligned.jsonl"  # End of the name of a table that `audio_ft_prep.align` writes
+def _are_parts(listing):
+    "Whether the lines of a listing are parts of few long recordings, each of which goes into one split."
+    if listing.layout == "captions": return True
+    return bool(listing.lists) and all(path.name.endswith(_PARTS) for path in listing.lists)
 def _named_lines(listing, asked, seed):
     "Lines with their names and splits; sentences for the log."
     names = name_lines(listing.lines, listing.root)
-    lines, notes = with_splits(listing.lines, names, asked, seed, listing.layout == "captions")
+    lines, notes = with_splits(listing.lines, names, asked, seed, _are_parts(listing))
     return list(zip(names, lines)), notes
 
 def _split_notes(listing, lines, path, roles):

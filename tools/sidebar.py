@@ -24,6 +24,9 @@ TUTORIALS = [
 TASKS = [
     "common_voice",
     "own_recordings",
+    "subtitles",
+    "recordings_and_text",
+    "recordings_only",
     "hub",
     "several_corpora",
     "sampling",
