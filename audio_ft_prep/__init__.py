@@ -86,6 +86,7 @@ Modules:
 - `audio_ft_prep.hubexport`: A prepared folder as a data set on the Hugging Face Hub: Parquet that its viewer plays, a card, Croissant
 - `audio_ft_prep.hubtars`: Common Voice on the Hub: transcripts first, and of the tars only what the chosen rows need
 - `audio_ft_prep.hypotheses`: What a model heard in a clip, and what anything that hears clips can do
+- `audio_ft_prep.intervals`: Error rates with the interval that a test of this size allows: of all clips, of groups, of differences
 - `audio_ft_prep.job`: What surrounds a run when it is a job of the platform: parameters, a token, a folder to work in, metrics, the log, advice
 - `audio_ft_prep.joining`: Rows of a transcript and clips of a split, joined by name; what has no counterpart is on record with its reason
 - `audio_ft_prep.kaldi`: The utterances of a Kaldi directory, and whatever its files disagree about
@@ -155,6 +156,7 @@ Modules:
 - `audio_ft_prep.samesentence`: When two sentences are the same, however they are written
 - `audio_ft_prep.sampled`: What a sample holds of what was asked for, and what could not be met
 - `audio_ft_prep.sampling`: Which rows are worth decoding: kept or dropped with a reason, before a byte of audio is read
+- `audio_ft_prep.scored`: What a model heard, clip by clip: errors of words and letters, and the groups that each clip belongs to
 - `audio_ft_prep.scripts`: The scripts that a language is written in, and the characters that mean something there though nothing is drawn
 - `audio_ft_prep.sdk`: What DigitalHub's SDK is used for: a project, the versions of an artifact, what its store holds, and files on their way there
 - `audio_ft_prep.secrets`: No secret in words: what is said, written or raised has none of this machine's tokens and passwords in it
