@@ -41,7 +41,7 @@ Modules:
 - `audio_ft_prep.collator`: Batches for any model, of the items of `load_prepared`
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
-- `audio_ft_prep.commands`: Commands around preparing: several folders as one, sentences of long recordings
+- `audio_ft_prep.commands`: Commands around preparing: several folders as one, how good a model is, sentences of long recordings
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.comparison`: Two prepared folders side by side: settings, counts, flags, measures, and which clips came and went
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
@@ -61,6 +61,7 @@ Modules:
 - `audio_ft_prep.engines`: What makes the shards of a run: one contract for this machine's processes, for a Ray cluster, and for an engine of your own
 - `audio_ft_prep.errors`: What the system refuses, in one sentence that ends with what to do
 - `audio_ft_prep.evalof`: What a test is over: how many rows of the corpus's own test are in eval, and why the others aren't
+- `audio_ft_prep.evaluate`: How good a model is, and for whom: error rates with intervals, by group, speaker, length and noise
 - `audio_ft_prep.example`: One row in, one training example out, or the reason why not
 - `audio_ft_prep.export`: A prepared folder in another toolkit's form: one call, checked first, and there as a whole or not at all
 - `audio_ft_prep.exported`: Rejected and flagged clips as files to listen to, with a table of what was measured and what is said

@@ -1,4 +1,4 @@
-"""Commands around preparing: several folders as one, sentences of long recordings
+"""Commands around preparing: several folders as one, how good a model is, sentences of long recordings
 
 Each of these functions is a subcommand of `audio-ft-prep`, which registers what `COMMANDS` lists. Nothing heavy is imported until one is run.
 
@@ -10,10 +10,10 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/commands.html.md"""
 from __future__ import annotations
 from typing import Annotated, Optional
 import typer
-from .console import AsJson, check_whole, say, show_result
+from .console import AsJson, check_whole, folder_or_url, say, show_result
 
 # %% auto #0
-__all__ = ['COMMANDS', 'mix', 'align']
+__all__ = ['COMMANDS', 'mix', 'evaluate', 'align']
 
 # %% ../nbs/89_commands.ipynb #352e81b0
 _FOLDERS = "Prepared folders, each perhaps with a name for its corpus: it=prepared/it."
@@ -35,6 +35,31 @@ def mix(
     leaks = dict(leak_speakers=leak_speakers, leak_sentences=leak_sentences, leak_audio=leak_audio)
     show_result(mix(folders, check_whole(output_dir), weights, hours, temperature, seed, **leaks), as_json)
 
+# %% ../nbs/89_commands.ipynb #dfd641fb
+_MODEL = "Model that listened, or that is to listen: an id, a folder, or a JSON file of names and texts."
+_BY = "What to compare groups by, with commas: speaker, gender, age, accent, locale, domain, duration, snr, or a flag."
+def evaluate(
+    folder: Annotated[str, typer.Argument(help="A prepared folder.")],
+    model_id: Annotated[str, typer.Option(help=_MODEL)],
+    by: Annotated[str, typer.Option(help=_BY)] = "speaker,gender,age,accent,duration,snr,low_snr",
+    split: Annotated[str, typer.Option(help="train or eval.")] = "eval",
+    other: Annotated[str, typer.Option(help="Another model, to compare with on the same clips.")] = "",
+    html: Annotated[str, typer.Option(help="File to write a page to.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    max_clips: Annotated[int, typer.Option(help="Clips to listen to, a seeded sample; 0 for all.")] = 0,
+    num_workers: Annotated[int, typer.Option(help="Processes that listen; 0 for one on each core.")] = 0,
+    as_json: AsJson = False,
+):
+    "Say how good a model is on a prepared folder, and for whom; it listens first where it hasn't."
+    from audio_ft_prep.evaluate import evaluate
+    from audio_ft_prep.page import check_page, write_page
+    from audio_ft_prep.paths import user_path
+    page = check_page(user_path(check_whole(html, "html"), "html")) if html else None
+    found = evaluate(folder_or_url(folder), model_id, by, split, other, device, max_clips, num_workers)
+    if page: write_page(found.html(), page)
+    show_result(found, as_json)
+    if page and not as_json: say(f"{page} is written: open it in a browser")
+
 # %% ../nbs/89_commands.ipynb #1b664839
 def align(
     recordings: Annotated[str, typer.Argument(help="A recording, or a folder of recordings.")],
@@ -52,4 +77,4 @@ def align(
     if not as_json: say(f'prepare them with: audio-ft-prep prepare --dataset-name "{aligned.table}"')
 
 # %% ../nbs/89_commands.ipynb #6eb49a90
-COMMANDS = (mix, align)  # In the order in which they are listed
+COMMANDS = (mix, evaluate, align)  # In the order in which they are listed

@@ -82,12 +82,23 @@ DRAWS = 2000
 def _ratio(errors, words):
     "Errors a word; nan where there are no words."
     with np.errstate(invalid="ignore", divide="ignore"): return np.where(words > 0, errors / words, np.nan)
-def _between(value, drawn, units):
+_NORMAL = NormalDist()
+def _ends(value, drawn, units, pulls):
+    "Which quantiles of the draws are the ends of an interval; `pulls` is what each unit adds to the value."
+    squares = np.square(pulls).sum()
+    acceleration = np.power(pulls, 3).sum() / (6 * squares ** 1.5) if squares else 0.0
+    below = (np.sum(drawn < value) + np.sum(drawn == value) / 2) / len(drawn)
+    bias = _NORMAL.inv_cdf(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn)))
+    ends = []
+    for beyond in (tail(units), 1 - tail(units)):
+        z = bias + _NORMAL.inv_cdf(beyond)
+        ends.append(_NORMAL.cdf(bias + z / (1 - acceleration * z)))
+    return ends
+def _between(value, drawn, units, pulls):
     "An interval of draws."
     drawn = drawn[~np.isnan(drawn)]
     if units < FEWEST or not len(drawn): return Interval(float(value))
-    beyond = tail(units)
-    low, high = np.quantile(drawn, [beyond, 1 - beyond])
+    low, high = np.quantile(drawn, _ends(value, drawn, units, pulls))
     return Interval(float(value), float(low), float(high))
 _AT_ONCE = 1 << 25  # Counts that are held at once
 @dataclass(frozen=True)
@@ -127,11 +138,12 @@ class Rates:
     ):
         self.units = (words > 0).sum(axis=0)
         self.values = _ratio(errors.sum(axis=0), words.sum(axis=0))
+        self.pulls = (errors - np.nan_to_num(self.values) * words) / np.maximum(words.sum(axis=0), 1)  # of each unit
         self.drawn = resamples.rates(errors, words)
 
     def interval(self, group: int) -> Interval:
         "Give the rate of a group."
-        return _between(self.values[group], self.drawn[:, group], int(self.units[group]))
+        return _between(self.values[group], self.drawn[:, group], int(self.units[group]), self.pulls[:, group])
     def difference(self, ours: int, theirs: int) -> Interval:
         "Give how much higher one group's rate is than another's."
         return self.minus(self, ours, theirs)
@@ -139,7 +151,8 @@ class Rates:
         "Give how much higher a rate is than one of the same draws of the same units."
         value = self.values[ours] - other.values[theirs]
         drawn = self.drawn[:, ours] - other.drawn[:, theirs]
-        return _between(value, drawn, int(min(self.units[ours], other.units[theirs])))
+        pulls = self.pulls[:, ours] - other.pulls[:, theirs]
+        return _between(value, drawn, int(min(self.units[ours], other.units[theirs])), pulls)
 
 # %% ../nbs/82_intervals.ipynb #eac287fb
 def made_corpus(

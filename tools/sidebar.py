@@ -35,6 +35,7 @@ TASKS = [
     "rejected",
     "stopped",
     "training",
+    "evaluate",
     "export",
     "platform",
     "cluster",
