@@ -147,21 +147,24 @@ def speakers_section(
     order = [i for i in np.argsort(-rates, kind="stable") if said[i] >= _LEAST_WORDS][:most]
     names = np.unique(scored.speakers.astype(str)[scored.speakers != ""])
     rows = [[str(names[i]), int(clips[i]), int(said[i]), f"{rates[i]:.1%}"] for i in order]
-    data = [dict(speaker=name, clips=n, words=w, wer=round(float(rates[i]), 6)) for (name, n, w, _), i in zip(rows, order)]
+    data = []
+    for (name, n, w, _), i in zip(rows, order):
+        data.append(dict(speaker=name, clips=n, words=w, wer=round(float(rates[i]), 6)))
     if not known: return Section("Speakers", ["no speaker is known"], data=[])
     half = f"half of {show_count(known, 'speaker')} have a WER of {np.median(rates):.1%} or more"
     shown = [[name[:16] + "…" * (len(name) > 16), *rest] for name, *rest in rows]
     return Section("Speakers", [half], [Table([["speaker", "clips", "words", "WER"], *shown])], data=data)
 
 # %% ../nbs/84_evaluate.ipynb #14e062eb
+_HEADS = {"substitutions": ["said", "heard", "times"], "deletions": ["left out", "times"],
+          "insertions": ["added", "times"]}
 def edits_section(
     scored: Scored,  # Clips
     most: int = 15,  # Of each kind
 ) -> Section: # Substitutions, deletions, insertions
     "List the words that are most often got wrong."
     edits = frequent_edits(scored, most)
-    heads = {"substitutions": ["said", "heard", "times"], "deletions": ["left out", "times"], "insertions": ["added", "times"]}
-    tables = [Table([heads[kind], *rows], len(heads[kind]) - 1) for kind, rows in edits.items() if rows]
+    tables = [Table([_HEADS[kind], *rows], len(_HEADS[kind]) - 1) for kind, rows in edits.items() if rows]
     words = [] if tables else ["nothing was got wrong"]
     return Section("What goes wrong", words, tables, data=edits)
 
@@ -192,7 +195,9 @@ def paired_section(
     "Compare two models on the same clips."
     rows = [["", "WER here", f"WER of {name}", "difference", "95 %"]]
     data = []
-    labels = {"all clips": None} | {by_name: group_labels(ours.scored.clips, by_name) for by_name in by if by_name != "speaker"}
+    labels = {"all clips": None}
+    for other in by:
+        if other != "speaker": labels[other] = group_labels(ours.scored.clips, other)
     for label, groups in labels.items():
         codes, names = (None, ["all clips"]) if groups is None else (groups.codes, groups.names)
         a, b = (measured.rates(codes, len(names)) for measured in (ours, theirs))
@@ -222,7 +227,8 @@ class Evaluation:
         "What a run logs: rates with their intervals, and the gap of each group."
         total = self.sections[1].data
         found = {name: total[name] for name in ("clips", "words", "speakers")}
-        for rate in ("wer", "cer"): found |= {rate if k == "value" else f"{rate}_{k}": v for k, v in total[rate].items()}
+        for rate in ("wer", "cer"):
+            for end, value in total[rate].items(): found[rate if end == "value" else f"{rate}_{end}"] = value
         for section in self.sections:
             gap = section.data.get("gap") if isinstance(section.data, dict) else None
             if gap: found[f"gap_{section.name.removeprefix('By ')}"] = gap["difference"]["value"]
@@ -247,7 +253,9 @@ def _set_words(folder, split, heard, scored):
     "What an evaluation is over."
     kept = folder.prep["counts"][split]["kept"]
     words = show_count(len(scored), "clip") + f" of {split}"
-    if len(scored) < kept: words = f"{len(scored):,} of {kept:,} clips of {split}, a sample of seed {heard.about.get('seed', 0)}"
+    if len(scored) < kept:
+        seed = heard.about.get("seed", 0)
+        words = f"{len(scored):,} of {kept:,} clips of {split}, a sample of seed {seed}"
     entry = folder.prep.get("eval_of") if split == "eval" else None
     official = eval_words(entry, folder.prep["config"]) if entry else ""
     return [words, official] if official else [words]

@@ -43,7 +43,8 @@ def _numbers(text, names, what):
     "A number for each corpus of a text such as it=2,en=1, or 2,1."
     parts = [part.strip() for part in str(text).split(",") if part.strip()]
     named = [part.partition("=")[::2] if "=" in part else (None, part) for part in parts]
-    given = dict(zip(names, [value for _, value in named])) if all(name is None for name, _ in named) else dict(named)
+    if all(name is None for name, _ in named): named = zip(names, [value for _, value in named])
+    given = dict(named)
     try: numbers = {name.strip(): float(value) for name, value in given.items()}
     except (ValueError, AttributeError): numbers = {}
     right = len(parts) == len(names) and set(numbers) == set(names)

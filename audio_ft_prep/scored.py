@@ -151,6 +151,12 @@ def _edits_of(chunks, said, written, found):
         if chunk.type == "substitute": found["substitutions"].update(zip(before, after))
         elif chunk.type == "delete": found["deletions"].update(before)
         elif chunk.type == "insert": found["insertions"].update(after)
+def _most_frequent(counts, most):
+    "The edits that came most often, each with its number."
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rows = []
+    for edit, n in ordered[:most]: rows.append([edit, n] if isinstance(edit, str) else [*edit, n])
+    return rows
 def frequent_edits(
     scored: Scored,  # Clips
     most: int = 20,  # Of each kind, at most
@@ -162,6 +168,4 @@ def frequent_edits(
     compared = jiwer.process_words(scored.references, scored.hypotheses)
     for chunks, said, written in zip(compared.alignments, compared.references, compared.hypotheses):
         _edits_of(chunks, said, written, found)
-    ordered = {kind: sorted(counts.items(), key=lambda item: (-item[1], item[0])) for kind, counts in found.items()}
-    first = {kind: items[:most] for kind, items in ordered.items()}
-    return {kind: [[*([edit] if isinstance(edit, str) else edit), n] for edit, n in items] for kind, items in first.items()}
+    return {kind: _most_frequent(counts, most) for kind, counts in found.items()}
