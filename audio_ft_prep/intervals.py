@@ -100,6 +100,8 @@ def _between(value, drawn, units, pulls):
     if units < FEWEST or not len(drawn): return Interval(float(value))
     low, high = np.quantile(drawn, _ends(value, drawn, units, pulls))
     return Interval(float(value), float(low), float(high))
+
+# %% ../nbs/82_intervals.ipynb #051220ac
 _AT_ONCE = 1 << 25  # Counts that are held at once
 @dataclass(frozen=True)
 class Resamples:
