@@ -50,7 +50,7 @@ def evaluate(
     num_workers: Annotated[int, typer.Option(help="Processes that listen; 0 for one on each core.")] = 0,
     as_json: AsJson = False,
 ):
-    "Say how good a model is on a prepared folder, and for whom; it listens first where it hasn't."
+    "Say how good a model is on a prepared folder, and for whom."
     from audio_ft_prep.evaluate import evaluate
     from audio_ft_prep.page import check_page, write_page
     from audio_ft_prep.paths import user_path
