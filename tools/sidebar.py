@@ -15,6 +15,7 @@ TUTORIALS = [
     "first_run",
     "common_voice",
     "own_data",
+    "radio",
     "look",
     "fine_tuning",
     "fine_tuning_ctc",
