@@ -110,6 +110,7 @@ Modules:
 - `audio_ft_prep.machine`: How many workers this machine can run, and whether a run gets the memory it needs
 - `audio_ft_prep.manifest`: What a run makes and from what, and whether two runs make the same
 - `audio_ft_prep.measures`: What is measured of a clip and stored with it, in one table
+- `audio_ft_prep.media`: Recordings that libsndfile doesn't know: m4a, mp4, AAC, WebM, Matroska, WMA and AMR
 - `audio_ft_prep.members`: The prepared folders that are to be one: their names, whether they fit, and what they have in common
 - `audio_ft_prep.metrics`: WER and CER for a training loop, offline: what was written of each clip, and how far it is from what was said
 - `audio_ft_prep.mix`: Prepared folders as one: what they share taken out where asked, each recording of train once, drawn by weight

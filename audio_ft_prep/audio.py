@@ -19,6 +19,7 @@ from .config import MOST_SECONDS
 from .container import read_container
 from .decoding import decode, decode_segment, under_limit
 from .kinds import Container, sniff
+from .media import media_kind
 from .mpeg import front_end
 from .rejects import BadClip
 
@@ -200,5 +201,5 @@ def file_ending(
     data: bytes,  # A file of audio
 ) -> str: # Such as mp3; bin for what isn't known
     "Give the ending that a file's name should have."
-    kind = sniff(data, front_end(data))
+    kind = sniff(data, front_end(data)) or media_kind(data)
     return _ENDINGS.get(kind, kind)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from .chunks import read_au, read_chunks, read_sphere
 from .kinds import Container, file_inside, followed, sniff
+from .media import has_media, media_kind, needs_media
 from .mp3 import read_mp3
 from .mpeg import front_end, next_frame
 from .ogg import read_ogg
@@ -119,12 +120,19 @@ def _stray_start(data, start):
     pos = next_frame(data[:start + 65536], start, min(len(data), start + 65536))
     return pos if 0 <= pos - start <= 4096 else -1
 
+def _medium(data, kind):
+    "What is known of a file that PyAV reads."
+    if has_media(): return Container(kind, payload=data)
+    return Container("", payload=data, refused=f"{foreign_name(data)}; {needs_media(kind)}")
+
 def read_container(
     data: bytes,  # A whole file
 ) -> Container: # What the bytes say of themselves
     "Tell what a file is, whether it is all there, and which of its bytes to decode."
     start, tagged = front_end(data), data[:3] == b"ID3"
     kind = sniff(data, start) or ("mp3" if tagged and start >= len(data) else "")
+    if not kind and (medium := media_kind(data[:16])): return _medium(data, medium)
+    if not kind and (medium := media_kind(data[start:start + 16])): return _medium(data[start:], medium)
     if not kind and (tagged or _stray_start(data, start) >= 0): kind = "mp3"
     if not kind:
         return Container(

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 from .chunks import au_cut, chunk_cut, read_sphere, sample_chunk
+from .container import foreign_name
 from .kinds import Container, sniff
+from .media import MEDIA, MediaFile, has_media, media_kind
 from .rejects import BadClip
 
 # %% auto #0
@@ -140,6 +142,36 @@ def _decode_one(box, max_seconds):
         raise BadClip("truncated", f"{len(x)/rate:.2f} of {said/rate:.2f} s that its header promises could be decoded")
     return x, rate
 
+# %% ../nbs/21_decoding.ipynb #45b22a7c
+_MEDIA_SLACK_S = 0.25  # By how much what is decoded may fall short of an index: some frames of an encoder's padding
+
+def _check_length(f, x, start, limit):
+    "Refuse what is longer than its limit, or shorter than its index says."
+    rate = f.samplerate
+    if len(x) > limit: raise BadClip("too_long", f"more than {limit / rate:g} s")
+    missing = (f.length or 0) - start - len(x) / rate
+    if f.kind in ("mp4", "webm") and missing > _MEDIA_SLACK_S:
+        raise BadClip("truncated", f"{len(x) / rate:.2f} of {f.length - start:.2f} s that its index promises could be decoded")
+
+def _decode_media(box, max_seconds, start=0.0, seconds=None):
+    "Decode a file, or a part of it, that PyAV reads."
+    source = Bytes(box.payload) if isinstance(box.payload, bytes) else box.payload
+    source.seek(0)
+    try:
+        with MediaFile(source, box.format, start) as f:
+            rate = f.samplerate
+            _check_sound(rate, f.channels)
+            limit = round(max_seconds * rate)
+            most = round((start + seconds) * rate) - round(start * rate) if seconds else limit + 1
+            _check_room(most, f.channels)
+            x = f.read(most)
+            if not seconds: _check_length(f, x, start, limit)
+    except BadClip as e:
+        if e.reason != "undecodable": raise
+        raise BadClip("undecodable", f"{foreign_name(bytes(box.payload[:200]))}: {e.detail}") from None
+    if start and not len(x): raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
+    return x, rate
+
 # %% ../nbs/21_decoding.ipynb #997d40a0
 def decode(
     box: Container,  # From `read_container`
@@ -147,6 +179,7 @@ def decode(
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a file, or raise `BadClip`."
     if box.refused: raise BadClip("undecodable", box.refused)
+    if box.format in MEDIA: return _decode_media(box, max_seconds)
     x, rate = _decode_one(replace(box, joined=()) if box.joined else box, max_seconds)
     parts, n = [x], len(x)
     for payload in box.joined:
@@ -236,6 +269,8 @@ def recording_container(
     "Tell what a recording is, from its header alone."
     kind = sniff(recording[:16])
     if kind == "sphere": return read_sphere(recording)
+    if not kind and has_media() and (medium := media_kind(recording[:16])):
+        return Container(medium, payload=recording)
     if kind not in ENTERED: return None
     if kind == "au": return Container(kind, au_cut(recording), recording)
     if kind == "flac": return Container(kind, payload=recording)
@@ -279,6 +314,7 @@ def decode_segment(
     if seconds and seconds > max_seconds: raise BadClip("too_long", over_limit(seconds, max_seconds))
     if box.refused or box.joined:
         raise BadClip("undecodable", box.refused or f"{box.note}: its parts can't be told")
+    if box.format in MEDIA: return _decode_media(box, max_seconds, start, seconds)
     try:
         with _opened(box, True) as f:
             rate, channels = f.samplerate, f.channels

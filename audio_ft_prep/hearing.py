@@ -17,6 +17,7 @@ import numpy as np, soundfile as sf, soxr
 from .container import read_container
 from .decoding import BLOCK, ForwardFile, RecordingFile, memory_file, recording_container
 from .paths import atomic_write_bytes
+from .media import MEDIA, MediaFile
 from .rejects import BadClip
 from .rows import MOST_BYTES
 from .show import json_text
@@ -40,7 +41,9 @@ def _opened(path):
             if size > MOST_BYTES // 4: raise BadClip("undecodable", f"{size:,} bytes of a kind that is read whole")
             box = read_container(b"".join(recording[i:i + BLOCK] for i in range(0, size, BLOCK)))
         if box.refused: raise BadClip("undecodable", box.refused)
-        if isinstance(box.payload, bytes):
+        if box.format in MEDIA:
+            with MediaFile(recording, box.format) as f: yield f
+        elif isinstance(box.payload, bytes):
             with memory_file(box) as file, ForwardFile(file, closefd=False) as f: yield f
         else:
             recording.seek(0)

@@ -15,6 +15,7 @@ from .arrow import explained, stream_batches
 from .clipfile import CLIPS
 from .disk import open_sha256
 from .kinds import sniff
+from .media import media_kind
 from .measures import measures_of
 from .mpeg import front_end
 from .reading import PreparedFolder
@@ -49,7 +50,7 @@ def sound_ending(
     data: bytes,  # A file of sound
 ) -> str: # Such as flac or mp3, without a dot
     "Give the ending that a file of sound should have."
-    kind = sniff(data, front_end(data))
+    kind = sniff(data, front_end(data)) or media_kind(data)
     return _ENDINGS.get(kind, kind)
 
 # %% ../nbs/42_soundrows.ipynb #67734321

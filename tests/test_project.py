@@ -50,6 +50,7 @@ OPTIONAL = dict(
     sentencepiece=[],
     mistral_common=[],
     torchdata=[],
+    av=["media"],
     praatio=["captionfiles"],
     pympi=["captionfiles"],
     psutil=["raysession"],
