@@ -151,7 +151,8 @@ def _check_length(f, x, start, limit):
     if len(x) > limit: raise BadClip("too_long", f"more than {limit / rate:g} s")
     missing = (f.length or 0) - start - len(x) / rate
     if f.kind in ("mp4", "webm") and missing > _MEDIA_SLACK_S:
-        raise BadClip("truncated", f"{len(x) / rate:.2f} of {f.length - start:.2f} s that its index promises could be decoded")
+        part = f"{len(x) / rate:.2f} of {f.length - start:.2f} s"
+        raise BadClip("truncated", f"{part} that its index promises could be decoded")
 
 def _decode_media(box, max_seconds, start=0.0, seconds=None):
     "Decode a file, or a part of it, that PyAV reads."

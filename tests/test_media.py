@@ -133,9 +133,9 @@ def test_what_is_too_long_is_refused_and_takes_no_memory(files):
 
 def test_captions_of_a_video_are_rows_that_are_read(files, tmp_path):
     (tmp_path / "council.webm").write_bytes(files["webm"])
-    times = [f"00:00:0{i},000 --> 00:00:0{i},900\nbeep {i}" for i in (0, 2, 3)]
+    times = [f"00:00:0{i},000 --> 00:00:0{i},900\nThis is beep {i}." for i in (0, 2, 3)]
     (tmp_path / "council.srt").write_text("\n\n".join(f"{n}\n{t}" for n, t in enumerate(times, 1)))
-    corpus = read_captions(PrepConfig(path=str(tmp_path), train_splits="train", eval_splits=""), tmp_path)
+    corpus = read_captions(PrepConfig(str(tmp_path), "it", train_splits="train", eval_splits=""), tmp_path)
     sounds = [row_sound(row, Limits(16000))[0] for row in corpus.rows.to_pylist()]
     assert [round(clip.seconds, 2) for clip in sounds] == [0.9] * 3
     assert all(np.abs(clip.samples).max() > 0.2 for clip in sounds)
