@@ -41,7 +41,7 @@ Modules:
 - `audio_ft_prep.collator`: Batches for any model, of the items of `load_prepared`
 - `audio_ft_prep.collective`: Common Voice as Mozilla Data Collective hands it out: the archive as it is, or unpacked
 - `audio_ft_prep.columns`: The columns of a table with audio: which holds the sentence, the speaker, the times, and what they say, read without the audio
-- `audio_ft_prep.commands`: Commands around preparing: several folders as one, how good a model is, sentences of long recordings
+- `audio_ft_prep.commands`: Commands around preparing: several folders as one, clips that a model hears, how good it is, long recordings
 - `audio_ft_prep.commonvoice`: Tar shards and transcripts of Common Voice, read in place: nothing extracted, nothing dropped without a reason
 - `audio_ft_prep.comparison`: Two prepared folders side by side: settings, counts, flags, measures, and which clips came and went
 - `audio_ft_prep.config`: One run, described once: what to prepare, for which model, and how it is stored
@@ -145,6 +145,7 @@ Modules:
 - `audio_ft_prep.prompted`: What Canary and Cohere ASR want: a prompt of control tokens in front of the text
 - `audio_ft_prep.raysession`: A Ray for one run: a cluster that is joined, or one of this run's own, and afterwards the process as it was
 - `audio_ft_prep.reading`: A prepared folder, read as if anybody had written it: no link followed, no name believed, no size believed
+- `audio_ft_prep.refine`: A prepared folder without the clips that a model heard otherwise, each of them on record
 - `audio_ft_prep.rejects`: Why a clip or a row is not kept: a reason in one word, what it means, and what to do about it
 - `audio_ft_prep.release`: The folders of a release of Common Voice: its languages, its tables by split, and the clips that rows ask for
 - `audio_ft_prep.repair`: Splits made anew: no speaker and no sentence in two of them, of the size asked for, the same for the same seed

@@ -24,8 +24,8 @@ from .secrets import NoSecrets, OneLine, without_secrets
 from .verdicts import DEBUG, stopped, verdict
 
 # %% auto #0
-__all__ = ['app', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'listen', 'export',
-           'upload', 'notebooks', 'doctor', 'main']
+__all__ = ['app', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'inspect', 'report', 'rejects', 'export', 'upload',
+           'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
 _HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
@@ -246,24 +246,6 @@ def rejects(
     exported = export_clips(found, check_whole(export, "the folder to export to")) if export else None
     if as_json: return say_json({**found.to_dict(), "export": exported and exported.to_dict()})
     say(exported or found)
-
-# %% ../nbs/90_cli.ipynb #4b9b601a
-@app.command()
-def listen(
-    folder: Annotated[str, typer.Argument(help="A prepared folder on this machine.")],
-    model_id: Annotated[str, typer.Option(help="What listens: an id, a folder, or a JSON file of names and texts.")],
-    split: Annotated[str, typer.Option(help="train or eval; both when not given.")] = "",
-    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    max_clips: Annotated[int, typer.Option(help="Clips at most, a seeded sample; 0 for all.")] = 0,
-    language: Annotated[str, typer.Option(help="Of all clips; what their labels announce when not given.")] = "",
-    num_workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
-    as_json: AsJson = False,
-):
-    "Have a model hear each clip, and compare that with its sentence; run again after a stop, it continues."
-    from audio_ft_prep.listen import listen
-    folder = str(user_path(folder, "the folder"))
-    _show(listen(folder, model_id, split, engine, device, max_clips, language, num_workers), as_json)
 
 # %% ../nbs/90_cli.ipynb #2be7e8e0
 @app.command()

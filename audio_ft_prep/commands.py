@@ -1,4 +1,4 @@
-"""Commands around preparing: several folders as one, how good a model is, sentences of long recordings
+"""Commands around preparing: several folders as one, clips that a model hears, how good it is, long recordings
 
 Each of these functions is a subcommand of `audio-ft-prep`, which registers what `COMMANDS` lists. Nothing heavy is imported until one is run.
 
@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Annotated, Optional
 import typer
 from .console import AsJson, check_whole, folder_or_url, say, show_result
+from .paths import user_path
 
 # %% auto #0
-__all__ = ['COMMANDS', 'mix', 'evaluate', 'align']
+__all__ = ['COMMANDS', 'mix', 'evaluate', 'align', 'listen', 'refine']
 
 # %% ../nbs/89_commands.ipynb #352e81b0
 _FOLDERS = "Prepared folders, each perhaps with a name for its corpus: it=prepared/it."
@@ -76,5 +77,38 @@ def align(
     show_result(aligned, as_json)
     if not as_json: say(f'prepare them with: audio-ft-prep prepare --dataset-name "{aligned.table}"')
 
+# %% ../nbs/89_commands.ipynb #3dda4868
+def listen(
+    folder: Annotated[str, typer.Argument(help="A prepared folder on this machine.")],
+    model_id: Annotated[str, typer.Option(help="What listens: an id, a folder, or a JSON file of names and texts.")],
+    split: Annotated[str, typer.Option(help="train or eval; both when not given.")] = "",
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    max_clips: Annotated[int, typer.Option(help="Clips at most, a seeded sample; 0 for all.")] = 0,
+    language: Annotated[str, typer.Option(help="Of all clips; what their labels announce when not given.")] = "",
+    num_workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
+    as_json: AsJson = False,
+):
+    "Have a model hear each clip, and compare that with its sentence; run again after a stop, it continues."
+    from audio_ft_prep.listen import listen
+    folder = str(user_path(folder, "the folder"))
+    show_result(listen(folder, model_id, split, engine, device, max_clips, language, num_workers), as_json)
+
+# %% ../nbs/89_commands.ipynb #c7a60fbb
+def refine(
+    folder: Annotated[str, typer.Argument(help="A prepared folder that a model has listened to.")],
+    output_dir: Annotated[str, typer.Option(help="New folder to write.")],
+    drop: Annotated[Optional[str], typer.Option(help="Findings for which clips leave; '' for none.")] = None,
+    max_cer: Annotated[Optional[float], typer.Option(help="CER above which clips leave.")] = None,
+    model_id: Annotated[Optional[str], typer.Option(help="Whose hearing counts, where several listened.")] = None,
+    split: Annotated[str, typer.Option(help="Splits that clips leave, such as train,eval.")] = "train",
+    as_json: AsJson = False,
+):
+    "Make a prepared folder without what a model heard otherwise; run again after a stop, it continues."
+    from audio_ft_prep.refine import DROPPED, refine
+    names = ",".join(DROPPED) if drop is None else drop
+    folder = str(user_path(folder, "the folder"))
+    show_result(refine(folder, check_whole(output_dir), names, max_cer, model_id, split), as_json)
+
 # %% ../nbs/89_commands.ipynb #6eb49a90
-COMMANDS = (mix, evaluate, align)  # In the order in which they are listed
+COMMANDS = (mix, listen, refine, evaluate, align)  # In the order in which they are listed

@@ -17,6 +17,7 @@ from .config import field_types
 from .show import visible
 from .textvalues import size_of
 from .leaks import KINDS, Leak
+from .rejects import REASONS
 from .measures import measures_of
 from .mixture import check_mix
 from .models import family_of
@@ -328,6 +329,22 @@ def _check_leaks(leaks, counts):
             _check_leak(leak, at, counts)
 _OF_LEAK = {f.name for f in fields(Leak)} - {"set", "kind"}
 
+# %% ../nbs/36_prepjson.ipynb #e0267b84
+_OF_REFINED = {"of", "heard", "model_id", "sha256", "drop", "max_cer", "splits", "dropped"}
+def _check_refined(refined, counts):
+    "Of what a folder was made, and which clips were left out."
+    if set(refined) != _OF_REFINED: _refuse("refined", f"an object of {', '.join(sorted(_OF_REFINED))}", list(refined))
+    for name in ("of", "heard", "sha256"): _hex(refined[name], f"refined.{name}")
+    _text(refined["model_id"], "refined.model_id", 4096)
+    for name in ("drop", "splits"):
+        for word in _list(refined[name], f"refined.{name}"): _text(word, f"refined.{name}", 40)
+    max_cer = refined["max_cer"]
+    is_number = isinstance(max_cer, (int, float)) and not isinstance(max_cer, bool) and 0 < max_cer < 1e9
+    if max_cer is not None and not is_number: _refuse("refined.max_cer", "a number above 0, or null", max_cer)
+    for reason, n in _object(refined["dropped"], "refined.dropped").items():
+        if reason not in REASONS or type(n) is not int or not 0 <= n < 1 << 31:
+            _refuse("refined.dropped", "counts by reason", {reason: n})
+
 # %% ../nbs/36_prepjson.ipynb #198e140f
 def _later(value): pass  # together with counts
 _TOP: dict[str, Callable] = {
@@ -349,6 +366,7 @@ _OPTIONAL: dict[str, Callable] = {  # With counts; left out where there is nothi
     "text": lambda value, counts: check_text(value),
     "repair": _check_repair,
     "mix": check_mix,
+    "refined": _check_refined,
 }
 _NO_OBJECTS = ("fingerprint", "hash", "shards")
 def _check(prep):

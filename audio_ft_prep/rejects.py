@@ -16,8 +16,8 @@ from .flags import FLAGS, REJECTABLE
 from .show import as_it_is, pairs_table
 
 # %% auto #0
-__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'MIXING', 'REASONS', 'SPARE', 'REJECTS', 'Reason', 'BadClip', 'Reject',
-           'rejects_of', 'rejects_table', 'reject_at', 'reason_counts']
+__all__ = ['READING', 'CHOOSING', 'DECODING', 'CHECKING', 'MIXING', 'LISTENING', 'REASONS', 'SPARE', 'REJECTS', 'Reason',
+           'BadClip', 'Reject', 'rejects_of', 'rejects_table', 'reject_at', 'reason_counts']
 
 # %% ../nbs/02_rejects.ipynb #943a5be7
 class Reason(NamedTuple):
@@ -135,8 +135,34 @@ _WHEN_MIXING = {
         "nothing, the recording is there once; name its other corpus first if its sentence is the better one"),
 }
 
+# %% ../nbs/02_rejects.ipynb #62bdc0ce
+LISTENING = "comparing with what a model heard"  # The step of `refine`
+_WHEN_LISTENING = {
+    "said_otherwise": Reason(
+        "what a model heard is not the sentence", LISTENING,
+        "listen: write down what is said, or leave the clip out"),
+    "other_sentence": Reason(
+        "what a model heard is the sentence of another clip, which the detail names", LISTENING,
+        "see whether rows of the transcript were swapped, and swap them back"),
+    "missing_end": Reason(
+        "a model did not hear the last words of the sentence", LISTENING,
+        "listen whether the clip is cut, and fetch it again; or shorten the sentence"),
+    "added_words": Reason(
+        "a model heard the sentence, and words besides or the sentence twice", LISTENING,
+        "listen: add the words to the sentence, or cut the clip"),
+    "other_language": Reason(
+        "a model takes the clip for another language", LISTENING,
+        "listen: it is another language, or an accent that the model doesn't know"),
+    "nothing_heard": Reason(
+        "a model heard nothing, or lost its way", LISTENING,
+        "listen: it is music, noise or silence; a whisper can be kept"),
+    "numbers_otherwise": Reason(
+        "a model writes the numbers of the sentence otherwise", LISTENING,
+        "nothing, unless all numbers are to be written in one way"),
+}
+
 # %% ../nbs/02_rejects.ipynb #231d6d11
-_TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING, _WHEN_MIXING)
+_TABLES = (_WHEN_READING, _WHEN_CHOOSING, _WHEN_DECODING, _WHEN_CHECKING, _WHEN_MIXING, _WHEN_LISTENING)
 REASONS: dict[str, Reason] = {}  # Every reason, by its word
 for _table in _TABLES: REASONS |= _table
 SPARE = ("sentence_cap", "speaker_cap", "not_sampled")  # Those of rows that are good and were not needed

@@ -137,3 +137,38 @@ def test_whisper_gives_the_same_fields_through_both_ways(tmp_path, monkeypatch):
         assert all(0 <= h.no_speech <= 1 and h.seconds > 0 for h in found)
         assert {f.name for f in fields(found[0])} >= {"compression", "language_probability"}
     assert len(list((tmp_path / "cache" / "ct2").glob("*.lock"))) == 1
+
+
+def test_refine_leaves_out_what_was_found_links_the_rest_and_accounts_for_all(folder, heard, tmp_path):
+    from audio_ft_prep.refine import refine
+    own = tmp_path / "better"
+    refined = refine(folder, own, drop="other_sentence,nothing_heard", splits="train,eval")
+    before, after = PreparedFolder.of(folder), PreparedFolder.of(own)
+    assert verify(own) == [] and sum(refined.dropped.values()) == 2
+    kept = lambda prep: sum(c["kept"] for c in prep["counts"].values())
+    assert kept(after.prep) == kept(before.prep) - 2 and after.prep["hash"] != before.prep["hash"]
+    rejects = {r["id"]: r for r in after.read_rejects().to_pylist() if r["reason"] in refined.dropped}
+    texts = {row["id"]: row["text"] for row in read_heard(folder).to_pylist()}
+    assert len(rejects) == 2 and all(texts[name] in r["detail"] for name, r in rejects.items())
+    by_hash = {s["sha256"]: before.at / s["file"] for s in before.prep["shards"]}
+    same = [s for s in after.prep["shards"] if s["sha256"] in by_hash]
+    assert same and all((after.at / s["file"]).samefile(by_hash[s["sha256"]]) for s in same)
+    assert refine(folder, own, drop="other_sentence,nothing_heard", splits="train,eval").hash == refined.hash
+    with pytest.raises(ValueError, match="by other settings"): refine(folder, own, drop="other_sentence")
+
+
+def test_refine_that_is_stopped_continues(folder, heard, tmp_path, monkeypatch):
+    from audio_ft_prep import refine as module
+    whole = module.refine(folder, tmp_path / "whole", max_cer=0.1)
+    made = []
+    def once(*args):
+        if made: raise KeyboardInterrupt
+        made.append(args)
+        return real(*args)
+    real = module._make
+    monkeypatch.setattr(module, "_make", once)
+    with pytest.raises(KeyboardInterrupt): module.refine(folder, tmp_path / "own", max_cer=0.1)
+    assert not (tmp_path / "own" / "prep.json").exists()
+    monkeypatch.undo()
+    assert module.refine(folder, tmp_path / "own", max_cer=0.1).hash == whole.hash
+    assert (tmp_path / "own" / "prep.json").read_bytes() == (tmp_path / "whole" / "prep.json").read_bytes()
