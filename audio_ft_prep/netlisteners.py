@@ -20,7 +20,7 @@ from .metrics import collapsed
 from .models import load_model
 
 # %% auto #0
-__all__ = ['CTC', 'WHISPER', 'WRITES', 'HEARS', 'check_hears', 'load_net', 'net_inputs', 'NetTranscriber']
+__all__ = ['CTC', 'WHISPER', 'WRITES', 'HEARS', 'check_hears', 'net_inputs', 'NetTranscriber']
 
 # %% ../nbs/78_netlisteners.ipynb #f6a42f2e
 CTC, WHISPER, WRITES = "ctc", "whisper", "writes"  # How a family's text comes about
@@ -42,7 +42,7 @@ def check_hears(
 # %% ../nbs/78_netlisteners.ipynb #acd1bb8a
 _CLASSES = {CTC: "AutoModelForCTC", WHISPER: "WhisperForConditionalGeneration", WRITES: "AutoModelForSpeechSeq2Seq"}
 
-def load_net(
+def _load_net(
     model: Model,  # What it hears and writes
     folder: Path,  # With its weights
     device: str = "cpu",  # Or cuda
@@ -207,7 +207,7 @@ class NetTranscriber(Transcriber):
     ):
         self.model = model or load_model(str(folder))
         self.makes = _MAKES[check_hears(self.model)]
-        self.net = load_net(self.model, Path(folder), device)
+        self.net = _load_net(self.model, Path(folder), device)
         self.rate_hz = self.model.rate_hz
         self.batch = 8 if device == "cpu" else 32
 
