@@ -28,7 +28,7 @@ __all__ = ['app', 'flag_settings', 'config_flags', 'run', 'demo', 'verify', 'ins
            'notebooks', 'doctor', 'main']
 
 # %% ../nbs/90_cli.ipynb #929fd3c7
-_HELP = "Turn a speech corpus into data that a Whisper model trains on, every dropped clip accounted for."
+_HELP = "Turn a speech corpus into data that Whisper or another speech model trains on, each dropped clip on record."
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP)
 
 # %% ../nbs/90_cli.ipynb #947fddae

@@ -338,7 +338,9 @@ def shared_words(
     leak: Leak,  # A line with a number of rows
 ) -> str: # Such as 3 rows of train with the same speaker as eval
     "Say how much of train shares something with another set."
-    return f"{show_count(leak.rows, 'row')} of train with the same {KINDS[leak.kind].words} as {leak.set}"
+    words = KINDS[leak.kind].words
+    comma = "," if "," in words else ""
+    return f"{show_count(leak.rows, 'row')} of train with the same {words}{comma} as {leak.set}"
 def check_leaks(
     leaks: list[Leak],  # Lines
 ) -> None:
