@@ -161,7 +161,7 @@ def _read_window(value, start, end):
 # %% ../nbs/81_hearing.ipynb #0c22f519
 def _as_json(windows):
     "Windows as JSON holds them."
-    return [{**vars(w), "words": [list(word) for word in w.words]} for w in windows]
+    return [{**vars(w), "words": list(map(list, w.words))} for w in windows]
 def read_windows(
     path: Path,  # Where they were written
     about: dict,  # The recording, the model and the language that they must be of

@@ -71,7 +71,8 @@ def _is_loop(words, text):
 
 # %% ../nbs/81_segments.ipynb #c7dea22a
 PHANTOMS: tuple[str, ...] = (  # As `spoken_words` writes them
-    "thank you for watching", "thanks for watching", "thank you so much for watching", "thank you very much for watching",
+    "thank you for watching", "thanks for watching", "thank you so much for watching",
+    "thank you very much for watching",
     "please subscribe", "please subscribe to my channel", "subscribe to my channel", "like and subscribe",
     "dont forget to subscribe", "ill see you in the next video", "see you in the next video", "see you next time",
     "subtitles by the amara org community", "transcription by castingwords", "transcription by eso translation by",
@@ -168,7 +169,8 @@ def _without_overlaps(segments):
     return apart
 def _flag_repeats(segments, language):
     "Segments with a flag for those that say the same several times in a row."
-    keys = [" ".join(words) for words in spoken_words([s.text for s in segments], language)]
+    texts = [s.text for s in segments]
+    keys = list(map(" ".join, spoken_words(texts, language)))
     first = 0
     for k in range(1, len(keys) + 1):
         if k < len(keys) and keys[k] == keys[first]: continue

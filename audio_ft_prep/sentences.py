@@ -141,7 +141,7 @@ def spoken_words(
     spoken = pa.array([re.sub(_REMARK, " ", text) for text in texts])
     keys = sentence_keys(spoken).to_pylist()
     divide = _characters if _is_characterwise(language) else str.split
-    return [[word for word in divide(key) if _is_spoken(word)] for key in keys]
+    return [list(filter(_is_spoken, divide(key))) for key in keys]
 def _characters(key):
     "The characters of a text; letters of alphabets and digits that follow each other stay together."
     return re.findall(r"[a-z0-9]+|.", key)

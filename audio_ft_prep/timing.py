@@ -215,7 +215,8 @@ def _score(own, sentence, span, heard):
     from rapidfuzz.distance import Indel
     matched = 0.0
     for ours, theirs in _together(own):
-        word, other = "".join(sentence[i] for i in ours), "".join(heard.words[j] for j in theirs)
+        word = "".join(sentence[i] for i in ours)
+        other = "".join(heard.words[j] for j in theirs)
         matched += Indel.normalized_similarity(word, other) * (len(word) + len(other))
     letters = sum(map(len, sentence)) + sum(map(len, heard.words[span.first:span.last + 1]))
     score = matched / letters
