@@ -78,6 +78,7 @@ Modules:
 - `audio_ft_prep.folder`: Your own recordings, with the list that says what is said in them: AudioFolder, CSV, TSV, NeMo manifest or Kaldi directory
 - `audio_ft_prep.forecast`: What a run writes, what memory it needs and about how long it takes, before it starts
 - `audio_ft_prep.form`: What a form knows and does: it looks at corpora and models, runs plans and preparations, and says what it shows
+- `audio_ft_prep.forward`: Parts of a recording that can only be read forwards, one after the other, without reading it anew for each
 - `audio_ft_prep.found`: What workers found of clips, read back from a run's work folder, and believed only by its hash
 - `audio_ft_prep.given`: What a transcript says in numbers: votes, times and durations, read or refused by row
 - `audio_ft_prep.heard`: What models have heard in a prepared folder, in tables beside its shards, and never believed unseen

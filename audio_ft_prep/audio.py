@@ -22,6 +22,7 @@ from .kinds import Container, sniff
 from .media import media_kind
 from .mpeg import front_end
 from .rejects import BadClip
+from .forward import Forward
 
 # %% auto #0
 __all__ = ['LOUDEST', 'CANCELLED_DB', 'GIVEN_SLACK_SECONDS', 'SAME_LENGTH_SECONDS', 'MOST_STORED_SECONDS', 'level', 'to_mono',
@@ -106,12 +107,13 @@ def clip_of(
     limits: Limits = Limits(),  # Rate to resample to, shortest and longest clip to keep
     given_seconds: float | None = None,  # How long the corpus says the clip is, where it does
     start: float | None = None,  # Where a segment begins, in seconds; none for the whole file
+    forward: Forward | None = None,  # The recording of a segment, where it is open and can only be read forwards
 ) -> Clip: # Mono samples at that rate, and what was measured
     "Decode and check what a container holds, or raise `BadClip`."
     if box.corrupt and start is None: raise BadClip("corrupt", box.corrupt)
     if box.cut and start is None: raise BadClip("truncated", box.cut)
     if start is None: x, native = decode(box, limits.max_seconds)
-    else: x, native = decode_segment(box, start, given_seconds, limits.max_seconds)
+    else: x, native = decode_segment(box, start, given_seconds, limits.max_seconds, forward)
     seconds = len(x) / native
     if not seconds: raise BadClip("empty_audio", f"{len(box.payload):,} bytes of {box.format} with no samples")
     if given_seconds and _falls_short(box, start or 0, seconds, given_seconds):

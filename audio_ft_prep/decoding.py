@@ -17,13 +17,17 @@ import soundfile as sf
 from .chunks import au_cut, chunk_cut, read_sphere, sample_chunk
 from .container import foreign_name
 from .kinds import Container, sniff
+<<<<<<< HEAD
 from .media import MEDIA, MediaFile, has_media, media_kind
+=======
+from .forward import Forward
+>>>>>>> 5154864 (A recording that can't be entered is decoded once for all its parts)
 from .rejects import BadClip
 
 # %% auto #0
 __all__ = ['BLOCK', 'LOWEST_HZ', 'HIGHEST_HZ', 'MOST_CHANNELS', 'MOST_SAMPLES', 'ENTERED', 'ForwardFile', 'Bytes', 'memory_file',
            'read_samples', 'slack_seconds', 'over_limit', 'under_limit', 'decode', 'RecordingFile',
-           'recording_container', 'decode_segment']
+           'recording_container', 'only_forwards', 'decode_segment']
 
 # %% ../nbs/21_decoding.ipynb #0eedcd8d
 class ForwardFile(sf.SoundFile):
@@ -293,6 +297,12 @@ def _opened(box, whole=False):
     source.seek(0)
     return (ForwardFile if whole else sf.SoundFile)(source)
 
+def only_forwards(
+    box: Container,  # From `read_container`
+) -> Forward | None: # The recording, open; none for one that can be entered anywhere, or not be read at all
+    "Open a recording of which parts are wanted, where each would be read from its beginning."
+    if box.format not in ("mp3", "ogg") or box.refused or box.joined: return None
+    return Forward(lambda: _opened(box, True))
 def _enter(box, first):
     "Open a file at a sample; nothing where it has fewer."
     f = _opened(box, box.format in ("mp3", "ogg"))
@@ -310,6 +320,7 @@ def decode_segment(
     start: float,  # Where the segment begins, in seconds
     seconds: float | None,  # How long it is; none for the rest of the recording
     max_seconds: float = 30.0,  # Longest segment to decode
+    forward: Forward | None = None,  # The recording, where it is open and can only be read forwards
 ) -> tuple[np.ndarray, int]:  # float32 samples, or samples by channels; and their rate in Hz
     "Decode a part of a recording, or raise `BadClip`."
     if seconds and seconds > max_seconds: raise BadClip("too_long", over_limit(seconds, max_seconds))
@@ -323,7 +334,7 @@ def decode_segment(
         first, limit = round(start * rate), round(max_seconds * rate)
         most = round((start + seconds) * rate) - first if seconds else limit + 1
         _check_room(most, channels)
-        if not (f := _enter(box, first)):
+        if not (f := forward.enter(first) if forward else _enter(box, first)):
             raise BadClip("truncated", f"its recording ends before {start:,.2f} s")
         with f: x = read_samples(f, most)
     except sf.SoundFileError as e:

@@ -8,13 +8,14 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/example.html.md"""
 
 # %% ../nbs/31_example.ipynb #62b14bc3
 from __future__ import annotations
-import hashlib, json, math, struct
+import hashlib, json, math, struct, threading
 from dataclasses import dataclass, field, replace
 from typing import Any, Iterable
 import numpy as np, pyarrow as pa
 from .audio import MOST_STORED_SECONDS, Clip, Limits, clip_of, file_ending, read_clip
 from .config import SOUND, PrepConfig
-from .decoding import RecordingFile, recording_container
+from .container import read_container
+from .decoding import RecordingFile, only_forwards, recording_container
 from .findings import Checks, check_flags, checks_of
 from .fingerprints import audio_hash
 from .knownaudio import KnownAudio
@@ -27,6 +28,27 @@ from .rows import BadClip, read_bytes
 # %% auto #0
 __all__ = ['LONG_PART', 'LONG_CLIP', 'MOST_BYTES', 'WHOLE_SECONDS', 'row_sound', 'row_clip', 'ExampleMaker', 'example_maker',
            'example_columns', 'example_schema', 'features_array', 'record_batch', 'example_hash', 'add_hashes']
+
+# %% ../nbs/31_example.ipynb #309747bf
+class _Recording(threading.local):
+    "The recording of which this thread read a part last."
+    key = None  # Its file, first byte and bytes
+    box = forward = None
+_last = _Recording()
+def _recording(row):
+    "The container of a row's recording; and the recording itself, where it is read forwards."
+    key = (row["file"], row["offset"], row["size"])
+    if _last.key != key:
+        _last.key = None
+        _last.box = read_container(read_bytes(*key))
+        _last.forward = only_forwards(_last.box)
+        _last.key = key
+    return _last.box, _last.forward
+def _part_clip(row, limits):
+    "Read a part of a recording that is held in memory."
+    if not row["size"]: raise BadClip("empty_audio", "0 bytes")
+    box, forward = _recording(row)
+    return clip_of(box, limits, row["seconds"], row["start"], forward)
 
 # %% ../nbs/31_example.ipynb #a8e737bb
 LONG_PART = 1 << 20  # Bytes of a recording from which on a part of it is read from the file itself
@@ -41,18 +63,20 @@ def _long_clip(row, limits):
     if size > MOST_BYTES:
         most = f"{MOST_BYTES:,} at most: cut it, or make it FLAC"
         raise BadClip("undecodable", f"{size:,} bytes of a format that is read whole, {most}")
-    return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"], row["start"])
+    if row["start"] is not None: return _part_clip(row, limits)
+    return read_clip(read_bytes(row["file"], row["offset"], size), limits, row["seconds"])
 
 def row_sound(
     row: dict,  # A row
     limits: Limits,  # Rate to resample to, shortest and longest clip to keep
-) -> tuple[Clip, bytes | None]: # Samples at that rate; and the file, none where it is too long to be held
+) -> tuple[Clip, bytes | None]: # Samples at that rate; and the file, none for a part of one and where it is too long to be held
     "Read a row's clip and its file, or raise `BadClip`."
     size = row["size"]
     try:
         if size > (LONG_CLIP if row["start"] is None else LONG_PART): return _long_clip(row, limits), None
+        if row["start"] is not None: return _part_clip(row, limits), None
         file = read_bytes(row["file"], row["offset"], size)
-        return read_clip(file, limits, row["seconds"], row["start"]), file
+        return read_clip(file, limits, row["seconds"]), file
     except MemoryError: raise BadClip("undecodable", f"{size:,} bytes take more memory than there is") from None
 
 def row_clip(
