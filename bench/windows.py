@@ -1,4 +1,4 @@
-"""How long an hour of captions takes to become windows, beside decoding the hour alone; and how much memory a worker needs.
+"""How long an hour of captions takes to become windows, beside decoding the hour alone; and how much memory that takes.
 
     python bench/windows.py [--format flac|wav|mp3|ogg] [--minutes 60] [--captions 900]
 
@@ -66,7 +66,8 @@ def main():
             making.append(cpu_s(lambda: [run.maker(row) for row in rows]))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"{asked.minutes} min of {asked.format}, {asked.captions} captions in {len(rows)} windows")
-        print(f"decoding alone {min(decoding):.2f} s CPU, windows as FLAC {min(making):.2f} s CPU, {min(making) / min(decoding):.1f}x")
+        ratio = min(making) / min(decoding)
+        print(f"decoding alone {min(decoding):.2f} s CPU, windows as FLAC {min(making):.2f} s CPU, {ratio:.1f}x")
         print(f"this process had {peak:.0f} MB at most")
 
 
