@@ -69,7 +69,7 @@ def _long_clip(row, limits):
 def row_sound(
     row: dict,  # A row
     limits: Limits,  # Rate to resample to, shortest and longest clip to keep
-) -> tuple[Clip, bytes | None]: # Samples at that rate; and the file, none for a part and where it is too long to be held
+) -> tuple[Clip, bytes | None]: # Samples at that rate; and the file, none for a part and for a very long one
     "Read a row's clip and its file, or raise `BadClip`."
     size = row["size"]
     try:
