@@ -17,11 +17,8 @@ import soundfile as sf
 from .chunks import au_cut, chunk_cut, read_sphere, sample_chunk
 from .container import foreign_name
 from .kinds import Container, sniff
-<<<<<<< HEAD
-from .media import MEDIA, MediaFile, has_media, media_kind
-=======
 from .forward import Forward
->>>>>>> 5154864 (A recording that can't be entered is decoded once for all its parts)
+from .media import MEDIA, MediaFile, has_media, media_kind
 from .rejects import BadClip
 
 # %% auto #0
