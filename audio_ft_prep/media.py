@@ -37,14 +37,15 @@ def has_media() -> bool: # Whether such files can be read
 # %% ../nbs/19_media.ipynb #29ad4d94
 MOST_GAP_S = 600  # Longest gap in a recording that is read as silence, in seconds
 _SMALL_GAP_S = 0.05  # Gaps below this are roundings of a container's clock, in seconds
-_CODECS = ("aac", "ac3", "alac", "amr_nb", "amr_wb", "eac3", "flac", "mp2", "mp3", "opus", "pcm_", "vorbis", "wma")
+_CODECS = ("aac", "ac3", "alac", "amr", "eac3", "flac", "mp2", "mp3", "opus", "pcm_", "vorbis", "wma")
 _SEEKABLE = ("mp4", "webm")  # Kinds that have an index of times
 
 def _sound_of(box):
     "The sound of an open file."
     if not box.streams.audio: raise BadClip("undecodable", "it has no sound")
     stream = box.streams.audio[0]
-    name = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+    codec = stream.codec_context.codec if stream.codec_context else None
+    name = getattr(codec, "canonical_name", getattr(codec, "name", "unknown"))  # before PyAV 15 there is only a name
     if not name.startswith(_CODECS): raise BadClip("undecodable", f"its sound is of codec {name}, which is not read")
     stream.codec_context.thread_count = 1
     return stream
