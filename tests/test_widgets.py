@@ -44,7 +44,7 @@ BAD = {
     "max_train_samples": "0",
     "max_eval_samples": "a few",
     "min_seconds": 31.0,
-    "max_seconds": 45.0,
+    "max_seconds": 4500.0,
     "seed": -1,
     "shard_rows": -5,
     "num_workers": -1,
@@ -213,7 +213,7 @@ def test_a_split_that_is_called_like_a_field_is_no_fault_of_that_field(splits):
 
 def test_a_mistake_is_told_before_what_is_still_to_be_filled_in():
     form = PrepForm()
-    form.inputs["max_seconds"].value = 45
+    form.inputs["max_seconds"].value = 4500
     assert "prep-bad" in form.message.value and "max_seconds must be" in form.message.value
 
 
@@ -696,7 +696,7 @@ def test_what_stands_below_is_marked_when_the_settings_have_changed_since(form):
     form.plan()
     form.wait()
     assert form.stale.value == "" and "prep-stale" not in form.output._dom_classes
-    form.inputs["max_seconds"].value = 45
+    form.inputs["max_seconds"].value = 4500
     assert "of the settings before they were changed" in form.stale.value and "prep-stale" in form.output._dom_classes
     form.inputs["max_seconds"].value = 30
     assert form.stale.value == "" and "prep-stale" not in form.output._dom_classes
