@@ -84,9 +84,12 @@ class WhisperWindows(PlainWindows):
     def compose(self, pieces, times, straddle=None, timed=False, prompt=()):
         "Make the label of a window."
         label = []
+        last = 0
         for piece, (start, end) in zip(pieces, times):
-            label += [self.time(start), *piece, self.time(end)] if timed else piece
-        if timed and straddle is not None: label.append(self.time(straddle))
+            begin = max(last, self.time(start))  # rounded, the begin could come before the end of the caption before it
+            last = max(begin, self.time(end))
+            label += [begin, *piece, last] if timed else piece
+        if timed and straddle is not None: label.append(max(last, self.time(straddle)))
         head = self.prefix if timed else [*self.prefix, self.no_times]
         said = [self.before, *prompt[-MOST_PROMPT:]] if prompt else []
         return [*said, *head, *label, self.end], len(said)

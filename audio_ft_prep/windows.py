@@ -116,7 +116,8 @@ class _Recording:
             label, n, timed, stop, why = _label(self, first, stop, begin, why)
             end = _end(self, stop, begin, why, timed)
             self.windows.append(Window(begin, end, [s.row for s in self.spans[first:stop]], label, n))
-            self.said = self.form.text([s.piece for s in self.spans[first:stop]])
+            said = self.form.text([s.piece for s in self.spans[first:stop]])
+            self.said = [] if why == "break" else said  # after speech that no row has, it isn't what was said before
             begin = _next_begin(self, stop, begin, why)
             first = stop
         return self

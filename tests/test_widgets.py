@@ -51,6 +51,7 @@ BAD = {
     "ray_address": "ray://head:10001",
 }
 MORE_BAD = {
+    **dict.fromkeys(["timestamps", "previous", "no_speech"], 1.5),
     **dict.fromkeys(["validation_size", "test_size"], "60%"),
     **dict.fromkeys(["max_train_hours", "max_eval_hours", "max_train_share", "max_eval_share"], 0.0),
     **dict.fromkeys(["max_per_speaker", "max_per_sentence", "min_up_votes"], 0),
