@@ -26,7 +26,7 @@ from .rejects import REASONS
 from .repair import repair_words
 from .sampled import sampled_list
 from .textwords import text_section
-from .show import as_it_is, code_cell, markdown_table, show_bytes, show_hours
+from .show import as_it_is, code_cell, markdown_table, show_bytes, show_count, show_hours
 
 # %% auto #0
 __all__ = ['REJECT_COLUMNS', 'from_hub', 'source_name', 'title', 'column_words', 'card_header', 'yaml_text', 'reason_rows',
@@ -130,7 +130,9 @@ def _counts_line(split, count, shards, rate_hz):
     rejected = sum(count["rejects"].values())
     size = sum(shard["bytes"] for shard in shards)
     duration = show_hours(count["samples"] / rate_hz)
-    return [split, f"{count['rows']:,}", f"{count['kept']:,}", f"{rejected:,}", duration, show_bytes(size)]
+    kept = f"{count['kept']:,}"
+    if "held" in count: kept = f"{count['held']:,} in {show_count(count['kept'], 'window')}"
+    return [split, f"{count['rows']:,}", kept, f"{rejected:,}", duration, show_bytes(size)]
 def _counts_table(prep):
     lines = [["split", "rows in", "kept", "not kept", "duration", "size"]]
     for split, count in prep["counts"].items():

@@ -122,6 +122,9 @@ def check_fit(
     members: list[Member],  # As `read_members` gives them
 ) -> None:
     "Refuse folders whose rows no single model could be trained on; the sentence names the field."
+    for member in members:
+        if member.prep["config"].get("windows", "rows") != "rows":
+            raise ValueError(f"a mix is of folders of clips, and {member.folder} holds windows: leave it out")
     first = members[0]
     ours = _form(first)
     if ours["measures"] != ",".join(MEASURES):

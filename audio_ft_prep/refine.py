@@ -178,6 +178,14 @@ def _check_same(output, about):
     if known is None or known == about: return
     raise ValueError(f"{output} was made of other data, or by other settings: set output_dir to another folder")
 
+# %% ../nbs/82_refine.ipynb #ebf0f036
+def _check_refinable(folder):
+    "Refuse a folder whose examples are no clips of one corpus."
+    is_mix = "mix" in folder.prep
+    if not is_mix and folder.prep["config"].get("windows", "rows") == "rows": return
+    what, do = ("a mix", "refine its parts") if is_mix else ("windows", "prepare it with windows rows")
+    raise ValueError(f"refine works on single clips of one corpus, and {folder} holds {what}: {do}")
+
 # %% ../nbs/82_refine.ipynb #48c5d377
 def refine(
     folder: str | Path | PreparedFolder,  # A prepared folder that a model has listened to
@@ -191,6 +199,7 @@ def refine(
     folder, output = PreparedFolder.of(folder), OutputFolder.of(output_dir)
     if isinstance(folder.at, Url) or isinstance(output.at, Url):
         raise ValueError("refine works on this machine: fetch the folder first, and set output_dir to a folder")
+    _check_refinable(folder)
     if max_cer is not None and not max_cer > 0: raise ValueError(f"max_cer must be a number above 0, got {max_cer}")
     names, of_splits = named_findings(drop), [s.strip() for s in splits.split(",") if s.strip()]
     if unknown := [s for s in of_splits if s not in folder.prep["counts"]]:
