@@ -148,11 +148,13 @@ def missing_end(
     return round(best[1], 4), best[0]
 
 # %% ../nbs/78_agreement.ipynb #97bcc348
-def _is_number(words): return bool(words) and all(any(c.isdigit() for c in word) for word in words)
+def _has_digit(word): return any(c.isdigit() for c in word)
+def _is_number(words): return bool(words) and all(map(_has_digit, words))
 def _is_words(words): return 0 < len(words) <= 8 and not any(c.isdigit() for word in words for c in word)
 def _is_same_number(said, heard):
     "Whether one side of a stretch is a number, and the other words."
-    said, heard = [word for word in said if word], [word for word in heard if word]
+    said = [word for word in said if word]
+    heard = [word for word in heard if word]
     return _is_number(said) and _is_words(heard) or _is_words(said) and _is_number(heard)
 def only_numbers(
     pairs: list[tuple[str, str, str]],  # As `aligned_pairs` gives them

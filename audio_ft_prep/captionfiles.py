@@ -113,7 +113,9 @@ def _stm(path):
     "Captions of an STM file."
     captions = []
     for n, fields in _fields(path, 5, "recording, channel, speaker, start, end and text"):
-        recording, _, speaker, start, end, *words = fields
+        recording, speaker = fields[0], fields[2]
+        start, end = fields[3:5]
+        words = fields[5:]
         if words and words[0].startswith("<"): words = words[1:]
         text = " ".join(words)
         if text.lower() in _NO_TEXT: continue
@@ -145,9 +147,9 @@ def _ctm(path):
     "Captions of a CTM file, made of its words."
     captions = []
     for n, fields in _fields(path, 5, "recording, channel, start, duration and word"):
-        recording, _, start, seconds, word, *_ = fields
-        start = _number(start, "start", path, n)
-        end = start + _number(seconds, "duration", path, n)
+        recording, word = fields[0], fields[4]
+        start = _number(fields[2], "start", path, n)
+        end = start + _number(fields[3], "duration", path, n)
         last = captions[-1] if captions else None
         joins = last and last.recording == recording and 0 <= start - last.end < _PAUSE_S
         if joins and end - last.start <= _LONGEST_S: captions[-1] = last._replace(end=end, text=f"{last.text} {word}")

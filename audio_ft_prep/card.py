@@ -200,7 +200,8 @@ def _mix_table(prep):
     "The corpora of a mix; empty where a folder is none."
     if "mix" not in prep: return ""
     words = mix_words(prep, as_it_is)
-    rows = [[as_it_is(str(cell)) for cell in row] for row in mix_rows(prep)]
+    rows = []
+    for row in mix_rows(prep): rows.append([as_it_is(str(cell)) for cell in row])
     return f"{markdown_table(rows)}\n\n{words[0].upper()}{words[1:]}."
 
 # %% ../nbs/35_card.ipynb #82b50172

@@ -184,7 +184,7 @@ def _hear_all(todo, work, engine, show):
     left = [p for p in portions if not results[p.key]]
     job = Job(ClipHearer(todo.model, todo.folder.prep["model"]["rate_hz"], todo.about["language"]), WORK, work, None,
               work.token)
-    done = sum(p.size for p in portions) - sum(p.size for p in left)
+    done = sum(p.size for p in portions if results[p.key])
     with progress_bar(len(todo.places), done, show, unit="clip", miniters=1) as bar:
         def on_progress(clips, samples, rejects): bar.update(done + clips - bar.n)
         with closing(engine.run(left, job, on_progress)) as made:

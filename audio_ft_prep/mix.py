@@ -155,9 +155,12 @@ def _mix_entry(members, jobs, draws, overlaps):
     "What prep.json says of a mix."
     names = [member.name for member in members]
     of_train = jobs.get("train", [])
-    own = [[job for job in of_train if job.member is member] for member in members]
-    rows = np.array([sum(int(job.keep.sum()) for job in of_member) for of_member in own])
-    samples = np.array([sum(job.samples for job in of_member) for of_member in own])
+    place = {id(member): i for i, member in enumerate(members)}
+    rows = np.zeros(len(members), np.int64)
+    samples = np.zeros(len(members), np.int64)
+    for job in of_train:
+        rows[place[id(job.member)]] += int(job.keep.sum())
+        samples[place[id(job.member)]] += job.samples
     weights, epoch = _shares(draws, names, rows, samples / members[0].prep["model"]["rate_hz"])
     corpora = [
         _corpus_entry(number, member, jobs, weight, overlaps)

@@ -93,7 +93,10 @@ def _ctc(net, model, clips):
     values, best = logits.log_softmax(-1).max(-1)
     blank = _blank(model, net)
     rows = collapsed(best, blank)
-    texts = [_spelled(model.tokenizer, [i for i in row if i != blank]) for row in rows.tolist()]
+    texts = []
+    for row in rows.tolist():
+        letters = [i for i in row if i != blank]
+        texts.append(_spelled(model.tokenizer, letters))
     return [_of_text(*of) for of in zip(texts, values.mean(1).tolist())]
 def _of_text(text, mean): return Hypothesis(text, round(mean, 4), compression=compression_ratio(text))
 

@@ -9,6 +9,7 @@ Docs: https://audio-ft-prep.github.io/audio_ft_prep/refine.html.md"""
 # %% ../nbs/82_refine.ipynb #56909088
 from __future__ import annotations
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pyarrow as pa
@@ -81,7 +82,9 @@ def _jobs(folder, dropped):
         gone = dropped.get(shard["split"], set())
         keep = np.array([name not in gone for name in clips["id"].to_pylist()], bool)
         jobs[shard["split"]].append(_Job(shard, keep, clips.filter(pa.array(keep, pa.bool_()))))
-    return {split: [job for job in of if job.keep.any()] or of[:1] for split, of in jobs.items()}
+    kept = {}
+    for split, of in jobs.items(): kept[split] = [job for job in of if job.keep.any()] or of[:1]
+    return kept
 
 def _rejects(folder, reasons, splits):
     "Rejects of the clips that leave, and their names by split."
@@ -93,7 +96,8 @@ def _rejects(folder, reasons, splits):
         if not numbers: continue
         gone = clips.select(["split", "source_split", "id"]).take(pa.array(numbers))
         why = [reasons[split, name] for name in gone["id"].to_pylist()]
-        tables.append(rejects_of(gone, [reason for reason, _ in why], pa.array([detail for _, detail in why])))
+        reasons_of, details = zip(*why)
+        tables.append(rejects_of(gone, list(reasons_of), pa.array(details)))
         dropped.setdefault(split, set()).update(gone["id"].to_pylist())
     return pa.concat_tables(tables), dropped
 
@@ -166,8 +170,8 @@ class Refined:
     __repr__ = __str__
 
 def _counted(reasons):
-    counts = {name: sum(1 for reason, _ in reasons.values() if reason == name) for name in FINDINGS}
-    return {name: n for name, n in counts.items() if n}
+    counts = Counter(reason for reason, _ in reasons.values())
+    return {name: counts[name] for name in FINDINGS if counts[name]}
 
 def _check_same(output, about):
     "Refuse a folder that was refined otherwise, finished or not."

@@ -120,7 +120,8 @@ _WHEN_DECODING = {
         "lower min_seconds if such clips are wanted"),
     "too_long": Reason(
         "the clip is longer than max_seconds", DECODING,
-        "cut the recording at its pauses, each piece with its own sentence; or raise max_seconds, where the model hears more at once"),
+        "cut the recording at its pauses, each piece with its own sentence; or raise max_seconds, where the model "
+        "hears more at once"),
 }
 
 # %% ../nbs/02_rejects.ipynb #d104c413

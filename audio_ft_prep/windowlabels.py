@@ -75,7 +75,8 @@ class WhisperWindows(PlainWindows):
     def pieces(self, sentences):
         "Give the ids of each caption's text, with the blank before it that all but a label's first text has."
         n = len(self.prefix) + 1
-        return [label[n:-1] for label in self.family.labels([f" {s}" for s in sentences], self.tokenizer)]
+        texts = [f" {sentence}" for sentence in sentences]
+        return [label[n:-1] for label in self.family.labels(texts, self.tokenizer)]
     def time(self,
         seconds: float,  # From the window's beginning
     ) -> int: # Id of its token

@@ -58,6 +58,11 @@ def draw(
     return int.from_bytes(rank(name, seed), "big") / 2**64
 
 # %% ../nbs/32_windows.ipynb #2b16be33
+class _Labelled(NamedTuple):
+    "A window's label."
+    label: list[int]
+    prompt: int  # How many ids at its beginning are text before the window
+    timed: bool  # Whether it says times
 def _label(recording, first, stop, begin, why):
     "The label of spans; where it is too long with fewer of them, without a prompt, or without times."
     key = f"{recording.name}\0{len(recording.windows)}"
@@ -68,11 +73,12 @@ def _label(recording, first, stop, begin, why):
         times = [(s.start - begin, s.end - begin) for s in spans]
         straddle = recording.spans[stop].start - begin if why == "straddle" else None
         label, n = recording.form.compose([s.piece for s in spans], times, straddle, timed, prompt)
-        if not recording.form.excess(label): return label, n, timed, stop, why
+        if not recording.form.excess(label): break
         if stop > first + 1: stop, why = stop - 1, "straddle"
         elif prompt: prompt = []
         elif timed: timed = False
-        else: return label, n, timed, stop, why
+        else: break
+    return _Labelled(label, n, timed), stop, why
 
 # %% ../nbs/32_windows.ipynb #763d40fd
 def _end(recording, stop, begin, why, timed):
@@ -113,9 +119,10 @@ class _Recording:
             if begin is None or span.end > begin + WINDOW_S: begin = span.start
             stop, why = _fill(self.spans, first, begin)
             if stop == first: stop, why = first + 1, "end"  # longer than a window
-            label, n, timed, stop, why = _label(self, first, stop, begin, why)
-            end = _end(self, stop, begin, why, timed)
-            self.windows.append(Window(begin, end, [s.row for s in self.spans[first:stop]], label, n))
+            labelled, stop, why = _label(self, first, stop, begin, why)
+            end = _end(self, stop, begin, why, labelled.timed)
+            rows = [s.row for s in self.spans[first:stop]]
+            self.windows.append(Window(begin, end, rows, labelled.label, labelled.prompt))
             said = self.form.text([s.piece for s in self.spans[first:stop]])
             self.said = [] if why == "break" else said  # after speech that no row has, it isn't what was said before
             begin = _next_begin(self, stop, begin, why)
@@ -185,14 +192,13 @@ def _speaker_of(names):
 _NEW = ("id", "start", "seconds", "sentence", "speaker", "labels", "members", "prompt")
 def _table(rows, windows):
     "Rows of windows: each is its first row, with another part of the recording and another label."
-    columns = {name: [window[name] for window in windows] for name in _NEW}
     table = rows.take(pa.array([window["place"] for window in windows], pa.int64()))
     types = dict(zip(rows.schema.names, rows.schema.types))
     types |= {"labels": pa.list_(pa.int64()), "members": pa.list_(pa.string()), "prompt": pa.int32()}
-    for name, values in columns.items():
+    for name in _NEW:
         typ = types[name]
         text = typ.value_type if pa.types.is_dictionary(typ) else typ
-        column = pa.array(values, text)
+        column = pa.array([window[name] for window in windows], text)
         if pa.types.is_dictionary(typ): column = column.dictionary_encode().cast(typ)
         if name in table.column_names: table = table.set_column(table.column_names.index(name), name, column)
         else: table = table.append_column(name, column)
