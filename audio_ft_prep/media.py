@@ -102,7 +102,9 @@ _RUN_IN_S = 0.5  # How long before a place a decoder is set to work; Opus wants 
 def _open(self, file, start):
     "Open a recording and decode up to where it is to begin."
     import av
-    self._box = av.open(file, format=MEDIA[self.kind], metadata_errors="ignore")
+    before_19 = int(av.__version__.partition(".")[0]) < 19  # later ones ask for nothing
+    lenient = {"metadata_errors": "ignore"} if before_19 else {}
+    self._box = av.open(file, format=MEDIA[self.kind], **lenient)
     stream = _sound_of(self._box)
     self._begin, self.length = _times(self._box, stream)
     self._resampler = av.AudioResampler(format="fltp")

@@ -10,7 +10,7 @@ import sys
 import tokenize
 from configparser import ConfigParser
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, get_args, get_origin, get_type_hints, Union
 
 import pytest
 import yaml
@@ -106,7 +106,9 @@ def undocumented(obj):
     if inspect.isclass(obj) and not {"__init__", "__new__"} & vars(obj).keys(): return []
     parts = [c for c in obj.__mro__ if "__annotations__" in vars(c)] if inspect.isclass(obj) else [obj]
     told = {k for part in parts or [obj] for k, v in docments(part).items() if v}
-    def helped(hint): return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
+    def helped(hint):
+        if get_origin(hint) is Union: return any(map(helped, get_args(hint)))  # before 3.11 of what may be None
+        return get_origin(hint) is Annotated and any(getattr(a, "help", "") for a in get_args(hint)[1:])
     if inspect.isfunction(obj): told |= {k for k, v in get_type_hints(obj, include_extras=True).items() if helped(v)}
     if hasattr(obj, "_fields"): told |= set(re.findall(r"^ +(\w+): .*# \S", inspect.getsource(obj), re.M))   # docments leaves out named tuples
     told |= set(re.findall(r"^ +\*\*(\w+),  # \S", inspect.getsource(obj), re.M))   # docments leaves out keywords that have no names
