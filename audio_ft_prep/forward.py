@@ -24,12 +24,12 @@ class Forward:
         opened: Callable[[], Any],  # Opens it at its beginning, as a `soundfile.SoundFile`
     ):
         self.opened = opened
-        self.file = None
+        self.file = None  # Opened when a part is asked for, so that a file that can't be is that part's fault
         self._begin()
 
     def _begin(self):
         if self.file: self.file.close()
-        self.file = self.opened()
+        self.file = None
         self.at = 0  # The sample that is read next
         self.blocks = deque()  # First sample and samples of what is kept
 
@@ -51,6 +51,7 @@ class Forward:
     ) -> Part | None: # To be read from there; none where the recording ends before it
         "Go to a sample."
         if first < (self.blocks[0][0] if self.blocks else self.at): self._begin()
+        if self.file is None: self.file = self.opened()
         while self.at < first:
             if not self._read(): return None
         return Part(self, first)

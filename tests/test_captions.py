@@ -210,3 +210,16 @@ def test_a_recording_with_subtitles_is_prepared(tmp_path):
     counts = prepare(cfg, progress=False).counts["train"]
     assert (counts["rows"], counts["kept"], counts["rejects"]) == (3, 3, {})
     assert counts["samples"] / 16000 == pytest.approx(at - 1.5, abs=0.01)
+
+
+@pytest.mark.parametrize("ending", ["mp3", "ogg"])
+def test_a_recording_that_cannot_be_opened_is_a_reject_for_each_of_its_captions(tmp_path, ending):
+    pytest.importorskip("torch")
+    from audio_ft_prep.audio import Limits
+    from audio_ft_prep.example import row_sound
+    from audio_ft_prep.rejects import BadClip
+    begin = {"mp3": b"\xff\xfb\x90\x64", "ogg": b"OggS\0\2"}[ending]
+    (tmp_path / f"talk.{ending}").write_bytes(begin + bytes(5000))
+    row = dict(file=str(tmp_path / f"talk.{ending}"), offset=0, size=5000 + len(begin))
+    for start in (0.0, 2.0):
+        with pytest.raises(BadClip): row_sound(row | dict(start=start, seconds=1.0), Limits(16000, 0.0, 30.0))
